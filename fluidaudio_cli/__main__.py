@@ -1,0 +1,6 @@
+"""``python -m fluidaudio_cli``."""
+
+from fluidaudio_cli.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The ``fluidaudio`` command: registers one file per command, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from fluidaudio_cli import __version__, errors
+
+EXIT_GATE_FAILED = 1
+EXIT_USAGE = 2
+EXIT_BAD_INPUT = 3
+EXIT_ENVIRONMENT = 4
+EXIT_INTERRUPTED = 130
+
+_EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
+    (errors.GateError, EXIT_GATE_FAILED),
+    (errors.UsageError, EXIT_USAGE),
+    (errors.InputError, EXIT_BAD_INPUT),
+    (errors.HostError, EXIT_ENVIRONMENT),
+)
+
+app = typer.Typer(
+    name="fluidaudio",
+    help="Speaker diarization on Core ML packages: run, score, profile and gate them anywhere.",
+    epilog="Exit codes: 0 done, 1 gate failed, 2 usage, 3 bad input, 4 environment, "
+    "130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fluidaudio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold the options that come before any command."""
+
+
+def exit_code(error: errors.FluidAudioError) -> int:
+    """The documented exit code of an error's class."""
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def main() -> NoReturn:
+    """Entry point: run the command line, print any expected error as one line, exit."""
+    try:
+        app()
+    except errors.FluidAudioError as error:
+        _fail(str(error), exit_code(error))
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`); point stdout at nothing so that exit stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        _fail("out of memory: lower --memory-limit or close other programs", EXIT_ENVIRONMENT)
+    sys.exit(0)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    sys.stdout.flush()
+    typer.echo(f"fluidaudio: {line}", err=True)
+    sys.exit(code)
+
+
+# Commands

@@ -1,0 +1,1 @@
+"""The only package that knows Rich: results as tables, progress as bars."""

@@ -1,0 +1,43 @@
+"""Consoles and progress bars: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fluidaudio_cli.progress import ProgressCallback
+
+# A pipe has no width; wide enough that no cell of ours is cut.
+_PIPED_WIDTH = 160
+
+
+def stdout_console() -> Console:
+    """Console for results; without colours, and never narrowed, when piped."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def stderr_console() -> Console:
+    """Console for warnings and diagnostics."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[ProgressCallback]:
+    """A bar with ETA on stderr, driven by the callback it yields; silent when piped."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

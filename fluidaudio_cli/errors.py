@@ -1,0 +1,58 @@
+"""The errors users see: one line saying what, where, and what to do about it.
+
+Exit codes are given at the command-line boundary only (``cli/app.py``); a library caller
+catches these classes, or the standard class each of them also is.
+"""
+
+
+class FluidAudioError(Exception):
+    """Base of every error this package raises on purpose.
+
+    ``message`` says what is wrong and where; ``remedy`` what to do. ``str()`` joins them on
+    one line.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = " ".join(message.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(f"{self.message}: {self.remedy}" if self.remedy else self.message)
+
+
+class UsageError(FluidAudioError, ValueError):
+    """An option or a configuration value that cannot be honoured (exit code 2)."""
+
+
+class InputError(FluidAudioError, ValueError):
+    """A file whose content cannot be used (exit code 3)."""
+
+
+class AudioError(InputError):
+    """Audio that is missing, empty, damaged, or not audio."""
+
+
+class AnnotationError(InputError):
+    """An RTTM, UEM or lab file that breaks its format, or does not fit its counterpart."""
+
+
+class ModelFormatError(InputError):
+    """A Core ML package that cannot be read or lowered."""
+
+
+class HostError(FluidAudioError, RuntimeError):
+    """This machine cannot do what was asked (exit code 4)."""
+
+
+class ExecutorUnavailableError(HostError):
+    """The executor, precision or compute unit asked for is not on this machine."""
+
+
+class SelfTestError(HostError):
+    """A model's numeric self-test failed on an executor; the figures are in the message."""
+
+
+class DownloadError(HostError):
+    """A download that could not be completed or does not match its hash."""
+
+
+class GateError(FluidAudioError):
+    """A performance gate failed (exit code 1)."""

@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with the development meetings, which a fresh machine does not have."""
+    folder = Path(os.environ.get("FLUIDAUDIO_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"development data not found at {folder} (set FLUIDAUDIO_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_wav() -> Path:
+    """The bundled 30 s conversation of two speakers."""
+    return REPOSITORY / "datasets" / "sample" / "sample.wav"
