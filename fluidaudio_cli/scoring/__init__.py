@@ -1,1 +1,1 @@
-"""scoring"""
+"""Annotation files (RTTM, UEM, lab) and the scores computed from them."""

@@ -1,0 +1,158 @@
+"""Rich Transcription Time Marked (RTTM) files, read strictly and written deterministically.
+
+Format: NIST RT-09 evaluation plan, appendix A: ``type file channel start duration
+orthography subtype speaker confidence [lookahead]``, blank-separated, seconds, ``<NA>`` for
+what is not given.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.scoring.extents import Extents, merge_extents
+from fluidaudio_cli.scoring.lines import Line, canonical_name, content_lines, quoted
+from fluidaudio_cli.turns import Turn, merge_self_overlap
+
+_NO_VALUE = "<NA>"
+_FIELD_COUNTS = (9, 10)  # the tenth, signal look-ahead time, came with RT-09
+# Time that must not be scored, and types that say nothing about who speaks when.
+_NO_SCORE_TYPES = frozenset({"NOSCORE", "NO_RT_METADATA"})
+_WORD_TYPES = frozenset({"LEXEME", "NON-LEX", "FILLER", "EDIT", "IP", "SU", "CB", "A/P"})
+_IGNORED_TYPES = _WORD_TYPES | {"SPKR-INFO", "SEGMENT", "NON-SPEECH"}
+
+
+@dataclass(frozen=True)
+class Rttm:
+    """What one file says.
+
+    ``turns``: per uri, each speaker's self-overlap merged, sorted by time. ``no_score``: per
+    uri, time the file excludes from scoring (``NOSCORE``). ``notes``: oddities tolerated, one
+    line each, for whoever shows the result.
+    """
+
+    turns: dict[str, tuple[Turn, ...]]
+    no_score: dict[str, Extents] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
+    """Turns per recording of ``path``: ``parse_rttm`` without the rest."""
+    return parse_rttm(path).turns
+
+
+def parse_rttm(path: Path) -> Rttm:
+    """Read an RTTM file: UTF-8, LF or CRLF, comments (``;;``, ``#``) and blank lines skipped.
+
+    A speaker's overlapping or touching turns are merged. Zero-length turns are dropped and
+    noted. A file without turns is the recording of its own name, in which nobody speaks; that
+    is noted too. Types other than SPEAKER follow the specification: NOSCORE is kept apart,
+    word-level and descriptive types are ignored.
+
+    Raises ``AnnotationError`` naming path and line: unknown type, wrong number of fields, a
+    time that is negative or no number, a missing name, two channels under one uri.
+    """
+    spoken: dict[str, list[Turn]] = {}
+    no_score: dict[str, list[tuple[float, float]]] = {}
+    channels: dict[str, str] = {}
+    notes: list[str] = []
+    for line in content_lines(path):
+        fields = line.fields()
+        kind = fields[0]
+        if kind in _IGNORED_TYPES:
+            continue
+        if kind != "SPEAKER" and kind not in _NO_SCORE_TYPES:
+            line.refuse(f"{quoted(kind)} is not an RTTM type", "expected lines like SPEAKER uri 1…")
+        if len(fields) not in _FIELD_COUNTS:
+            line.refuse(f"{kind} needs 9 or 10 fields and has {len(fields)}")
+        uri = _name(line, fields[1], "the recording's name")
+        start = line.seconds(fields[3], "the start")
+        duration = line.seconds(fields[4], "the duration")
+        if kind in _NO_SCORE_TYPES:
+            no_score.setdefault(uri, []).append((start, start + duration))
+            continue
+        speaker = _name(line, fields[7], "the speaker's name")
+        if channels.setdefault(uri, fields[2]) != fields[2]:
+            line.refuse(
+                f"{quoted(uri)} has turns on channel {fields[2]} after channel {channels[uri]}",
+                "give each channel a uri of its own",
+            )
+        turns = spoken.setdefault(uri, [])
+        if duration == 0:
+            notes.append(f"{path}, line {line.number}: dropped a turn of zero length")
+            continue
+        turns.append(Turn(start, start + duration, speaker))
+    if not spoken:
+        uri = canonical_name(path.stem)
+        spoken[uri] = []
+        notes.append(f"{path} holds no turns: read as {quoted(uri)} with nobody speaking")
+    return Rttm(
+        turns={uri: tuple(merge_self_overlap(turns)) for uri, turns in spoken.items()},
+        no_score={uri: merge_extents(zones) for uri, zones in no_score.items()},
+        notes=tuple(notes),
+    )
+
+
+def format_rttm(uri: str, turns: Iterable[Turn]) -> str:
+    """RTTM text of one recording, sorted by time; the same turns give the same bytes.
+
+    Times are rounded to the millisecond at both ends (so turns that touch still touch), a turn
+    that rounds to nothing is left out, and each run of white space in ``uri`` or a speaker's
+    name becomes ``_``, since RTTM fields are blank-separated. Raises ``AnnotationError`` for
+    an empty name, two speakers who become one by that, or a time RTTM cannot hold.
+    """
+    uri_field = _field(uri, "a recording")
+    names: dict[str, str] = {}
+    rows: list[tuple[int, int, str]] = []
+    for turn in turns:
+        name = _field(turn.speaker, "a speaker")
+        if names.setdefault(name, turn.speaker) != turn.speaker:
+            raise AnnotationError(
+                f"speakers {quoted(names[name])} and {quoted(turn.speaker)} are both {quoted(name)}"
+                " in RTTM, which has no white space in names",
+                "rename one of them",
+            )
+        if not (math.isfinite(turn.start) and math.isfinite(turn.end) and turn.end >= turn.start):
+            raise AnnotationError(
+                f"{quoted(turn.speaker)} speaks from {turn.start} to {turn.end} s",
+                "a turn needs finite times and an end after its start",
+            )
+        start_ms, end_ms = round(turn.start * 1000), round(turn.end * 1000)
+        if start_ms < 0:
+            raise AnnotationError(
+                f"{quoted(turn.speaker)} speaks from {turn.start} s", "RTTM has no time before 0"
+            )
+        if end_ms > start_ms:
+            rows.append((start_ms, end_ms, name))
+    return "".join(
+        f"SPEAKER {uri_field} 1 {_decimal(start_ms)} {_decimal(end_ms - start_ms)}"
+        f" {_NO_VALUE} {_NO_VALUE} {name} {_NO_VALUE} {_NO_VALUE}\n"
+        for start_ms, end_ms, name in sorted(rows)
+    )
+
+
+def write_rttm(turns: Iterable[Turn], uri: str, stream: TextIO) -> None:
+    """Write ``format_rttm(uri, turns)`` to an open text stream."""
+    stream.write(format_rttm(uri, turns))
+
+
+def _name(line: Line, text: str, what: str) -> str:
+    if text == _NO_VALUE:
+        line.refuse(f"{what} is missing ({_NO_VALUE})")
+    return canonical_name(text)
+
+
+def _field(name: str, owner: str) -> str:
+    joined = re.sub(r"\s+", "_", name.strip())
+    if not joined or joined == _NO_VALUE:
+        raise AnnotationError(f"{owner} is named {quoted(name)}", "RTTM needs a name")
+    return joined
+
+
+def _decimal(milliseconds: int) -> str:
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
