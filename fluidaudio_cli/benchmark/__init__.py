@@ -1,1 +1,1 @@
-"""benchmark"""
+"""Measure speed, memory, energy and accuracy of the pipeline, and judge the figures."""
