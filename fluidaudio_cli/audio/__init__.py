@@ -1,1 +1,1 @@
-"""audio"""
+"""Decode and resample any recording as a stream, in bounded memory."""

@@ -1,0 +1,84 @@
+"""Which recordings the user means: files as given, folders searched for audio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from fluidaudio_cli.audio.source import uri_of
+from fluidaudio_cli.errors import AudioError
+
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".wav", ".w64", ".flac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".sph", ".tta", ".wv",
+    ".ape",
+    ".mp2", ".mp3", ".m4a", ".m4b", ".aac", ".ac3", ".amr", ".oga", ".ogg", ".opus", ".spx",
+    ".ra", ".wma",
+    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".ogv", ".rm", ".ts", ".webm", ".wmv",
+})
+# fmt: on
+"""Extensions taken from a folder, in any case. A file named by itself may have any name."""
+
+
+def find_audio(paths: Iterable[Path]) -> list[Path]:
+    """The recordings that ``paths`` name, in the order given, each once.
+
+    A file is kept as it is, whatever its name and whether it exists (opening it says so). A
+    folder stands for all files below it, at any depth, with an extension of ``AUDIO_SUFFIXES``,
+    sorted by path; hidden files and folders (``.name``) are left out. Raises ``AudioError`` for a
+    folder without any.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for recording in _below(path) if path.is_dir() else [path]:
+            found.setdefault(recording.resolve(), recording)
+    return list(found.values())
+
+
+def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for each recording that no other has.
+
+    The file's name without extension (``uri_of``); where several share it, those get their
+    extension back (``a.wav``, ``a.mp3``), then as many parent folders as it takes
+    (``monday/a.wav`` becomes ``monday__a.wav``), then a number.
+    """
+    recordings = list(dict.fromkeys(paths))
+    uris = {path: uri_of(path) for path in recordings}
+    deepest = max((len(path.parts) for path in recordings), default=0)
+    for depth in range(1, deepest + 1):
+        counts = Counter(uris.values())
+        shared = [path for path, uri in uris.items() if counts[uri] > 1]
+        if not shared:
+            break
+        for path in shared:
+            uris[path] = uri_of(Path("__".join(path.parts[-depth:]) + ".uri"))
+    taken: set[str] = set()
+    for path, uri in uris.items():
+        number = 2
+        while uris[path] in taken:
+            uris[path] = f"{uri}_{number}"
+            number += 1
+        taken.add(uris[path])
+    return uris
+
+
+def _below(folder: Path) -> list[Path]:
+    try:
+        recordings = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in AUDIO_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
+        )
+    except OSError as error:
+        raise AudioError(
+            f"cannot list {folder}: {error.strerror or error}", "check its rights"
+        ) from error
+    if not recordings:
+        raise AudioError(
+            f"{folder} has no audio files", "give a folder with WAV, FLAC, MP3, M4A, … in it"
+        )
+    return recordings
