@@ -1,12 +1,14 @@
-"""Decode a stream frame by frame, and stop at the first sign that it is not whole."""
+"""Decode a stream block by block, and stop at the first sign that it is not whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av.error
 
+from fluidaudio_cli.audio.batch import FrameBatcher
 from fluidaudio_cli.audio.container import NOT_AUDIO_REMEDY, OpenedStream
 from fluidaudio_cli.audio.declared import declared_length
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame
@@ -19,55 +21,76 @@ _RESYNCING_CONTAINERS = frozenset({"mp3", "aac"})
 
 
 def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
-    """Yield the stream's frames in order; each is valid until the next is asked for.
+    """Yield the stream's samples in blocks, in order.
 
     Raises ``AudioError`` for a packet that does not decode, samples that are not finite, a file
     cut before the length its header states, and a stream without any sample. What was decoded
     before has been yielded by then, and the message tells how much that was.
     """
-    container, stream = opened.container, opened.stream
-    declared = declared_length(container, stream)
-    resyncs = bool(set(container.format.name.split(",")) & _RESYNCING_CONTAINERS)
-    # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
-    stream.codec_context.options = {"err_detect": "crccheck+explode"} if not resyncs else {}
+    declared = declared_length(opened.container, opened.stream)
+    batcher = FrameBatcher()
     seconds = 0.0
-    damage: Exception | None = None
-    try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:
-                if not resyncs:
-                    raise
-                damage = error if seconds else None
-                continue
-            for frame in frames:
-                if damage is not None:
-                    raise damage
-                pcm = PcmFrame(frame)
-                _check_usable(pcm, path, seconds)
-                if pcm.samples:
-                    yield pcm
-                    seconds += pcm.samples / pcm.sample_rate
-    except av.error.FFmpegError as error:
-        if not seconds:
-            raise AudioError(
-                f"{path} has no audio that decodes ({error.strerror})", NOT_AUDIO_REMEDY
-            ) from error
-        raise AudioError(
-            f"{path} is damaged after {seconds:.2f} s ({error.strerror}); "
-            f"only the {seconds:.2f} s before can be decoded",
-            DAMAGED_REMEDY,
-        ) from error
+    damage: av.error.FFmpegError | None = None
+    frames = _decode(opened)
+    while True:
+        try:
+            frame = next(frames, None)
+        except av.error.FFmpegError as error:
+            damage, frame = error, None
+        for block in batcher.drain() if frame is None else batcher.push(frame):
+            pcm = PcmFrame(block)
+            _check_usable(pcm, path, seconds)
+            seconds += pcm.samples / pcm.sample_rate
+            yield pcm
+        if frame is None:
+            break
+    if damage is not None:
+        raise _damaged(path, seconds, damage) from damage
     if not seconds:
         raise AudioError(f"{path} has no audio samples", NOT_AUDIO_REMEDY)
-    missing = declared.shortfall(seconds)
-    if missing:
+    if declared.shortfall(seconds):
         raise AudioError(
             f"{path} is cut off: its header states {declared.seconds:.2f} s, "
             f"only {seconds:.2f} s can be decoded",
             DAMAGED_REMEDY,
         )
+
+
+def _decode(opened: OpenedStream) -> Iterator[Any]:
+    """FFmpeg's frames; its errors as they are, those at either end of a bare stream ignored."""
+    container, stream = opened.container, opened.stream
+    resyncs = bool(set(container.format.name.split(",")) & _RESYNCING_CONTAINERS)
+    if not resyncs:
+        # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
+    started = False
+    damage: av.error.FFmpegError | None = None
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            if not resyncs:
+                raise
+            damage = error
+            continue
+        if frames and damage is not None and started:
+            raise damage
+        for frame in frames:
+            started = True
+            damage = None
+            yield frame
+    if damage is not None and not started:
+        raise damage
+
+
+def _damaged(path: Path, seconds: float, error: av.error.FFmpegError) -> AudioError:
+    if not seconds:
+        return AudioError(f"{path} has no audio that decodes ({error.strerror})", NOT_AUDIO_REMEDY)
+    return AudioError(
+        f"{path} is damaged after {seconds:.2f} s ({error.strerror}); "
+        f"only what is before can be decoded",
+        DAMAGED_REMEDY,
+    )
 
 
 def _check_usable(pcm: PcmFrame, path: Path, offset_seconds: float) -> None:

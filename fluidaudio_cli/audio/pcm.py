@@ -7,7 +7,7 @@ is -1; channels are averaged, so that no downmix can clip and no channel is favo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,32 @@ PEAK_LIMIT = 1e6
 """Largest amplitude accepted (full scale is 1). Float files may exceed 1, but power spectra of
 samples far beyond this overflow float32, and no recording holds them."""
 
-# FFmpeg's sample format without the trailing "p" of its planar twin: (dtype, offset, full scale)
-_FORMATS: dict[str, tuple[str, float, float]] = {
-    "u8": ("u1", -128.0, 2.0**7),
-    "s16": ("i2", 0.0, 2.0**15),
-    "s32": ("i4", 0.0, 2.0**31),
-    "s64": ("i8", 0.0, 2.0**63),
-    "flt": ("f4", 0.0, 1.0),
-    "dbl": ("f8", 0.0, 1.0),
-}
+
+class _Format(NamedTuple):
+    dtype: np.dtype[Any]
+    offset: float  # added before scaling
+    full_scale: float
+    planar: bool  # one plane per channel
+
+
+def _formats() -> dict[str, _Format]:
+    """FFmpeg's sample formats by name; a planar one has the name of its packed twin and a p."""
+    packed = {
+        "u8": ("u1", -128.0, 2.0**7),
+        "s16": ("i2", 0.0, 2.0**15),
+        "s32": ("i4", 0.0, 2.0**31),
+        "s64": ("i8", 0.0, 2.0**63),
+        "flt": ("f4", 0.0, 1.0),
+        "dbl": ("f8", 0.0, 1.0),
+    }
+    return {
+        name + suffix: _Format(np.dtype(dtype), offset, full_scale, bool(suffix))
+        for name, (dtype, offset, full_scale) in packed.items()
+        for suffix in ("", "p")
+    }
+
+
+_FORMATS = _formats()
 
 
 class PcmFrame:
@@ -35,46 +52,51 @@ class PcmFrame:
     ``channels`` are views of shape (samples,), one for each channel, possibly strided.
     """
 
+    __slots__ = ("_format", "_scale", "channels", "sample_rate", "samples")
+
     def __init__(self, frame: Any) -> None:
-        name: str = frame.format.name
-        planar = bool(frame.format.is_planar)
-        dtype, self._offset, full_scale = _FORMATS[name[:-1] if planar else name]
-        self.samples = int(frame.samples)
-        self.sample_rate = int(frame.sample_rate)
-        self.is_float = dtype.startswith("f")
-        count = len(frame.layout.channels)
-        if planar:
-            self.channels = [np.frombuffer(p, dtype, self.samples) for p in frame.planes]
+        self._format = _FORMATS[frame.format.name]
+        self.samples: int = frame.samples
+        self.sample_rate: int = frame.sample_rate
+        dtype, samples = self._format.dtype, self.samples
+        count: int = frame.layout.nb_channels
+        self.channels: list[npt.NDArray[Any]]
+        if self._format.planar:
+            self.channels = [np.frombuffer(plane, dtype, samples) for plane in frame.planes]
         elif count == 1:
-            self.channels = [np.frombuffer(frame.planes[0], dtype, self.samples)]
+            self.channels = [np.frombuffer(frame.planes[0], dtype, samples)]
         else:
-            packed = np.frombuffer(frame.planes[0], dtype, self.samples * count)
-            self.channels = list(packed.reshape(self.samples, count).T)
-        self._scale = np.float32(1.0 / (full_scale * len(self.channels)))
+            packed = np.frombuffer(frame.planes[0], dtype, samples * count)
+            self.channels = list(packed.reshape(samples, count).T)
+        self._scale = np.float32(1.0 / (self._format.full_scale * count))
 
     def write_mono(self, start: int, out: Samples) -> None:
         """Write the samples from ``start`` on as mono into ``out``, whose length says how many."""
         window = slice(start, start + out.size)
         first, *others = self.channels
-        if not others and self._offset == 0.0:
+        offset = np.float32(self._format.offset * len(self.channels))
+        if not others and not offset:
             np.multiply(first[window], self._scale, out=out, dtype=np.float32, casting="unsafe")
             return
-        # Summed in float32: the mean of two int16 channels is exact, and nothing can wrap.
-        np.add(first[window], np.float32(self._offset), out=out, dtype=np.float32, casting="unsafe")
+        # Summed in float32: the sum of int16 channels is exact and cannot wrap.
+        np.add(first[window], offset, out=out, dtype=np.float32, casting="unsafe")
         for channel in others:
             np.add(out, channel[window], out=out, dtype=np.float32, casting="unsafe")
-            if self._offset:
-                out += np.float32(self._offset)
         out *= self._scale
 
     def first_unusable(self) -> int | None:
         """Index of the first sample that is NaN, infinite or beyond ``PEAK_LIMIT``, if any."""
-        if not self.is_float or not self.samples:
+        if self._format.dtype.kind != "f":
             return None
-        # min and max propagate NaN, and a comparison with NaN is false.
         bad = [
             int(np.argmin(np.abs(channel) <= PEAK_LIMIT))
             for channel in self.channels
-            if not (channel.max() <= PEAK_LIMIT and channel.min() >= -PEAK_LIMIT)
+            if not _surely_usable(channel) and not bool(np.all(np.abs(channel) <= PEAK_LIMIT))
         ]
         return min(bad, default=None)
+
+
+def _surely_usable(channel: npt.NDArray[Any]) -> bool:
+    # One cheap pass: the energy is NaN or infinite if any sample is, and bounds the peak.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.dot(channel, channel) <= PEAK_LIMIT**2)
