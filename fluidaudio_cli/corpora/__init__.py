@@ -1,1 +1,1 @@
-"""corpora"""
+"""Corpora: manifests, download, verification, and any folder of audio with references."""

@@ -1,0 +1,131 @@
+"""Any folder of audio and RTTM (and UEM) files as a corpus.
+
+Files are matched by uri: the audio's name without its extension, and the second field of the
+RTTM and UEM lines (NIST RT-09 formats), so one RTTM may hold many recordings. What has no
+counterpart is an error: a recording silently left out changes the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluidaudio_cli.errors import AnnotationError, InputError
+
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".mp4", ".mov", ".mkv",
+    ".mka", ".webm", ".aif", ".aiff", ".caf", ".wma",
+})
+# fmt: on
+# Index of the uri among a line's fields, by file suffix.
+_URI_FIELD = {".rttm": 1, ".uem": 0}
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """The files of one recording found in a folder."""
+
+    uri: str
+    audio: Path
+    reference: Path
+    uem: Path | None
+
+
+def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ...]:
+    """The recordings below ``folder``, sorted by uri. Hidden files are not looked at.
+
+    With ``partial``, recordings without a counterpart are left out; otherwise they are an error.
+
+    Raises:
+        InputError: No such folder, or nothing usable in it, or one uri twice.
+        AnnotationError: Audio without a reference, a reference or UEM without audio, a
+            reference that holds no turn.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", "give a folder of audio and RTTM files")
+    paths = [path for path in sorted(folder.rglob("*")) if _is_candidate(path, folder)]
+    audio = _unique(
+        ((path.stem, path) for path in paths if path.suffix.lower() in AUDIO_SUFFIXES), "audio"
+    )
+    references = _by_uri(paths, ".rttm")
+    uems = _by_uri(paths, ".uem")
+    if not audio:
+        raise InputError(f"no audio files in {folder}", "give a folder of audio and RTTM files")
+    if not references:
+        raise AnnotationError(f"no RTTM files in {folder}", "put URI.rttm beside the audio")
+    if not partial:
+        _check_pairs(audio, references, uems)
+    items = tuple(
+        FolderFiles(uri, audio[uri], references[uri], uems.get(uri))
+        for uri in sorted(audio.keys() & references.keys())
+    )
+    if not items:
+        raise AnnotationError(
+            f"no audio in {folder} has a reference", "name the audio URI.wav as in the RTTM"
+        )
+    return items
+
+
+def annotation_uris(path: Path) -> tuple[str, ...]:
+    """The uris an RTTM or UEM file speaks of, in order of appearance.
+
+    Only the uri is looked at here; ``scoring`` reads these files strictly.
+
+    Raises:
+        AnnotationError: The file is unreadable, is not UTF-8, or speaks of no recording.
+    """
+    index = _URI_FIELD[path.suffix.lower()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not UTF-8 text", "convert it to UTF-8") from error
+    except OSError as error:
+        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+    found: dict[str, None] = {}
+    for line in text.splitlines():
+        fields = line.split()
+        if not fields or fields[0].startswith(";") or len(fields) <= index:
+            continue
+        if index == 0 or fields[0].upper() == "SPEAKER":
+            found[fields[index]] = None
+    if not found:
+        raise AnnotationError(f"{path} holds no recording", "an empty reference cannot be scored")
+    return tuple(found)
+
+
+def _is_candidate(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.is_file()
+
+
+def _by_uri(paths: list[Path], suffix: str) -> dict[str, Path]:
+    files = [path for path in paths if path.suffix.lower() == suffix]
+    return _unique(((uri, path) for path in files for uri in annotation_uris(path)), suffix[1:])
+
+
+def _unique(pairs: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for uri, path in pairs:
+        if uri in found:
+            raise InputError(f"two {what} files for {uri}: {found[uri]} and {path}", "remove one")
+        found[uri] = path
+    return found
+
+
+def _check_pairs(
+    audio: Mapping[str, Path], references: Mapping[str, Path], uems: Mapping[str, Path]
+) -> None:
+    for uri in sorted(audio.keys() - references.keys()):
+        raise AnnotationError(f"{audio[uri]} has no reference", f"add an RTTM for uri {uri}")
+    for uri in sorted(references.keys() - audio.keys()):
+        raise AnnotationError(
+            f"{references[uri]} speaks of {uri}, of which there is no audio",
+            "add the audio or remove the lines",
+        )
+    for uri in sorted(uems.keys() - audio.keys()):
+        raise AnnotationError(
+            f"{uems[uri]} speaks of {uri}, of which there is no audio",
+            "add the audio or remove the lines",
+        )

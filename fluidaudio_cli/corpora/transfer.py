@@ -1,0 +1,336 @@
+"""Fetch one file over HTTP: resumed after a cut, retried, checked, whole or absent.
+
+A download grows in ``NAME.part``; ``NAME.part.json`` remembers the server's validator, so that
+a later attempt (or a later run) asks for the rest only if the file is still the same one
+(``Range`` with ``If-Range``, RFC 9110 sections 13.1.5 and 14.2). A server that does not play
+along answers with the whole file, and the download starts over.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fluidaudio_cli.corpora.protocol import (
+    content_range,
+    innermost_reason,
+    redirect_target,
+    retry_after_seconds,
+    validator_of,
+)
+from fluidaudio_cli.corpora.store import file_sha256
+from fluidaudio_cli.errors import DownloadError, HostError
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    import requests
+
+_CHUNK_BYTES = 1 << 18
+_MAX_REDIRECTS = 10
+# What may pass by itself: timeout, too many requests, and the server's own trouble.
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How patient a download is. Times in seconds.
+
+    ``attempts`` counts failures in a row; an attempt that brought ``progress_bytes`` starts the
+    count again, so that a large file survives a line that drops every few minutes.
+    ``read_timeout`` is the longest silence, not the length of the download.
+    """
+
+    attempts: int = 6
+    backoff: float = 1.0
+    backoff_limit: float = 60.0
+    connect_timeout: float = 20.0
+    read_timeout: float = 60.0
+    progress_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A finished download."""
+
+    sha256: str
+    bytes: int
+
+
+class _TransientError(Exception):
+    """This attempt failed; another may not."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class CancelledDownloadError(DownloadError):
+    """The download was given up because another one failed or the user interrupted."""
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """What is already there of a download."""
+
+    path: Path
+    url: str
+
+    @property
+    def note(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def validator(self) -> str | None:
+        """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
+        try:
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(note, dict) or note.get("url") != self.url:
+            return None
+        validator = note.get("validator")
+        return validator if isinstance(validator, str) else None
+
+    def begin(self, validator: str | None) -> None:
+        """Forget the bytes; those to come belong to ``validator``."""
+        self.drop()
+        if validator is not None:
+            write_text_atomic(self.note, json.dumps({"url": self.url, "validator": validator}))
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    policy: RetryPolicy | None = None,
+    progress: ProgressCallback = no_progress,
+    cancel: threading.Event | None = None,
+) -> Fetched:
+    """Download ``url`` to ``target``; ``progress`` is told bytes.
+
+    Raises:
+        DownloadError: The server refused, kept failing, or sent other bytes than ``sha256`` or
+            ``size`` say (nothing is kept then); a cut download keeps its part for the next run.
+        HostError: The disk is full or cannot be written.
+        CancelledDownloadError: ``cancel`` was set.
+    """
+    import requests
+
+    policy = policy or RetryPolicy()
+    cancel = cancel or threading.Event()
+    partial = _Partial(target.with_name(target.name + ".part"), url)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with requests.Session() as session:
+            _fetch_with_retries(session, partial, size, policy, progress, cancel)
+        fetched = Fetched(file_sha256(partial.path), partial.size())
+    except OSError as error:
+        raise _host_error(target, error) from error
+    problem = _mismatch(fetched, sha256, size)
+    if problem is not None:
+        partial.drop()
+        raise DownloadError(
+            f"{url}: {problem}; the file was removed", "try again; if it persists, report the URL"
+        )
+    partial.path.replace(target)
+    partial.drop()
+    return fetched
+
+
+def _fetch_with_retries(
+    session: requests.Session,
+    partial: _Partial,
+    size: int | None,
+    policy: RetryPolicy,
+    progress: ProgressCallback,
+    cancel: threading.Event,
+) -> None:
+    failures = 0
+    while True:
+        before = partial.size()
+        try:
+            _attempt(session, partial, size, policy, progress, cancel)
+        except _TransientError as trouble:
+            advanced = partial.size() - before >= policy.progress_bytes
+            failures = 1 if advanced else failures + 1
+            if failures >= policy.attempts:
+                raise DownloadError(
+                    f"{partial.url}: {trouble}, {failures} times in a row",
+                    "run the same command again later; it resumes where it stopped",
+                ) from trouble
+            wait = min(policy.backoff * 2 ** (failures - 1), policy.backoff_limit)
+            if cancel.wait(max(wait, trouble.wait or 0.0)):
+                raise CancelledDownloadError(f"{partial.url}: given up") from trouble
+        else:
+            return
+
+
+def _attempt(
+    session: requests.Session,
+    partial: _Partial,
+    size: int | None,
+    policy: RetryPolicy,
+    progress: ProgressCallback,
+    cancel: threading.Event,
+) -> None:
+    """One request; returns when the part is complete, as far as the server lets us know."""
+    import requests
+    import urllib3
+
+    validator = partial.validator()
+    have = partial.size() if validator is not None else 0
+    # Without the identity coding, byte ranges would count compressed bytes.
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator or ""}
+    try:
+        with _follow(session, partial.url, headers, policy) as response:
+            if response.status_code == 416 and have:
+                if content_range(response.headers.get("Content-Range", ""))[1] == have:
+                    return
+                partial.drop()
+                raise _TransientError("the file on the server has become shorter")
+            _check_status(response, policy)
+            offset, total = _start(response, partial, have, validator)
+            if size is not None and total is not None and total != size:
+                partial.drop()
+                raise DownloadError(
+                    f"{partial.url}: has {total} bytes where {size} were expected",
+                    "the published file has changed; report the URL",
+                )
+            _check_space(partial.path, offset, total)
+            received = _receive(response, partial, offset, total or size, progress, cancel)
+    except requests.exceptions.SSLError as error:
+        raise DownloadError(
+            f"{partial.url}: the server's certificate is not trusted ({innermost_reason(error)})",
+            "check the clock and REQUESTS_CA_BUNDLE",
+        ) from error
+    except requests.exceptions.Timeout as error:
+        raise _TransientError("no answer in time") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _TransientError(innermost_reason(error)) from error
+    if total is not None and received != total:
+        raise _TransientError(f"ended after {received} of {total} bytes")
+
+
+def _follow(
+    session: requests.Session, url: str, headers: dict[str, str], policy: RetryPolicy
+) -> requests.Response:
+    """GET with redirects followed by hand, so that none may leave https."""
+    timeout = (policy.connect_timeout, policy.read_timeout)
+    for _ in range(_MAX_REDIRECTS + 1):
+        response = session.get(
+            url, headers=headers, stream=True, timeout=timeout, allow_redirects=False
+        )
+        if response.status_code not in _REDIRECTS:
+            return response
+        location = response.headers.get("Location", "")
+        response.close()
+        url = redirect_target(url, location)
+    raise DownloadError(f"{url}: more than {_MAX_REDIRECTS} redirects", "report the URL")
+
+
+def _check_status(response: requests.Response, policy: RetryPolicy) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    said = f"the server answered {status} {response.reason}".rstrip()
+    if status not in _TRANSIENT:
+        raise DownloadError(f"{response.url}: {said}", "the file may have moved; report the URL")
+    wait = retry_after_seconds(response.headers.get("Retry-After"), time.time())
+    if wait is not None and wait > policy.backoff_limit:
+        raise DownloadError(
+            f"{response.url}: {said} and asks to wait {wait:.0f} s",
+            "run the same command again then; it resumes where it stopped",
+        )
+    raise _TransientError(said, wait)
+
+
+def _start(
+    response: requests.Response, partial: _Partial, have: int, validator: str | None
+) -> tuple[int, int | None]:
+    """Where the body starts and how long the whole file is; a fresh start forgets the part."""
+    length = response.headers.get("Content-Length", "")
+    body_bytes = int(length) if length.isdigit() else None
+    if response.status_code == 206:
+        start, total = content_range(response.headers.get("Content-Range", ""))
+        now = validator_of(response.headers)
+        if start != have or (now is not None and now != validator):
+            partial.drop()
+            raise _TransientError("the server sent another part than was asked for")
+        return have, total
+    partial.begin(validator_of(response.headers))
+    return 0, body_bytes
+
+
+def _receive(
+    response: requests.Response,
+    partial: _Partial,
+    offset: int,
+    total: int | None,
+    progress: ProgressCallback,
+    cancel: threading.Event,
+) -> int:
+    """Append the body to the part; returns the part's size. A cut leaves what had arrived."""
+    received = offset
+    with partial.path.open("ab") as stream:
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            if cancel.is_set():
+                raise CancelledDownloadError(f"{partial.url}: given up")
+            stream.write(chunk)
+            received += len(chunk)
+            if total is not None and received > total:
+                break
+            progress(received, total)
+    if total is not None and received > total:
+        partial.drop()
+        raise DownloadError(
+            f"{partial.url}: sends more than the {total} bytes it should have", "report the URL"
+        )
+    return received
+
+
+def _check_space(part: Path, offset: int, total: int | None) -> None:
+    if total is None:
+        return
+    free = shutil.disk_usage(part.parent).free
+    if total - offset > free:
+        raise HostError(
+            f"{part.parent} has {free / 1e9:.1f} GB free, {(total - offset) / 1e9:.1f} GB needed",
+            "free space or choose another --data-dir",
+        )
+
+
+def _mismatch(fetched: Fetched, sha256: str | None, size: int | None) -> str | None:
+    if size is not None and fetched.bytes != size:
+        return f"has {fetched.bytes} bytes where {size} were expected"
+    if sha256 is not None and fetched.sha256 != sha256:
+        return f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
+    return None
+
+
+def _host_error(target: Path, error: OSError) -> HostError:
+    if error.errno == errno.ENOSPC:
+        return HostError(
+            f"the disk is full while writing {target}",
+            "free space and run the same command again; it resumes where it stopped",
+        )
+    return HostError(
+        f"cannot write {target}: {error.strerror or error}", "choose another --data-dir"
+    )

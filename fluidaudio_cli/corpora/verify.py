@@ -1,0 +1,62 @@
+"""Check that a corpus is still what was downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fluidaudio_cli.corpora.dataset import download_command
+from fluidaudio_cli.corpora.manifest import choose_split, find_manifest
+from fluidaudio_cli.corpora.store import Placed, Store, data_root, file_sha256, own_manifests
+from fluidaudio_cli.errors import HostError
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One file of a corpus against its hash.
+
+    ``ok``; ``changed``: other bytes than on record; ``lost``: recorded or bundled, now gone;
+    ``absent``: never downloaded; ``unrecorded``: there, but with no hash to hold it to.
+    """
+
+    path: Path
+    status: Literal["ok", "changed", "lost", "absent", "unrecorded"]
+    expected: str | None
+    found: str | None
+
+
+def verify_dataset(
+    name: str, split: str | None = None, *, data_dir: Path | None = None
+) -> tuple[FileCheck, ...]:
+    """Hash every file of a split (of all splits if None).
+
+    Raises:
+        UsageError: No such dataset or split.
+        HostError: Nothing of it was downloaded.
+    """
+    root = data_root(data_dir)
+    manifest = find_manifest(name, own_manifests(root))
+    splits = tuple(manifest.splits) if split is None else (choose_split(manifest, split),)
+    store = Store.open(manifest, root)
+    checks = tuple(
+        _check(store, placed)
+        for part in splits
+        for uri in store.uris(part)
+        for placed in store.files(part, uri)
+    )
+    if all(check.status == "absent" for check in checks):
+        command = download_command(manifest, splits[0], data_dir)
+        raise HostError(f"nothing of dataset {manifest.name} is here", f"run: {command}")
+    return checks
+
+
+def _check(store: Store, placed: Placed) -> FileCheck:
+    expected = placed.sha256
+    if not placed.path.is_file():
+        recorded = store.manifest.bundled or store.relative(placed.path) in store.lock.files
+        return FileCheck(placed.path, "lost" if recorded else "absent", expected, None)
+    found = file_sha256(placed.path)
+    if expected is None:
+        return FileCheck(placed.path, "unrecorded", None, found)
+    return FileCheck(placed.path, "ok" if found == expected else "changed", expected, found)
