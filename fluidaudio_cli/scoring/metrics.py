@@ -11,7 +11,7 @@ a disagreement beyond rounding is an error: no number is shown that only one sco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -35,15 +35,22 @@ from fluidaudio_cli.scoring.records import (
 from fluidaudio_cli.scoring.sweep import (
     Regions,
     cut,
+    jaccard_error,
     overlap_error,
     region_extents,
     score_turns,
     scored_extents,
+    speaker_mapping,
 )
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 # pyannote.core ignores segments shorter than a microsecond; each slice may lose as much.
 _PRECISION_SECONDS = 1e-6
+
+# pyannote.metrics takes time with the square of the turns: for both conditions some 2 s at 2500
+# (a lively hour), minutes at ten times that. Longer recordings are scored in parts.
+_WHOLE_TURNS = 2500
+_PART_SECONDS = 600.0
 
 UemSource = Literal["given", "audio", "extent"]
 """Where the scored time comes from: a UEM, the audio's length, or reference and hypothesis."""
@@ -68,6 +75,14 @@ STRICT = Condition("strict", 0.0, skip_overlap=False)
 LENIENT = Condition("lenient", 0.25, skip_overlap=True)
 
 
+def condition(collar_per_side: float, skip_overlap: bool) -> Condition:
+    """The condition of these settings: strict, lenient, or one named ``custom``."""
+    for known in (STRICT, LENIENT):
+        if (known.collar_per_side, known.skip_overlap) == (collar_per_side, skip_overlap):
+            return known
+    return Condition("custom", collar_per_side, skip_overlap)
+
+
 @dataclass(frozen=True)
 class ConditionScore:
     """Error rates under one condition."""
@@ -78,7 +93,7 @@ class ConditionScore:
 
     def __add__(self, other: ConditionScore) -> ConditionScore:
         """Pool two scores of the same condition."""
-        if self.condition != other.condition:
+        if other.condition != self.condition:
             raise ValueError(f"cannot add {other.condition} to {self.condition}")
         return ConditionScore(self.condition, self.der + other.der, self.jer + other.jer)
 
@@ -147,19 +162,10 @@ def score(
     uem_source: UemSource = "given",
 ) -> FileScore:
     """Score one recording under one condition; see ``score_conditions``."""
-    name = next(
-        (
-            known.name
-            for known in (STRICT, LENIENT)
-            if (known.collar_per_side, known.skip_overlap) == (collar_per_side, skip_overlap)
-        ),
-        "custom",
-    )
-    condition = Condition(name, collar_per_side, skip_overlap)
     if skip_overlap and regions == "overlap":
         raise UsageError("regions 'overlap' with overlap skipped leaves nothing", "choose one")
     return score_conditions(
-        (condition,),
+        (condition(collar_per_side, skip_overlap),),
         reference,
         hypothesis,
         uem,
@@ -203,14 +209,15 @@ def score_conditions(
     tolerance: float = DEFAULT_TOLERANCE,
     uri: str = "recording",
     uem_source: UemSource = "given",
+    no_score: Extents = (),
 ) -> FileScore:
     """Score one recording under ``conditions``.
 
     ``uem``: scored time in seconds (pass the audio's extent, with ``uem_source="audio"``, when
     there is no UEM); without it, from the first to the last boundary of either side, and
-    ``FileScore.uem_source`` says so. ``regions`` limits what the error rates count; speakers
-    are mapped over all of the scored time. ``tolerance``: seconds up to which boundaries
-    match. A speaker's self-overlap is merged first.
+    ``FileScore.uem_source`` says so; ``no_score`` is taken from it. ``regions`` limits what the
+    error rates count; for DER speakers are mapped over all of the scored time. ``tolerance``:
+    seconds up to which boundaries match. A speaker's self-overlap is merged first.
 
     A hypothesis without turns is a legitimate answer (all speech missed). A reference without
     speech in the scored time raises ``AnnotationError``; where a collar or a region leaves no
@@ -223,6 +230,7 @@ def score_conditions(
         extent = merge_extents([(min(turns)[0], max(turn.end for turn in turns))] if turns else [])
     else:
         extent = merge_extents(uem)
+    extent = subtract_extents(extent, merge_extents(no_score))
     present = cut(truth, answer, extent)
     if not present.reference.any():
         raise AnnotationError(
@@ -234,8 +242,7 @@ def score_conditions(
     )
     return FileScore(
         conditions=tuple(
-            _under_condition(condition, truth, answer, extent, regions, uri)
-            for condition in conditions
+            _under_condition(each, truth, answer, extent, regions, uri) for each in conditions
         ),
         speakers=speakers,
         overlap=overlap_error(truth, answer, extent),
@@ -274,36 +281,98 @@ def _under_condition(
     uri: str,
 ) -> ConditionScore:
     """Both error rates by pyannote.metrics; the diarization error checked by the sweep."""
-    from pyannote.metrics.diarization import DiarizationErrorRate as PyannoteDER
-    from pyannote.metrics.diarization import JaccardErrorRate as PyannoteJER
-    from pyannote.metrics.identification import IdentificationErrorRate
-
     collar, skip = condition.collar_per_side, condition.skip_overlap
-    options = {"collar": 2 * collar, "skip_overlap": skip}
-    truth = _annotation(reference, "reference")
-    answer = _annotation(hypothesis, "hypothesis")
-    counted = uem if regions == "all" else _region(reference, uem, regions)
-    if regions == "all":
-        found = PyannoteDER(**options)(truth, answer, uem=_timeline(uem), detailed=True)
+    counted = _region(reference, uem, regions)
+    if len(reference) + len(hypothesis) <= _WHOLE_TURNS:
+        der, jer = _whole(condition, reference, hypothesis, uem, counted)
     else:
         scored = scored_extents(reference, uem, collar, skip)
-        mapping = PyannoteDER().optimal_mapping(truth, answer, uem=_timeline(scored))
-        named = answer.rename_labels(mapping=mapping)
-        metric = IdentificationErrorRate(**options)
-        found = metric(truth, named, uem=_timeline(counted), detailed=True)
-    der = DiarizationErrorRate(
-        missed_detection=float(found["missed detection"]),
-        false_alarm=float(found["false alarm"]),
-        confusion=float(found["confusion"]),
-        total=float(found["total"]),
-    )
+        mapping = speaker_mapping(reference, hypothesis, scored)
+        der = _in_parts(condition, reference, hypothesis, counted, mapping)
+        jer = jaccard_error(reference, hypothesis, scored_extents(reference, counted, collar, skip))
     check = score_turns(
         reference, hypothesis, uem, collar_per_side=collar, skip_overlap=skip, regions=regions
     )
     _agree(der, check, 4 * (len(reference) + len(hypothesis) + len(uem)), uri, condition)
-    jaccard = PyannoteJER(**options)(truth, answer, uem=_timeline(counted), detailed=True)
-    jer = JaccardErrorRate(float(jaccard["speaker error"]), int(jaccard["speaker count"]))
     return ConditionScore(condition, der, jer)
+
+
+def _whole(
+    condition: Condition,
+    reference: Sequence[Turn],
+    hypothesis: Sequence[Turn],
+    uem: Extents,
+    counted: Extents,
+) -> tuple[DiarizationErrorRate, JaccardErrorRate]:
+    """Both rates by pyannote.metrics as it is, ``counted`` being the wanted part of ``uem``."""
+    from pyannote.metrics.diarization import DiarizationErrorRate as PyannoteDER
+    from pyannote.metrics.diarization import JaccardErrorRate as PyannoteJER
+    from pyannote.metrics.identification import IdentificationErrorRate
+
+    options = _options(condition)
+    truth, answer = _annotation(reference, "reference"), _annotation(hypothesis, "hypothesis")
+    if counted == uem:
+        metric = PyannoteDER(**options)
+        metric(truth, answer, uem=_timeline(uem))
+    else:
+        scored = scored_extents(reference, uem, condition.collar_per_side, condition.skip_overlap)
+        mapping = PyannoteDER().optimal_mapping(truth, answer, uem=_timeline(scored))
+        metric = IdentificationErrorRate(**options)
+        metric(truth, answer.rename_labels(mapping=mapping), uem=_timeline(counted))
+    jaccard = PyannoteJER(**options)(truth, answer, uem=_timeline(counted), detailed=True)
+    return _record(metric), JaccardErrorRate(
+        float(jaccard["speaker error"]), int(jaccard["speaker count"])
+    )
+
+
+def _in_parts(
+    condition: Condition,
+    reference: Sequence[Turn],
+    hypothesis: Sequence[Turn],
+    counted: Extents,
+    mapping: Mapping[str, str],
+) -> DiarizationErrorRate:
+    """The same sum, part by part: given the mapping, seconds in error add up over time."""
+    from pyannote.metrics.identification import IdentificationErrorRate
+
+    metric = IdentificationErrorRate(**_options(condition))
+    named = {f"hypothesis {name}": f"reference {own}" for name, own in mapping.items()}
+    for part in _parts(counted):
+        truth = _annotation(_near(reference, part, condition.collar_per_side), "reference")
+        answer = _annotation(_near(hypothesis, part, 0.0), "hypothesis")
+        metric(truth, answer.rename_labels(mapping=named), uem=_timeline(part))
+    return _record(metric)
+
+
+def _options(condition: Condition) -> dict[str, Any]:
+    return {"collar": 2 * condition.collar_per_side, "skip_overlap": condition.skip_overlap}
+
+
+def _record(metric: Any) -> DiarizationErrorRate:
+    return DiarizationErrorRate(
+        missed_detection=float(metric["missed detection"]),
+        false_alarm=float(metric["false alarm"]),
+        confusion=float(metric["confusion"]),
+        total=float(metric["total"]),
+    )
+
+
+def _parts(extents: Extents) -> Iterator[Extents]:
+    """Scored time in consecutive parts of ``_PART_SECONDS`` of recording each."""
+    if not extents:
+        return
+    start, end = extents[0][0], extents[-1][1]
+    while start < end:
+        part = intersect_extents(extents, ((start, start + _PART_SECONDS),))
+        if part:
+            yield part
+        start += _PART_SECONDS
+
+
+def _near(turns: Sequence[Turn], part: Extents, margin: float) -> list[Turn]:
+    """Turns that reach into ``part`` or closer than ``margin`` to it, uncut."""
+    first, last = part[0][0] - margin, part[-1][1] + margin
+    return [turn for turn in turns if turn.end >= first and turn.start <= last]
 
 
 def _agree(
@@ -325,6 +394,8 @@ def _agree(
 
 
 def _region(reference: Sequence[Turn], uem: Extents, regions: Regions) -> Extents:
+    if regions == "all":
+        return uem
     if regions == "nonoverlap":
         return subtract_extents(uem, region_extents(reference, "overlap"))
     return intersect_extents(uem, region_extents(reference, regions))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
-from fluidaudio_cli.scoring.records import DiarizationErrorRate, OverlapError
+from fluidaudio_cli.scoring.records import DiarizationErrorRate, JaccardErrorRate, OverlapError
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 Regions = Literal["all", "single", "overlap", "nonoverlap"]
@@ -60,9 +60,8 @@ def score_turns(
     slices = cut(reference, hypothesis, scored)
     speaking = slices.reference.sum(axis=1)
     answered = slices.hypothesis.sum(axis=1)
-    common = slices.reference.T @ (slices.hypothesis * slices.seconds[:, None])
     correct = np.zeros_like(speaking)
-    for row, column in best_mapping(common):
+    for row, column in _best_mapping(_common_seconds(slices)):
         correct += slices.reference[:, row] & slices.hypothesis[:, column]
     seconds = slices.seconds * in_regions(speaking, regions)
     return DiarizationErrorRate(
@@ -85,6 +84,34 @@ def overlap_error(
         false_alarm=float(slices.seconds @ (found & ~true)),
         total=float(slices.seconds @ true),
     )
+
+
+def speaker_mapping(
+    reference: Sequence[Turn], hypothesis: Sequence[Turn], scored: Extents
+) -> dict[str, str]:
+    """Hypothesis speaker to reference speaker, maximising the ``scored`` time in common."""
+    truth, answer = (_speakers(side) for side in (reference, hypothesis))
+    common = _common_seconds(cut(reference, hypothesis, scored))
+    return {answer[column]: truth[row] for row, column in _best_mapping(common)}
+
+
+def jaccard_error(
+    reference: Sequence[Turn], hypothesis: Sequence[Turn], scored: Extents
+) -> JaccardErrorRate:
+    """Jaccard error of each reference speaker heard in ``scored``, with their mapped one.
+
+    One minus time in common over time of either (Second DIHARD Challenge evaluation plan,
+    v1.1); 1 for a speaker who is mapped to nobody.
+    """
+    slices = cut(reference, hypothesis, scored)
+    common = _common_seconds(slices)
+    spoken, found = slices.seconds @ slices.reference, slices.seconds @ slices.hypothesis
+    shared = sum(
+        float(common[row, column] / (spoken[row] + found[column] - common[row, column]))
+        for row, column in _best_mapping(common)
+    )
+    heard = int((spoken > 0).sum())
+    return JaccardErrorRate(max(heard - shared, 0.0), heard)
 
 
 def scored_extents(
@@ -144,21 +171,26 @@ def cut(reference: Sequence[Turn], hypothesis: Sequence[Turn], scored: Extents) 
     )
 
 
-def best_mapping(common_seconds: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _common_seconds(slices: Slices) -> NDArray[np.float64]:
+    """Time each reference speaker shares with each hypothesis speaker, float64 (R, H)."""
+    return np.asarray(slices.reference.T @ (slices.hypothesis * slices.seconds[:, None]))
+
+
+def _best_mapping(common: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs (reference, hypothesis) that maximise the summed common time (R, H); none at 0 s."""
     from scipy.optimize import linear_sum_assignment  # 0.3 s to import, and rarely needed
 
-    rows, columns = linear_sum_assignment(common_seconds, maximize=True)
+    rows, columns = linear_sum_assignment(common, maximize=True)
     return [
         (int(row), int(column))
         for row, column in zip(rows, columns, strict=True)
-        if common_seconds[row, column] > 0
+        if common[row, column] > 0
     ]
 
 
 def _activity(turns: Sequence[Turn], edges: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Who speaks between consecutive ``edges``: bool (len(edges) - 1, speakers by name)."""
-    columns = {name: index for index, name in enumerate(sorted({turn.speaker for turn in turns}))}
+    columns = {name: index for index, name in enumerate(_speakers(turns))}
     steps = np.zeros((max(len(edges), 1), len(columns)), dtype=np.int32)
     where = np.array([columns[turn.speaker] for turn in turns], dtype=np.int64)
     starts = np.searchsorted(edges, np.array([turn.start for turn in turns]))
@@ -166,3 +198,7 @@ def _activity(turns: Sequence[Turn], edges: NDArray[np.float64]) -> NDArray[np.b
     np.add.at(steps, (starts, where), 1)
     np.add.at(steps, (ends, where), -1)
     return np.asarray(np.cumsum(steps, axis=0)[:-1] > 0)
+
+
+def _speakers(turns: Sequence[Turn]) -> list[str]:
+    return sorted({turn.speaker for turn in turns})

@@ -1,0 +1,162 @@
+"""``fluidaudio score``: a diarization against its reference."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluidaudio_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fluidaudio_cli.scoring.metrics import Condition, FileScore, Scores
+
+
+class Regions(str, Enum):
+    """Part of the time that error rates count, by the reference's number of speakers."""
+
+    all = "all"
+    single = "single"
+    overlap = "overlap"
+    nonoverlap = "nonoverlap"
+
+
+class Format(str, Enum):
+    """How the result is written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+_FORMAT_BY_SUFFIX = {".json": Format.json, ".csv": Format.csv}
+_STDOUT = Path("-")
+
+
+def score(
+    reference: Annotated[
+        Path, typer.Argument(metavar="REF", help="Reference: RTTM or lab file, or a folder.")
+    ],
+    hypothesis: Annotated[
+        Path, typer.Argument(metavar="HYP", help="Hypothesis: likewise; matched by uri.")
+    ],
+    uem: Annotated[
+        Path | None,
+        typer.Option(
+            help="Scored time: UEM file or folder. Without it, from the first to the last "
+            "boundary of reference and hypothesis."
+        ),
+    ] = None,
+    collar_per_side: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Seconds left out on EACH side of a reference boundary (NIST: 0.25), instead "
+            "of showing strict and lenient side by side.",
+        ),
+    ] = None,
+    skip_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--skip-overlap",
+            help="Leave out time with two or more reference speakers, instead of showing strict "
+            "and lenient side by side.",
+        ),
+    ] = False,
+    regions: Annotated[
+        Regions,
+        typer.Option(
+            help="Count errors only where the reference has: any number of speakers, exactly "
+            "one, two or more, at most one."
+        ),
+    ] = Regions.all,
+    tolerance: Annotated[
+        float,
+        typer.Option(metavar="S", help="Seconds up to which two boundaries match."),
+    ] = 0.5,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="table, json or csv; else by the suffix of --output."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where to write; - is stdout.")] = _STDOUT,
+) -> None:
+    """Score a diarization: DER, JER, speaker count, boundaries and overlap.
+
+    Strict (no collar, overlap scored) and lenient (0.25 s per side, overlap skipped) side by
+    side, per recording and pooled by duration. A recording on one side only is an error.
+    """
+    from fluidaudio_cli.scoring.matching import match_by_uri, read_annotations, read_uems
+    from fluidaudio_cli.scoring.metrics import pool, score_conditions
+
+    conditions = _conditions(collar_per_side, skip_overlap, regions)
+    truth, answer = read_annotations(reference), read_annotations(hypothesis)
+    pairs = match_by_uri(truth, answer, None if uem is None else read_uems(uem))
+    scores = [
+        score_conditions(
+            conditions,
+            pair.reference,
+            pair.hypothesis,
+            pair.uem,
+            regions=regions.value,
+            tolerance=tolerance,
+            uri=pair.uri,
+            no_score=pair.no_score,
+        )
+        for pair in pairs
+    ]
+    notes = (*truth.notes, *answer.notes)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    chosen = output_format or _FORMAT_BY_SUFFIX.get(output.suffix.lower(), Format.table)
+    _write(chosen, output, scores, pool(scores), regions, tolerance, notes)
+
+
+def _conditions(
+    collar_per_side: float | None, skip_overlap: bool, regions: Regions
+) -> tuple[Condition, ...]:
+    from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, condition
+
+    if skip_overlap and regions is Regions.overlap:
+        raise UsageError(
+            "--skip-overlap with --regions overlap leaves nothing to score", "choose one of them"
+        )
+    if collar_per_side is None and not skip_overlap:
+        return (STRICT, LENIENT)
+    return (condition(collar_per_side or 0.0, skip_overlap),)
+
+
+def _write(
+    chosen: Format,
+    output: Path,
+    scores: Sequence[FileScore],
+    pooled: Scores,
+    regions: Regions,
+    tolerance: float,
+    notes: Sequence[str],
+) -> None:
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.scoring.document import format_csv, format_json
+
+    if chosen is Format.table:
+        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.score import render_scores
+
+        console = stdout_console()
+        if output == _STDOUT:
+            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
+            return
+        with console.capture() as capture:
+            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
+        text = capture.get()
+    elif chosen is Format.json:
+        text = format_json(scores, pooled, regions=regions.value, tolerance=tolerance, notes=notes)
+    else:
+        text = format_csv(scores, pooled)
+    if output == _STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        write_text_atomic(output, text)

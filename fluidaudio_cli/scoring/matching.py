@@ -1,0 +1,127 @@
+"""References and hypotheses from files or folders, paired by uri."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.scoring.extents import Extents
+from fluidaudio_cli.scoring.lab import read_lab
+from fluidaudio_cli.scoring.rttm import Rttm, parse_rttm
+from fluidaudio_cli.scoring.uem import read_uem
+from fluidaudio_cli.turns import Turn
+
+_LAB_SUFFIX = ".lab"
+_ANNOTATION_SUFFIXES = (".rttm", _LAB_SUFFIX)
+_UEM_SUFFIXES = (".uem",)
+_SHOWN_URIS = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One recording on both sides.
+
+    ``uem`` is None when no UEM was given; ``no_score`` is what the reference excludes (NOSCORE).
+    """
+
+    uri: str
+    reference: tuple[Turn, ...]
+    hypothesis: tuple[Turn, ...]
+    uem: Extents | None
+    no_score: Extents = ()
+
+
+def read_annotations(path: Path) -> Rttm:
+    """Turns of a file (lab by its suffix, else RTTM) or of a folder's ``.rttm`` and ``.lab``.
+
+    Raises ``AnnotationError`` for a folder without such files, and when two files speak of the
+    same uri.
+    """
+    turns: dict[str, tuple[Turn, ...]] = {}
+    no_score: dict[str, Extents] = {}
+    notes: list[str] = []
+    origin: dict[str, Path] = {}
+    for file in _files(path, _ANNOTATION_SUFFIXES):
+        is_lab = file.suffix.lower() == _LAB_SUFFIX
+        found = Rttm(read_lab(file)) if is_lab else parse_rttm(file)
+        _claim(origin, found.turns, file)
+        turns.update(found.turns)
+        no_score.update(found.no_score)
+        notes.extend(found.notes)
+    return Rttm(turns, no_score, tuple(notes))
+
+
+def read_uems(path: Path) -> dict[str, Extents]:
+    """Scored time per uri, of a file or of a folder's ``.uem``; a uri may be in one file only."""
+    uems: dict[str, Extents] = {}
+    origin: dict[str, Path] = {}
+    for file in _files(path, _UEM_SUFFIXES):
+        found = read_uem(file)
+        _claim(origin, found, file)
+        uems.update(found)
+    return uems
+
+
+def match_by_uri(
+    reference: Rttm, hypothesis: Rttm, uems: Mapping[str, Extents] | None = None
+) -> tuple[Pair, ...]:
+    """Pair both sides by uri, in alphabetical order.
+
+    Raises ``AnnotationError`` when a uri is on one side only, or absent from ``uems``. A UEM
+    may cover more recordings than are scored.
+    """
+    _same_uris(reference.turns, hypothesis.turns)
+    pairs: list[Pair] = []
+    for uri in sorted(reference.turns):
+        uem = None
+        if uems is not None:
+            if uri not in uems:
+                raise AnnotationError(
+                    f"the UEM does not mention '{uri}'", "add its scored time, or score without UEM"
+                )
+            uem = uems[uri]
+        no_score = reference.no_score.get(uri, ())
+        pairs.append(Pair(uri, reference.turns[uri], hypothesis.turns[uri], uem, no_score))
+    return tuple(pairs)
+
+
+def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    if not files:
+        raise AnnotationError(
+            f"folder {path} has no {' or '.join(suffixes)} file", "check the path"
+        )
+    return files
+
+
+def _claim(origin: dict[str, Path], uris: Iterable[str], file: Path) -> None:
+    for uri in uris:
+        if uri in origin:
+            raise AnnotationError(
+                f"'{uri}' is in both {origin[uri]} and {file}", "keep one of the two"
+            )
+        origin[uri] = file
+
+
+def _same_uris(reference: Iterable[str], hypothesis: Iterable[str]) -> None:
+    left, right = set(reference), set(hypothesis)
+    complaints = [
+        f"in the {side} only: {_listed(only)}"
+        for side, only in (("reference", left - right), ("hypothesis", right - left))
+        if only
+    ]
+    if complaints:
+        raise AnnotationError(
+            f"reference and hypothesis are not of the same recordings ({'; '.join(complaints)})",
+            "give both sides the same uris; a file's uri is its second RTTM field",
+        )
+
+
+def _listed(uris: set[str]) -> str:
+    shown = ", ".join(f"'{uri}'" for uri in sorted(uris)[:_SHOWN_URIS])
+    more = len(uris) - _SHOWN_URIS
+    return f"{shown} and {more} more" if more > 0 else shown
