@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 import av
 import av.error
 
+from fluidaudio_cli.audio.declared import DeclaredLength, declared_length
+from fluidaudio_cli.audio.riff import wav_length
 from fluidaudio_cli.errors import AudioError
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
@@ -35,11 +37,12 @@ _REFERENCING_FORMATS = frozenset(
 
 @dataclass(frozen=True)
 class OpenedStream:
-    """A demuxer with the audio stream chosen from it, and the file both read."""
+    """A demuxer with the audio stream chosen from it, the file both read, and its length."""
 
     file: BinaryIO
     container: Any
     stream: Any
+    declared: DeclaredLength
 
     def close(self) -> None:
         """Release FFmpeg's contexts and the file."""
@@ -69,6 +72,7 @@ def open_stream(path: Path) -> OpenedStream:
     """
     file = _open_file(path)
     try:
+        wav = wav_length(file)
         container = _open_container(file, path)
     except BaseException:
         file.close()
@@ -79,7 +83,7 @@ def open_stream(path: Path) -> OpenedStream:
         container.close()
         file.close()
         raise
-    return OpenedStream(file, container, stream)
+    return OpenedStream(file, container, stream, declared_length(container, stream, wav))
 
 
 def _open_file(path: Path) -> BinaryIO:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fluidaudio_cli.audio.riff import WavLength
+
 _MICROSECONDS = 1_000_000
 
-_PLACEHOLDER_BYTES = ((0x7FFF_0000, 0x8000_1000), (0xFFFF_0000, 0x1_0000_0000))
-"""WAV data lengths written by programs that stream and do not know the length (FFmpeg, SoX,
-arecord write the largest number they can)."""
-
-_EXACT_CONTAINERS = frozenset({"wav", "w64", "flac", "aiff", "au", "caf", "mov"})
+_EXACT_CONTAINERS = frozenset({"w64", "flac", "aiff", "au", "caf", "mov"})
 """Containers whose header counts the samples of each stream, so that fewer mean a cut file."""
 
 _TOLERANCE_SECONDS = 0.1
@@ -33,31 +31,21 @@ class DeclaredLength:
         return missing if missing > min(_TOLERANCE_SECONDS, 0.05 * self.seconds) else 0.0
 
 
-def declared_length(container: Any, stream: Any) -> DeclaredLength:
-    """Read the length of ``stream`` from its header, or the container's."""
+def declared_length(container: Any, stream: Any, wav: WavLength | None) -> DeclaredLength:
+    """Read the length of ``stream`` from its own header, or the container's.
+
+    ``wav`` is what ``wav_length`` found, which FFmpeg does not tell.
+    """
+    if wav is not None:
+        return DeclaredLength(wav.stated_seconds, exact=True)
     names = set(container.format.name.split(","))
-    if stream.duration is not None and stream.time_base is not None:
+    if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         seconds = float(stream.duration * stream.time_base)
-        if seconds <= 0 or ("wav" in names and _is_placeholder(stream, seconds)):
-            return DeclaredLength(None, exact=False)
         return DeclaredLength(seconds, exact=bool(names & _EXACT_CONTAINERS))
     if container.duration is not None and container.duration > 0:
         seconds = container.duration / _MICROSECONDS
         return DeclaredLength(seconds, exact=_counts_only_this_stream(container, names))
     return DeclaredLength(None, exact=False)
-
-
-def _is_placeholder(stream: Any, seconds: float) -> bool:
-    context = stream.codec_context
-    bytes_per_second = context.sample_rate * len(context.layout.channels) * _bits(context) / 8
-    size = seconds * bytes_per_second
-    return any(low <= size <= high for low, high in _PLACEHOLDER_BYTES)
-
-
-def _bits(context: Any) -> int:
-    # "pcm_s24le" decodes to 32 bits: the name tells what the file holds.
-    digits = "".join(c for c in str(context.name) if c.isdigit())
-    return int(digits) if digits else 8
 
 
 def _counts_only_this_stream(container: Any, names: set[str]) -> bool:

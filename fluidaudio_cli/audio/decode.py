@@ -10,7 +10,6 @@ import av.error
 
 from fluidaudio_cli.audio.batch import FrameBatcher
 from fluidaudio_cli.audio.container import NOT_AUDIO_REMEDY, OpenedStream
-from fluidaudio_cli.audio.declared import declared_length
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame
 from fluidaudio_cli.errors import AudioError
 
@@ -27,7 +26,6 @@ def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
     cut before the length its header states, and a stream without any sample. What was decoded
     before has been yielded by then, and the message tells how much that was.
     """
-    declared = declared_length(opened.container, opened.stream)
     batcher = FrameBatcher()
     seconds = 0.0
     damage: av.error.FFmpegError | None = None
@@ -48,9 +46,9 @@ def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
         raise _damaged(path, seconds, damage) from damage
     if not seconds:
         raise AudioError(f"{path} has no audio samples", NOT_AUDIO_REMEDY)
-    if declared.shortfall(seconds):
+    if opened.declared.shortfall(seconds):
         raise AudioError(
-            f"{path} is cut off: its header states {declared.seconds:.2f} s, "
+            f"{path} is cut off: its header states {opened.declared.seconds:.2f} s, "
             f"only {seconds:.2f} s can be decoded",
             DAMAGED_REMEDY,
         )

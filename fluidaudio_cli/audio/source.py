@@ -15,7 +15,6 @@ from types import TracebackType
 import numpy as np
 
 from fluidaudio_cli.audio.container import OpenedStream, open_stream
-from fluidaudio_cli.audio.declared import declared_length
 from fluidaudio_cli.audio.decode import decode_frames
 from fluidaudio_cli.audio.pcm import PcmFrame, Samples
 from fluidaudio_cli.audio.resample import Resampler
@@ -70,7 +69,7 @@ class AudioStream:
             codec=opened.stream.codec_context.name,
             sample_rate=first.sample_rate,
             channels=len(first.channels),
-            duration_seconds=declared_length(opened.container, opened.stream).seconds,
+            duration_seconds=opened.declared.seconds,
         )
 
     @property
