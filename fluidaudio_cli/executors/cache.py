@@ -1,0 +1,287 @@
+"""The per-user cache of what executors make from a package: built once, verified at every use.
+
+An entry is a folder, named by its package and by a hash of everything that changes its content
+(:class:`CacheKey`). Beside its files lies ``entry.json``: the whole key, and size and SHA-256 of
+each file. An entry that is damaged, cut short or not what its name says is built anew; runtimes
+are never handed bytes that were not checked, because some crash on damaged ones. Entries appear
+by one rename, and a file lock lets one process build while the others wait for its result.
+
+A cache that cannot be written does not stop a run: the entry is built in a folder that goes with
+the process, and a warning says so once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.files import atomic_path
+
+SCHEMA = "fluidaudio.compile-cache/1"
+ENVIRONMENT_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
+# A build takes seconds; a holder of the lock for longer than this has hung.
+LOCK_TIMEOUT_SECONDS = 300.0
+# Entries nobody loaded for this long are dropped when a new one is built.
+UNUSED_AFTER_SECONDS = 90 * 86400.0
+# The time of last use is refreshed at most this often, so that a warm start writes nothing.
+TOUCH_AFTER_SECONDS = 86400.0
+
+_META = "entry.json"
+_CHUNK_BYTES = 1 << 20
+
+
+class CacheWarning(UserWarning):
+    """The cache could not be used as it should; the run goes on without."""
+
+
+def cache_dir() -> Path:
+    """``$FLUIDAUDIO_CACHE_DIR``, or the system's per-user cache folder."""
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("fluidaudio", appauthor=False))
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What an entry is made from.
+
+    Attributes:
+        package: SHA-256 of the package.
+        executor: who made it, and for whom.
+        version: versions of the executor and of the lowering, and the processor where it counts.
+        options: the options that change the artifact.
+    """
+
+    package: str
+    executor: str
+    version: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The key as it is kept in the entry, to be compared whole."""
+        return {
+            "package": self.package,
+            "executor": self.executor,
+            "version": self.version,
+            "options": dict(sorted(self.options.items())),
+        }
+
+    @property
+    def folder_name(self) -> str:
+        """Readable head, then a hash of the whole key."""
+        text = json.dumps(self.as_json(), sort_keys=True)
+        return (
+            f"{self.executor}-{self.package[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+        )
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A verified entry: its folder, whether it was there before, and the builder's own notes."""
+
+    folder: Path
+    hit: bool
+    details: Mapping[str, Any]
+
+
+# Writes an entry's files into the folder given; returns notes (JSON) to keep with them.
+Builder = Callable[[Path], Mapping[str, Any]]
+
+
+class CompileCache:
+    """Entries under one root folder. Safe for several threads and processes."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = cache_dir() if root is None else root
+        self._warned = False
+        self._lock = threading.Lock()
+        self._temporary: Path | None = None
+
+    def fetch(self, key: CacheKey, build: Builder) -> CacheEntry:
+        """The entry for ``key``, built if it is not there whole.
+
+        Errors of ``build`` pass through, except ``OSError`` (no space, no permission), which
+        counts as a cache that cannot be written.
+        """
+        found = self._verified(self._folder(key), key)
+        if found is not None:
+            return found
+        try:
+            with self._building(key):
+                # Another process may have built it while this one waited.
+                found = self._verified(self._folder(key), key)
+                if found is not None:
+                    return found
+                with atomic_path(self._folder(key)) as draft:
+                    details = _build_into(draft, key, build)
+                self._drop_unused()
+                return CacheEntry(self._folder(key), False, details)
+        except _UnwritableError as problem:
+            self.warn_once(str(problem))
+        except HostError as error:
+            # atomic_path speaks of --output; any other host error is the builder's own.
+            if not isinstance(error.__cause__, OSError):
+                raise
+            self.warn_once(f"{error.__cause__.strerror or error.__cause__}")
+        return self._without_cache(key, build)
+
+    def warn_once(self, reason: str) -> None:
+        """Say once per cache that it cannot be written, and why."""
+        with self._lock:
+            if self._warned:
+                return
+            self._warned = True
+        warnings.warn(
+            f"the cache {self.root} cannot be written ({reason}), so models are compiled again "
+            f"at each start: set {ENVIRONMENT_VARIABLE} to a folder that can",
+            CacheWarning,
+            stacklevel=3,
+        )
+
+    def _folder(self, key: CacheKey) -> Path:
+        return self.root / "models" / key.folder_name
+
+    def _without_cache(self, key: CacheKey, build: Builder) -> CacheEntry:
+        with self._lock:
+            if self._temporary is None:
+                self._temporary = Path(tempfile.mkdtemp(prefix="fluidaudio-"))
+                weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+            folder = self._temporary / key.folder_name
+            found = self._verified(folder, key)
+            if found is not None:
+                return found
+            try:
+                details = _build_into(folder, key, build)
+            except OSError as error:
+                raise HostError(
+                    f"cannot write the compiled model to {folder.parent}: "
+                    f"{error.strerror or error}",
+                    f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space",
+                ) from error
+            return CacheEntry(folder, False, details)
+
+    @contextmanager
+    def _building(self, key: CacheKey) -> Iterator[None]:
+        # Imported here: a warm start builds nothing and need not pay for it.
+        from filelock import FileLock, Timeout
+
+        path = self.root / "locks" / f"{key.folder_name}.lock"
+        lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise _UnwritableError(f"another process holds {path}") from None
+        except OSError as error:
+            raise _UnwritableError(error.strerror or str(error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _verified(self, folder: Path, key: CacheKey) -> CacheEntry | None:
+        """The entry in ``folder`` if it is whole and made from ``key``."""
+        meta = _read_meta(folder)
+        if meta is None or meta["key"] != key.as_json():
+            return None
+        try:
+            for name, facts in meta["files"].items():
+                path = folder / name
+                if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
+                    return None
+        except (OSError, KeyError, TypeError):
+            return None
+        _touch(folder / _META)
+        return CacheEntry(folder, True, meta["details"])
+
+    def _drop_unused(self) -> None:
+        oldest = time.time() - UNUSED_AFTER_SECONDS
+        for folder in (self.root / "models").iterdir():
+            if _last_used(folder) < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class _UnwritableError(Exception):
+    """The cache's folder or lock cannot be written."""
+
+
+def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any]:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    details = dict(build(folder))
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    meta = {"schema": SCHEMA, "key": key.as_json(), "files": files, "details": details}
+    (folder / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    return details
+
+
+def _read_meta(folder: Path) -> dict[str, Any] | None:
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+        return None
+    if not isinstance(meta.get("files"), dict) or not isinstance(meta.get("details"), dict):
+        return None
+    return meta if "key" in meta else None
+
+
+def _last_used(folder: Path) -> float:
+    try:
+        return (folder / _META).stat().st_mtime
+    except OSError:
+        return math.inf  # a draft of another process, or gone already
+
+
+def _touch(path: Path) -> None:
+    try:
+        if time.time() - path.stat().st_mtime > TOUCH_AFTER_SECONDS:
+            os.utime(path)
+    except OSError:
+        pass  # a cache that is read only is still a cache
+
+
+@lru_cache(maxsize=8)
+def _shared(root: Path) -> CompileCache:
+    return CompileCache(root)
+
+
+def shared_cache() -> CompileCache:
+    """The process's cache at :func:`cache_dir`; the same object as long as that stays the same."""
+    return _shared(cache_dir())

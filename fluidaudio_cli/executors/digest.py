@@ -1,0 +1,85 @@
+"""A package's hash without reading 18 MB at every start.
+
+The hash is remembered per package path, with a fingerprint of every file in it: relative path,
+size, modification time, change time and inode. Any edit moves one of them. A file that changed
+within the last seconds could change again within the clock's grain, unseen, so the hash of such a
+package is not remembered yet (as in git's index).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from fluidaudio_cli.errors import HostError, ModelFormatError
+from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.files import write_text_atomic
+
+# Coarsest timestamps in use (FAT) have a grain of 2 s.
+SETTLED_AFTER_SECONDS = 3.0
+
+
+def package_digest(package: Path, cache: CompileCache) -> str:
+    """SHA-256 of a package folder, from the cache's memory when no file of it changed.
+
+    Raises:
+        ModelFormatError: the package is missing or cannot be read.
+    """
+    path = package.resolve()
+    fingerprint, changed = _fingerprint(path)
+    memo = cache.root / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
+    remembered = _remembered(memo, fingerprint)
+    if remembered is not None:
+        return remembered
+    from fluidaudio_cli.coreml.package import package_sha256
+
+    digest = package_sha256(path)
+    settled = time.time() - changed > SETTLED_AFTER_SECONDS
+    if settled and _fingerprint(path)[0] == fingerprint:
+        record = {"fingerprint": fingerprint, "sha256": digest}
+        try:
+            write_text_atomic(memo, json.dumps(record))
+        except HostError as error:
+            cause = error.__cause__
+            cache.warn_once((cause.strerror if isinstance(cause, OSError) else "") or str(error))
+    return digest
+
+
+def _fingerprint(package: Path) -> tuple[str, float]:
+    """Hash over the facts of every file, and when the last of them changed (seconds, epoch)."""
+    digest = hashlib.sha256()
+    latest = 0.0
+    try:
+        files = [package] if package.is_file() else sorted(package.rglob("*"))
+        if not files:
+            raise ModelFormatError(f"no model package at {package}", "check the path")
+        for file in files:
+            facts = file.stat()
+            if file.is_dir():
+                continue
+            name = file.relative_to(package).as_posix()
+            changed = max(facts.st_mtime_ns, facts.st_ctime_ns)
+            digest.update(
+                f"{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ctime_ns}\0"
+                f"{facts.st_ino}\n".encode()
+            )
+            latest = max(latest, changed / 1e9)
+    except OSError as error:
+        raise ModelFormatError(
+            f"cannot read {package}: {error.strerror or error}", "check the path"
+        ) from error
+    return digest.hexdigest(), latest
+
+
+def _remembered(memo: Path, fingerprint: str) -> str | None:
+    try:
+        record = json.loads(memo.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
+        return None
+    digest = record.get("sha256")
+    return digest if isinstance(digest, str) and len(digest) == 64 else None

@@ -1,0 +1,50 @@
+"""Facts about this machine's processor that decide precision, threads and cached artifacts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+
+def processors() -> int:
+    """Processors this process may use (its affinity, which containers and taskset narrow)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """Instruction-set flags as Linux names them; empty where the system does not tell."""
+    return frozenset(_cpuinfo("flags", "Features").split())
+
+
+@lru_cache(maxsize=1)
+def cpu_identity() -> str:
+    """Model and instruction set: a blob compiled for one value may not run on another."""
+    model = _cpuinfo("model name", "CPU part") or platform.processor()
+    parts = (sys.platform, platform.machine(), model, " ".join(sorted(cpu_flags())))
+    return "|".join(parts)
+
+
+def has_amx_bf16() -> bool:
+    """Whether bf16 products run on tiles (AMX), where they are several times as fast."""
+    return "amx_bf16" in cpu_flags()
+
+
+@lru_cache(maxsize=1)
+def _cpuinfo_lines() -> tuple[tuple[str, str], ...]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    first_processor = text.split("\n\n", 1)[0]
+    pairs = (line.partition(":")[::2] for line in first_processor.splitlines())
+    return tuple((key.strip(), value.strip()) for key, value in pairs)
+
+
+def _cpuinfo(*keys: str) -> str:
+    return next((value for key, value in _cpuinfo_lines() if key in keys), "")

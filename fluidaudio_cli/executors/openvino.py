@@ -1,0 +1,363 @@
+"""OpenVINO: the fast executor on x86 and ARM; bf16 on tiles (AMX) where the processor has them.
+
+What OpenVINO compiled is exported once and imported at a warm start, after its checksum was
+verified: a damaged blob can crash the process. Inputs and outputs are shared tensors, so that no
+array is copied. The precision that runs is read back from the compiled model.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fluidaudio_cli.errors import (
+    ExecutorUnavailableError,
+    HostError,
+    ModelFormatError,
+    UsageError,
+)
+from fluidaudio_cli.executors.base import (
+    Array,
+    Availability,
+    ExecutorOptions,
+    ExecutorRun,
+    Feeds,
+    OperatorTime,
+    TensorSpec,
+)
+from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
+from fluidaudio_cli.executors.digest import package_digest
+from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
+from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
+from fluidaudio_cli.executors.machine import cpu_identity, has_amx_bf16, processors
+
+NAME = "openvino"
+_BLOB_NAME = "compiled.blob"
+_DEVICE = "CPU"
+# OpenVINO's names of the precisions: in its capability list, as a hint, and as a C++ type.
+_CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+_HINT = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_DTYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    "i64": "int64",
+    "i32": "int32",
+    "i8": "int8",
+    "u8": "uint8",
+    "boolean": "bool",
+}
+_IMPORT_LOCK = threading.Lock()
+
+
+class OpenVinoExecutor:
+    """Runs lowered packages with OpenVINO's CPU plugin."""
+
+    name = NAME
+
+    def __init__(self, cache: CompileCache | None = None) -> None:
+        self._cache = cache
+
+    def availability(self) -> Availability:
+        """Whether OpenVINO supports this processor, and the precisions it computes in."""
+        try:
+            version, precisions = _support()
+        except ExecutorUnavailableError as error:
+            return Availability(False, error.message, error.remedy)
+        return Availability(True, version=version, precisions=precisions)
+
+    def load(self, package: Path, options: ExecutorOptions) -> OpenVinoModel:
+        """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
+        openvino, core = _runtime()
+        version, precisions = _support()
+        precision = options.precision
+        if precision == "auto":
+            precision = "bf16" if has_amx_bf16() and "bf16" in precisions else "fp32"
+        if precision not in precisions:
+            raise ExecutorUnavailableError(
+                f"openvino does not run {precision} on this processor",
+                f"use --precision {' or '.join(precisions)}",
+            )
+        began = time.perf_counter()
+        cache = shared_cache() if self._cache is None else self._cache
+        digest = package_digest(package, cache)
+        threads = options.threads or processors()
+        streams = min(options.streams, threads)
+        config = _config(precision, threads, streams, options.profile)
+        key = CacheKey(
+            digest,
+            NAME,
+            f"openvino {version}, {lowering_version()}",
+            {"cpu": cpu_identity(), "batch": str(options.batch), **config},
+        )
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            lowered = lowered_model(package, digest, cache)
+            compiled = _compile(core, lowered, package, options.batch, config)
+            (folder / _BLOB_NAME).write_bytes(compiled.export_model().getbuffer())
+            return {}
+
+        entry = cache.fetch(key, build)
+        try:
+            # Mapped, not read: the checksum has just brought its pages in.
+            blob = openvino.tensor_from_file(str(entry.folder / _BLOB_NAME))
+            compiled = core.import_model(blob, _DEVICE, config)
+        except RuntimeError as error:
+            raise HostError(f"openvino cannot load {package}: {_one_line(error)}") from error
+        ran = ExecutorRun(
+            NAME,
+            version,
+            _compiled_precision(compiled, precision),
+            _DEVICE,
+            int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            int(compiled.get_property("NUM_STREAMS")),
+            options.batch,
+        )
+        return OpenVinoModel(
+            openvino,
+            compiled,
+            options,
+            ran,
+            cache_hit=entry.hit,
+            load_seconds=time.perf_counter() - began,
+        )
+
+
+class OpenVinoModel:
+    """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`."""
+
+    def __init__(
+        self,
+        openvino: Any,
+        compiled: Any,
+        asked: ExecutorOptions,
+        ran: ExecutorRun,
+        *,
+        cache_hit: bool,
+        load_seconds: float,
+    ) -> None:
+        self.tensor = openvino.Tensor
+        self.compiled = compiled
+        self.asked = asked
+        self.ran = ran
+        self.cache_hit = cache_hit
+        self.load_seconds = load_seconds
+        self.inputs = tuple(_spec(port) for port in compiled.inputs)
+        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self.output_shapes = OutputShapes(self.outputs)
+        self._totals: dict[tuple[str, str, str], tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def request(self) -> OpenVinoRequest:
+        """A new request with buffers of its own."""
+        return OpenVinoRequest(self)
+
+    def operator_times(self) -> Sequence[OperatorTime]:
+        """Times of all runs so far, slowest first."""
+        if not self.asked.profile:
+            raise UsageError("operator times were not recorded", "load with profile=True")
+        with self._lock:
+            times = [
+                OperatorTime(*label, calls=calls, seconds=seconds)
+                for label, (calls, seconds) in self._totals.items()
+            ]
+        return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
+
+    def record(self, profile: Sequence[Any]) -> None:
+        """Add the operator times of one run; operators fused into others took no time."""
+        with self._lock:
+            for item in profile:
+                seconds = item.real_time.total_seconds()
+                if seconds == 0.0:
+                    continue
+                label = (item.node_name, item.node_type, item.exec_type)
+                calls, total = self._totals.get(label, (0, 0.0))
+                self._totals[label] = (calls + 1, total + seconds)
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        self.compiled = None
+
+
+class OpenVinoRequest:
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
+
+    def __init__(self, model: OpenVinoModel) -> None:
+        self._model = model
+        self._request = model.compiled.create_infer_request()
+        self._buffers = ResultBuffers(model.outputs)
+        self._shared: dict[str, Array] = {}
+        self._pending: _Pending | None = None
+        self.copied_bytes = 0
+
+    def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
+        """Run and wait."""
+        self.start(feeds, outputs)
+        return self.wait()
+
+    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
+        """Queue the run on one of the model's streams."""
+        if self._pending is not None:
+            raise UsageError("a run was started and not waited for", "call wait() first")
+        arrays = checked(feeds, self._model.inputs)
+        for name, array in arrays.items():
+            if not (array.flags.c_contiguous and array.flags.writeable):
+                # OpenVINO shares writable memory only.
+                arrays[name] = np.array(array, order="C")
+                self.copied_bytes += array.nbytes
+        shapes = self._model.output_shapes.known(arrays)
+        results = None if shapes is None else self._buffers.of(shapes, outputs)
+        try:
+            if results is None and not self._shared.keys().isdisjoint(self._output_names()):
+                # Outputs bound to buffers of another size: let OpenVINO allocate afresh.
+                self._request = self._model.compiled.create_infer_request()
+                self._shared.clear()
+            for name, array in (arrays | (results or {})).items():
+                self._share(name, array)
+            self._request.start_async()
+        except RuntimeError as error:
+            raise HostError(f"openvino failed: {_one_line(error)}") from error
+        self._pending = _Pending(arrays, outputs, results)
+
+    def wait(self) -> Mapping[str, Array]:
+        """Results of the run started."""
+        if self._pending is None:
+            raise UsageError("no run was started", "call start() first")
+        pending, self._pending = self._pending, None
+        try:
+            self._request.wait()
+        except RuntimeError as error:
+            raise HostError(f"openvino failed: {_one_line(error)}") from error
+        if self._model.asked.profile:
+            self._model.record(self._request.profiling_info)
+        return self._learnt(pending) if pending.results is None else pending.results
+
+    def _share(self, name: str, array: Array) -> None:
+        # Kept for the address and for life: a tensor made for the same array still stands.
+        if self._shared.get(name) is not array:
+            self._request.set_tensor(name, self._model.tensor(array, shared_memory=True))
+            self._shared[name] = array
+
+    def _learnt(self, pending: _Pending) -> Mapping[str, Array]:
+        """Results of the first run with some input shapes, copied out of OpenVINO's memory."""
+        found = {name: self._request.get_tensor(name).data for name in self._output_names()}
+        shapes = {name: tuple(value.shape) for name, value in found.items()}
+        self._model.output_shapes.learn(pending.inputs, shapes)
+        results = self._buffers.of(shapes, pending.outputs)
+        for name, value in found.items():
+            np.copyto(results[name], value)
+            self.copied_bytes += value.nbytes
+        return results
+
+    def _output_names(self) -> list[str]:
+        return [spec.name for spec in self._model.outputs]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A run under way; ``results`` is ``None`` while the shape of the outputs is not known."""
+
+    inputs: Mapping[str, Array]
+    outputs: Feeds | None
+    results: dict[str, Array] | None
+
+
+def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[str, str]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINT[precision],
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": str(streams),
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "PERF_COUNT": "YES" if profile else "NO",
+    }
+
+
+def _compile(
+    core: Any, lowered: Path, package: Path, batch: int | None, config: Mapping[str, str]
+) -> Any:
+    try:
+        model = core.read_model(str(lowered))
+        if batch is not None:
+            shapes = {}
+            for port in model.inputs:
+                shape = port.get_partial_shape()
+                if shape.rank.get_length() and shape[0].is_dynamic:
+                    shape[0] = batch
+                shapes[port] = shape
+            model.reshape(shapes)
+        return core.compile_model(model, _DEVICE, dict(config))
+    except RuntimeError as error:
+        raise ModelFormatError(
+            f"openvino refuses the lowered form of {package}: {_one_line(error)}",
+            "use --executor onnxruntime and report the package",
+        ) from error
+
+
+def _compiled_precision(compiled: Any, wanted: str) -> str:
+    """The precision read back from the compiled model; another than ``wanted`` is an error."""
+    hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    actual = next((name for name, value in _HINT.items() if value == hint), str(hint))
+    if actual != wanted:
+        raise ExecutorUnavailableError(
+            f"openvino was asked for {wanted} and runs {actual}", f"use --precision {actual}"
+        )
+    return actual
+
+
+@lru_cache(maxsize=1)
+def _runtime() -> tuple[Any, Any]:
+    """OpenVINO and its core, imported without its model converter.
+
+    ``import openvino`` also imports the converter (``openvino.tools.ovc``), which this package
+    never uses, takes as long as the rest, and reports the import over the network. OpenVINO
+    treats the converter as optional; ``None`` in ``sys.modules`` makes it absent while importing.
+    """
+    converter = "openvino.tools.ovc"
+    with _IMPORT_LOCK:
+        hide = "openvino" not in sys.modules and converter not in sys.modules
+        if hide:
+            sys.modules[converter] = None  # type: ignore[assignment]
+        try:
+            import openvino
+
+            return openvino, openvino.Core()
+        except (ImportError, RuntimeError) as error:
+            raise ExecutorUnavailableError(
+                f"openvino cannot be imported: {_one_line(error)}",
+                "install it with: pip install openvino, or use --executor onnxruntime",
+            ) from error
+        finally:
+            if hide:
+                sys.modules.pop(converter, None)
+
+
+@lru_cache(maxsize=1)
+def _support() -> tuple[str, tuple[str, ...]]:
+    """OpenVINO's version and the precisions of its CPU plugin here."""
+    openvino, core = _runtime()
+    try:
+        capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise ExecutorUnavailableError(
+            f"openvino does not support this processor: {_one_line(error)}",
+            "use --executor onnxruntime",
+        ) from error
+    precisions = tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
+    return str(openvino.get_version()).split("-", 1)[0], precisions
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+    return TensorSpec(port.any_name, shape, _DTYPES[port.element_type.get_type_name()])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

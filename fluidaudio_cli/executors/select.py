@@ -1,0 +1,82 @@
+"""Which executor runs: the one asked for, or the best this machine has."""
+
+from __future__ import annotations
+
+import sys
+from typing import Literal, get_args
+
+from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
+from fluidaudio_cli.executors.base import Availability, Executor
+from fluidaudio_cli.executors.cache import CompileCache
+
+ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime"]
+EXECUTOR_NAMES: tuple[str, ...] = get_args(ExecutorName)
+# Fastest first: Core ML reaches the Neural Engine, OpenVINO the tiles of recent processors, and
+# ONNX Runtime runs everywhere.
+_BY_SPEED = ("coreml", "openvino", "onnxruntime")
+
+
+def executor(name: str, cache: CompileCache | None = None) -> Executor:
+    """The executor called ``name``, whether or not it runs here.
+
+    Each module is imported only when asked for: a runtime not used is not paid for.
+
+    Raises:
+        UsageError: there is no such executor.
+    """
+    if name == "coreml":
+        from fluidaudio_cli.executors.coreml import CoreMLExecutor
+
+        return CoreMLExecutor(cache)
+    if name == "openvino":
+        from fluidaudio_cli.executors.openvino import OpenVinoExecutor
+
+        return OpenVinoExecutor(cache)
+    if name == "onnxruntime":
+        from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeExecutor
+
+        return OnnxRuntimeExecutor(cache)
+    raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
+
+
+def select_executor(name: str = "auto", cache: CompileCache | None = None) -> Executor:
+    """The executor asked for; for ``auto`` the fastest that is available here.
+
+    ``auto`` is Core ML on macOS, else OpenVINO where it supports the processor, else ONNX
+    Runtime. Precision ``auto`` is settled by the executor when it loads a model.
+
+    Raises:
+        UsageError: there is no such executor.
+        ExecutorUnavailableError: it does not run here; the message names those that do.
+    """
+    if name == "auto":
+        return _fastest(cache)
+    chosen = executor(name, cache)
+    availability = chosen.availability()
+    if not availability.ok:
+        present = [other for other, state in availabilities().items() if state.ok]
+        raise ExecutorUnavailableError(
+            f"executor {name} is not available: {availability.reason}",
+            f"{availability.remedy} (available here: {', '.join(present) or 'none'})",
+        )
+    return chosen
+
+
+def availabilities(cache: CompileCache | None = None) -> dict[str, Availability]:
+    """Every executor's availability by name, fastest first."""
+    return {name: executor(name, cache).availability() for name in _BY_SPEED}
+
+
+def _fastest(cache: CompileCache | None) -> Executor:
+    reasons = []
+    for name in _BY_SPEED:
+        if name == "coreml" and sys.platform != "darwin":
+            continue
+        candidate = executor(name, cache)
+        availability = candidate.availability()
+        if availability.ok:
+            return candidate
+        reasons.append(f"{name}: {availability.reason}")
+    raise ExecutorUnavailableError(
+        f"no executor is available: {'; '.join(reasons)}", "reinstall fluidaudio"
+    )
