@@ -1,0 +1,194 @@
+"""The process that runs one pipeline for the benchmark.
+
+Started as ``python -m fluidaudio_cli.benchmark.worker``. One variant has one process, so that a
+peak of memory, a thread pool or a crash belongs to one variant only, and so that another version
+of the program can be driven the same way (``--against``). Requests and replies are JSON, one
+per line, on stdin and stdout:
+
+``hello`` (sent first, unasked) · ``load`` · ``diarize`` · ``latency`` · ``reset_peak``; the end
+of stdin ends the process. A reply holds ``error`` when the request failed. Only the call of
+``diarize`` is inside the clock: no request, no reply, no loading, no scoring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fluidaudio_cli
+from fluidaudio_cli.benchmark import memory
+from fluidaudio_cli.errors import FluidAudioError, UsageError
+
+PROTOCOL = 1
+_LATENCY_WARMUP = 3  # windows run before the clock starts, so that buffers exist
+
+Loader = Callable[..., Any]
+Reply = dict[str, Any]
+Window = npt.NDArray[np.float32]
+
+
+class Session:
+    """One loaded pipeline and the requests it answers."""
+
+    def __init__(self, load_pipeline: Loader) -> None:
+        self._load_pipeline = load_pipeline
+        self._pipeline: Any = None
+
+    def answer(self, request: Mapping[str, Any]) -> Reply:
+        """The reply to one request; an expected error becomes its class and texts."""
+        handlers: dict[str, Callable[..., Reply]] = {
+            "load": self._load,
+            "diarize": self._diarize,
+            "latency": self._latency,
+            "reset_peak": self._reset_peak,
+        }
+        arguments = dict(request)
+        handler = handlers.get(arguments.pop("op", ""))
+        try:
+            if handler is None:
+                raise UsageError(f"the worker has no operation {request.get('op')!r}")
+            return handler(**arguments)
+        except FluidAudioError as error:
+            return _refusal(type(error).__name__, error.message, error.remedy)
+        except MemoryError:
+            return _refusal("HostError", "out of memory", "close other programs")
+        except Exception as error:  # noqa: BLE001 - the parent lists it and goes on with others
+            return _refusal("FluidAudioError", f"{type(error).__name__}: {error}", "")
+
+    def close(self) -> None:
+        """Release the pipeline."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+
+    def _load(self, mode: str, options: Mapping[str, Any]) -> Reply:
+        started = time.perf_counter()
+        self._pipeline = self._load_pipeline(mode, **options)
+        seconds = time.perf_counter() - started
+        pipeline = self._pipeline
+        return {
+            "load_seconds": seconds,
+            "cached": bool(pipeline.load_cached),
+            "config": pipeline.mode.as_dict(),
+            "executors": {name: run.as_dict() for name, run in pipeline.executors.items()},
+            "models": [{"name": model.name, "sha256": model.sha256} for model in pipeline.models],
+            "rss_bytes": memory.resident_bytes(),
+            "peak_bytes": memory.peak_bytes(),
+        }
+
+    def _diarize(self, path: str) -> Reply:
+        gc.collect()  # garbage of the last iteration is not this one's time
+        cpu, wall = time.process_time(), time.perf_counter()
+        result = self._pipeline.diarize(Path(path))
+        wall_seconds = time.perf_counter() - wall
+        cpu_seconds = time.process_time() - cpu
+        timings = result.timings
+        return {
+            "wall_seconds": wall_seconds,
+            "cpu_seconds": cpu_seconds,
+            "audio_seconds": result.audio.duration_seconds,
+            "windows": timings.windows,
+            "overlapped": timings.overlapped,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "busy_seconds": stage.busy_seconds,
+                    "calls": stage.calls,
+                    "concurrent": stage.concurrent,
+                }
+                for stage in timings.stages
+            ],
+            "turns": [[turn.start, turn.end, turn.speaker] for turn in result.turns],
+            "peak_bytes": memory.peak_bytes(),
+        }
+
+    def _latency(self, path: str, windows: int, window_samples: int) -> Reply:
+        blocks = _windows_of(Path(path), windows, window_samples)
+        for block in blocks[:_LATENCY_WARMUP]:
+            self._pipeline.process_window(block)
+        seconds = []
+        for index in range(windows):
+            block = blocks[index % len(blocks)]
+            started = time.perf_counter()
+            self._pipeline.process_window(block)
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}
+
+    def _reset_peak(self) -> Reply:
+        return {"reset": memory.reset_peak(), "peak_bytes": memory.peak_bytes()}
+
+
+def serve(load_pipeline: Loader) -> None:
+    """Answer requests on stdin until it ends."""
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    session = Session(load_pipeline)
+    with _reply_stream() as replies:
+        _send(
+            replies,
+            {
+                "hello": "fluidaudio-benchmark-worker",
+                "protocol": PROTOCOL,
+                "version": fluidaudio_cli.__version__,
+                "package": str(Path(fluidaudio_cli.__file__).resolve().parent),
+            },
+        )
+        try:
+            for line in sys.stdin:
+                _send(replies, session.answer(json.loads(line)))
+        finally:
+            session.close()
+
+
+@contextlib.contextmanager
+def _reply_stream() -> Iterator[IO[str]]:
+    """The original stdout; whatever a library prints goes to stderr instead."""
+    sys.stdout.flush()
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(channel, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+def _send(stream: IO[str], reply: Reply) -> None:
+    stream.write(json.dumps(reply) + "\n")
+    stream.flush()
+
+
+def _refusal(kind: str, message: str, remedy: str) -> Reply:
+    return {"error": {"class": kind, "message": message, "remedy": remedy}}
+
+
+def _windows_of(path: Path, limit: int, size: int) -> list[Window]:
+    """Up to ``limit`` consecutive windows of ``size`` samples, the last one zero-padded."""
+    from fluidaudio_cli.audio.source import open_audio
+
+    blocks: list[Window] = []
+    with open_audio(path) as stream:
+        while len(blocks) < limit:
+            block = np.zeros(size, np.float32)
+            if not stream.read_into(block):
+                break
+            blocks.append(block)
+    return blocks
+
+
+def _load_real_pipeline(mode: str, **options: Any) -> Any:
+    # Imported when asked for: the time of importing a runtime belongs to loading.
+    from fluidaudio_cli.diarization.pipeline import load_pipeline
+
+    return load_pipeline(mode, **options)
+
+
+if __name__ == "__main__":
+    serve(_load_real_pipeline)
