@@ -1,0 +1,222 @@
+"""Lowering of the MIL intermediate representation to ONNX.
+
+Each MIL operation becomes one or a few ONNX nodes. The node that yields the first output bears
+the operation's name, helpers ``name/Kind_n``; all carry ``mil.op`` and ``mil.name`` in their
+``metadata_props``, and tensors keep their MIL names, so that a profile of the ONNX graph can be
+read in terms of the package.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from fluidaudio_cli.coreml.graph import FloatType, Graph, Lowering, Node
+from fluidaudio_cli.coreml.ir import Block, Function, Operation, Program, TensorType, Value
+from fluidaudio_cli.coreml.ops import LOWERINGS
+from fluidaudio_cli.errors import ModelFormatError
+
+# Opset 20 has GELU and the corrected ceil mode of pooling; IR version 10 has node metadata. Both
+# runtimes support them since well before the oldest versions that pyproject allows.
+OPSET = 20
+IR_VERSION = 10
+PRODUCER = "fluidaudio"
+
+_REMEDY = "run this package with Core ML on a Mac, or convert the model without it"
+# Operations through which a tensor of one repeated number stays one.
+_KEEP_UNIFORM = frozenset(
+    "cast concat expand_dims identity reshape slice_by_index slice_by_size split squeeze stack "
+    "tile transpose".split()
+)
+
+
+def lower_to_onnx(program: Program, float_type: FloatType = "fp32") -> onnx.ModelProto:
+    """An ONNX model that computes what the program's main function does.
+
+    ``float_type`` ``fp32`` widens every fp16 tensor, so that an executor is free to choose its
+    own precision; ``fp16`` keeps the types of the program. Flexible sizes of inputs stay
+    symbolic (``dim_param``). int32 inputs and outputs keep their type.
+
+    Raises ``ModelFormatError`` naming the operation, and where it stands, if the program uses
+    an operation or parameter without a counterpart, an image input, or a state.
+    """
+    for feature in (*program.inputs, *program.states):
+        if feature.kind != "tensor":
+            raise ModelFormatError(
+                f"input '{feature.name}' is of kind {feature.kind}, which is not supported",
+                _REMEDY,
+            )
+    function = program.main
+    graph = Graph(float_type)
+    edge = _Edge(graph, function)
+    inputs = edge.inputs()
+    _lower_block(graph, function.block, function.name)
+    outputs = edge.outputs()
+    nodes = _reachable(graph.nodes, {one.name for one in outputs})
+    used = {name for node in nodes for name in node.inputs}
+    model = helper.make_model(
+        helper.make_graph(
+            [node.to_onnx() for node in nodes],
+            function.name,
+            inputs,
+            outputs,
+            graph.initializers(used),
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name=PRODUCER,
+    )
+    helper.set_model_props(model, {"mil.opset": function.opset, "mil.float_type": float_type})
+    return model
+
+
+class _Edge:
+    """Inputs and outputs of the model, which keep int32 where the inside uses int64."""
+
+    def __init__(self, graph: Graph, function: Function) -> None:
+        self._graph = graph
+        self._function = function
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        infos = []
+        for value in self._function.inputs:
+            if value.type.dtype.startswith("state"):
+                raise ModelFormatError(f"input '{value.name}' is a state", _REMEDY)
+            infos.append(self._info(value, value.name))
+            name = value.name
+            if self._is_int32(value):
+                name = f"{value.name}/int64"
+                self._cast(value.name, name, TensorProto.INT64)
+            self._graph.bind(value, name)
+        return infos
+
+    def outputs(self) -> list[onnx.ValueInfoProto]:
+        infos = []
+        for value in self._function.block.outputs:
+            source = self._graph.name_of(value)
+            if self._is_int32(value):
+                name = f"{value.name}/int32" if source == value.name else value.name
+                self._cast(source, name, TensorProto.INT32)
+                if name != value.name:
+                    self._swap(value.name, name)
+            elif source != value.name or source in self._graph.constants:
+                # An alias of another tensor; the output needs its own name.
+                self._add("Identity", source, self._free_name(value.name), {})
+            infos.append(self._info(value, value.name))
+        return infos
+
+    def _is_int32(self, value: Value) -> bool:
+        return self._graph.onnx_type(value.type.dtype) == TensorProto.INT64
+
+    def _info(self, value: Value, name: str) -> onnx.ValueInfoProto:
+        kind = self._graph.onnx_type(value.type.dtype)
+        if self._is_int32(value):
+            kind = TensorProto.INT32
+        return helper.make_tensor_value_info(name, kind, list(value.type.shape))
+
+    def _cast(self, source: str, target: str, kind: int) -> None:
+        self._add("Cast", source, target, {"to": kind})
+
+    def _add(self, kind: str, source: str, target: str, attributes: dict[str, int]) -> None:
+        operation = Operation(kind.lower(), target, {}, ())
+        self._graph.nodes.append(
+            Node(kind, [source], [target], dict(attributes), operation, f"{target}/{kind}")
+        )
+
+    def _free_name(self, name: str) -> str:
+        if name in self._graph.constants:
+            inner = f"{name}/constant"
+            self._graph.constants[inner] = self._graph.constants.pop(name)
+            _rename(self._graph.nodes, {name: inner})
+            self._graph.nodes.append(
+                Node("Identity", [inner], [name], {}, Operation("identity", name, {}, ()), name)
+            )
+        return name
+
+    def _swap(self, inside: str, outside: str) -> None:
+        """Give the model's output the MIL name and the tensor inside another."""
+        _rename(self._graph.nodes, {inside: f"{inside}/int64", outside: inside})
+
+
+def _lower_block(graph: Graph, block: Block, where: str) -> None:
+    for index, operation in enumerate(block.operations):
+        place = f"operation {index + 1} of {len(block.operations)} in '{where}'"
+        lowering = LOWERINGS.get(operation.kind)
+        if lowering is None:
+            raise ModelFormatError(f"{operation} ({place}) is not supported", _REMEDY)
+        work = Lowering(graph, operation)
+        try:
+            results = lowering(work)
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{error.message} ({place})", _REMEDY) from error
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise ModelFormatError(
+                f"{operation} ({place}) has parameters that do not fit: {error}", _REMEDY
+            ) from error
+        _finish(graph, work, (results,) if isinstance(results, str) else tuple(results))
+        _track_uniform(graph, operation)
+
+
+def _finish(graph: Graph, work: Lowering, results: tuple[str, ...]) -> None:
+    """Give results their MIL names and nodes theirs; add the nodes to the graph."""
+    operation = work.operation
+    own = {name for node in work.nodes for name in node.outputs}
+    renamed: dict[str, str] = {}
+    for value, result in zip(operation.outputs, results, strict=False):
+        if result in own and result not in renamed:
+            renamed[result] = value.name
+        graph.bind(value, renamed.get(result, result))
+    _rename(work.nodes, renamed)
+    for node in work.nodes:
+        main = bool(operation.outputs) and operation.outputs[0].name in node.outputs
+        node.name = operation.name if main else node.outputs[0]
+    graph.nodes.extend(work.nodes)
+
+
+def _rename(nodes: list[Node], names: dict[str, str]) -> None:
+    for node in nodes:
+        node.inputs = [names.get(name, name) for name in node.inputs]
+        node.outputs = [names.get(name, name) for name in node.outputs]
+
+
+def _track_uniform(graph: Graph, operation: Operation) -> None:
+    """Record outputs known to hold one number throughout (their size may still be unknown)."""
+    if operation.kind in ("fill", "fill_like"):
+        value = operation.inputs.get("value")
+        numbers = {0.0} if not value else {_uniform(graph, value[0])}
+    elif operation.kind in _KEEP_UNIFORM:
+        data = [
+            value
+            for key, values in operation.inputs.items()
+            if key in ("x", "values")
+            for value in values
+        ]
+        numbers = {_uniform(graph, value) for value in data}
+    else:
+        return
+    if len(numbers) == 1 and (number := numbers.pop()) is not None:
+        graph.uniform.update(dict.fromkeys(operation.outputs, number))
+
+
+def _uniform(graph: Graph, value: Value) -> float | None:
+    if value.data is None:
+        return graph.uniform.get(value)
+    if value.type.dtype == "string" or value.data.size == 0:
+        return None
+    first = value.data.reshape(-1)[0]
+    return float(first) if np.all(value.data == first) else None
+
+
+def _reachable(nodes: list[Node], wanted: set[str]) -> list[Node]:
+    """The nodes, in order, that the wanted tensors depend on."""
+    needed = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+__all__ = ["OPSET", "FloatType", "TensorType", "lower_to_onnx"]

@@ -1,0 +1,95 @@
+"""Element-wise arithmetic, comparison and logic."""
+
+from __future__ import annotations
+
+from fluidaudio_cli.coreml.graph import Lowering
+from fluidaudio_cli.coreml.ops.table import LoweringFunction, binary, unary
+
+# Defaults of MIL's operation documentation.
+_LOG_EPSILON = 1e-45
+_RSQRT_EPSILON = 1e-12
+_INVERSE_EPSILON = 1e-4
+
+
+def cast(op: Lowering) -> str:
+    """Change of type; nothing where both types are the same in the lowered graph."""
+    target = op.graph.onnx_type(op.text("dtype"))
+    if target == op.graph.onnx_type(op.type().dtype):
+        return op.tensor("x")
+    return op.emit("Cast", op.tensor("x"), to=target)
+
+
+def _shifted(op: Lowering, default: float) -> str:
+    """``x + epsilon``."""
+    epsilon = op.number("epsilon", default)
+    x = op.tensor("x")
+    return op.emit("Add", x, op.like(epsilon)) if epsilon else x
+
+
+def _floor_div(op: Lowering) -> str:
+    x, y = op.tensor("x"), op.tensor("y")
+    if op.is_float():
+        return op.emit("Floor", op.emit("Div", x, y))
+    # ONNX divides integers towards zero; take the remainder (sign of y) away first.
+    return op.emit("Div", op.emit("Sub", x, op.emit("Mod", x, y)), y)
+
+
+def _mod(op: Lowering) -> str:
+    x, y = op.tensor("x"), op.tensor("y")
+    if not op.is_float():
+        return op.emit("Mod", x, y)
+    whole = op.emit("Floor", op.emit("Div", x, y))
+    return op.emit("Sub", x, op.emit("Mul", whole, y))
+
+
+def _clip(op: Lowering) -> str:
+    return op.emit("Clip", op.tensor("x"), op.like(op.number("alpha")), op.like(op.number("beta")))
+
+
+TABLE: dict[str, LoweringFunction] = {
+    "abs": unary("Abs"),
+    "acos": unary("Acos"),
+    "add": binary("Add"),
+    "asin": unary("Asin"),
+    "atan": unary("Atan"),
+    "atanh": unary("Atanh"),
+    "cast": cast,
+    "ceil": unary("Ceil"),
+    "clip": _clip,
+    "cos": unary("Cos"),
+    "cosh": unary("Cosh"),
+    "equal": binary("Equal"),
+    "erf": unary("Erf"),
+    "exp": unary("Exp"),
+    "exp2": lambda op: op.emit("Pow", op.like(2), op.tensor("x")),
+    "floor": unary("Floor"),
+    "floor_div": _floor_div,
+    "greater": binary("Greater"),
+    "greater_equal": binary("GreaterOrEqual"),
+    "inverse": lambda op: op.emit("Reciprocal", _shifted(op, _INVERSE_EPSILON)),
+    "less": binary("Less"),
+    "less_equal": binary("LessOrEqual"),
+    "log": lambda op: op.emit("Log", _shifted(op, _LOG_EPSILON)),
+    "logical_and": binary("And"),
+    "logical_not": unary("Not"),
+    "logical_or": binary("Or"),
+    "logical_xor": binary("Xor"),
+    "maximum": binary("Max"),
+    "minimum": binary("Min"),
+    "mod": _mod,
+    "mul": binary("Mul"),
+    "not_equal": lambda op: op.emit("Not", op.emit("Equal", op.tensor("x"), op.tensor("y"))),
+    "pow": binary("Pow"),
+    "real_div": binary("Div"),
+    "round": unary("Round"),
+    "rsqrt": lambda op: op.emit("Reciprocal", op.emit("Sqrt", _shifted(op, _RSQRT_EPSILON))),
+    "sign": unary("Sign"),
+    "sin": unary("Sin"),
+    "sinh": unary("Sinh"),
+    "sqrt": unary("Sqrt"),
+    "square": lambda op: op.emit("Mul", op.tensor("x"), op.tensor("x")),
+    "sub": binary("Sub"),
+    "tan": unary("Tan"),
+    "tanh": unary("Tanh"),
+    "threshold": lambda op: op.emit("Max", op.tensor("x"), op.like(op.number("alpha"))),
+}

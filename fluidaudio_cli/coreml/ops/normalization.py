@@ -1,0 +1,99 @@
+"""Batch, instance, layer, L2 and local response normalization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fluidaudio_cli.coreml.graph import Lowering
+from fluidaudio_cli.coreml.ops.table import LoweringFunction
+
+_EPSILON = 1e-5
+_L2_EPSILON = 1e-6
+
+
+def _channel_vector(op: Lowering, parameter: str, default: float, count: int) -> str:
+    if op.has(parameter):
+        return op.tensor(parameter)
+    return op.like(np.full(count, default))
+
+
+def _batch_norm(op: Lowering) -> str:
+    count = op.array("mean").size
+    return op.emit(
+        "BatchNormalization",
+        op.tensor("x"),
+        _channel_vector(op, "gamma", 1, count),
+        _channel_vector(op, "beta", 0, count),
+        op.tensor("mean"),
+        op.tensor("variance"),
+        epsilon=op.number("epsilon", _EPSILON),
+    )
+
+
+def _instance_norm(op: Lowering) -> str:
+    channels = op.type().shape[1]
+    if not isinstance(channels, int):
+        raise op.error("has an unknown number of channels")
+    return op.emit(
+        "InstanceNormalization",
+        op.tensor("x"),
+        _channel_vector(op, "gamma", 1, channels),
+        _channel_vector(op, "beta", 0, channels),
+        epsilon=op.number("epsilon", _EPSILON),
+    )
+
+
+def _layer_norm(op: Lowering) -> str:
+    rank = op.type().rank
+    axes = sorted(axis % rank for axis in op.integers("axes", range(rank)))
+    epsilon = op.number("epsilon", _EPSILON)
+    trailing = axes == list(range(axes[0], rank))
+    if trailing and op.has("gamma"):
+        return op.emit(
+            "LayerNormalization",
+            op.tensor("x"),
+            op.tensor("gamma"),
+            *([op.tensor("beta")] if op.has("beta") else []),
+            axis=axes[0],
+            epsilon=epsilon,
+        )
+    x, over = op.tensor("x"), op.constant(axes)
+    centred = op.emit("Sub", x, op.emit("ReduceMean", x, over))
+    variance = op.emit("ReduceMean", op.emit("Mul", centred, centred), over)
+    result = op.emit(
+        "Div", centred, op.emit("Sqrt", op.emit("Add", variance, op.like(epsilon)))
+    )
+    for parameter, kind in (("gamma", "Mul"), ("beta", "Add")):
+        if op.has(parameter):
+            sizes = iter(op.array(parameter).shape)
+            shape = [next(sizes) if axis in axes else 1 for axis in range(rank)]
+            result = op.emit(kind, result, op.like(op.array(parameter).reshape(shape)))
+    return result
+
+
+def _l2_norm(op: Lowering) -> str:
+    # Over the last three axes, whatever the rank.
+    x = op.tensor("x")
+    total = op.emit("ReduceSumSquare", x, op.constant([-3, -2, -1]))
+    shifted = op.emit("Add", total, op.like(op.number("epsilon", _L2_EPSILON)))
+    return op.emit("Div", x, op.emit("Sqrt", shifted))
+
+
+def _local_response_norm(op: Lowering) -> str:
+    return op.emit(
+        "LRN",
+        op.tensor("x"),
+        size=op.integer("size"),
+        alpha=op.number("alpha", 1e-4),
+        beta=op.number("beta", 0.75),
+        bias=op.number("k", 1.0),
+    )
+
+
+TABLE: dict[str, LoweringFunction] = {
+    "batch_norm": _batch_norm,
+    "instance_norm": _instance_norm,
+    "l2_norm": _l2_norm,
+    "layer_norm": _layer_norm,
+    "local_response_norm": _local_response_norm,
+}

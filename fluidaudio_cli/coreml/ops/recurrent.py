@@ -1,0 +1,201 @@
+"""LSTM, GRU and plain recurrent layers.
+
+MIL concatenates directions along the last axis of states and outputs, ONNX keeps them apart on
+an axis of their own; MIL orders LSTM gates input, forget, output, cell, ONNX input, output,
+forget, cell; MIL's bias is the sum of both biases that ONNX wants side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.coreml.graph import Lowering
+from fluidaudio_cli.coreml.ops.table import LoweringFunction
+
+_LSTM_GATES = (0, 2, 1, 3)  # ONNX iofc out of MIL ifoz
+_PEEPHOLES = (0, 2, 1)  # ONNX iof out of MIL ifo
+_GRU_GATES = (2, 0, 1)  # ONNX zrh out of MIL roz
+_DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", "_back")}
+# ONNX activation with its alpha and beta; Core ML's constants for the parametric ones.
+_ACTIVATIONS = {
+    "tanh": ("Tanh", 0.0, 0.0),
+    "sigmoid": ("Sigmoid", 0.0, 0.0),
+    "relu": ("Relu", 0.0, 0.0),
+    "linear": ("Affine", 1.0, 0.0),
+    "hard_sigmoid": ("HardSigmoid", 0.2, 0.5),
+    "sigmoid_hard": ("HardSigmoid", 0.2, 0.5),
+    "scaled_tanh": ("ScaledTanh", 1.7159, 2.0 / 3.0),
+}
+
+
+def _lstm(op: Lowering) -> list[str]:
+    if op.has("clip"):
+        raise op.error("clips its cell gate, which is not supported")
+    suffixes = _suffixes(op)
+    hidden = op.array("weight_hh").shape[1]
+    inputs = [
+        op.tensor("x"),
+        *_weights(op, _LSTM_GATES, suffixes),
+        "",  # all sequences have full length
+        _initial_state(op, "initial_h", suffixes, hidden),
+        _initial_state(op, "initial_c", suffixes, hidden),
+        _peepholes(op, suffixes, hidden),
+    ]
+    while not inputs[-1]:
+        inputs.pop()
+    every, state, cell = op.emit_many(
+        "LSTM",
+        *inputs,
+        outputs=3,
+        hidden_size=hidden,
+        direction=op.text("direction", "forward"),
+        **_activations(
+            op,
+            len(suffixes),
+            (
+                ("recurrent_activation", "sigmoid"),
+                ("cell_activation", "tanh"),
+                ("activation", "tanh"),
+            ),
+        ),
+    )
+    last = _merge_state(op, state, len(suffixes), hidden)
+    return [
+        _sequence(op, every, last, len(suffixes), hidden),
+        last,
+        _merge_state(op, cell, len(suffixes), hidden),
+    ]
+
+
+def _gru(op: Lowering) -> list[str]:
+    # MIL up to iOS 17: o = f(W x + r * (R h) + b), the reset gate after the product.
+    if op.has("input_bias") or op.flag("reset_after"):
+        raise op.error("has the iOS 18 form (input_bias, reset_after), which is not supported")
+    return _simple(op, "GRU", _GRU_GATES, {"linear_before_reset": 1}, with_gates=True)
+
+
+def _rnn(op: Lowering) -> list[str]:
+    return _simple(op, "RNN", (0,), {}, with_gates=False)
+
+
+def _simple(
+    op: Lowering, kind: str, gates: tuple[int, ...], attributes: dict[str, Any], with_gates: bool
+) -> list[str]:
+    hidden = op.array("weight_hh").shape[1]
+    inputs = [
+        op.tensor("x"),
+        *_weights(op, gates, ("",)),
+        "",
+        _initial_state(op, "initial_h", ("",), hidden),
+    ]
+    while not inputs[-1]:
+        inputs.pop()
+    named = (("recurrent_activation", "sigmoid"),) if with_gates else ()
+    every, state = op.emit_many(
+        kind,
+        *inputs,
+        outputs=2,
+        hidden_size=hidden,
+        direction=op.text("direction", "forward"),
+        **_activations(op, 1, (*named, ("activation", "tanh"))),
+        **attributes,
+    )
+    last = _merge_state(op, state, 1, hidden)
+    return [_sequence(op, every, last, 1, hidden), last]
+
+
+def _suffixes(op: Lowering) -> tuple[str, ...]:
+    direction = op.text("direction", "forward")
+    if direction not in _DIRECTIONS:
+        raise op.error(f"has unknown direction '{direction}'")
+    return _DIRECTIONS[direction]
+
+
+def _reorder(array: NDArray[Any], gates: tuple[int, ...]) -> NDArray[Any]:
+    """Blocks of equal size along axis 0 in the order ``gates``."""
+    blocks = np.split(array, len(gates))
+    return np.concatenate([blocks[gate] for gate in gates])
+
+
+def _weights(op: Lowering, gates: tuple[int, ...], suffixes: tuple[str, ...]) -> list[str]:
+    """ONNX's W [directions, gates * hidden, in], R, and B [directions, 2 * gates * hidden]."""
+    stacked = [
+        np.stack([_reorder(op.floats(f"{parameter}{suffix}"), gates) for suffix in suffixes])
+        for parameter in ("weight_ih", "weight_hh")
+    ]
+    biases = []
+    for suffix in suffixes:
+        rows = stacked[0].shape[1]
+        given = op.has(f"bias{suffix}")
+        summed = _reorder(op.floats(f"bias{suffix}"), gates) if given else np.zeros(rows)
+        biases.append(np.concatenate([summed, np.zeros(rows)]))
+    return [op.like(array) for array in (*stacked, np.stack(biases))]
+
+
+def _peepholes(op: Lowering, suffixes: tuple[str, ...], hidden: int) -> str:
+    given = [op.optional_array(f"peephole{suffix}") for suffix in suffixes]
+    if all(one is None for one in given):
+        return ""
+    return op.like(
+        np.stack(
+            [np.zeros(3 * hidden) if one is None else _reorder(one, _PEEPHOLES) for one in given]
+        )
+    )
+
+
+def _initial_state(op: Lowering, parameter: str, suffixes: tuple[str, ...], hidden: int) -> str:
+    """[batch, directions * hidden] as [directions, batch, hidden]; "" for zeros, the default.
+
+    Leaving zeros out lets the chain that computes their shape from the batch size vanish.
+    """
+    if not op.has(parameter) or op.graph.uniform.get(op.value(parameter)) == 0:
+        return ""
+    array = op.optional_array(parameter)
+    if array is not None:
+        if not array.any():
+            return ""
+        return op.like(array.reshape(-1, len(suffixes), hidden).transpose(1, 0, 2))
+    if len(suffixes) == 1:
+        return op.emit("Unsqueeze", op.tensor(parameter), op.constant([0]))
+    apart = op.reshape(op.tensor(parameter), [0, len(suffixes), hidden])
+    return op.transpose(apart, [1, 0, 2])
+
+
+def _merge_state(op: Lowering, state: str, directions: int, hidden: int) -> str:
+    """[directions, batch, hidden] as [batch, directions * hidden]."""
+    if directions == 1:
+        return op.emit("Squeeze", state, op.constant([0]))
+    return op.reshape(op.transpose(state, [1, 0, 2]), [0, directions * hidden])
+
+
+def _sequence(op: Lowering, every: str, last: str, directions: int, hidden: int) -> str:
+    """[steps, directions, batch, hidden] as [steps, batch, directions * hidden]."""
+    if not op.flag("output_sequence"):
+        return op.emit("Unsqueeze", last, op.constant([0]))
+    if directions == 1:
+        return op.emit("Squeeze", every, op.constant([1]))
+    return op.reshape(op.transpose(every, [0, 2, 1, 3]), [0, 0, directions * hidden])
+
+
+def _activations(
+    op: Lowering, directions: int, parameters: tuple[tuple[str, str], ...]
+) -> dict[str, Any]:
+    """Attributes for activations, none where all are ONNX's defaults."""
+    names = [op.text(parameter, default).lower() for parameter, default in parameters]
+    if all(name == default for name, (_, default) in zip(names, parameters, strict=True)):
+        return {}
+    unknown = [name for name in names if name not in _ACTIVATIONS]
+    if unknown:
+        raise op.error(f"has unknown activation '{unknown[0]}'")
+    chosen = [_ACTIVATIONS[name] for name in names] * directions
+    return {
+        "activations": [name for name, _, _ in chosen],
+        "activation_alpha": [alpha for _, alpha, _ in chosen],
+        "activation_beta": [beta for _, _, beta in chosen],
+    }
+
+
+TABLE: dict[str, LoweringFunction] = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
