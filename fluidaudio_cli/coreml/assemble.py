@@ -129,12 +129,12 @@ def _evaluate(kind: str, name: str, inputs: Mapping[str, tuple[Value, ...]]) -> 
             kind, {key: array for key, array in arrays.items() if array is not None}
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ModelFormatError(f"compressed weight '{name}' ({kind}) is damaged: {error}") from error
+        raise ModelFormatError(
+            f"compressed weight '{name}' ({kind}) is damaged: {error}"
+        ) from error
     parameter, scheme = _SCHEMES[kind]
     stored = inputs[parameter][0].storage
     if kind == "constexpr_lut_to_dense" and "shape" in inputs:
         stored = f"uint{inputs['lut'][0].data.size.bit_length() - 1}"  # type: ignore[union-attr]
     storage = f"{stored} {scheme}".strip()
-    return [
-        Value("", TensorType("", tuple(result.shape)), result, storage) for result in results
-    ]
+    return [Value("", TensorType("", tuple(result.shape)), result, storage) for result in results]

@@ -55,7 +55,7 @@ class BlobFile:
             ) from error
         if len(self._bytes) < _HEADER.size:
             raise self._damaged(f"{len(self._bytes)} bytes are too few for a header")
-        _, version = _HEADER.unpack_from(self._bytes, 0)
+        _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
         if version != _VERSION:
             raise self._damaged(f"storage version {version}, expected {_VERSION}")
 
@@ -63,7 +63,9 @@ class BlobFile:
         """The array whose metadata is at ``offset``; whole-byte types are views of the file."""
         if offset % 64 or offset < _HEADER.size or offset + _RECORD.size > len(self._bytes):
             raise self._damaged(f"no record can be at offset {offset}")
-        sentinel, code, size, start = _RECORD.unpack_from(self._bytes, offset)
+        sentinel, code, size, start = _RECORD.unpack(
+            self._bytes[offset : offset + _RECORD.size].tobytes()
+        )
         if sentinel != _SENTINEL:
             raise self._damaged(f"no record at offset {offset}")
         stored = _TYPES.get(code)

@@ -58,7 +58,8 @@ def _look_up(indices: Array, lut: Array, vector_axis: Array | None) -> Array:
         along = [1] * indices.ndim
         along[axis] = size
         position.append((np.arange(size) * count // size).reshape(along))
-    chosen = lut[(*position, indices.astype(np.int64))]
+    position.append(indices.astype(np.int64))
+    chosen = np.asarray(lut[tuple(position)])
     if length == 1:
         return np.asarray(chosen[..., 0])
     if vector_axis is None:
@@ -66,7 +67,7 @@ def _look_up(indices: Array, lut: Array, vector_axis: Array | None) -> Array:
     axis = int(vector_axis) % indices.ndim
     merged = list(indices.shape)
     merged[axis] *= length
-    return np.moveaxis(chosen, -1, axis + 1).reshape(merged)
+    return np.asarray(np.moveaxis(chosen, -1, axis + 1).reshape(merged))
 
 
 def _sparse_to_dense(inputs: Inputs) -> tuple[Array, ...]:

@@ -52,7 +52,7 @@ def decode(raw: NDArray[np.uint8], dtype: str, count: int) -> NDArray[np.generic
     """
     bits = SUB_BYTE_BITS.get(dtype)
     if bits is None:
-        return raw.view(np.dtype(NUMPY_TYPES[dtype]).newbyteorder("<"))[:count]
+        return np.asarray(raw.view(np.dtype(NUMPY_TYPES[dtype]).newbyteorder("<"))[:count])
     numbers = unpack_bits(raw, bits, count)
     if dtype == "int4":
         return ((numbers ^ 8).astype(np.int8) - 8).astype(np.int8)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fluidaudio_cli.coreml.dtypes import FLOAT_TYPES
@@ -78,9 +78,10 @@ class Graph:
             raise ModelFormatError(f"type {dtype} has no counterpart in ONNX")
         return int(_ONNX_TYPES[dtype])
 
-    def numpy_type(self, dtype: str) -> DTypeLike:
+    def numpy_type(self, dtype: str) -> np.dtype[Any]:
         """NumPy type of the ONNX element type for ``dtype``."""
-        return np.dtype(helper.tensor_dtype_to_np_dtype(self.onnx_type(dtype)))
+        kind: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(self.onnx_type(dtype))
+        return kind
 
     def bind(self, value: Value, name: str) -> None:
         """Let the ONNX tensor ``name`` stand for ``value``."""
@@ -215,9 +216,9 @@ class Lowering:
 
     # Building
 
-    def emit(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; the name of its first output."""
-        return self.emit_many(kind, *inputs, outputs=outputs, **attributes)[0]
+    def emit(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output; the name of that."""
+        return self.emit_many(kind, *inputs, outputs=1, **attributes)[0]
 
     def emit_many(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """Add a node; the names of all its outputs."""

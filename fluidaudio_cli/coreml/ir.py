@@ -127,6 +127,14 @@ class Program:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+def flexible_symbol(input_name: str, axis: int) -> str:
+    """Name of a flexible size of a model input; the package itself gives none.
+
+    By the convention of speech models the first axis is the batch, common to all inputs.
+    """
+    return "batch" if axis == 0 else f"{input_name}_{axis}"
+
+
 def iterate_operations(block: Block) -> Iterator[Operation]:
     """Every operation of ``block``, those of nested blocks after the one that holds them."""
     for operation in block.operations:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from fluidaudio_cli.coreml.graph import FloatType, Graph, Lowering, Node
-from fluidaudio_cli.coreml.ir import Block, Function, Operation, Program, TensorType, Value
+from fluidaudio_cli.coreml.ir import Block, Function, Operation, Program, Value
 from fluidaudio_cli.coreml.ops import LOWERINGS
 from fluidaudio_cli.errors import ModelFormatError
 
@@ -26,8 +26,20 @@ PRODUCER = "fluidaudio"
 _REMEDY = "run this package with Core ML on a Mac, or convert the model without it"
 # Operations through which a tensor of one repeated number stays one.
 _KEEP_UNIFORM = frozenset(
-    "cast concat expand_dims identity reshape slice_by_index slice_by_size split squeeze stack "
-    "tile transpose".split()
+    {
+        "cast",
+        "concat",
+        "expand_dims",
+        "identity",
+        "reshape",
+        "slice_by_index",
+        "slice_by_size",
+        "split",
+        "squeeze",
+        "stack",
+        "tile",
+        "transpose",
+    }
 )
 
 
@@ -107,7 +119,7 @@ class _Edge:
         return infos
 
     def _is_int32(self, value: Value) -> bool:
-        return self._graph.onnx_type(value.type.dtype) == TensorProto.INT64
+        return bool(self._graph.onnx_type(value.type.dtype) == TensorProto.INT64)
 
     def _info(self, value: Value, name: str) -> onnx.ValueInfoProto:
         kind = self._graph.onnx_type(value.type.dtype)
@@ -217,6 +229,3 @@ def _reachable(nodes: list[Node], wanted: set[str]) -> list[Node]:
             needed.update(node.inputs)
             kept.append(node)
     return kept[::-1]
-
-
-__all__ = ["OPSET", "FloatType", "TensorType", "lower_to_onnx"]

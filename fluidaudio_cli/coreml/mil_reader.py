@@ -21,10 +21,18 @@ import numpy as np
 
 from fluidaudio_cli.coreml.assemble import BlockAssembler, WeightFiles
 from fluidaudio_cli.coreml.dtypes import NUMPY_TYPES
-from fluidaudio_cli.coreml.ir import Block, Dimension, Feature, Function, Program, TensorType, Value
+from fluidaudio_cli.coreml.ir import (
+    Block,
+    Dimension,
+    Feature,
+    Function,
+    Program,
+    TensorType,
+    Value,
+    flexible_symbol,
+)
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
 from fluidaudio_cli.coreml.package import read_json
-from fluidaudio_cli.coreml.spec_reader import flexible_symbol
 from fluidaudio_cli.errors import ModelFormatError
 
 # MIL text calls opsets by the system; the protobuf form calls them CoreMLn.
@@ -74,7 +82,9 @@ def _describe(functions: dict[str, Function], main: Function, data: dict[str, An
     )
 
 
-def _features(schema: Sequence[dict[str, Any]], types: dict[str, TensorType]) -> tuple[Feature, ...]:
+def _features(
+    schema: Sequence[dict[str, Any]], types: dict[str, TensorType]
+) -> tuple[Feature, ...]:
     features = []
     for one in schema:
         name = str(one.get("name", ""))
@@ -243,9 +253,8 @@ class _Parser:
         if shape is None or not isinstance(path, Value) or not isinstance(offset, Value):
             raise self._tokens.source.error(start, "BLOBFILE needs a path, an offset and a shape")
         try:
-            return self._weights.read(
-                str(path.data), int(offset.data), kind.dtype, shape  # type: ignore[arg-type]
-            )
+            start_byte = int(np.asarray(offset.data).item())
+            return self._weights.read(str(path.data), start_byte, kind.dtype, shape)
         except ModelFormatError as error:
             raise self._tokens.source.error(start, error.message) from error
 

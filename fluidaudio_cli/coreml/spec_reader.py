@@ -20,6 +20,7 @@ from fluidaudio_cli.coreml.ir import (
     Program,
     TensorType,
     Value,
+    flexible_symbol,
 )
 from fluidaudio_cli.coreml.protos import mil_messages, model_messages
 from fluidaudio_cli.errors import ModelFormatError
@@ -42,7 +43,7 @@ def read_spec(path: Path, weights_folder: Path) -> Program:
     Raises ``ModelFormatError`` for bytes that are no specification, for models that are not
     ML Programs, and for anything in them that refers to nothing.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     model = model_messages().Model()
     try:
@@ -93,9 +94,7 @@ class _Reader:
 
     def _block(self, message: Any, assembler: BlockAssembler) -> Block:
         for operation in message.operations:
-            attributes = {
-                key: self._value(value) for key, value in operation.attributes.items()
-            }
+            attributes = {key: self._value(value) for key, value in operation.attributes.items()}
             name = attributes.pop("name", None)
             nested = []
             for inner in operation.blocks:
@@ -172,14 +171,6 @@ def _dimension(axis: int, message: Any, symbols_of: str | None) -> Dimension:
     return None if symbols_of is None else flexible_symbol(symbols_of, axis)
 
 
-def flexible_symbol(input_name: str, axis: int) -> str:
-    """Name of a flexible size of a model input; the package itself gives none.
-
-    By the convention of speech models the first axis is the batch, common to all inputs.
-    """
-    return "batch" if axis == 0 else f"{input_name}_{axis}"
-
-
 @cache
 def _type_names() -> Mapping[int, str]:
     return {
@@ -192,9 +183,7 @@ def _feature(message: Any) -> Feature:
     if kind == "imageType":
         image = message.type.imageType
         shape = (image.height, image.width)
-        return Feature(
-            message.name, "image", TensorType("pixel", shape), message.shortDescription
-        )
+        return Feature(message.name, "image", TensorType("pixel", shape), message.shortDescription)
     if kind == "stateType":
         array, label = message.type.stateType.arrayType, "state"
     elif kind == "multiArrayType":

@@ -116,9 +116,7 @@ def _gather(op: Lowering) -> str:
 
 
 def _gather_along_axis(op: Lowering) -> str:
-    return op.emit(
-        "GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0)
-    )
+    return op.emit("GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0))
 
 
 def _gather_nd(op: Lowering) -> str:

@@ -60,9 +60,7 @@ def _layer_norm(op: Lowering) -> str:
     x, over = op.tensor("x"), op.constant(axes)
     centred = op.emit("Sub", x, op.emit("ReduceMean", x, over))
     variance = op.emit("ReduceMean", op.emit("Mul", centred, centred), over)
-    result = op.emit(
-        "Div", centred, op.emit("Sqrt", op.emit("Add", variance, op.like(epsilon)))
-    )
+    result = op.emit("Div", centred, op.emit("Sqrt", op.emit("Add", variance, op.like(epsilon))))
     for parameter, kind in (("gamma", "Mul"), ("beta", "Add")):
         if op.has(parameter):
             sizes = iter(op.array(parameter).shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _SAMPLING = {
 def _resize(op: Lowering, mode: str, coordinates: str, sizes: Sequence[int]) -> str:
     """``x`` with its last axes resampled to ``sizes``."""
     rank = op.type().rank
-    nearest = {"nearest_mode": "floor"} if mode == "nearest" else {}
+    nearest: dict[str, Any] = {"nearest_mode": "floor"} if mode == "nearest" else {}
     return op.emit(
         "Resize",
         op.tensor("x"),

@@ -66,7 +66,9 @@ def _split(op: Lowering) -> list[str]:
     else:
         size = op.type().shape[axis]
         if not isinstance(size, int):
-            return op.emit_many("Split", op.tensor("x"), outputs=count, axis=axis, num_outputs=count)
+            return op.emit_many(
+                "Split", op.tensor("x"), outputs=count, axis=axis, num_outputs=count
+            )
         sizes = [size // count] * count
     return op.emit_many("Split", op.tensor("x"), op.constant(sizes), outputs=count, axis=axis)
 

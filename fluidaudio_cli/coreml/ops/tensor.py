@@ -17,8 +17,8 @@ def _pad(op: Lowering) -> str:
         raise op.error(f"has unknown mode '{mode}'")
     amounts = op.optional_array("pad")
     if amounts is None:
-        pairs = op.reshape(op.tensor("pad"), [rank, 2])
-        pads = op.reshape(op.transpose(pairs, [1, 0]), [-1])
+        rows = op.reshape(op.tensor("pad"), [rank, 2])
+        pads = op.reshape(op.transpose(rows, [1, 0]), [-1])
     else:
         # MIL gives (before, after) pairs for the last axes only.
         pairs = np.zeros((rank, 2), np.int64)
