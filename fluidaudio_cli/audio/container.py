@@ -2,7 +2,7 @@
 
 FFmpeg is given a Python file object, never a name: a path such as ``http://…`` or
 ``concat:…`` is a file name like any other. Playlists that name further files or addresses
-(m3u8, concat scripts, SDP, DASH) can open none of them: every nested open is refused.
+(m3u8, concat scripts, SDP, DASH) are no recordings, and any nested open is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +19,11 @@ import av
 import av.error
 
 from fluidaudio_cli.audio.declared import DeclaredLength, declared_length
-from fluidaudio_cli.audio.riff import wav_length
+from fluidaudio_cli.audio.headers import read_header
 from fluidaudio_cli.errors import AudioError
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
+DAMAGED_REMEDY = "copy or export it again, or save what can be read with another program first"
 
 _READ_BYTES = 256 * 1024
 """Per read of the file: each takes the GIL once, so few large ones."""
@@ -31,8 +33,10 @@ _WAV_BLOCK_BYTES = 32 * 1024
 look no further than that into PCM for another codec hidden there (by default 5 MB, 100 ms)."""
 
 _REFERENCING_FORMATS = frozenset(
-    {"hls", "concat", "dash", "sdp", "rtsp", "image2", "ffmetadata", "imf", "webm_dash_manifest"}
+    {"concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp"}
+    | {"webm_dash_manifest"}
 )
+"""Formats whose files only name other sources; reading one may also wait for more to appear."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def open_stream(path: Path) -> OpenedStream:
     """
     file = _open_file(path)
     try:
-        wav = wav_length(file)
+        header = read_header(file)
+        if header.ogg_page_is_cut:
+            raise AudioError(f"{path} is cut off: its last Ogg page is incomplete", DAMAGED_REMEDY)
         container = _open_container(file, path)
     except BaseException:
         file.close()
@@ -83,7 +89,7 @@ def open_stream(path: Path) -> OpenedStream:
         container.close()
         file.close()
         raise
-    return OpenedStream(file, container, stream, declared_length(container, stream, wav))
+    return OpenedStream(file, container, stream, declared_length(container, stream, header))
 
 
 def _open_file(path: Path) -> BinaryIO:
@@ -95,9 +101,7 @@ def _open_file(path: Path) -> BinaryIO:
         raise AudioError(f"{path} does not exist", "check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(
-            f"cannot read {path}: {reason}", "check the path and its rights"
-        ) from error
+        raise AudioError(f"cannot read {path}: {reason}", "check its access rights") from error
     if path.is_file() and os.fstat(file.fileno()).st_size == 0:
         file.close()
         raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")
@@ -110,29 +114,30 @@ def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> Any:
 
 def _open_container(file: BinaryIO, path: Path) -> Any:
     try:
-        container = av.open(
+        return av.open(
             _NamelessFile(file, path.suffix),
             "r",
             # No protocol has this name: FFmpeg's own network and file access is off.
-            container_options={"protocol_whitelist": "none", **_block_options(file)},
+            container_options={
+                "protocol_whitelist": "none",
+                "format_whitelist": _format_whitelist(),
+                **_block_options(file),
+            },
             metadata_errors="replace",
             buffer_size=_READ_BYTES,
             io_open=_refuse_nested,
         )
     except (av.error.FFmpegError, PermissionError, UnicodeError) as error:
         raise AudioError(
-            f"{path} is not a media file that FFmpeg can read, or its header is cut off or damaged "
-            f"({_reason(error)})",
+            f"{path} is not a media file that can be decoded (or a playlist), or its header is cut "
+            f"off or damaged ({_reason(error)})",
             NOT_AUDIO_REMEDY,
         ) from error
-    names = set(container.format.name.split(","))
-    if names & _REFERENCING_FORMATS:
-        container.close()
-        raise AudioError(
-            f"{path} is a playlist or an image sequence ({container.format.name}), not a recording",
-            "give the recordings it names",
-        )
-    return container
+
+
+@cache
+def _format_whitelist() -> str:
+    return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS))
 
 
 def _block_options(file: BinaryIO) -> dict[str, str]:

@@ -5,47 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fluidaudio_cli.audio.riff import WavLength
+from fluidaudio_cli.audio.headers import HeaderLength
 
 _MICROSECONDS = 1_000_000
 
-_EXACT_CONTAINERS = frozenset({"w64", "flac", "aiff", "au", "caf", "mov"})
-"""Containers whose header counts the samples of each stream, so that fewer mean a cut file."""
+_SAMPLE_SECONDS = 0.001
+_CODEC_SECONDS = 0.1
 
-_TOLERANCE_SECONDS = 0.1
-"""Encoder delay and padding that the header may count and the decoder drop."""
+_TOLERANCES = {
+    # The header counts samples, and the decoder gives each of them.
+    **dict.fromkeys(("flac", "aiff", "au", "w64", "caf"), _SAMPLE_SECONDS),
+    # It may count encoder delay and padding that the decoder drops. Ogg has its last page's time.
+    **dict.fromkeys(("mov", "ogg"), _CODEC_SECONDS),
+}
+"""Containers whose stated length binds, and by how much a whole file may fall short of it."""
 
 
 @dataclass(frozen=True)
 class DeclaredLength:
-    """``seconds`` as the container states or estimates it; ``exact`` if it counted samples."""
+    """``seconds`` as the container states or estimates it.
+
+    ``tolerance`` is by how much a whole file may fall short; ``None`` if the length is a guess.
+    """
 
     seconds: float | None
-    exact: bool
+    tolerance: float | None
 
-    def shortfall(self, decoded_seconds: float) -> float:
-        """Seconds that the header promises and the file did not hold; 0 if none."""
-        if self.seconds is None or not self.exact:
-            return 0.0
-        missing = self.seconds - decoded_seconds
-        return missing if missing > min(_TOLERANCE_SECONDS, 0.05 * self.seconds) else 0.0
+    def exceeds(self, decoded_seconds: float) -> bool:
+        """Whether the header promises more than was decoded: the file is cut or has holes."""
+        if self.seconds is None or self.tolerance is None:
+            return False
+        return self.seconds - decoded_seconds > min(self.tolerance, 0.05 * self.seconds)
 
 
-def declared_length(container: Any, stream: Any, wav: WavLength | None) -> DeclaredLength:
+def declared_length(container: Any, stream: Any, header: HeaderLength) -> DeclaredLength:
     """Read the length of ``stream`` from its own header, or the container's.
 
-    ``wav`` is what ``wav_length`` found, which FFmpeg does not tell.
+    ``header`` has what FFmpeg does not tell.
     """
-    if wav is not None:
-        return DeclaredLength(wav.stated_seconds, exact=True)
+    if header.wav_seconds is not None:
+        return DeclaredLength(header.wav_seconds, _CODEC_SECONDS)
     names = set(container.format.name.split(","))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
+        tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
+        if "mp3" in names and header.mp3_counts_frames:
+            tolerances.append(_CODEC_SECONDS)
         seconds = float(stream.duration * stream.time_base)
-        return DeclaredLength(seconds, exact=bool(names & _EXACT_CONTAINERS))
+        return DeclaredLength(seconds, tolerances[0] if tolerances else None)
     if container.duration is not None and container.duration > 0:
         seconds = container.duration / _MICROSECONDS
-        return DeclaredLength(seconds, exact=_counts_only_this_stream(container, names))
-    return DeclaredLength(None, exact=False)
+        only = _counts_only_this_stream(container, names)
+        return DeclaredLength(seconds, _CODEC_SECONDS if only else None)
+    return DeclaredLength(None, None)
 
 
 def _counts_only_this_stream(container: Any, names: set[str]) -> bool:

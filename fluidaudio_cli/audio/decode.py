@@ -9,11 +9,9 @@ from typing import Any
 import av.error
 
 from fluidaudio_cli.audio.batch import FrameBatcher
-from fluidaudio_cli.audio.container import NOT_AUDIO_REMEDY, OpenedStream
+from fluidaudio_cli.audio.container import DAMAGED_REMEDY, NOT_AUDIO_REMEDY, OpenedStream
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame
 from fluidaudio_cli.errors import AudioError
-
-DAMAGED_REMEDY = "copy or export it again, or save what can be read with another program first"
 
 _RESYNCING_CONTAINERS = frozenset({"mp3", "aac"})
 """Bare sequences of frames without a header: a cut recording may begin or end with junk."""
@@ -46,9 +44,9 @@ def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
         raise _damaged(path, seconds, damage) from damage
     if not seconds:
         raise AudioError(f"{path} has no audio samples", NOT_AUDIO_REMEDY)
-    if opened.declared.shortfall(seconds):
+    if opened.declared.exceeds(seconds):
         raise AudioError(
-            f"{path} is cut off: its header states {opened.declared.seconds:.2f} s, "
+            f"{path} is cut off or damaged: its header states {opened.declared.seconds:.2f} s, "
             f"only {seconds:.2f} s can be decoded",
             DAMAGED_REMEDY,
         )

@@ -1,0 +1,238 @@
+"""What cannot be decoded whole is an error of one line that says what, where and how much."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.errors import AudioError
+
+WriteWav = Callable[..., Path]
+Encode = Callable[..., Path]
+ReadAll = Callable[..., npt.NDArray[np.float32]]
+
+DAMAGED = "copy or export it again, or save what can be read with another program first"
+
+
+def noise(seconds: float, rate: int = 16_000) -> npt.NDArray[np.float32]:
+    """Speech-band noise, which no codec compresses to nothing."""
+    white = 0.2 * np.random.default_rng(7).standard_normal(round(seconds * rate))
+    return np.convolve(white, np.ones(8) / 4, "same").astype(np.float32)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(AudioError) as caught:
+        open_audio(path)
+    return str(caught.value)
+
+
+def failure(path: Path, read_all: ReadAll) -> str:
+    with pytest.raises(AudioError) as caught:
+        read_all(path)
+    return str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "no such.wav"
+    assert refusal(path) == f"{path} does not exist: check the path"
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path} is a folder, not a recording: give the files in it"
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    path.touch()
+    assert refusal(path) == f"{path} is an empty file (0 bytes): record or copy it again"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads anything")
+def test_unreadable_file(write_wav: WriteWav) -> None:
+    path = write_wav(np.zeros(100, np.int16))
+    path.chmod(0)
+    assert refusal(path) == f"cannot read {path}: Permission denied: check its access rights"
+
+
+def test_unreadable_file_simulated(write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_wav(np.zeros(100, np.int16))
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)
+    assert refusal(path) == f"cannot read {path}: Permission denied: check its access rights"
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "m4a", "ogg", "mp4", "txt"])
+def test_text_under_another_name(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"notes.{suffix}"
+    path.write_text("These are the minutes of the meeting.\n" * 50)
+    message = refusal(path)
+    assert message.startswith(f"{path} is not a media file") or "has no audio" in message
+    assert message.endswith("give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)")
+
+
+def test_random_bytes(tmp_path: Path, read_all: ReadAll) -> None:
+    path = tmp_path / "random.mp3"
+    path.write_bytes(np.random.default_rng(3).bytes(40_000))
+    failure(path, read_all)
+
+
+@pytest.mark.parametrize("size", [4, 12, 30, 44])
+def test_a_wav_cut_before_its_first_sample(size: int, write_wav: WriteWav) -> None:
+    path = write_wav(np.zeros(1_000, np.int16))
+    path.write_bytes(path.read_bytes()[:size])
+    message = refusal(path)
+    assert re.search("header is cut off|no audio samples|no audio stream", message), message
+
+
+def test_zero_samples(write_wav: WriteWav) -> None:
+    path = write_wav(np.zeros(0, np.int16))
+    assert refusal(path).startswith(f"{path} has no audio samples")
+
+
+def test_no_audio_stream(video_only: Path) -> None:
+    message = refusal(video_only)
+    assert message.startswith(f"{video_only} has no audio stream that can be decoded")
+    assert "streams: video" in message
+
+
+def test_mp4_without_its_index(encode: Encode) -> None:
+    path = encode(noise(2.0), "a.m4a", "aac")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"moov") - 4])
+    assert refusal(path).startswith(
+        f"{path} is not a media file that can be decoded (or a playlist), or its header is cut off"
+    )
+
+
+def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav, read_all: ReadAll) -> None:
+    path = write_wav(np.ones(32_000, np.int16))
+    path.write_bytes(path.read_bytes()[: 44 + 24_000])
+    assert failure(path, read_all) == (
+        f"{path} is cut off or damaged: its header states 2.00 s, "
+        f"only 0.75 s can be decoded: {DAMAGED}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.flac", "flac", 16_000),
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.ogg", "libopus", 48_000),
+        ("a.webm", "libopus", 48_000),
+        ("a.aiff", "pcm_s16be", 16_000),
+        ("a.tta", "tta", 16_000),
+    ],
+)
+def test_files_cut_midway(
+    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
+) -> None:
+    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    whole = path.read_bytes()
+    assert abs(read_all(path).size / 16_000 - 4.0) < 0.05  # whole, it decodes
+    path.write_bytes(whole[: len(whole) // 2])
+    message = failure(path, read_all)
+    assert re.search("is cut off|is damaged after", message), message
+    assert message.endswith(DAMAGED)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.flac", "flac", 16_000),
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.m4a", "aac", 44_100),
+        ("a.ogg", "libopus", 48_000),
+    ],
+)
+def test_damage_in_the_middle(
+    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
+) -> None:
+    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(1).bytes(400)
+    path.write_bytes(content)
+    message = failure(path, read_all)
+    assert re.search(r"damaged after \d\.\d\d s|only \d\.\d\d s can be decoded", message), message
+
+
+def test_what_precedes_the_damage_is_handed_out(encode: Encode) -> None:
+    path = encode(noise(4.0), "a.flac", "flac")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with open_audio(path) as stream:
+        half = np.empty(24_000, np.float32)
+        assert stream.read_into(half) == 24_000
+        np.testing.assert_allclose(half, noise(4.0)[:24_000], atol=1 / 32_768)
+        with pytest.raises(AudioError, match=r"is damaged after 1\.\d\d s"):
+            stream.read_into(np.empty(32_000, np.float32))
+
+
+def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
+    clean = read_all(path)
+    path.write_bytes(path.read_bytes() + b"junk of an old tagger " * 40 + b"TAG" + b" " * 125)
+    assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e30, "1e+30")],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_that_are_not_numbers(
+    value: float, shown: str, dtype: type[np.floating[Any]], write_wav: WriteWav, read_all: ReadAll
+) -> None:
+    frames: npt.NDArray[Any] = np.zeros((40_000, 2), dtype)
+    frames[20_000, 1] = value
+    frames[30_000, 0] = value
+    path = write_wav(frames)
+    assert failure(path, read_all) == (
+        f"{path} has a sample that is not a usable number ({shown}) at 1.250 s: "
+        "repair the program that wrote it, or convert the file to 16-bit"
+    )
+
+
+def test_loud_float_samples_are_usable(write_wav: WriteWav, read_all: ReadAll) -> None:
+    # Energy beyond the quick check's bound, each sample within the limit.
+    assert np.array_equal(
+        read_all(write_wav(np.full(5_000, 9e5, np.float32))), np.full(5_000, 9e5, np.float32)
+    )
+
+
+def test_ffmpeg_prints_nothing(encode: Encode) -> None:
+    path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :][:400] = bytes(400)
+    content[3_000:3_400] = np.random.default_rng(1).bytes(400)
+    path.write_bytes(content)
+    script = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from fluidaudio_cli.audio.source import open_audio\n"
+        "from fluidaudio_cli.errors import AudioError\n"
+        "try:\n"
+        "    stream = open_audio(Path(sys.argv[1]))\n"
+        "    while stream.read_into(np.empty(4000, np.float32)): pass\n"
+        "except AudioError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{path} is damaged after 0.")
+    assert done.stdout.count("\n") == 1

@@ -1,0 +1,56 @@
+"""Which files a folder stands for, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fluidaudio_cli.audio.folders import find_audio, unique_uris
+from fluidaudio_cli.errors import AudioError
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_a_folder_is_searched_to_any_depth_and_sorted(tmp_path: Path) -> None:
+    touch(tmp_path, "b.WAV", "a.flac", "notes.txt", "sub/deep/c.Mp3", ".hidden.wav", ".git/d.wav")
+    names = [str(path.relative_to(tmp_path)) for path in find_audio([tmp_path])]
+    assert names == ["a.flac", "b.WAV", str(Path("sub/deep/c.Mp3"))]
+
+
+def test_files_stay_as_given_and_once(tmp_path: Path) -> None:
+    touch(tmp_path, "x/b.wav", "x/a.wav")
+    odd, b = tmp_path / "no-such.xyz", tmp_path / "x" / "b.wav"
+    found = find_audio([odd, b, tmp_path / "x", b])
+    assert found == [odd, b, tmp_path / "x" / "a.wav"]
+
+
+def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(AudioError) as caught:
+        find_audio([tmp_path])
+    assert str(caught.value) == (
+        f"{tmp_path} has no audio files: give a folder with WAV, FLAC, MP3, M4A, … in it"
+    )
+
+
+def test_uris_are_stems_where_they_differ() -> None:
+    paths = [Path("x/a b.wav"), Path("y/c.mp3")]
+    assert unique_uris(paths) == {paths[0]: "a_b", paths[1]: "c"}
+
+
+def test_shared_stems_get_extension_then_folder_then_number() -> None:
+    paths = [Path(p) for p in ("a.wav", "a.mp3", "x/b.wav", "y/b.wav", "z/c d.wav", "z/c_d.wav")]
+    assert list(unique_uris(paths).values()) == [
+        "a.wav",
+        "a.mp3",
+        "x__b.wav",
+        "y__b.wav",
+        "z__c_d.wav",
+        "z__c_d.wav_2",
+    ]
