@@ -292,7 +292,7 @@ def read_result(path: Path) -> BenchmarkResult:
     try:
         return BenchmarkResult.model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{path} is not a {SCHEMA} file: {_first_problem(error)}") from error
+        raise InputError(f"{path} is not a {SCHEMA} file: {first_problem(error)}") from error
 
 
 def write_result(result: BenchmarkResult, path: Path) -> None:
@@ -310,7 +310,8 @@ def json_schema() -> dict[str, Any]:
     return BenchmarkResult.model_json_schema(by_alias=True)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where a document breaks its schema and how, on one line."""
     first, *rest = error.errors(include_url=False, include_context=False)
     place = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" (and {len(rest)} more)" if rest else ""

@@ -1,0 +1,204 @@
+"""Performance gates: limits on figures, read from YAML (``fluidaudio.gates/1``), and verdicts.
+
+```yaml
+schema: fluidaudio.gates/1
+gates:
+  - {dataset: sample, mode: fast, metric: rtfx, at_least: 100, unit: x}
+  - {dataset: sample, mode: "*", metric: der_strict, at_most: 5, unit: "%"}
+  - {mode: fast, metric: rtfx, relative: ratio, at_least: 0.9, unit: x}
+```
+
+``dataset`` and ``mode`` default to ``*``, each one measured. The limit is one of ``at_least``,
+``at_most``, ``above`` and ``below``; ``unit`` must be the metric's own, so that a limit in
+seconds is never read as milliseconds. ``relative: ratio`` (unit x) or ``difference`` (the
+metric's unit) compares with ``--baseline``. A gate whose figure was not measured fails.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import BenchmarkResult, Record, VariantRecord, first_problem
+from fluidaudio_cli.errors import InputError
+
+SCHEMA = "fluidaudio.gates/1"
+ANY = "*"
+
+_LIMITS = {
+    "at_least": (operator.ge, "≥"),
+    "at_most": (operator.le, "≤"),
+    "above": (operator.gt, ">"),
+    "below": (operator.lt, "<"),
+}
+
+
+class Gate(Record):
+    """One limit on one metric."""
+
+    dataset: str = ANY
+    mode: str = ANY
+    executor: str = ANY
+    precision: str = ANY
+    metric: str
+    unit: str
+    relative: Literal["ratio", "difference"] | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Gate:
+        if self.metric not in METRICS:
+            raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
+        if len(self._given()) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(_LIMITS)}")
+        expected = "x" if self.relative == "ratio" else METRICS[self.metric].unit
+        if self.unit != expected:
+            raise ValueError(f"{self.metric} is in {expected!r} here, not in {self.unit!r}")
+        return self
+
+    def _given(self) -> list[str]:
+        return [name for name in _LIMITS if getattr(self, name) is not None]
+
+    @property
+    def bound(self) -> tuple[str, float]:
+        """The kind of limit and its number."""
+        (name,) = self._given()
+        return name, getattr(self, name)
+
+    @property
+    def limit(self) -> str:
+        """The limit for people, such as ``≥ 100 x``."""
+        name, number = self.bound
+        relative = {None: "", "ratio": " of baseline", "difference": " over baseline"}
+        return f"{_LIMITS[name][1]} {number:g} {self.unit}{relative[self.relative]}"
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` is within the limit."""
+        name, number = self.bound
+        return bool(_LIMITS[name][0](value, number))
+
+
+class GateFile(Record):
+    """The content of a gate file."""
+
+    schema_: Literal["fluidaudio.gates/1"] = Field(alias="schema")
+    gates: tuple[Gate, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gate's verdict: ``value`` is ``None``, and ``problem`` says why, if not measured."""
+
+    name: str
+    limit: str
+    unit: str
+    value: float | None
+    passed: bool
+    problem: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``pass`` or ``fail``."""
+        return "pass" if self.passed else "fail"
+
+    @property
+    def measured(self) -> str:
+        """The value with its unit, or why there is none."""
+        return self.problem if self.value is None else f"{self.value:.4g} {self.unit}".strip()
+
+
+def read_gates(path: Path) -> tuple[Gate, ...]:
+    """Read a gate file; ``InputError`` names the file and its first problem."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the gates {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    try:
+        return GateFile.model_validate(document).gates
+    except ValidationError as error:
+        raise InputError(f"{path} is not a {SCHEMA} file: {first_problem(error)}") from error
+
+
+def evaluate(
+    gates: Sequence[Gate], result: BenchmarkResult, baseline: BenchmarkResult | None = None
+) -> tuple[Check, ...]:
+    """One check per gate and variant it applies to; none applying is one failed check."""
+    return tuple(check for gate in gates for check in _evaluate(gate, result, baseline))
+
+
+def _evaluate(
+    gate: Gate, result: BenchmarkResult, baseline: BenchmarkResult | None
+) -> Iterator[Check]:
+    if gate.dataset not in (ANY, result.dataset.name):
+        problem = f"not measured: this run was on {result.dataset.name}"
+        yield _unmeasured(gate, gate.mode, problem)
+        return
+    variants = [variant for variant in result.variants if _applies(gate, variant)]
+    if not variants:
+        yield _unmeasured(gate, gate.mode, "not measured: no such mode in this run")
+    for variant in variants:
+        yield _check(gate, variant, result, baseline)
+
+
+def _applies(gate: Gate, variant: VariantRecord) -> bool:
+    pairs = (
+        (gate.mode, variant.mode),
+        (gate.executor, variant.executor),
+        (gate.precision, variant.precision),
+    )
+    # An executor that this machine lacks is no variant, unless the gate asks for it by name.
+    absent = variant.unavailable is not None and gate.executor == ANY
+    return not absent and all(wanted in (ANY, actual) for wanted, actual in pairs)
+
+
+def _check(
+    gate: Gate, variant: VariantRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
+) -> Check:
+    failed = [uri for uri in result.dataset.uris if uri not in {f.uri for f in variant.finished}]
+    if failed:
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return _unmeasured(gate, variant.name, f"not measured on {failed[0]}{more}")
+    value = _median(gate.metric, variant)
+    if value is None:
+        return _unmeasured(gate, variant.name, "not measured")
+    if gate.relative is not None:
+        base = _baseline_value(gate, variant, baseline)
+        if base is None or (gate.relative == "ratio" and base == 0):
+            return _unmeasured(gate, variant.name, "not measured in a baseline (--baseline)")
+        value = value / base if gate.relative == "ratio" else value - base
+    return Check(_name(gate, variant.name), gate.limit, gate.unit, value, gate.holds(value))
+
+
+def _baseline_value(
+    gate: Gate, variant: VariantRecord, baseline: BenchmarkResult | None
+) -> float | None:
+    for known in baseline.variants if baseline is not None else ():
+        if known.name == variant.name:
+            return _median(gate.metric, known)
+    return None
+
+
+def _median(metric: str, variant: VariantRecord) -> float | None:
+    summary = METRICS[metric].measure(variant)
+    return None if summary is None else summary.median
+
+
+def _unmeasured(gate: Gate, variant: str, problem: str) -> Check:
+    return Check(_name(gate, variant), gate.limit, gate.unit, None, False, problem)
+
+
+def _name(gate: Gate, variant: str) -> str:
+    return f"{gate.dataset if gate.dataset != ANY else 'any dataset'} {variant} {gate.metric}"
