@@ -89,13 +89,17 @@ class ExecutorOptions:
 
 @dataclass(frozen=True)
 class ExecutorRun:
-    """What actually runs a model, as the executor itself reports it after loading."""
+    """What actually runs a model, as the executor itself reports it after loading.
+
+    ``threads`` is ``None`` where the executor decides and does not tell (Core ML). ``device`` is
+    ``CPU``, or for Core ML the compute units it was allowed, which it need not all use.
+    """
 
     executor: str
     version: str
     precision: str
     device: str
-    threads: int
+    threads: int | None
     streams: int
     batch: int | None = None
 

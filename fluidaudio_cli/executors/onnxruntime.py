@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked, fits
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
+from fluidaudio_cli.executors.requests import ThreadedRequest
 
 NAME = "onnxruntime"
 _OPTIMIZED_NAME = "optimized.onnx"
@@ -161,17 +161,18 @@ class OnnxRuntimeModel:
         self.session = None
 
 
-class OnnxRuntimeRequest:
-    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
+class OnnxRuntimeRequest(ThreadedRequest):
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`.
+
+    ``start`` overlaps with other requests: ONNX Runtime releases the interpreter lock.
+    """
 
     def __init__(self, model: OnnxRuntimeModel) -> None:
+        super().__init__()
         self._model = model
         self._binding = model.session.io_binding()
         self._buffers = ResultBuffers(model.outputs)
         self._bound: dict[str, Array] = {}
-        self._worker: ThreadPoolExecutor | None = None
-        self._pending: Future[Mapping[str, Array]] | None = None
-        self.copied_bytes = 0
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run and wait."""
@@ -191,21 +192,6 @@ class OnnxRuntimeRequest:
             )
         self._execute()
         return results
-
-    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
-        """Run on a thread of the request: ONNX Runtime releases the interpreter lock."""
-        if self._pending is not None:
-            raise UsageError("a run was started and not waited for", "call wait() first")
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="onnxruntime")
-        self._pending = self._worker.submit(self.run, feeds, outputs)
-
-    def wait(self) -> Mapping[str, Array]:
-        """Results of the run started."""
-        if self._pending is None:
-            raise UsageError("no run was started", "call start() first")
-        pending, self._pending = self._pending, None
-        return pending.result()
 
     def _bind_input(self, name: str, array: Array) -> None:
         # The array is kept: the binding knows its address only.

@@ -1,0 +1,364 @@
+"""Core ML, on macOS: the package as it is, on the compute units allowed.
+
+The Neural Engine refuses flexible shapes, so a flexible batch is materialised to a fixed one.
+With ``batch=None`` that is one, and many inputs go in as a list, which Core ML pipelines without
+padding; with a larger fixed batch a short last one is padded with zeros and its results trimmed.
+The compiled model is kept in the cache: coremltools recompiles a ``.mlpackage`` at every load.
+
+coremltools 9 wraps float32 inputs without a copy, copies outputs, and holds the interpreter lock
+while Core ML runs; so requests do not overlap here, and outputs count as copied bytes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fluidaudio_cli.errors import (
+    ExecutorUnavailableError,
+    FluidAudioError,
+    HostError,
+    ModelFormatError,
+)
+from fluidaudio_cli.executors.base import (
+    Array,
+    Availability,
+    ExecutorOptions,
+    ExecutorRun,
+    Feeds,
+    OperatorTime,
+    TensorSpec,
+)
+from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
+from fluidaudio_cli.executors.digest import package_digest
+from fluidaudio_cli.executors.feeds import ResultBuffers, checked
+from fluidaudio_cli.executors.requests import ThreadedRequest
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.coreml.ir import Program
+
+NAME = "coreml"
+_COMPILED_NAME = "model.mlmodelc"
+_UNITS = {
+    "all": "ALL",
+    "cpu-only": "CPU_ONLY",
+    "cpu-and-gpu": "CPU_AND_GPU",
+    "cpu-and-ne": "CPU_AND_NE",
+}
+_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "int32": "int32"}
+# CPU_AND_NE came with macOS 13; so did the last change to the compiled format this relies on.
+_OLDEST_MACOS = (13, 0)
+
+
+class CoreMLExecutor:
+    """Runs packages with Apple's Core ML through coremltools."""
+
+    name = NAME
+
+    def __init__(self, cache: CompileCache | None = None) -> None:
+        self._cache = cache
+
+    def availability(self) -> Availability:
+        """Whether this is a macOS recent enough, with coremltools' native module."""
+        problem = _host_problem()
+        if problem is not None:
+            return Availability(False, *problem)
+        return Availability(True, version=_version(), precisions=("fp32", "fp16"))
+
+    def load(self, package: Path, options: ExecutorOptions) -> CoreMLModel:
+        """Load a package; the precision is the package's own, another cannot be asked for."""
+        problem = _host_problem()
+        if problem is not None:
+            raise ExecutorUnavailableError(
+                f"executor coreml is not available: {problem[0]}", problem[1]
+            )
+        coremltools = _coremltools()
+        began = time.perf_counter()
+        cache = shared_cache() if self._cache is None else self._cache
+        key = CacheKey(
+            package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
+        )
+        entry = cache.fetch(key, lambda folder: _build(coremltools, package, options.batch, folder))
+        details = entry.details
+        precision = str(details["precision"])
+        if options.precision not in ("auto", precision):
+            raise ExecutorUnavailableError(
+                f"{package} computes in {precision}, not {options.precision}",
+                f"Core ML runs what the package holds: use --precision {precision} or auto",
+            )
+        compiled = entry.folder / _COMPILED_NAME if details["compiled"] else package
+        units = getattr(coremltools.ComputeUnit, _UNITS[options.compute_units])
+        try:
+            native = coremltools.models.CompiledMLModel(str(compiled), compute_units=units)
+        except Exception as error:
+            # coremltools raises plain Exception and what the native module throws.
+            raise HostError(
+                f"Core ML cannot load {package} on {options.compute_units}: {_one_line(error)}",
+                "try other --compute-units",
+            ) from error
+        batch = details["batch"]
+        ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
+        return CoreMLModel(
+            native,
+            options,
+            ran,
+            inputs=_specs(details["inputs"]),
+            outputs=_specs(details["outputs"]),
+            cache_hit=entry.hit,
+            load_seconds=time.perf_counter() - began,
+        )
+
+
+class CoreMLModel:
+    """A loaded model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`."""
+
+    def __init__(
+        self,
+        native: Any,
+        asked: ExecutorOptions,
+        ran: ExecutorRun,
+        *,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        cache_hit: bool,
+        load_seconds: float,
+    ) -> None:
+        self.native = native
+        self.asked = asked
+        self.ran = ran
+        self.inputs = inputs
+        self.outputs = outputs
+        self.cache_hit = cache_hit
+        self.load_seconds = load_seconds
+
+    def request(self) -> CoreMLRequest:
+        """A new request with buffers of its own."""
+        return CoreMLRequest(self)
+
+    def operator_times(self) -> Sequence[OperatorTime]:
+        """Core ML measures no operators (``MLComputePlan`` estimates them)."""
+        raise ExecutorUnavailableError(
+            "Core ML does not report operator times", "use --executor openvino or onnxruntime"
+        )
+
+    def close(self) -> None:
+        """Free the native model."""
+        self.native = None
+
+
+class CoreMLRequest(ThreadedRequest):
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
+
+    def __init__(self, model: CoreMLModel) -> None:
+        super().__init__()
+        self._model = model
+        self._buffers = ResultBuffers(model.outputs)
+        self._padded: dict[str, Array] = {}
+
+    def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
+        """Run and wait, in chunks of the compiled batch."""
+        arrays = checked(feeds, self._model.inputs)
+        for name, array in arrays.items():
+            if not array.flags.c_contiguous:
+                arrays[name] = np.ascontiguousarray(array)
+                self.copied_bytes += array.nbytes
+        batch = self._model.ran.batch
+        # Without a batch of its own the package has fixed shapes, and takes them as they are.
+        rows = 1 if batch is None else len(next(iter(arrays.values())))
+        chunks = [arrays] if batch is None else self._chunks(arrays, rows, batch)
+        answers = self._predict(chunks)
+        shapes = {
+            spec.name: tuple(rows if size is None else size for size in spec.shape)
+            for spec in self._model.outputs
+        }
+        results = self._buffers.of(shapes, outputs)
+        for index, answer in enumerate(answers):
+            for name, target in results.items():
+                part = target if batch is None else target[index * batch : (index + 1) * batch]
+                value = np.asarray(answer[name])
+                np.copyto(part, value.reshape(-1, *part.shape[1:])[: len(part)])
+                self.copied_bytes += part.nbytes
+        return results
+
+    def _chunks(self, arrays: Mapping[str, Array], rows: int, batch: int) -> list[dict[str, Array]]:
+        chunks = []
+        for first in range(0, rows, batch):
+            chunk = {name: array[first : first + batch] for name, array in arrays.items()}
+            chunks.append(chunk if first + batch <= rows else self._pad(chunk, batch))
+        return chunks
+
+    def _pad(self, chunk: Mapping[str, Array], batch: int) -> dict[str, Array]:
+        padded = {}
+        for name, array in chunk.items():
+            buffer = self._padded.get(name)
+            if buffer is None:
+                buffer = self._padded[name] = aligned_empty((batch, *array.shape[1:]), array.dtype)
+            buffer[: len(array)] = array
+            buffer[len(array) :] = 0
+            self.copied_bytes += array.nbytes
+            padded[name] = buffer
+        return padded
+
+    def _predict(self, chunks: list[dict[str, Array]]) -> Sequence[Mapping[str, Any]]:
+        try:
+            if len(chunks) == 1:
+                return [self._model.native.predict(chunks[0])]
+            answers: Sequence[Mapping[str, Any]] = self._model.native.predict(chunks)
+        except Exception as error:
+            raise HostError(
+                f"Core ML failed on {self._model.ran.device}: {_one_line(error)}",
+                "try other --compute-units",
+            ) from error
+        return answers
+
+
+def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> Mapping[str, Any]:
+    """Compile into ``folder``; what a warm start needs to know without reading the package."""
+    from fluidaudio_cli.coreml.package import read_program
+    from fluidaudio_cli.coreml.protos import quiet_coremltools
+
+    program = read_program(package)
+    flexible = any(feature.ranges for feature in program.inputs)
+    already_compiled = (package / "model.mil").is_file()
+    if flexible and already_compiled:
+        raise ModelFormatError(
+            f"{package} is compiled with flexible shapes", "give the .mlpackage it was made from"
+        )
+    rows = batch or 1
+    try:
+        with tempfile.TemporaryDirectory() as scratch, quiet_coremltools():
+            source = package
+            if flexible:
+                source = Path(scratch) / "fixed.mlpackage"
+                _materialize(coremltools, package, program, rows, source)
+            if not already_compiled:
+                coremltools.models.utils.compile_model(str(source), str(folder / _COMPILED_NAME))
+            fixed = read_program(source)
+    except (FluidAudioError, OSError):
+        raise
+    except Exception as error:
+        raise HostError(
+            f"Core ML cannot compile {package}: {_one_line(error)}",
+            "fluidaudio models inspect shows what the package needs",
+        ) from error
+    return {
+        "precision": _compute_precision(program),
+        "batch": rows if flexible else None,
+        "compiled": not already_compiled,
+        "inputs": [
+            _described(feature.name, feature.type.dtype, feature.type.shape, flexible)
+            for feature in fixed.inputs
+        ],
+        "outputs": [
+            _described(feature.name, feature.type.dtype, value.type.shape, flexible)
+            for feature, value in zip(fixed.outputs, fixed.main.block.outputs, strict=True)
+        ],
+    }
+
+
+def _materialize(
+    coremltools: Any, package: Path, program: Program, rows: int, target: Path
+) -> None:
+    shapes = {
+        value.name: tuple(size if isinstance(size, int) else rows for size in value.type.shape)
+        for value in program.main.inputs
+    }
+    model = coremltools.models.MLModel(str(package), skip_model_load=True)
+    coremltools.models.utils.materialize_dynamic_shape_mlmodel(
+        model, {program.main.name: shapes}, str(target), program.main.name
+    )
+
+
+def _described(name: str, dtype: str, shape: Sequence[Any], flexible: bool) -> dict[str, Any]:
+    sizes = [int(size) for size in shape]
+    return {
+        "name": name,
+        "dtype": _DTYPES[dtype],
+        "shape": [None, *sizes[1:]] if flexible else sizes,
+    }
+
+
+def _specs(described: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(each["name"], tuple(each["shape"]), each["dtype"]) for each in described
+    )
+
+
+def _compute_precision(program: Program) -> str:
+    """The type most floating-point operations of the program compute in."""
+    from fluidaudio_cli.coreml.ir import iterate_operations
+
+    counts = Counter(
+        value.type.dtype
+        for operation in iterate_operations(program.main.block)
+        for value in operation.outputs
+    )
+    return "fp16" if counts["fp16"] > counts["fp32"] else "fp32"
+
+
+def _host_problem() -> tuple[str, str] | None:
+    """Why Core ML cannot run here, and what to do instead; ``None`` where it can."""
+    others = "use --executor openvino or onnxruntime"
+    if sys.platform != "darwin":
+        return f"Core ML runs on macOS only, and this is {platform.system()}", others
+    if _macos() < _OLDEST_MACOS:
+        return f"macOS {platform.mac_ver()[0]} is too old", f"update to macOS 13, or {others}"
+    found = importlib.util.find_spec("coremltools")
+    if found is None or found.origin is None:
+        return "coremltools is not installed", "install it with: pip install coremltools"
+    if not any(Path(found.origin).parent.glob("libcoremlpython*")):
+        return (
+            "coremltools lacks its native module libcoremlpython",
+            "reinstall coremltools from a macOS wheel for this Python",
+        )
+    return None
+
+
+def _macos() -> tuple[int, ...]:
+    return tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
+
+
+def _version() -> str:
+    return f"coremltools {metadata.version('coremltools')}, macOS {platform.mac_ver()[0]}"
+
+
+@lru_cache(maxsize=1)
+def _coremltools() -> Any:
+    """coremltools without its start-up messages, and without scikit-learn.
+
+    Its converter for scikit-learn, which nothing here uses, costs seconds at import.
+    """
+    from fluidaudio_cli.coreml.protos import quiet_coremltools
+
+    hide = "coremltools" not in sys.modules and "sklearn" not in sys.modules
+    if hide:
+        sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        with quiet_coremltools():
+            import coremltools
+
+            return coremltools
+    except ImportError as error:
+        raise ExecutorUnavailableError(
+            f"coremltools cannot be imported: {_one_line(error)}",
+            "install it with: pip install coremltools",
+        ) from error
+    finally:
+        if hide:
+            sys.modules.pop("sklearn", None)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
