@@ -1,0 +1,152 @@
+"""Turns as text, in the formats that players, editors and annotation tools read.
+
+Every format is a pure function of the same turns, uri and length. Times are rounded once, to the
+millisecond at both ends, so that turns that touch still touch and all formats agree; a turn that
+rounds to nothing is left out. The same turns in any order give the same text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.report.textgrid import Interval, Tier, format_textgrid
+from fluidaudio_cli.scoring.rttm import format_rttm
+from fluidaudio_cli.turns import Turn
+
+FormatFunction = Callable[[Sequence[Turn], str, float], str]
+"""(turns, uri, length of the recording in seconds) to text ending in a newline, or empty."""
+
+NO_SPEECH_TIER = "no speech"
+"""Name of the one empty tier of a TextGrid without turns; Praat opens none without tiers."""
+
+
+@dataclass(frozen=True)
+class TurnFormat:
+    """A format by the ``name`` users give it, the ``extension`` of its files, and its writer."""
+
+    name: str
+    extension: str
+    write: FormatFunction
+
+
+class _Cue(NamedTuple):
+    start_ms: int
+    end_ms: int
+    speaker: str
+
+
+def format_csv(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    """A header row, then ``uri,start,end,duration,speaker`` for each turn, in seconds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("uri", "start", "end", "duration", "speaker"))
+    for start, end, speaker in _cues(turns):
+        times = (f"{ms / 1000:.3f}" for ms in (start, end, end - start))
+        writer.writerow((uri, *times, speaker))
+    return text.getvalue()
+
+
+def format_srt(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    """SubRip: numbered cues whose text is the speaker; empty without turns."""
+    return "\n".join(
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{speaker.replace('-->', '->')}\n"
+        for number, (start, end, speaker) in enumerate(_cues(turns), start=1)
+    )
+
+
+def format_vtt(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    """WebVTT (W3C): cues in the speaker's voice span, their text the speaker."""
+    cues = [
+        f"\n{_clock(start, '.')} --> {_clock(end, '.')}\n<v {name}>{name}</v>\n"
+        for start, end, name in ((s, e, _escape_vtt(speaker)) for s, e, speaker in _cues(turns))
+    ]
+    return "WEBVTT\n" + "".join(cues)
+
+
+def format_praat(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    """Praat TextGrid: a tier per speaker, so that overlap is kept; each covers the recording."""
+    cues = _cues(turns)
+    speakers = sorted({cue.speaker for cue in cues})
+    length_ms = max([1, math.ceil(duration_seconds * 1000), *(cue.end_ms for cue in cues)])
+    tiers = [
+        Tier(
+            speaker,
+            tuple(Interval(cue.start_ms, cue.end_ms, speaker) for cue in _joined(cues, speaker)),
+        )
+        for speaker in speakers
+    ]
+    return format_textgrid(tiers or [Tier(NO_SPEECH_TIER, ())], length_ms)
+
+
+def format_audacity(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    """Audacity label track: start, end and speaker, tab-separated, in seconds."""
+    return "".join(f"{s / 1000:.6f}\t{e / 1000:.6f}\t{speaker}\n" for s, e, speaker in _cues(turns))
+
+
+def _format_rttm(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
+    return format_rttm(uri, turns)
+
+
+FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
+    {
+        turn_format.name: turn_format
+        for turn_format in (
+            TurnFormat("rttm", ".rttm", _format_rttm),
+            TurnFormat("csv", ".csv", format_csv),
+            TurnFormat("srt", ".srt", format_srt),
+            TurnFormat("vtt", ".vtt", format_vtt),
+            TurnFormat("textgrid", ".TextGrid", format_praat),
+            TurnFormat("audacity", ".txt", format_audacity),
+        )
+    }
+)
+"""Every text format of turns, by name."""
+
+
+def _cues(turns: Sequence[Turn]) -> list[_Cue]:
+    """Turns in whole milliseconds, sorted, names on one line."""
+    cues: list[_Cue] = []
+    for turn in turns:
+        if not 0 <= turn.start <= turn.end < math.inf:  # false for NaN too
+            raise AnnotationError(
+                f"{turn.speaker!r} speaks from {turn.start} to {turn.end} s",
+                "a turn needs finite times from 0 on and an end after its start",
+            )
+        cue = _Cue(
+            round(turn.start * 1000), round(turn.end * 1000), " ".join(turn.speaker.split()) or "?"
+        )
+        if cue.end_ms > cue.start_ms:
+            cues.append(cue)
+    return sorted(cues)
+
+
+def _joined(cues: Sequence[_Cue], speaker: str) -> list[_Cue]:
+    """The cues of one speaker, those that overlap made one: a tier cannot overlap itself."""
+    joined: list[_Cue] = []
+    for cue in cues:
+        if cue.speaker != speaker:
+            continue
+        if joined and cue.start_ms < joined[-1].end_ms:
+            last = joined.pop()
+            joined.append(_Cue(last.start_ms, max(last.end_ms, cue.end_ms), speaker))
+        else:
+            joined.append(cue)
+    return joined
+
+
+def _clock(milliseconds: int, separator: str) -> str:
+    seconds, thousandths = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{separator}{thousandths:03d}"
+
+
+def _escape_vtt(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
