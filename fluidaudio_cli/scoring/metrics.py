@@ -34,6 +34,7 @@ from fluidaudio_cli.scoring.records import (
 )
 from fluidaudio_cli.scoring.sweep import (
     Regions,
+    check_collar,
     cut,
     jaccard_error,
     overlap_error,
@@ -63,6 +64,10 @@ class Condition:
     name: str
     collar_per_side: float
     skip_overlap: bool
+
+    def __post_init__(self) -> None:
+        """Refuse a collar that is negative or no number."""
+        check_collar(self.collar_per_side)
 
     @property
     def description(self) -> str:
@@ -240,13 +245,14 @@ def score_conditions(
     speakers = SpeakerCount.of_file(
         int(present.reference.any(axis=0).sum()), int(present.hypothesis.any(axis=0).sum())
     )
+    boundaries = boundary_score(truth, answer, extent, tolerance=tolerance)
     return FileScore(
         conditions=tuple(
             _under_condition(each, truth, answer, extent, regions, uri) for each in conditions
         ),
         speakers=speakers,
         overlap=overlap_error(truth, answer, extent),
-        boundaries=boundary_score(truth, answer, extent, tolerance=tolerance),
+        boundaries=boundaries,
         scored_seconds=extents_seconds(extent),
         uri=uri,
         uem=extent,

@@ -118,13 +118,18 @@ def scored_extents(
     reference: Sequence[Turn], uem: Extents, collar_per_side: float, skip_overlap: bool
 ) -> Extents:
     """``uem`` without the collars and, if asked, without the overlap of ``reference``."""
-    if not 0 <= collar_per_side < float("inf"):
-        raise UsageError(f"a collar of {collar_per_side} s per side", "give a time of 0 s or more")
+    check_collar(collar_per_side)
     turns = merge_self_overlap(reference)
     edges = [edge for turn in turns for edge in (turn.start, turn.end)]
     collars = merge_extents((edge - collar_per_side, edge + collar_per_side) for edge in edges)
     scored = subtract_extents(merge_extents(uem), collars)
     return subtract_extents(scored, region_extents(turns, "overlap")) if skip_overlap else scored
+
+
+def check_collar(collar_per_side: float) -> None:
+    """Raise ``UsageError`` unless the collar is a finite time of 0 s or more."""
+    if not 0 <= collar_per_side < float("inf"):
+        raise UsageError(f"a collar of {collar_per_side} s per side", "give a time of 0 s or more")
 
 
 def region_extents(reference: Sequence[Turn], regions: Regions) -> Extents:

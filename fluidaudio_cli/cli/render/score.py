@@ -68,8 +68,8 @@ def _other_figures(rows: Sequence[tuple[str, Scores]], pooled: Scores) -> Table:
     columns = [
         "speakers\nfound/true",
         "boundary\nmed. ms",
-        "\np90 ms",
-        "\nbias ms",
+        "\np90",
+        "\nbias",
         "\nprec. %",
         "\nrec. %",
         "overlap\ntotal s",
