@@ -253,6 +253,8 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
             f"Core ML cannot compile {package}: {_one_line(error)}",
             "fluidaudio models inspect shows what the package needs",
         ) from error
+    # The specification may leave an output's shape out; the program knows it.
+    computed = {value.name: value.type.shape for value in fixed.main.block.outputs}
     return {
         "precision": _compute_precision(program),
         "batch": rows if flexible else None,
@@ -262,8 +264,8 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
             for feature in fixed.inputs
         ],
         "outputs": [
-            _described(feature.name, feature.type.dtype, value.type.shape, flexible)
-            for feature, value in zip(fixed.outputs, fixed.main.block.outputs, strict=True)
+            _described(feature.name, feature.type.dtype, computed[feature.name], flexible)
+            for feature in fixed.outputs
         ],
     }
 
