@@ -11,10 +11,10 @@ a disagreement beyond rounding is an error: no number is shown that only one sco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal
+from typing import Literal
 
 from fluidaudio_cli.errors import AnnotationError, SelfTestError, UsageError
 from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE, boundary_score
@@ -25,6 +25,7 @@ from fluidaudio_cli.scoring.extents import (
     merge_extents,
     subtract_extents,
 )
+from fluidaudio_cli.scoring.pyannote_scorer import pyannote_rates
 from fluidaudio_cli.scoring.records import (
     BoundaryScore,
     DiarizationErrorRate,
@@ -36,22 +37,14 @@ from fluidaudio_cli.scoring.sweep import (
     Regions,
     check_collar,
     cut,
-    jaccard_error,
     overlap_error,
     region_extents,
     score_turns,
-    scored_extents,
-    speaker_mapping,
 )
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 # pyannote.core ignores segments shorter than a microsecond; each slice may lose as much.
 _PRECISION_SECONDS = 1e-6
-
-# pyannote.metrics takes time with the square of the turns: for both conditions some 2 s at 2500
-# (a lively hour), minutes at ten times that. Longer recordings are scored in parts.
-_WHOLE_TURNS = 2500
-_PART_SECONDS = 600.0
 
 UemSource = Literal["given", "audio", "extent"]
 """Where the scored time comes from: a UEM, the audio's length, or reference and hypothesis."""
@@ -289,96 +282,12 @@ def _under_condition(
     """Both error rates by pyannote.metrics; the diarization error checked by the sweep."""
     collar, skip = condition.collar_per_side, condition.skip_overlap
     counted = _region(reference, uem, regions)
-    if len(reference) + len(hypothesis) <= _WHOLE_TURNS:
-        der, jer = _whole(condition, reference, hypothesis, uem, counted)
-    else:
-        scored = scored_extents(reference, uem, collar, skip)
-        mapping = speaker_mapping(reference, hypothesis, scored)
-        der = _in_parts(condition, reference, hypothesis, counted, mapping)
-        jer = jaccard_error(reference, hypothesis, scored_extents(reference, counted, collar, skip))
+    der, jer = pyannote_rates(reference, hypothesis, uem, counted, collar, skip)
     check = score_turns(
         reference, hypothesis, uem, collar_per_side=collar, skip_overlap=skip, regions=regions
     )
     _agree(der, check, 4 * (len(reference) + len(hypothesis) + len(uem)), uri, condition)
     return ConditionScore(condition, der, jer)
-
-
-def _whole(
-    condition: Condition,
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    uem: Extents,
-    counted: Extents,
-) -> tuple[DiarizationErrorRate, JaccardErrorRate]:
-    """Both rates by pyannote.metrics as it is, ``counted`` being the wanted part of ``uem``."""
-    from pyannote.metrics.diarization import DiarizationErrorRate as PyannoteDER
-    from pyannote.metrics.diarization import JaccardErrorRate as PyannoteJER
-    from pyannote.metrics.identification import IdentificationErrorRate
-
-    options = _options(condition)
-    truth, answer = _annotation(reference, "reference"), _annotation(hypothesis, "hypothesis")
-    if counted == uem:
-        metric = PyannoteDER(**options)
-        metric(truth, answer, uem=_timeline(uem))
-    else:
-        scored = scored_extents(reference, uem, condition.collar_per_side, condition.skip_overlap)
-        mapping = PyannoteDER().optimal_mapping(truth, answer, uem=_timeline(scored))
-        metric = IdentificationErrorRate(**options)
-        metric(truth, answer.rename_labels(mapping=mapping), uem=_timeline(counted))
-    jaccard = PyannoteJER(**options)(truth, answer, uem=_timeline(counted), detailed=True)
-    return _record(metric), JaccardErrorRate(
-        float(jaccard["speaker error"]), int(jaccard["speaker count"])
-    )
-
-
-def _in_parts(
-    condition: Condition,
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    counted: Extents,
-    mapping: Mapping[str, str],
-) -> DiarizationErrorRate:
-    """The same sum, part by part: given the mapping, seconds in error add up over time."""
-    from pyannote.metrics.identification import IdentificationErrorRate
-
-    metric = IdentificationErrorRate(**_options(condition))
-    named = {f"hypothesis {name}": f"reference {own}" for name, own in mapping.items()}
-    for part in _parts(counted):
-        truth = _annotation(_near(reference, part, condition.collar_per_side), "reference")
-        answer = _annotation(_near(hypothesis, part, 0.0), "hypothesis")
-        metric(truth, answer.rename_labels(mapping=named), uem=_timeline(part))
-    return _record(metric)
-
-
-def _options(condition: Condition) -> dict[str, Any]:
-    return {"collar": 2 * condition.collar_per_side, "skip_overlap": condition.skip_overlap}
-
-
-def _record(metric: Any) -> DiarizationErrorRate:
-    return DiarizationErrorRate(
-        missed_detection=float(metric["missed detection"]),
-        false_alarm=float(metric["false alarm"]),
-        confusion=float(metric["confusion"]),
-        total=float(metric["total"]),
-    )
-
-
-def _parts(extents: Extents) -> Iterator[Extents]:
-    """Scored time in consecutive parts of ``_PART_SECONDS`` of recording each."""
-    if not extents:
-        return
-    start, end = extents[0][0], extents[-1][1]
-    while start < end:
-        part = intersect_extents(extents, ((start, start + _PART_SECONDS),))
-        if part:
-            yield part
-        start += _PART_SECONDS
-
-
-def _near(turns: Sequence[Turn], part: Extents, margin: float) -> list[Turn]:
-    """Turns that reach into ``part`` or closer than ``margin`` to it, uncut."""
-    first, last = part[0][0] - margin, part[-1][1] + margin
-    return [turn for turn in turns if turn.end >= first and turn.start <= last]
 
 
 def _agree(
@@ -405,19 +314,3 @@ def _region(reference: Sequence[Turn], uem: Extents, regions: Regions) -> Extent
     if regions == "nonoverlap":
         return subtract_extents(uem, region_extents(reference, "overlap"))
     return intersect_extents(uem, region_extents(reference, regions))
-
-
-def _annotation(turns: Sequence[Turn], side: str) -> Any:
-    """pyannote Annotation; names get their side, so that equal names are no mapping."""
-    from pyannote.core import Annotation, Segment
-
-    annotation = Annotation()
-    for track, turn in enumerate(turns):
-        annotation[Segment(turn.start, turn.end), track] = f"{side} {turn.speaker}"
-    return annotation
-
-
-def _timeline(extents: Extents) -> Any:
-    from pyannote.core import Segment, Timeline
-
-    return Timeline([Segment(start, end) for start, end in extents])

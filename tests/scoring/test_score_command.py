@@ -133,20 +133,6 @@ def test_without_uem_the_extent_is_said_and_silence_is_noted(tmp_path: Path) -> 
     ]
 
 
-def test_lab_and_noscore(tmp_path: Path) -> None:
-    reference = rttm(tmp_path / "ref.rttm", "call", [(0, 4, "A")])
-    with reference.open("a") as stream:
-        stream.write("NOSCORE call 1 3 5 <NA> <NA> <NA> <NA> <NA>\n")
-    hypothesis = tmp_path / "call.lab"
-    hypothesis.write_text("0 2 someone else\n4 9 another\n")
-    run = fluidaudio(reference, hypothesis, "--format", "json")
-    assert run.returncode == 0
-    (found,) = json.loads(run.stdout)["files"]
-    assert found["uem"] == {"source": "extent", "intervals": [[0.0, 3.0], [8.0, 9.0]]}
-    assert found["conditions"]["strict"]["der"]["missed_detection"] == pytest.approx(1.0)
-    assert found["conditions"]["strict"]["der"]["false_alarm"] == pytest.approx(1.0)
-
-
 def failing(tmp_path: Path, case: str) -> tuple[list[object], int, str]:
     good = rttm(tmp_path / "good.rttm", "call", [(0, 4, "A")])
     other = rttm(tmp_path / "other.rttm", "talk", [(0, 4, "A")])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import simpleder
 
-from fluidaudio_cli.scoring import metrics
+from fluidaudio_cli.scoring import pyannote_scorer
 from fluidaudio_cli.scoring.extents import Extents
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 from fluidaudio_cli.scoring.metrics import pool, score_both
@@ -111,8 +111,8 @@ def test_long_recordings_score_as_short_ones(
         hypothesis = everything(list(reference), random.Random(uri))
         whole = score_both(reference, hypothesis, uems[uri])
         with monkeypatch.context() as patch:
-            patch.setattr(metrics, "_WHOLE_TURNS", 0)
-            patch.setattr(metrics, "_PART_SECONDS", 50.0)
+            patch.setattr(pyannote_scorer, "_WHOLE_TURNS", 0)
+            patch.setattr(pyannote_scorer, "_PART_SECONDS", 50.0)
             parts = score_both(reference, hypothesis, uems[uri])
         for left, right in zip(whole.conditions, parts.conditions, strict=True):
             assert vars(left.der) == pytest.approx(vars(right.der), abs=1e-6)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidaudio_cli.errors import AnnotationError, SelfTestError, UsageError
-from fluidaudio_cli.scoring import metrics
+from fluidaudio_cli.scoring import metrics, pyannote_scorer
 from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, pool, score, score_both
 from fluidaudio_cli.scoring.records import DiarizationErrorRate, OverlapError, SpeakerCount
 from fluidaudio_cli.scoring.sweep import Regions, score_turns
@@ -213,8 +213,8 @@ def test_both_scorers_agree_whole_and_in_parts(truth: list[Turn], answer: list[T
     for regions in ("all", "overlap", "nonoverlap"):
         whole = score_both(truth, answer, PROPERTY_UEM, regions=regions)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(metrics, "_WHOLE_TURNS", 0)
-            patch.setattr(metrics, "_PART_SECONDS", 7.0)
+            patch.setattr(pyannote_scorer, "_WHOLE_TURNS", 0)
+            patch.setattr(pyannote_scorer, "_PART_SECONDS", 7.0)
             parts = score_both(truth, answer, PROPERTY_UEM, regions=regions)
         for left, right in zip(whole.conditions, parts.conditions, strict=True):
             assert left.der.error == pytest.approx(right.der.error, abs=1e-6)
