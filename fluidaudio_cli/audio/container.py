@@ -127,10 +127,10 @@ def _open_container(file: BinaryIO, path: Path) -> Any:
             buffer_size=_READ_BYTES,
             io_open=_refuse_nested,
         )
-    except (av.error.FFmpegError, PermissionError, UnicodeError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError(
             f"{path} is not a media file that can be decoded (or a playlist), or its header is cut "
-            f"off or damaged ({_reason(error)})",
+            f"off or damaged ({reason_of(error)})",
             NOT_AUDIO_REMEDY,
         ) from error
 
@@ -160,5 +160,6 @@ def _choose_stream(container: Any, path: Path) -> Any:
     return best if best in streams else streams[0]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The words of FFmpeg or the system for ``error``, without codes and file names."""
     return str(getattr(error, "strerror", None) or error)

@@ -9,12 +9,18 @@ from typing import Any
 import av.error
 
 from fluidaudio_cli.audio.batch import FrameBatcher
-from fluidaudio_cli.audio.container import DAMAGED_REMEDY, NOT_AUDIO_REMEDY, OpenedStream
+from fluidaudio_cli.audio.container import DAMAGED_REMEDY, NOT_AUDIO_REMEDY, OpenedStream, reason_of
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame
 from fluidaudio_cli.errors import AudioError
 
 _RESYNCING_CONTAINERS = frozenset({"mp3", "aac"})
 """Bare sequences of frames without a header: a cut recording may begin or end with junk."""
+
+_TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX")
+"""Tags found between the frames of such recordings where several were joined to one file."""
+
+_DecodeError = (av.error.FFmpegError, OSError, ValueError)
+"""What a damaged file can raise: FFmpeg's errors, and those of reading where it points."""
 
 
 def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
@@ -26,12 +32,12 @@ def decode_frames(opened: OpenedStream, path: Path) -> Iterator[PcmFrame]:
     """
     batcher = FrameBatcher()
     seconds = 0.0
-    damage: av.error.FFmpegError | None = None
+    damage: Exception | None = None
     frames = _decode(opened)
     while True:
         try:
             frame = next(frames, None)
-        except av.error.FFmpegError as error:
+        except _DecodeError as error:
             damage, frame = error, None
         for block in batcher.drain() if frame is None else batcher.push(frame):
             pcm = PcmFrame(block)
@@ -60,14 +66,15 @@ def _decode(opened: OpenedStream) -> Iterator[Any]:
         # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
         stream.codec_context.options = {"err_detect": "crccheck+explode"}
     started = False
-    damage: av.error.FFmpegError | None = None
+    damage: Exception | None = None
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
             if not resyncs:
                 raise
-            damage = error
+            if not bytes(packet).startswith(_TAG_MAGICS):
+                damage = error
             continue
         if frames and damage is not None and started:
             raise damage
@@ -79,12 +86,12 @@ def _decode(opened: OpenedStream) -> Iterator[Any]:
         raise damage
 
 
-def _damaged(path: Path, seconds: float, error: av.error.FFmpegError) -> AudioError:
+def _damaged(path: Path, seconds: float, error: Exception) -> AudioError:
+    reason = reason_of(error)
     if not seconds:
-        return AudioError(f"{path} has no audio that decodes ({error.strerror})", NOT_AUDIO_REMEDY)
+        return AudioError(f"{path} has no audio that decodes ({reason})", NOT_AUDIO_REMEDY)
     return AudioError(
-        f"{path} is damaged after {seconds:.2f} s ({error.strerror}); "
-        f"only what is before can be decoded",
+        f"{path} is damaged after {seconds:.2f} s ({reason}); only what is before can be decoded",
         DAMAGED_REMEDY,
     )
 

@@ -189,6 +189,23 @@ def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> 
     assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
 
 
+def test_joined_mp3_files_are_one_recording(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
+    once = read_all(path).size
+    path.write_bytes(path.read_bytes() * 2)  # the second begins with an ID3 tag
+    assert abs(read_all(path).size - 2 * once) < 2_000
+
+
+def test_a_header_that_points_outside_the_file(encode: Encode) -> None:
+    path = encode(noise(1.0), "a.w64", "pcm_s16le")
+    content = bytearray(path.read_bytes())
+    data = content.index(b"data")
+    content[data : data + 4] = b"what"  # FFmpeg skips what it does not know, by the size stated
+    content[data + 16 : data + 24] = (2**62).to_bytes(8, "little")
+    path.write_bytes(content)
+    assert refusal(path).startswith(f"{path} is not a media file that can be decoded")
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf"), (1e30, "1e+30")],
