@@ -40,7 +40,9 @@ class _Limited(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        count = self._stream.readinto(buffer)
+        # BadGzipFile is an OSError: passed on, it would read as trouble with the target's disk.
+        with _damage_named(self._path):
+            count = self._stream.readinto(buffer)
         self._left -= count
         if self._left < 0:
             raise _bomb(self._path)

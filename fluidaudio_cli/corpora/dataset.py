@@ -15,8 +15,8 @@ from fluidaudio_cli.corpora.folder import scan_folder
 from fluidaudio_cli.corpora.manifest import (
     Manifest,
     all_manifests,
-    choose_split,
     find_manifest,
+    find_split,
 )
 from fluidaudio_cli.corpora.store import Store, data_root, file_sha256, own_manifests
 from fluidaudio_cli.errors import AnnotationError, HostError, UsageError
@@ -56,6 +56,7 @@ class Dataset:
     name: str
     title: str
     split: str | None
+    folder: Path
     items: tuple[DatasetItem, ...]
     download_command: str | None = None
     pending: Path | None = None
@@ -72,11 +73,15 @@ class Dataset:
             HostError: Some are not; names the first and the command that downloads them.
         """
         absent = self.missing()
-        if absent:
-            more = f" and {len(absent) - 1} more files" if len(absent) > 1 else ""
-            remedy = f"run: {self.download_command}" if self.download_command else "restore it"
-            raise HostError(f"dataset {self.name} lacks {absent[0]}{more}", remedy)
-        return self
+        if not absent:
+            return self
+        what = self.name if self.split is None else f"{self.name} ({self.split})"
+        command = self.download_command
+        remedy = f"download it with `{command}`" if command else "restore it"
+        if not any(path.is_file() for item in self.items for path in item.paths):
+            raise HostError(f"dataset {what} is not on this machine", remedy)
+        more = f" and {len(absent) - 1} more files" if len(absent) > 1 else ""
+        raise HostError(f"dataset {what} lacks {absent[0]}{more}", remedy)
 
     def head(self, max_files: int | None) -> Dataset:
         """The first ``max_files`` recordings in the published order; all if None."""
@@ -139,12 +144,9 @@ def open_dataset(
     root = data_root(data_dir)
     manifests = all_manifests(own_manifests(root))
     known = {name for manifest in manifests for name in (manifest.name, *manifest.aliases)}
-    name, _, suffix = text.partition(":")
-    if name in known and not isinstance(name_or_path, Path):
-        if suffix and split not in (None, suffix):
-            raise UsageError(f"two splits: {text} and {split}", "give one")
-        manifest = find_manifest(name, own_manifests(root))
-        return _named(manifest, choose_split(manifest, suffix or split), root, data_dir)
+    if text.partition(":")[0] in known and not isinstance(name_or_path, Path):
+        manifest, chosen = find_split(text, split, own_manifests(root))
+        return _named(manifest, chosen or manifest.default_split, root, data_dir)
     path = Path(name_or_path)
     if path.is_dir():
         if split is not None:
@@ -182,13 +184,14 @@ def _named(manifest: Manifest, split: str, root: Path, data_dir: Path | None) ->
         by_kind = {placed.kind: placed.path for placed in store.files(split, uri)}
         items.append(_item(uri, by_kind["audio"], by_kind["reference"], by_kind.get("uem")))
     command = None if manifest.bundled else download_command(manifest, split, data_dir)
-    return Dataset(manifest.name, manifest.title, split, tuple(items), command, pending)
+    folder = store.split_folder(split)
+    return Dataset(manifest.name, manifest.title, split, folder, tuple(items), command, pending)
 
 
 def _folder(path: Path, partial: bool) -> Dataset:
     found = scan_folder(path, partial=partial)
     items = tuple(_item(file.uri, file.audio, file.reference, file.uem) for file in found)
-    return Dataset(path.resolve().name, f"folder {path}", None, items)
+    return Dataset(path.resolve().name, f"folder {path}", None, path, items)
 
 
 def _item(uri: str, audio: Path, reference: Path, uem: Path | None) -> DatasetItem:

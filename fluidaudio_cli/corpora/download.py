@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 
 from fluidaudio_cli.corpora.archive import extract, member_names
-from fluidaudio_cli.corpora.manifest import Manifest, choose_split, find_manifest
+from fluidaudio_cli.corpora.manifest import Manifest, find_split
 from fluidaudio_cli.corpora.store import (
     LockEntry,
     Placed,
@@ -51,14 +51,14 @@ def download_dataset(
     *,
     max_files: int | None = None,
     data_dir: Path | None = None,
-    jobs: int = DEFAULT_JOBS,
+    jobs: int | None = None,
     progress: ProgressCallback = no_progress,
     policy: RetryPolicy | None = None,
 ) -> DownloadSummary:
     """Download what is missing of a split; with ``max_files``, of its first recordings only.
 
-    ``progress`` is told downloads done (with fractions) of downloads in all. One file that fails
-    does not stop the others.
+    ``name`` may be ``NAME:SPLIT``. ``progress`` is told downloads done (with fractions) of
+    downloads in all. One file that fails does not stop the others.
 
     Raises:
         UsageError: No such dataset or split, or a number below 1.
@@ -69,13 +69,13 @@ def download_dataset(
         if value is not None and value < 1:
             raise UsageError(f"{option} {value}", "give a number of at least 1")
     root = data_root(data_dir)
-    manifest = find_manifest(name, own_manifests(root))
-    chosen = choose_split(manifest, split)
+    manifest, named = find_split(name, split, own_manifests(root))
+    chosen = named or manifest.default_split
     if manifest.bundled:
         return _bundled_summary(manifest, root, chosen)
     with _exclusive(root / "datasets" / manifest.name, manifest.name):
         run = _Run(Store.open(manifest, root), chosen, policy, progress)
-        return run.run(max_files, jobs)
+        return run.run(max_files, jobs or DEFAULT_JOBS)
 
 
 class _Run:

@@ -229,20 +229,25 @@ def find_manifest(name: str, own: Path | None = None) -> Manifest:
     )
 
 
-def choose_split(manifest: Manifest, split: str | None) -> str:
-    """``split``, or the default one.
+def find_split(
+    name: str, split: str | None = None, own: Path | None = None
+) -> tuple[Manifest, str | None]:
+    """The manifest and split that ``NAME`` or ``NAME:SPLIT`` means; None if it names no split.
 
     Raises:
-        UsageError: The corpus has no such split; lists those it has.
+        UsageError: No such corpus or split, or two different splits; lists those there are.
     """
-    if split is None:
-        return manifest.default_split
-    if split not in manifest.splits:
+    base, _, suffix = name.partition(":")
+    manifest = find_manifest(base, own)
+    if suffix and split not in (None, suffix):
+        raise UsageError(f"two splits: {name} and {split}", "give one")
+    chosen = suffix or split
+    if chosen is not None and chosen not in manifest.splits:
         raise UsageError(
-            f"dataset {manifest.name} has no split {split!r}",
+            f"dataset {manifest.name} has no split {chosen!r}",
             f"choose one of {', '.join(manifest.splits)}",
         )
-    return split
+    return manifest, chosen
 
 
 def is_plain_relative(name: str) -> bool:

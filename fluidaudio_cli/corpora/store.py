@@ -114,6 +114,10 @@ class Store:
             return self.manifest.folder / self.manifest.name
         return self.root / "datasets" / self.manifest.name
 
+    def split_folder(self, split: str) -> Path:
+        """Where the files of a split are."""
+        return self.folder if self.manifest.bundled else self.folder / split
+
     @property
     def lock_path(self) -> Path:
         """The record of first downloads."""
@@ -148,7 +152,7 @@ class Store:
         if source.path is not None:
             return Placed(uri, kind, self.manifest.folder / origin, origin, None, known, size)
         suffix = _SUFFIXES.get(kind) or PurePosixPath(origin).suffix
-        path = self.folder / split / f"{uri}{suffix}"
+        path = self.split_folder(split) / f"{uri}{suffix}"
         locked = self.lock.files.get(self.relative(path))
         if known is None and locked is not None:
             known, size = locked.sha256, locked.bytes

@@ -52,7 +52,7 @@ class RetryPolicy:
     backoff: float = 1.0
     backoff_limit: float = 60.0
     connect_timeout: float = 20.0
-    read_timeout: float = 60.0
+    read_timeout: float = 30.0
     progress_bytes: int = 1 << 20
 
 
@@ -290,7 +290,8 @@ def _receive(
     """Append the body to the part; returns the part's size. A cut leaves what had arrived."""
     received = offset
     with partial.path.open("ab") as stream:
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        # Not iter_content: that waits for full chunks, and a cut would lose what had arrived.
+        while chunk := response.raw.read1(_CHUNK_BYTES):
             if cancel.is_set():
                 raise CancelledDownloadError(f"{partial.url}: given up")
             stream.write(chunk)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fluidaudio_cli.corpora.dataset import download_command
-from fluidaudio_cli.corpora.manifest import choose_split, find_manifest
+from fluidaudio_cli.corpora.manifest import find_split
 from fluidaudio_cli.corpora.store import Placed, Store, data_root, file_sha256, own_manifests
 from fluidaudio_cli.errors import HostError
 
@@ -36,8 +36,8 @@ def verify_dataset(
         HostError: Nothing of it was downloaded.
     """
     root = data_root(data_dir)
-    manifest = find_manifest(name, own_manifests(root))
-    splits = tuple(manifest.splits) if split is None else (choose_split(manifest, split),)
+    manifest, chosen = find_split(name, split, own_manifests(root))
+    splits = tuple(manifest.splits) if chosen is None else (chosen,)
     store = Store.open(manifest, root)
     checks = tuple(
         _check(store, placed)
@@ -46,8 +46,10 @@ def verify_dataset(
         for placed in store.files(part, uri)
     )
     if all(check.status == "absent" for check in checks):
-        command = download_command(manifest, splits[0], data_dir)
-        raise HostError(f"nothing of dataset {manifest.name} is here", f"run: {command}")
+        command = download_command(manifest, chosen or manifest.default_split, data_dir)
+        raise HostError(
+            f"dataset {manifest.name} is not on this machine", f"download it with `{command}`"
+        )
     return checks
 
 

@@ -1,0 +1,130 @@
+"""``fluidaudio datasets``: list, download, verify and find corpora."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fluidaudio_cli.errors import HostError, InputError
+
+app = typer.Typer(
+    help="List, download, verify and find corpora.", no_args_is_help=True, rich_markup_mode=None
+)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="See: fluidaudio datasets list.")]
+_Split = Annotated[str | None, typer.Option(help="Part of the corpus; by default the test split.")]
+_DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where corpora lie; by default FLUIDAUDIO_DATA_DIR, else the user's data folder."
+    ),
+]
+
+
+class Format(str, Enum):
+    """How the list is written."""
+
+    table = "table"
+    json = "json"
+
+
+@app.command("list")
+def list_datasets(
+    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
+        Format.table
+    ),
+    data_dir: _DataDir = None,
+) -> None:
+    """Show the known corpora, and how much of each is here."""
+    from fluidaudio_cli.corpora.catalogue import catalogue
+
+    rows = catalogue(data_dir)
+    if output_format is Format.json:
+        typer.echo(json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False))
+        return
+    from fluidaudio_cli.cli.render.console import stdout_console
+    from fluidaudio_cli.cli.render.datasets import render_catalogue
+
+    render_catalogue(stdout_console(), rows)
+
+
+@app.command()
+def download(
+    name: _Name,
+    split: _Split = None,
+    max_files: Annotated[
+        int | None, typer.Option(metavar="N", help="Only the first N recordings.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Downloads at a time; by default 4.")
+    ] = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Download what is missing of a corpus; run again, it resumes where it stopped."""
+    from fluidaudio_cli.cli.render.console import progress_bar
+    from fluidaudio_cli.corpora.download import download_dataset
+
+    with progress_bar(f"downloading {name}") as progress:
+        done = download_dataset(
+            name,
+            split,
+            max_files=max_files,
+            data_dir=data_dir,
+            jobs=jobs,
+            progress=progress,
+        )
+    typer.echo(
+        f"{done.name} {done.split}: {done.downloaded} files downloaded "
+        f"({done.bytes / 1e6:.1f} MB), {done.present} already here, in {done.folder}"
+    )
+    if done.recorded:
+        typer.echo(
+            f"{done.recorded} files had no published hash: theirs is recorded now, and "
+            "`fluidaudio datasets verify` holds them to it",
+            err=True,
+        )
+
+
+@app.command()
+def verify(name: _Name, split: _Split = None, data_dir: _DataDir = None) -> None:
+    """Hash every downloaded file against its published or recorded hash."""
+    from fluidaudio_cli.corpora.verify import verify_dataset
+
+    checks = verify_dataset(name, split, data_dir=data_dir)
+    counts = dict.fromkeys(("ok", "changed", "lost", "absent", "unrecorded"), 0)
+    for check in checks:
+        counts[check.status] += 1
+        if check.status not in ("ok", "absent"):
+            typer.echo(f"{check.status}: {check.path}", err=True)
+    typer.echo(
+        f"{name}: {counts['ok']} files match, {counts['changed']} changed, {counts['lost']} lost, "
+        f"{counts['absent']} not downloaded, {counts['unrecorded']} without a recorded hash"
+    )
+    if counts["changed"]:
+        raise InputError(
+            f"{counts['changed']} files of {name} differ from their hash",
+            "delete them and download again",
+        )
+    if counts["lost"]:
+        raise HostError(f"{counts['lost']} files of {name} are gone", "download it again")
+
+
+@app.command()
+def path(name: _Name, split: _Split = None, data_dir: _DataDir = None) -> None:
+    """Print the folder of a downloaded corpus."""
+    from fluidaudio_cli.corpora.dataset import open_dataset
+
+    dataset = open_dataset(name, split, data_dir=data_dir)
+    absent = dataset.missing()
+    if not any(file.is_file() for item in dataset.items for file in item.paths):
+        dataset.require()
+    if absent:
+        typer.echo(
+            f"{len(absent)} of its files are not downloaded; run: {dataset.download_command}",
+            err=True,
+        )
+    typer.echo(str(dataset.folder))
