@@ -9,6 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from fluidaudio_cli import __version__, errors
+from fluidaudio_cli.cli import datasets
+from fluidaudio_cli.cli.score import score
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -80,3 +82,5 @@ def _fail(line: str, code: int) -> NoReturn:
 
 
 # Commands
+app.command("score")(score)
+app.add_typer(datasets.app, name="datasets")
