@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from fluidaudio_cli import __version__, errors
-from fluidaudio_cli.cli.score import score
 from fluidaudio_cli.cli import datasets
 from fluidaudio_cli.cli.score import score
 
@@ -85,4 +84,3 @@ def _fail(line: str, code: int) -> NoReturn:
 # Commands
 app.command("score")(score)
 app.add_typer(datasets.app, name="datasets")
-app.command("score")(score)
