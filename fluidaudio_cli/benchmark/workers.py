@@ -100,12 +100,12 @@ class Worker:
 
     def diarize(self, path: Path) -> dict[str, Any]:
         """One timed diarization."""
-        return self._ask(op="diarize", path=str(path))
+        return self._ask(op="diarize", path=str(path.resolve()))
 
     def latency(self, path: Path, windows: int) -> tuple[float, ...]:
         """Seconds of ``windows`` single windows at batch 1, taken in turn from the file."""
         reply = self._ask(
-            op="latency", path=str(path), windows=windows, window_samples=WINDOW_SAMPLES
+            op="latency", path=str(path.resolve()), windows=windows, window_samples=WINDOW_SAMPLES
         )
         return tuple(reply["seconds"])
 

@@ -10,7 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.benchmark.accuracy import assess
-from fluidaudio_cli.benchmark.results import BenchmarkResult, DatasetRecord, PlanRecord
+from fluidaudio_cli.benchmark.results import (
+    AccuracyRecord,
+    BenchmarkResult,
+    BoundaryRecord,
+    DatasetRecord,
+    DerRecord,
+    EnvironmentRecord,
+    FileRecord,
+    IterationSample,
+    JerRecord,
+    LoadRecord,
+    MachineRecord,
+    MemoryRecord,
+    ModelRecord,
+    OverlapRecord,
+    PlanRecord,
+    StageSample,
+    VariantRecord,
+)
 from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 
@@ -90,3 +108,101 @@ def stub_run(
         command=stub_command(cache, **(variables or {})),
         previous=previous,
     )
+
+
+def file_record(
+    uri: str = "one",
+    walls: tuple[float, ...] = (1.0, 1.0),
+    *,
+    audio_seconds: float = 100.0,
+    error_seconds: float = 10.0,
+    peak: int | None = 50_000_000,
+    latency: tuple[float, ...] = (0.010, 0.020, 0.030),
+) -> FileRecord:
+    """A finished file: 50 s of reference speech, ``error_seconds`` of it confused."""
+    stage = StageSample(name="segmentation", busy_seconds=0.5, calls=2)
+    der = DerRecord(missed_detection=0.0, false_alarm=0.0, confusion=error_seconds, total=50.0)
+    return FileRecord(
+        uri=uri,
+        audio_seconds=audio_seconds,
+        iterations=tuple(
+            IterationSample(
+                wall_seconds=wall,
+                cpu_seconds=2 * wall,
+                windows=10,
+                overlapped=False,
+                stages=(stage,),
+            )
+            for wall in walls
+        ),
+        latency_seconds=latency,
+        accuracy=AccuracyRecord(
+            strict=der,
+            lenient=None,
+            jer=JerRecord(speaker_error=0.5, speaker_count=2),
+            speakers_found=2,
+            speakers_true=2,
+            boundary=BoundaryRecord(offsets=(0.1, -0.3), reference=4, hypothesis=2),
+            overlap=OverlapRecord(missed=0.0, false_alarm=0.0, total=0.0),
+            uem_source="audio",
+        ),
+        memory=None
+        if peak is None
+        else MemoryRecord(
+            peak_rss_bytes=peak,
+            peak_source="kernel",
+            baseline_rss_bytes=30_000_000,
+            period_seconds=0.01,
+            curve=((0.0, 30_000_000), (0.01, peak)),
+        ),
+    )
+
+
+def variant(mode: str = "fast", *files: FileRecord, model: str = "a") -> VariantRecord:
+    """A variant of one mode; one default file if none are given."""
+    return VariantRecord(
+        mode=mode,
+        executor="auto",
+        precision="auto",
+        config={"step": 1.0},
+        executors={"segmentation": {"asked": "auto", "ran": "onnxruntime"}},
+        models=(ModelRecord(name="segmentation", sha256=model * 64),),
+        load=LoadRecord(cold_seconds=2.0, warm_seconds=0.5, peak_rss_bytes=40_000_000),
+        files=files or (file_record(),),
+    )
+
+
+def result(*variants: VariantRecord, **changes: Any) -> BenchmarkResult:
+    """A complete result of a made-up machine."""
+    chosen = variants or (variant(),)
+    values: dict[str, Any] = {
+        "created": "2026-01-02T03:04:05+00:00",
+        "version": "0.1.0",
+        "complete": True,
+        "plan": plan(modes=tuple(item.mode for item in chosen)),
+        "dataset": DatasetRecord(
+            name="tiny",
+            fingerprint="f" * 64,
+            uris=tuple(record.uri for record in chosen[0].files),
+        ),
+        "environment": EnvironmentRecord(
+            machine=MachineRecord(
+                cpu_model="Made-up CPU",
+                logical_cores=2,
+                usable_cores=2,
+                memory_bytes=8_000_000_000,
+                system="Linux",
+                architecture="x86_64",
+            ),
+            system_release="Linux-6",
+            python="3.11.7",
+            packages={"numpy": "2.0.0"},
+            git_commit="c" * 40,
+            git_dirty=False,
+            load_average=(0.1, 0.1, 0.1),
+            thread_settings={},
+        ),
+        "power": "not asked for",
+        "variants": chosen,
+    }
+    return BenchmarkResult(**{**values, **changes})

@@ -1,0 +1,93 @@
+"""The result file: what is written is read back, and what breaks the schema is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarking import file_record, result, variant
+
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.pareto import pareto_optimal
+from fluidaudio_cli.benchmark.results import json_schema, read_result, to_json, write_result
+from fluidaudio_cli.errors import InputError
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    original = result()
+    write_result(original, tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json") == original
+    assert json.loads((tmp_path / "r.json").read_text())["schema"] == "fluidaudio.benchmark/1"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "fluidaudio.benchmark/2"}, "schema: Input should be 'fluidaudio.benchmark/1'"),
+        ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
+        ({"complete": "perhaps"}, "complete: Input should be a valid boolean"),
+    ],
+)
+def test_what_breaks_the_schema_is_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    document = {**json.loads(to_json(result())), **change}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError) as caught:
+        read_result(path)
+    assert str(caught.value).startswith(f"{path} is not a fluidaudio.benchmark/1 file: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_nan_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*No such file"):
+        read_result(tmp_path / "absent.json")
+    path = tmp_path / "r.json"
+    path.write_text(to_json(result()).replace('"wall_seconds": 1.0', '"wall_seconds": NaN', 1))
+    with pytest.raises(InputError, match=r"variants\.0\.files\.0\.iterations\.0\.wall_seconds"):
+        read_result(path)
+
+
+def test_json_schema_names_every_top_level_key() -> None:
+    schema = json_schema()
+    assert set(schema["properties"]) == set(json.loads(to_json(result())))
+    assert schema["additionalProperties"] is False
+
+
+def test_pooled_figures_weigh_files_by_their_length() -> None:
+    long = file_record("long", (2.0, 4.0), audio_seconds=300.0, error_seconds=5.0)
+    short = file_record("short", (1.0, 1.0), audio_seconds=100.0, error_seconds=10.0)
+    both = variant("fast", long, short)
+    assert METRICS["rtfx"].samples(both) == (400 / 3, 400 / 5)
+    assert METRICS["wall"].samples(both) == (3.0, 5.0)
+    assert METRICS["rtfx"].samples(both, (short,)) == (100.0, 100.0)
+    assert METRICS["der_strict"].samples(both) == pytest.approx((15.0,))
+    assert METRICS["der_lenient"].samples(both) == ()
+    assert METRICS["cpu_cores"].samples(both) == (2.0, 2.0)
+    assert METRICS["windows_per_second"].samples(both) == (20 / 3, 20 / 5)
+    assert METRICS["jer"].samples(both) == (25.0,)
+    assert METRICS["latency_max"].samples(both) == pytest.approx((30.0,))
+    assert METRICS["latency_p50"].samples(both) == pytest.approx((20.0,))
+    assert METRICS["boundary_median"].samples(both) == pytest.approx((200.0,))
+    assert METRICS["peak_memory"].samples(both) == (50.0,)
+    assert METRICS["memory_growth"].samples(both) == (20.0,)
+    assert METRICS["energy"].samples(both) == ()
+    assert METRICS["load_cold"].samples(both) == (2.0,)
+
+
+def test_pareto_names_what_nothing_beats_everywhere() -> None:
+    slow_exact = variant("reference", file_record(walls=(9.0,), error_seconds=5.0))
+    fast_rough = variant("fast", file_record(walls=(1.0,), error_seconds=8.0))
+    beaten = variant("balanced", file_record(walls=(2.0,), error_seconds=8.0))
+    assert pareto_optimal([slow_exact, beaten, fast_rough]) == ("reference", "fast")
+
+
+def test_pareto_uses_memory_only_where_every_variant_has_it() -> None:
+    lean = variant("lean", file_record(walls=(2.0,), peak=45_000_000))
+    quick = variant("quick", file_record(walls=(1.0,), peak=90_000_000))
+    assert pareto_optimal([lean, quick]) == ("lean", "quick")
+    unmeasured = variant("quick", file_record(walls=(1.0,), peak=None))
+    assert pareto_optimal([lean, unmeasured]) == ("quick",)

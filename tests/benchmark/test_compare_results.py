@@ -1,0 +1,126 @@
+"""Comparison of two result files: what is refused, and what is called a regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from benchmarking import file_record, plan, result, variant
+
+from fluidaudio_cli.benchmark.compare import check_comparable, compare, differences
+from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord
+from fluidaudio_cli.errors import UsageError
+
+STEADY = (1.00, 1.01, 1.02, 1.03, 1.04)
+
+
+def with_walls(*walls: float, **changes: Any) -> BenchmarkResult:
+    return result(variant("fast", file_record(walls=walls, **changes)))
+
+
+def verdicts(base: BenchmarkResult, head: BenchmarkResult) -> dict[str, str]:
+    return {change.metric: change.verdict for change in compare(base, head)}
+
+
+def other_machine() -> BenchmarkResult:
+    original = result()
+    machine = original.environment.machine.model_copy(update={"cpu_model": "Another CPU"})
+    environment = original.environment.model_copy(update={"machine": machine})
+    return original.model_copy(update={"environment": environment})
+
+
+def other_dataset() -> BenchmarkResult:
+    original = result()
+    dataset = original.dataset.model_copy(update={"name": "big", "fingerprint": "0" * 64})
+    return original.model_copy(update={"dataset": dataset})
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "text"),
+    [
+        (other_machine(), "machine", "cpu_model was Made-up CPU and is Another CPU"),
+        (other_dataset(), "dataset", "dataset was tiny and is big (by content)"),
+        (
+            result(variant(model="b")),
+            "models",
+            "fast ran other models: segmentation aaaaaaaaaaaa and bbbbbbbbbbbb",
+        ),
+        (
+            result(variant().model_copy(update={"config": {"step": 2.0}})),
+            "config",
+            "fast was configured otherwise: step",
+        ),
+        (
+            result(variant().model_copy(update={"executors": {}})),
+            "executor",
+            "fast ran on another executor or precision",
+        ),
+        (
+            result(plan=plan(modes=("fast",), threads=1)),
+            "plan",
+            "threads was None and is 1",
+        ),
+    ],
+)
+def test_unlike_results_are_refused_unless_told_otherwise(
+    head: BenchmarkResult, kind: str, text: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_comparable(result(), head)
+    assert str(caught.value) == (
+        f"the results are not comparable: {text}: "
+        f"compare like with like, or give --allow-different {kind}"
+    )
+    assert [found.text for found in check_comparable(result(), head, [kind])] == [text]
+
+
+def test_equal_results_differ_in_nothing() -> None:
+    assert differences(result(), result()) == ()
+
+
+def test_identical_results_are_unchanged() -> None:
+    assert set(verdicts(result(), result()).values()) == {"unchanged"}
+
+
+def test_a_clear_slowdown_is_a_regression_and_its_reverse_an_improvement() -> None:
+    slow = tuple(1.2 * wall for wall in STEADY)
+    assert verdicts(with_walls(*STEADY), with_walls(*slow))["wall"] == "regression"
+    assert verdicts(with_walls(*slow), with_walls(*STEADY))["wall"] == "improvement"
+    change = compare(with_walls(*STEADY), with_walls(*slow))[0]
+    assert change.ratio is not None
+    assert change.ratio.ratio == pytest.approx(1.2)
+    assert change.p == pytest.approx(2 / 252)  # exact, five against five, wholly apart
+
+
+def test_a_slowdown_within_the_tolerance_is_unchanged_however_significant() -> None:
+    slow = tuple(1.045 * wall for wall in STEADY)
+    assert verdicts(with_walls(*STEADY), with_walls(*slow))["wall"] == "unchanged"
+
+
+def test_too_few_samples_prove_nothing_and_say_so() -> None:
+    change = compare(with_walls(1.0, 1.0, 1.1), with_walls(1.5, 1.6, 1.7))[0]
+    assert (change.metric, change.verdict) == ("wall", "inconclusive")
+    assert change.note == "not proven by 3 and 3 samples; use --against"
+
+
+def test_accuracy_and_memory_are_compared_without_a_test() -> None:
+    base = with_walls(1.0, 1.0)
+    worse = with_walls(1.0, 1.0, error_seconds=10.1, peak=56_000_000)
+    found = verdicts(base, worse)
+    assert found["der_strict"] == "regression"  # 20.0 to 20.2 %, 0.1 points allowed
+    assert found["peak_memory"] == "regression"  # 12 %, 10 % allowed
+    barely = with_walls(1.0, 1.0, error_seconds=10.04, peak=54_000_000)
+    assert {verdicts(base, barely)[name] for name in ("der_strict", "peak_memory")} == {"unchanged"}
+
+
+def test_a_file_that_no_longer_works_is_a_regression() -> None:
+    base = result(variant("fast", file_record("a"), file_record("b")))
+    head = result(variant("fast", file_record("a"), FileRecord(uri="b", error="cut off")))
+    change = compare(base, head)[0]
+    assert (change.metric, change.verdict) == ("files", "regression")
+    assert change.note == "no result for b"
+
+
+def test_nothing_in_common_is_refused() -> None:
+    with pytest.raises(UsageError, match="the results have no mode in common"):
+        compare(result(variant("fast")), result(variant("accurate")))

@@ -1,0 +1,132 @@
+"""Gates: what passes, what fails, and that what was not measured fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from benchmarking import file_record, result, variant
+
+from fluidaudio_cli.benchmark.gates import Gate, evaluate, read_gates
+from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.resources import configs_dir
+
+
+def gate(**values: Any) -> Gate:
+    return Gate(**{"metric": "rtfx", "unit": "x", **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "passed"),
+    [
+        ({"at_least": 100}, True),
+        ({"above": 100}, False),
+        ({"at_most": 100}, True),
+        ({"below": 100}, False),
+        ({"at_least": 100.1}, False),
+    ],
+)
+def test_each_kind_of_limit_at_its_edge(values: dict[str, float], passed: bool) -> None:
+    (check,) = evaluate([gate(**values)], result())
+    assert (check.value, check.passed) == (100.0, passed)
+
+
+def test_a_check_says_value_and_limit() -> None:
+    (check,) = evaluate([gate(mode="fast", at_least=1200)], result())
+    assert (check.name, check.verdict) == ("any dataset fast rtfx", "fail")
+    assert (check.measured, check.limit) == ("100 x", "≥ 1200 x")
+
+
+def test_a_star_checks_every_mode() -> None:
+    both = result(variant("fast"), variant("accurate", file_record(walls=(4.0, 4.0))))
+    checks = evaluate([gate(at_least=50)], both)
+    assert [(check.name, check.passed) for check in checks] == [
+        ("any dataset fast rtfx", True),
+        ("any dataset accurate rtfx", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"metric": "power", "unit": "W", "at_most": 5}, "not measured"),
+        ({"mode": "accurate", "at_least": 1}, "not measured: no such mode in this run"),
+        ({"dataset": "ami-sdm", "at_least": 1}, "not measured: this run was on tiny"),
+        ({"relative": "ratio", "at_least": 0.9}, "not measured in a baseline (--baseline)"),
+    ],
+)
+def test_what_was_not_measured_fails(values: dict[str, Any], problem: str) -> None:
+    (check,) = evaluate([gate(**values)], result())
+    assert (check.passed, check.value, check.measured) == (False, None, problem)
+
+
+def test_a_file_without_result_leaves_the_gate_unmeasured() -> None:
+    from fluidaudio_cli.benchmark.results import FileRecord
+
+    broken = variant("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
+    (check,) = evaluate([gate(at_least=1)], result(broken))
+    assert (check.passed, check.measured) == (False, "not measured on b")
+
+
+def test_relative_limits_use_the_baseline() -> None:
+    slower = result(variant("fast", file_record(walls=(1.25, 1.25), error_seconds=11.0)))
+    gates = [
+        gate(relative="ratio", at_least=0.9),
+        gate(metric="der_strict", unit="%", relative="difference", at_most=1.0),
+    ]
+    speed, error = evaluate(gates, slower, baseline=result())
+    assert speed.value == pytest.approx(0.8)
+    assert not speed.passed
+    assert speed.limit == "≥ 0.9 x of baseline"
+    assert error.value == pytest.approx(2.0)
+    assert not error.passed
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"metric": "speed", "unit": "x", "at_least": 1}, "unknown metric 'speed'; known: rtfx"),
+        ({"metric": "rtfx", "unit": "x"}, "needs exactly one of at_least, at_most, above, below"),
+        (
+            {"metric": "rtfx", "unit": "x", "at_least": 1, "below": 3},
+            "needs exactly one of at_least, at_most, above, below",
+        ),
+        (
+            {"metric": "latency_p90", "unit": "s", "at_most": 5},
+            "latency_p90 is in 'ms' here, not in 's'",
+        ),
+        ({"metric": "rtfx", "unit": "x", "atleast": 1}, "atleast: Extra inputs"),
+    ],
+)
+def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    path = tmp_path / "gates.yaml"
+    path.write_text(yaml.safe_dump({"schema": "fluidaudio.gates/1", "gates": [entry]}))
+    with pytest.raises(InputError) as caught:
+        read_gates(path)
+    assert str(caught.value).startswith(f"{path} is not a fluidaudio.gates/1 file: gates.0")
+    assert message in str(caught.value)
+
+
+def test_an_empty_gate_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gates.yaml"
+    path.write_text("schema: fluidaudio.gates/1\ngates: []\n")
+    with pytest.raises(InputError, match="gates: Tuple should have at least 1 item"):
+        read_gates(path)
+
+
+def test_the_roadmaps_targets_are_all_there() -> None:
+    gates = read_gates(configs_dir() / "roadmap-gates.yaml")
+    assert {(item.metric, item.limit) for item in gates} == {
+        ("rtfx", "≥ 1200 x"),
+        ("der_strict", "< 18 %"),
+        ("peak_memory", "≤ 40 MB"),
+        ("latency_p50", "≤ 5 ms"),
+    }
+
+
+def test_the_shipped_gates_are_valid_and_say_why() -> None:
+    gates = read_gates(configs_dir() / "gates.yaml")
+    assert {item.dataset for item in gates} == {"sample"}
+    assert all(item.reason for item in gates)
