@@ -10,13 +10,14 @@ from fluidaudio_cli.audio.headers import HeaderLength
 _MICROSECONDS = 1_000_000
 
 _SAMPLE_SECONDS = 0.001
-_CODEC_SECONDS = 0.1
+_CODEC_SECONDS = 0.25
 
 _TOLERANCES = {
     # The header counts samples, and the decoder gives each of them.
-    **dict.fromkeys(("flac", "aiff", "au", "w64", "caf"), _SAMPLE_SECONDS),
-    # It may count encoder delay and padding that the decoder drops. Ogg has its last page's time.
-    **dict.fromkeys(("mov", "ogg"), _CODEC_SECONDS),
+    **dict.fromkeys(("flac", "aiff", "au", "w64"), _SAMPLE_SECONDS),
+    # It may count encoder delay and padding that the decoder drops (AAC at 8 kHz: 0.13 s). Ogg
+    # has its last page's time.
+    **dict.fromkeys(("mov", "caf", "ogg"), _CODEC_SECONDS),
 }
 """Containers whose stated length binds, and by how much a whole file may fall short of it."""
 
@@ -26,16 +27,18 @@ class DeclaredLength:
     """``seconds`` as the container states or estimates it.
 
     ``tolerance`` is by how much a whole file may fall short; ``None`` if the length is a guess.
+    ``cut`` is true where the file is known to be shorter than its header says.
     """
 
     seconds: float | None
     tolerance: float | None
+    cut: bool = False
 
     def exceeds(self, decoded_seconds: float) -> bool:
         """Whether the header promises more than was decoded: the file is cut or has holes."""
         if self.seconds is None or self.tolerance is None:
-            return False
-        return self.seconds - decoded_seconds > min(self.tolerance, 0.05 * self.seconds)
+            return self.cut
+        return self.seconds - decoded_seconds > self.tolerance
 
 
 def declared_length(container: Any, stream: Any, header: HeaderLength) -> DeclaredLength:
@@ -44,7 +47,7 @@ def declared_length(container: Any, stream: Any, header: HeaderLength) -> Declar
     ``header`` has what FFmpeg does not tell.
     """
     if header.wav_seconds is not None:
-        return DeclaredLength(header.wav_seconds, _CODEC_SECONDS)
+        return DeclaredLength(header.wav_seconds, None, cut=header.wav_is_cut)
     names = set(container.format.name.split(","))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]

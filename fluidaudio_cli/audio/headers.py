@@ -20,6 +20,9 @@ the largest number they can; some write 0)."""
 _DS64_BYTES = 28
 
 
+_WAV_MISCOUNT_BYTES = 64
+"""Some writers count the header as sound."""
+
 _MP3_HEAD_BYTES = 512
 """From the first frame's beginning; its Xing or Info tag is within the first 40 bytes."""
 
@@ -29,9 +32,13 @@ _OGG_PAGE_BYTES = 65_307
 
 @dataclass(frozen=True)
 class HeaderLength:
-    """``wav_seconds`` as stated, ``None`` if not WAV or unknown to its writer."""
+    """``wav_seconds`` as stated, ``None`` if not WAV or unknown to its writer.
+
+    The other fields are false where they do not apply.
+    """
 
     wav_seconds: float | None = None
+    wav_is_cut: bool = False
     mp3_counts_frames: bool = False
     ogg_page_is_cut: bool = False
 
@@ -45,7 +52,7 @@ def read_header(file: BinaryIO) -> HeaderLength:
         magic = file.read(4)
         file.seek(start)
         if magic in (b"RIFF", b"RF64", b"BW64"):
-            return HeaderLength(wav_seconds=_wav_seconds(file))
+            return _wav_length(file)
         if magic == b"OggS":
             return HeaderLength(ogg_page_is_cut=_ogg_page_is_cut(file))
         return HeaderLength(mp3_counts_frames=_mp3_counts_frames(file))
@@ -55,10 +62,11 @@ def read_header(file: BinaryIO) -> HeaderLength:
         file.seek(start)
 
 
-def _wav_seconds(file: BinaryIO) -> float | None:
+def _wav_length(file: BinaryIO) -> HeaderLength:
+    total = os.fstat(file.fileno()).st_size
     _, _, kind = struct.unpack("<4sI4s", file.read(12))
     if kind != b"WAVE":
-        return None
+        return HeaderLength()
     bytes_per_second, long_size = 0, 0
     while True:
         name, size = struct.unpack("<4sI", file.read(8))
@@ -69,7 +77,10 @@ def _wav_seconds(file: BinaryIO) -> float | None:
             long_size = struct.unpack("<QQQ", file.read(24))[1]
         elif name == b"data":
             stated = long_size if any(size in span for span in _PLACEHOLDERS) else size
-            return stated / bytes_per_second if stated and bytes_per_second else None
+            if not stated or not bytes_per_second:
+                return HeaderLength()
+            missing = stated - (total - body)
+            return HeaderLength(stated / bytes_per_second, missing > _WAV_MISCOUNT_BYTES)
         file.seek(body + size + size % 2)  # chunks are padded to even length
 
 

@@ -156,6 +156,33 @@ def test_codecs_keep_events_where_they_were(
     assert 1.5 - 1e-3 <= heard.size / SAMPLE_RATE <= 1.5 + 0.06
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.mp3", "libmp3lame", 8_000),
+        ("a.m4a", "aac", 8_000),
+        ("a.mkv", "aac", 16_000),
+        ("a.mka", "libmp3lame", 44_100),
+        ("a.opus", "libopus", 48_000),
+        ("a.webm", "libopus", 48_000),
+        ("a.caf", "alac", 44_100),
+        ("a.wav", "adpcm_ima_wav", 8_000),
+    ],
+)
+def test_delay_and_padding_of_a_codec_are_no_damage(
+    name: str, codec: str, rate: int, seconds: float, encode: Encode, read_all: ReadAll
+) -> None:
+    heard = read_all(encode(tone(seconds, rate), name, codec, rate=rate))
+    assert seconds - 0.05 < heard.size / SAMPLE_RATE < seconds + 0.25
+
+
+def test_a_wav_length_that_counts_its_header_is_no_damage(
+    write_wav: WriteWav, read_all: ReadAll
+) -> None:
+    assert read_all(write_wav(np.ones(800, np.int16), data_bytes=1_600 + 44)).size == 800
+
+
 def test_video_with_sound(encode: Encode, read_all: ReadAll) -> None:
     path = encode(click(1.5, 0.75, 48_000), "talk.mp4", "aac", rate=48_000, with_video=True)
     assert centre_of_energy(read_all(path)) == pytest.approx(0.751, abs=0.0015)
