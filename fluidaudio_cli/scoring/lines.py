@@ -16,6 +16,7 @@ from fluidaudio_cli.errors import AnnotationError
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT_MARKS = (";;", "#")
 _MAX_QUOTED = 80
+_DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Line:
         raise AnnotationError(f"{self.path}, line {self.number}: {reason}", remedy)
 
     def seconds(self, text: str, what: str) -> float:
-        """A finite, non-negative decimal number of seconds."""
+        """A finite, non-negative decimal number of seconds, to the nanosecond."""
         if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
             self.refuse(f"{what} is {quoted(text)}, not a number of seconds like 12.345")
         value = float(text)
         if value < 0:
             self.refuse(f"{what} is {text}, and must not be negative")
-        return abs(value)  # "-0.0" is zero
+        return abs(round(value, _DECIMALS))  # "-0.0" is zero
 
 
 def content_lines(path: Path) -> Iterator[Line]:

@@ -81,9 +81,7 @@ def _in_parts(
     """The same sum, part by part: given the mapping, seconds in error add up over time."""
     from pyannote.metrics.identification import IdentificationErrorRate
 
-    metric = IdentificationErrorRate(
-        collar=2 * collar_per_side, skip_overlap=skip_overlap
-    )
+    metric = IdentificationErrorRate(collar=2 * collar_per_side, skip_overlap=skip_overlap)
     scored = scored_extents(reference, uem, collar_per_side, skip_overlap)
     mapping = speaker_mapping(reference, hypothesis, scored)
     named = {f"hypothesis {name}": f"reference {own}" for name, own in mapping.items()}

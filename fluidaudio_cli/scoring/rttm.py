@@ -21,6 +21,8 @@ from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 _NO_VALUE = "<NA>"
 _FIELD_COUNTS = (9, 10)  # the tenth, signal look-ahead time, came with RT-09
+# 0.7 + 0.1 is a little less than 0.8, and a turn that starts at 0.8 should touch the one before.
+_DECIMALS = 9
 # Time that must not be scored, and types that say nothing about who speaks when.
 _NO_SCORE_TYPES = frozenset({"NOSCORE", "NO_RT_METADATA"})
 _WORD_TYPES = frozenset({"LEXEME", "NON-LEX", "FILLER", "EDIT", "IP", "SU", "CB", "A/P"})
@@ -73,8 +75,9 @@ def parse_rttm(path: Path) -> Rttm:
         uri = _name(line, fields[1], "the recording's name")
         start = line.seconds(fields[3], "the start")
         duration = line.seconds(fields[4], "the duration")
+        end = round(start + duration, _DECIMALS)
         if kind in _NO_SCORE_TYPES:
-            no_score.setdefault(uri, []).append((start, start + duration))
+            no_score.setdefault(uri, []).append((start, end))
             continue
         speaker = _name(line, fields[7], "the speaker's name")
         if channels.setdefault(uri, fields[2]) != fields[2]:
@@ -83,10 +86,10 @@ def parse_rttm(path: Path) -> Rttm:
                 "give each channel a uri of its own",
             )
         turns = spoken.setdefault(uri, [])
-        if duration == 0:
+        if end <= start:
             notes.append(f"{path}, line {line.number}: dropped a turn of zero length")
             continue
-        turns.append(Turn(start, start + duration, speaker))
+        turns.append(Turn(start, end, speaker))
     if not spoken:
         uri = canonical_name(path.stem)
         spoken[uri] = []

@@ -36,6 +36,15 @@ def test_reads_several_recordings_sorted_and_merged(tmp_path: Path) -> None:
     }
 
 
+def test_turns_that_touch_in_decimals_are_merged(tmp_path: Path) -> None:
+    assert 0.7 + 0.1 < 0.8
+    path = write(
+        tmp_path,
+        "SPEAKER call 1 0.7 0.1 <NA> <NA> ann <NA>\nSPEAKER call 1 0.8 1 <NA> <NA> ann <NA>\n",
+    )
+    assert read_rttm(path) == {"call": (Turn(0.7, 1.8, "ann"),)}
+
+
 def test_byte_order_mark_crlf_comments_blank_lines_tabs(tmp_path: Path) -> None:
     path = write(
         tmp_path,
