@@ -28,4 +28,4 @@ def read_lab(path: Path) -> dict[str, tuple[Turn, ...]]:
         if end <= start:
             line.refuse(f"ends at {fields[1]} s, not after its start at {fields[0]} s")
         turns.append(Turn(start, end, canonical_name(fields[2])))
-    return {canonical_name(path.stem): tuple(merge_self_overlap(turns))}
+    return {canonical_name(path.stem): tuple(sorted(merge_self_overlap(turns)))}

@@ -95,7 +95,7 @@ def parse_rttm(path: Path) -> Rttm:
         spoken[uri] = []
         notes.append(f"{path} holds no turns: read as {quoted(uri)} with nobody speaking")
     return Rttm(
-        turns={uri: tuple(merge_self_overlap(turns)) for uri, turns in spoken.items()},
+        turns={uri: tuple(sorted(merge_self_overlap(turns))) for uri, turns in spoken.items()},
         no_score={uri: merge_extents(zones) for uri, zones in no_score.items()},
         notes=tuple(notes),
     )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidaudio_cli.scoring.extents import (
@@ -31,6 +31,7 @@ def test_hand_computed() -> None:
     assert extents_seconds(left) == 10
 
 
+@settings(derandomize=True)
 @given(interval_lists, interval_lists)
 def test_same_as_sets_of_whole_seconds(
     first: list[tuple[int, int]], second: list[tuple[int, int]]

@@ -130,7 +130,7 @@ def test_missing_file_and_folder_are_said(tmp_path: Path) -> None:
         read_rttm(tmp_path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, derandomize=True, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -179,7 +179,7 @@ milliseconds = st.integers(0, 36_000_000)
 names = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1, max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.lists(st.tuples(milliseconds, st.integers(1, 10_000), names), min_size=1, max_size=20))
 def test_round_trip_keeps_millisecond_times(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, str]]
@@ -187,7 +187,7 @@ def test_round_trip_keeps_millisecond_times(
     turns = [Turn(start / 1000, (start + length) / 1000, name) for start, length, name in rows]
     path = write(tmp_path_factory.getbasetemp(), format_rttm("call", merge_self_overlap(turns)))
     read = read_rttm(path)["call"]
-    expected = merge_self_overlap(turns)
+    expected = sorted(merge_self_overlap(turns))
     assert [turn.speaker for turn in read] == [turn.speaker for turn in expected]
     for field in (0, 1):
         assert [turn[field] for turn in read] == pytest.approx(
