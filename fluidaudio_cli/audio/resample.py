@@ -2,7 +2,7 @@
 
 libsoxr's HQ recipe is flat to 7.3 kHz (-0.4 dB at 7.5 kHz) and lets nothing through above
 8 kHz (below -120 dB). FFmpeg's default resampler loses 3 dB at 7.5 kHz and mirrors 8.2 kHz back
-at -15 dB; set as sharp as libsoxr it takes two to four times as long.
+at -15 dB; set nearly as sharp it takes about twice as long as libsoxr, or more.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio, uri_of
@@ -247,6 +248,24 @@ def test_a_wrong_extension_does_not_matter(write_wav: WriteWav, read_all: ReadAl
 def test_uri_has_no_white_space() -> None:
     assert uri_of(Path("x/two  words\t.tar.wav")) == "two_words_.tar"
     assert uri_of(Path("x/ .wav")) == "audio"
+
+
+def test_an_hour_takes_no_more_memory_than_a_minute(write_wav: WriteWav) -> None:
+    seconds = 3_600
+    path = write_wav(np.zeros(0, np.int16), data_bytes=seconds * 32_000)
+    with path.open("ab") as file:
+        file.truncate(44 + seconds * 32_000)  # a hole in the file: zeros that take no disk
+    process = psutil.Process()
+    buffer = np.empty(160_000, np.float32)
+    with open_audio(path) as stream:
+        for _ in range(6):
+            stream.read_into(buffer)
+        after_a_minute = process.memory_info().rss
+        peak = after_a_minute
+        while stream.read_into(buffer):
+            peak = max(peak, process.memory_info().rss)
+        assert stream.seconds_read == seconds
+    assert peak - after_a_minute < 8e6  # whole, it would be 230 MB
 
 
 def test_wrong_buffers_are_refused(sample_wav: Path) -> None:
