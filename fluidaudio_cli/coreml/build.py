@@ -5,6 +5,7 @@ Runs on any system (coremltools converts on Linux too); needs the extra ``[conve
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,9 +21,8 @@ MAX_BATCH = 1024
 class PackageRecipe:
     """How one network becomes a package.
 
-    ``example`` is traced with the batch given (at least 2: a traced batch of 1 is taken for a
-    constant). ``keep_fp32`` names the operations that stay in float32 when ``precision`` is
-    fp16: a predicate on the MIL operation.
+    ``precision`` is fp32 or fp16; ``keep_fp32`` tells which MIL operations stay in float32 all
+    the same.
     """
 
     input_name: str
@@ -40,13 +40,16 @@ class PackageRecipe:
 def convert_to_package(module: Any, example: Any, recipe: PackageRecipe, target: Path) -> None:
     """Trace ``module`` on ``example`` (a torch tensor, batch first) and save ``target``.
 
-    The package takes and gives float32 whatever its inner precision.
+    The batch of ``example`` must be at least 2, as a traced 1 is taken for a constant. The
+    package takes any batch, and float32 whatever its inner precision.
     """
     import coremltools as ct
+    import numpy as np
     import torch
 
+    # A copy, because coremltools folds weights in place in the arrays that it shares with torch.
     with torch.no_grad():
-        traced = torch.jit.trace(module, example)
+        traced = torch.jit.trace(copy.deepcopy(module), example)
     if recipe.precision == "fp32":
         precision: Any = ct.precision.FLOAT32
     else:
@@ -54,8 +57,6 @@ def convert_to_package(module: Any, example: Any, recipe: PackageRecipe, target:
             op_selector=lambda operation: not recipe.keep_fp32(operation)
         )
     batch = ct.RangeDim(lower_bound=1, upper_bound=MAX_BATCH, default=1, symbol="batch")
-    import numpy as np
-
     model = ct.convert(
         traced,
         convert_to="mlprogram",

@@ -1,1 +1,1 @@
-"""models"""
+"""The bundled networks: their packages and manifest, how to load and how to rebuild them."""

@@ -1,0 +1,46 @@
+"""Load bundled models on an executor, and let none run whose self-test fails there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.executors.base import CompiledModel, Executor, ExecutorOptions
+from fluidaudio_cli.executors.cache import cache_dir
+from fluidaudio_cli.executors.machine import cpu_identity
+from fluidaudio_cli.executors.selftest import check
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.models.registry import BundledModel
+
+
+def load_model(
+    model: BundledModel, executor: Executor, options: ExecutorOptions
+) -> CompiledModel:
+    """Load ``model`` and make sure that it computes what it should here.
+
+    The self-test runs the first time a package meets an executor, version, precision, device
+    and processor; that it passed is remembered in the cache. Raises ``SelfTestError`` with the
+    figures when it fails, and never tries another executor instead.
+    """
+    compiled = executor.load(model.package, options)
+    ran = compiled.ran
+    circumstances = json.dumps(
+        [model.sha256, ran.executor, ran.version, ran.precision, ran.device, cpu_identity()]
+    )
+    key = hashlib.sha256(circumstances.encode()).hexdigest()[:32]
+    passed = cache_dir() / "selftests" / f"{model.name}-{key}.json"
+    if not passed.is_file():
+        report = check(compiled, model.selftest())
+        record = {
+            "model": model.name,
+            "ran": asdict(ran),
+            "agreements": [asdict(agreement) for agreement in report.agreements],
+        }
+        try:
+            write_text_atomic(passed, json.dumps(record, indent=1) + "\n")
+        except HostError:
+            # A cache that cannot be written costs a self-test at every start, nothing more.
+            pass
+    return compiled
