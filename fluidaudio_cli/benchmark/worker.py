@@ -64,7 +64,7 @@ class Session:
         except MemoryError:
             return _refusal("HostError", "out of memory", "close other programs")
         except Exception as error:  # noqa: BLE001 - the parent lists it and goes on with others
-            return _refusal("FluidAudioError", f"{type(error).__name__}: {error}", "")
+            return _refusal("HostError", f"{type(error).__name__}: {error}", "")
 
     def close(self) -> None:
         """Release the pipeline."""
@@ -183,12 +183,14 @@ def _windows_of(path: Path, limit: int, size: int) -> list[Window]:
     return blocks
 
 
-def _load_real_pipeline(mode: str, **options: Any) -> Any:
+def load_real_pipeline(mode: str, **options: Any) -> Any:
+    """The program's own pipeline; ``mode`` is a name or the path of a mode file."""
     # Imported when asked for: the time of importing a runtime belongs to loading.
     from fluidaudio_cli.diarization.pipeline import load_pipeline
 
-    return load_pipeline(mode, **options)
+    is_file = mode.endswith((".yaml", ".yml"))
+    return load_pipeline(Path(mode) if is_file else mode, **options)
 
 
 if __name__ == "__main__":
-    serve(_load_real_pipeline)
+    serve(load_real_pipeline)

@@ -187,7 +187,7 @@ class Worker:
 
 
 def _as_error(record: Mapping[str, str]) -> errors.FluidAudioError:
-    kind = getattr(errors, record["class"], errors.FluidAudioError)
+    kind = getattr(errors, record["class"], errors.HostError)
     if not (isinstance(kind, type) and issubclass(kind, errors.FluidAudioError)):
-        kind = errors.FluidAudioError
+        kind = errors.HostError
     return kind(record["message"], record["remedy"])

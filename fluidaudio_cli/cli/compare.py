@@ -1,0 +1,71 @@
+"""``fluidaudio compare``: two benchmark results, what changed and whether it is proven."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from fluidaudio_cli.errors import GateError, UsageError
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.compare import Kind
+
+
+def check_kinds(text: str) -> tuple[Kind, ...]:
+    """The kinds of difference in a comma-separated list; an unknown one is a usage error."""
+    from fluidaudio_cli.benchmark.compare import KINDS
+
+    kinds = tuple(part.strip() for part in text.split(",") if part.strip())
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"--allow-different {kind}", f"choose from {', '.join(KINDS)}")
+    return cast("tuple[Kind, ...]", kinds)
+
+
+def compare(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="Earlier result (JSON).")],
+    head: Annotated[Path, typer.Argument(metavar="HEAD", help="Later result (JSON).")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit with code 1 if HEAD is worse.")
+    ] = False,
+    allow_different: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND,…",
+            help="Differences to accept: machine, models, dataset, config, executor, plan.",
+        ),
+    ] = "",
+    max_slowdown: Annotated[
+        float, typer.Option(metavar="PERCENT", min=0.0, help="More time than this is worse.")
+    ] = 5.0,
+    max_error_increase: Annotated[
+        float, typer.Option(metavar="POINTS", min=0.0, help="More error than this is worse.")
+    ] = 0.1,
+    max_memory_increase: Annotated[
+        float, typer.Option(metavar="PERCENT", min=0.0, help="More memory than this is worse.")
+    ] = 10.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the resampling.")] = 0,
+) -> None:
+    """Compare two benchmark results of the same work on the same machine.
+
+    Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
+    memory: the difference. Results of different machines, models or datasets are refused.
+    """
+    from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable
+    from fluidaudio_cli.benchmark.compare import compare as compare_results
+    from fluidaudio_cli.benchmark.results import read_result
+    from fluidaudio_cli.cli.render.compare import render_changes
+    from fluidaudio_cli.cli.render.console import stdout_console
+
+    kinds = check_kinds(allow_different)
+    old, new = read_result(base), read_result(head)
+    for difference in check_comparable(old, new, kinds):
+        typer.echo(f"warning: compared although {difference.text}", err=True)
+    tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
+    changes = compare_results(old, new, tolerance, seed)
+    render_changes(stdout_console(), changes)
+    worse = [f"{c.variant} {c.metric}" for c in changes if c.verdict == "regression"]
+    if worse and fail_on_regression:
+        raise GateError(f"{len(worse)} regressions: {', '.join(worse)}")
