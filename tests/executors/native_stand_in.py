@@ -1,0 +1,69 @@
+"""A stand-in for coremltools' native module ``libcoremlpython``, which exists on macOS only.
+
+Same entry points, other engine: "compiling" wraps the package in a folder, and predictions run
+its lowered form on ONNX Runtime. Like Core ML it takes the shapes of the package and no others.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fluidaudio_cli.coreml.lower import lower_to_onnx
+from fluidaudio_cli.coreml.package import read_program
+
+
+class _MLModelProxy:  # the name coremltools imports
+    """Counts what it is asked, for the tests to read; ``fail`` makes the next steps raise."""
+
+    compiled: list[str] = []  # noqa: RUF012
+    loaded: list[tuple[str, str]] = []  # noqa: RUF012
+    predictions: list[list[dict[str, np.ndarray]]] = []  # noqa: RUF012
+    fail: set[str] = set()  # noqa: RUF012
+
+    @classmethod
+    def reset(cls) -> None:
+        cls.compiled, cls.loaded, cls.predictions, cls.fail = [], [], [], set()
+
+    @staticmethod
+    def compileModel(path: str) -> str:  # noqa: N802
+        if "compile" in _MLModelProxy.fail:
+            raise RuntimeError("Error compiling model:\n unsupported op")
+        _MLModelProxy.compiled.append(path)
+        folder = Path(tempfile.mkdtemp()) / "model.mlmodelc"
+        shutil.copytree(path, folder / "source.mlpackage")
+        return str(folder)
+
+    def __init__(
+        self, path: str, units: str, function: str, hints: dict[str, str], asset: object
+    ) -> None:
+        if "load" in self.fail:
+            raise RuntimeError("Error creating Core ML model:\n no Neural Engine")
+        assert (function, hints, asset) == ("", {}, None)
+        self.loaded.append((path, units))
+        program = read_program(Path(path) / "source.mlpackage")
+        self._shapes = {feature.name: feature.type.shape for feature in program.inputs}
+        self._session = onnxruntime.InferenceSession(lower_to_onnx(program).SerializeToString())
+
+    def predict(self, data: dict[str, np.ndarray], state: object) -> dict[str, np.ndarray]:
+        assert state is None
+        return self._run([data])[0]
+
+    def batchPredict(self, data: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:  # noqa: N802
+        return self._run(data)
+
+    def _run(self, batch: list[dict[str, Any]]) -> list[dict[str, np.ndarray]]:
+        if "predict" in self.fail:
+            raise RuntimeError("Failed to evaluate model 0 in pipeline")
+        self.predictions.append(batch)
+        for data in batch:
+            for name, value in data.items():
+                if value.shape != self._shapes[name]:
+                    raise RuntimeError(f"MultiArray shape {value.shape} does not match {name}")
+        names = [output.name for output in self._session.get_outputs()]
+        return [dict(zip(names, self._session.run(names, data), strict=True)) for data in batch]

@@ -1,0 +1,89 @@
+"""What the bundled networks compute does not depend on how it is spread over threads.
+
+Guaranteed, bit for bit: OpenVINO in fp32 for every number of threads, streams and items per
+batch; OpenVINO in bf16 for every number of threads and streams at one batch size; ONNX Runtime
+with one thread per stream, for every number of streams at one batch size. Not guaranteed, and so
+not relied upon: bf16 between batch sizes, and ONNX Runtime between batch sizes or with several
+threads in one stream (both differ in the last bits).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.executors import ExecutorOptions, executor
+from fluidaudio_cli.executors.base import InferRequest
+from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.resources import packages_dir
+
+ITEMS = 5
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompileCache:
+    return CompileCache(tmp_path_factory.mktemp("cache"))
+
+
+def outputs(
+    cache: CompileCache, name: str, runtime: str, options: ExecutorOptions, batch: int
+) -> bytes:
+    """All results for the same items, run ``batch`` at a time on overlapping requests."""
+    package: Path = packages_dir() / f"{name}.mlpackage"
+    if not package.is_dir():
+        pytest.skip(f"the bundled package {package.name} is not built (make models)")
+    model = executor(runtime, cache).load(package, options)
+    (spec,) = model.inputs
+    shape = [1 if size is None else size for size in spec.shape[1:]]
+    items = np.random.default_rng(5).normal(0.0, 0.3, (ITEMS, *shape)).astype(np.float32)
+    requests = [model.request() for _ in range(options.streams)]
+    pieces: list[bytes] = []
+    running: list[InferRequest] = []
+    for index, first in enumerate(range(0, ITEMS, batch)):
+        if len(running) == len(requests):
+            pieces.append(_finished(running.pop(0)))
+        request = requests[index % len(requests)]
+        request.start({spec.name: items[first : first + batch]})
+        running.append(request)
+    return b"".join(pieces + [_finished(request) for request in running])
+
+
+def _finished(request: InferRequest) -> bytes:
+    (result,) = request.wait().values()
+    return result.tobytes()
+
+
+@pytest.mark.parametrize("name", ["segmentation", "fbank", "embedding"])
+def test_openvino_fp32_whatever_threads_streams_and_batch(
+    compiled: CompileCache, name: str
+) -> None:
+    expected = outputs(compiled, name, "openvino", ExecutorOptions("fp32", threads=1), 1)
+    for threads, streams, batch in ((2, 1, 1), (2, 2, 1), (1, 1, 5), (2, 1, 3), (2, 2, 2)):
+        options = ExecutorOptions("fp32", threads=threads, streams=streams)
+        assert outputs(compiled, name, "openvino", options, batch) == expected
+
+
+@pytest.mark.parametrize("name", ["segmentation", "embedding"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_openvino_bf16_whatever_threads_and_streams(
+    compiled: CompileCache, name: str, batch: int
+) -> None:
+    if "bf16" not in executor("openvino").availability().precisions:
+        pytest.skip("OpenVINO has no bf16 on this processor")
+    expected = outputs(compiled, name, "openvino", ExecutorOptions("bf16", threads=1), batch)
+    for threads, streams in ((2, 1), (2, 2)):
+        options = ExecutorOptions("bf16", threads=threads, streams=streams)
+        assert outputs(compiled, name, "openvino", options, batch) == expected
+
+
+@pytest.mark.parametrize("name", ["segmentation", "fbank", "embedding"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_onnxruntime_whatever_streams_of_one_thread(
+    compiled: CompileCache, name: str, batch: int
+) -> None:
+    expected = outputs(compiled, name, "onnxruntime", ExecutorOptions("fp32", threads=1), batch)
+    for streams in (2, 3):
+        options = ExecutorOptions("fp32", threads=streams, streams=streams)
+        assert outputs(compiled, name, "onnxruntime", options, batch) == expected
