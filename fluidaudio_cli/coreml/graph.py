@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -27,8 +28,9 @@ _ONNX_TYPES = {
     "uint8": TensorProto.UINT8,
     **dict.fromkeys(("int16", "int32", "int64", "uint16", "uint32", "uint64"), TensorProto.INT64),
 }
-INT64_MAX = int(np.iinfo(np.int64).max)
-INT64_MIN = int(np.iinfo(np.int64).min)
+# "To the end" and "to the start" of a slice. Of int32, because OpenVINO narrows to it.
+SLICE_END = int(np.iinfo(np.int32).max)
+SLICE_START = int(np.iinfo(np.int32).min)
 
 
 @dataclass
@@ -67,6 +69,9 @@ class Graph:
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     # Values known to be one number throughout, such as an LSTM's zero state built by `fill`.
     uniform: dict[Value, float] = field(default_factory=dict)
+    # Values that are another one rearranged, to that one (see `recurrent`).
+    origins: dict[Value, Value] = field(default_factory=dict)
+    recurrent_readers: Counter[Value] = field(default_factory=Counter)
     _names: dict[Value, str] = field(default_factory=dict)
     _shared: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)
 

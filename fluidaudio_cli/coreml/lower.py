@@ -41,6 +41,8 @@ _KEEP_UNIFORM = frozenset(
         "transpose",
     }
 )
+# Operations that leave the numbers as they are.
+_REARRANGE = frozenset({"expand_dims", "identity", "reshape", "squeeze", "transpose"})
 
 
 def lower_to_onnx(program: Program, float_type: FloatType = "fp32") -> onnx.ModelProto:
@@ -168,6 +170,7 @@ def _lower_block(graph: Graph, block: Block, where: str) -> None:
             ) from error
         _finish(graph, work, (results,) if isinstance(results, str) else tuple(results))
         _track_uniform(graph, operation)
+        _track_origin(graph, operation)
 
 
 def _finish(graph: Graph, work: Lowering, results: tuple[str, ...]) -> None:
@@ -209,6 +212,12 @@ def _track_uniform(graph: Graph, operation: Operation) -> None:
         return
     if len(numbers) == 1 and (number := numbers.pop()) is not None:
         graph.uniform.update(dict.fromkeys(operation.outputs, number))
+
+
+def _track_origin(graph: Graph, operation: Operation) -> None:
+    if operation.kind in _REARRANGE:
+        source = operation.inputs["x"][0]
+        graph.origins[operation.outputs[0]] = graph.origins.get(source, source)
 
 
 def _uniform(graph: Graph, value: Value) -> float | None:

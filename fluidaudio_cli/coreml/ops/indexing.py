@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fluidaudio_cli.coreml.graph import INT64_MAX, INT64_MIN, Lowering
+from fluidaudio_cli.coreml.graph import SLICE_END, SLICE_START, Lowering
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
 
 # MIL's scatter mode -> ONNX's reduction; sub and div go through the opposite.
@@ -40,14 +40,14 @@ def _slice_by_index(op: Lowering) -> str:
             forward = step > 0
             start = int(begin.ravel()[axis])
             if begin_mask[axis]:
-                start = 0 if forward else INT64_MAX
+                start = 0 if forward else SLICE_END
             if squeeze_mask[axis]:
-                stop = INT64_MAX if start == -1 else start + 1
+                stop = SLICE_END if start == -1 else start + 1
             elif end_mask[axis] or end is None:
-                stop = INT64_MAX if forward else INT64_MIN
+                stop = SLICE_END if forward else SLICE_START
             else:
                 stop = int(end.ravel()[axis])
-            whole = start == 0 and step == 1 and stop in (INT64_MAX, op.type().shape[axis])
+            whole = start == 0 and step == 1 and stop in (SLICE_END, op.type().shape[axis])
             if not whole:
                 axes.append(axis)
                 starts.append(start)
@@ -70,8 +70,8 @@ def _dynamic_slice(
     """A slice whose bounds are computed at run time; masks become choices between tensors."""
     rank = len(strides)
     steps = [1 if squeeze_mask[axis] else strides[axis] for axis in range(rank)]
-    first = [0 if step > 0 else INT64_MAX for step in steps]
-    last = [INT64_MAX if step > 0 else INT64_MIN for step in steps]
+    first = [0 if step > 0 else SLICE_END for step in steps]
+    last = [SLICE_END if step > 0 else SLICE_START for step in steps]
     starts = op.tensor("begin")
     if any(begin_mask):
         starts = op.emit("Where", op.constant(begin_mask, "bool"), op.constant(first), starts)
@@ -80,7 +80,7 @@ def _dynamic_slice(
         following = op.emit("Add", starts, op.constant([1]))
         # One past -1 is the end, not 0.
         is_end = op.emit("Equal", following, op.constant([0]))
-        following = op.emit("Where", is_end, op.constant([INT64_MAX]), following)
+        following = op.emit("Where", is_end, op.constant([SLICE_END]), following)
         stops = op.emit("Where", op.constant(squeeze_mask, "bool"), following, stops)
     masked = [end and not squeeze for end, squeeze in zip(end_mask, squeeze_mask, strict=True)]
     if any(masked):
@@ -94,14 +94,14 @@ def _slice_by_size(op: Lowering) -> str:
     axes = op.constant(list(range(op.type().rank)))
     if begin is not None and size is not None:
         stops = [
-            INT64_MAX if n == -1 or (b < 0 and b + n >= 0) else b + n
+            SLICE_END if n == -1 or (b < 0 and b + n >= 0) else b + n
             for b, n in zip(begin.ravel().tolist(), size.ravel().tolist(), strict=True)
         ]
         return op.emit("Slice", op.tensor("x"), op.tensor("begin"), op.constant(stops), axes)
     starts, sizes = op.tensor("begin"), op.tensor("size")
-    to_end = op.emit("Equal", sizes, op.constant([-1]))
+    to_end = op.emit("Less", sizes, op.constant([0]))
     summed = op.emit("Add", starts, sizes)
-    stopped = op.emit("Where", to_end, op.constant([INT64_MAX]), summed)
+    stopped = op.emit("Where", to_end, op.constant([SLICE_END]), summed)
     return op.emit("Slice", op.tensor("x"), starts, stopped, axes)
 
 

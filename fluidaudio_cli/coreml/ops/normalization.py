@@ -78,14 +78,20 @@ def _l2_norm(op: Lowering) -> str:
 
 
 def _local_response_norm(op: Lowering) -> str:
-    return op.emit(
-        "LRN",
-        op.tensor("x"),
-        size=op.integer("size"),
-        alpha=op.number("alpha", 1e-4),
-        beta=op.number("beta", 0.75),
-        bias=op.number("k", 1.0),
+    # Not ONNX's LRN: OpenVINO 2026.4 computes something else. The mean of squares over `size`
+    # neighbouring channels (zeros beyond the first and last) as a pooling over channels.
+    x, size, spatial = op.tensor("x"), op.integer("size"), op.type().rank - 2
+    squares = op.emit("Unsqueeze", op.emit("Mul", x, x), op.constant([1]))
+    mean = op.emit(
+        "AveragePool",
+        squares,
+        kernel_shape=[size, *[1] * spatial],
+        pads=[(size - 1) // 2, *[0] * spatial, size // 2, *[0] * spatial],
+        count_include_pad=1,
     )
+    scaled = op.emit("Mul", op.emit("Squeeze", mean, op.constant([1])), op.like(op.number("alpha", 1e-4)))
+    base = op.emit("Add", scaled, op.like(op.number("k", 1.0)))
+    return op.emit("Div", x, op.emit("Pow", base, op.like(op.number("beta", 0.75))))
 
 
 TABLE: dict[str, LoweringFunction] = {

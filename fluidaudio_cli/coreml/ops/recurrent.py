@@ -37,7 +37,7 @@ def _lstm(op: Lowering) -> list[str]:
     suffixes = _suffixes(op)
     hidden = op.array("weight_hh").shape[1]
     inputs = [
-        op.tensor("x"),
+        _own_input(op),
         *_weights(op, _LSTM_GATES, suffixes),
         "",  # all sequences have full length
         _initial_state(op, "initial_h", suffixes, hidden),
@@ -86,7 +86,7 @@ def _simple(
 ) -> list[str]:
     hidden = op.array("weight_hh").shape[1]
     inputs = [
-        op.tensor("x"),
+        _own_input(op),
         *_weights(op, gates, ("",)),
         "",
         _initial_state(op, "initial_h", ("",), hidden),
@@ -112,6 +112,26 @@ def _suffixes(op: Lowering) -> tuple[str, ...]:
     if direction not in _DIRECTIONS:
         raise op.error(f"has unknown direction '{direction}'")
     return _DIRECTIONS[direction]
+
+
+def _own_input(op: Lowering) -> str:
+    """The input sequence; a copy of it where an earlier recurrent layer reads it too.
+
+    OpenVINO 2026.4 rewrites the transpose in front of its sequence operations in place, and
+    layers that share it get each other's layout: wrong numbers from batch 2 on, no error. A
+    maximum with the lowest float is the cheapest step that it does not optimise away.
+    """
+    x = op.value("x")
+    source = op.graph.origins.get(x, x)
+    earlier = op.graph.recurrent_readers[source]
+    op.graph.recurrent_readers[source] += 1
+    if not earlier:
+        return op.tensor("x")
+    # A different bound for each, or equal copies would be merged again.
+    bound = np.finfo(op.graph.numpy_type(x.type.dtype)).min
+    for _ in range(earlier):
+        bound = np.nextafter(bound, bound * 0)
+    return op.emit("Max", op.tensor("x"), op.like(bound))
 
 
 def _reorder(array: NDArray[Any], gates: tuple[int, ...]) -> NDArray[Any]:

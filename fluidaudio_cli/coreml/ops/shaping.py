@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fluidaudio_cli.coreml.graph import INT64_MAX, INT64_MIN, Lowering
+from fluidaudio_cli.coreml.graph import SLICE_END, SLICE_START, Lowering
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
 
 
@@ -84,7 +84,7 @@ def _reverse(op: Lowering) -> str:
     rank = op.type().rank
     axes = op.integers("axes", range(rank))
     count = len(axes)
-    bounds = ([INT64_MAX] * count, [INT64_MIN] * count, axes, [-1] * count)
+    bounds = ([SLICE_END] * count, [SLICE_START] * count, axes, [-1] * count)
     return op.emit("Slice", op.tensor("x"), *map(op.constant, bounds))
 
 

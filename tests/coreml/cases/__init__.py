@@ -1,0 +1,1 @@
+"""What the numeric fixtures compute, by subject; needs the extra ``[convert]`` to import."""
