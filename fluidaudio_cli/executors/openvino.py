@@ -92,11 +92,12 @@ class OpenVinoExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         config = _config(precision, threads, streams, options.profile)
+        # Threads, streams and profiling are settled at import: the blob is the same for all.
         key = CacheKey(
             digest,
             NAME,
             f"openvino {version}, {lowering_version()}",
-            {"cpu": cpu_identity(), "batch": str(options.batch), **config},
+            {"cpu": cpu_identity(), "batch": str(options.batch), "precision": precision},
         )
 
         def build(folder: Path) -> Mapping[str, Any]:

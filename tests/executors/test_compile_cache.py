@@ -340,3 +340,15 @@ def test_warm_start_imports_nothing_it_does_not_need(
     )
     assert result.stdout.splitlines() == ["True [[5.0, 0.0]]", "[]"]
     assert result.stderr == ""
+
+
+def test_threads_streams_and_profiling_share_a_compiled_model(
+    package: Callable[[str], Path], cache: CompileCache
+) -> None:
+    folder, engine = package("affine"), executor("openvino", cache)
+    engine.load(folder, ExecutorOptions("fp32", threads=1))
+    model = engine.load(folder, ExecutorOptions("fp32", threads=2, streams=2, profile=True))
+    assert (model.cache_hit, model.ran.threads, model.ran.streams) == (True, 2, 2)
+    model.request().run({"x": np.ones((4000, 3), np.float32)})
+    assert model.operator_times()
+    assert not engine.load(folder, ExecutorOptions("fp32", batch=2)).cache_hit

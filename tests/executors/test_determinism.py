@@ -19,7 +19,7 @@ from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.resources import packages_dir
 
-ITEMS = 5
+ITEMS = 3
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,13 @@ def test_openvino_fp32_whatever_threads_streams_and_batch(
     compiled: CompileCache, name: str
 ) -> None:
     expected = outputs(compiled, name, "openvino", ExecutorOptions("fp32", threads=1), 1)
-    for threads, streams, batch in ((2, 1, 1), (2, 2, 1), (1, 1, 5), (2, 1, 3), (2, 2, 2)):
+    for threads, streams, batch in ((2, 2, 1), (2, 1, 2), (1, 1, 3)):
         options = ExecutorOptions("fp32", threads=threads, streams=streams)
         assert outputs(compiled, name, "openvino", options, batch) == expected
 
 
 @pytest.mark.parametrize("name", ["segmentation", "embedding"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2])
 def test_openvino_bf16_whatever_threads_and_streams(
     compiled: CompileCache, name: str, batch: int
 ) -> None:
@@ -84,6 +84,5 @@ def test_onnxruntime_whatever_streams_of_one_thread(
     compiled: CompileCache, name: str, batch: int
 ) -> None:
     expected = outputs(compiled, name, "onnxruntime", ExecutorOptions("fp32", threads=1), batch)
-    for streams in (2, 3):
-        options = ExecutorOptions("fp32", threads=streams, streams=streams)
-        assert outputs(compiled, name, "onnxruntime", options, batch) == expected
+    options = ExecutorOptions("fp32", threads=2, streams=2)
+    assert outputs(compiled, name, "onnxruntime", options, batch) == expected
