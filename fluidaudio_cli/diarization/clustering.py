@@ -191,7 +191,7 @@ def _sum_by(
     count = int(labels.max()) + 1
     totals = np.zeros((count, sums.shape[1]), np.float32)
     np.add.at(totals, labels, sums)
-    return totals, np.bincount(labels, weights=sizes, minlength=count)
+    return totals, np.bincount(labels, weights=sizes, minlength=count).astype(np.float64)
 
 
 def _centroids(voices: Voices, members: NDArray[np.intp], labels: Labels) -> Vectors:
@@ -199,7 +199,7 @@ def _centroids(voices: Voices, members: NDArray[np.intp], labels: Labels) -> Vec
     weights = voices.clean_seconds[members].astype(np.float32)
     totals, _ = _sum_by(labels, voices.vectors[members] * weights[:, None], np.ones(len(members)))
     norms = np.linalg.norm(totals, axis=1, keepdims=True)
-    return (totals / np.maximum(norms, np.finfo(np.float32).tiny)).astype(np.float32)
+    return np.asarray(totals / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
 def _assign(voices: Voices, centroids: Vectors, fixed: Labels) -> Labels:
@@ -213,7 +213,7 @@ def _assign(voices: Voices, centroids: Vectors, fixed: Labels) -> Labels:
     settled = np.flatnonzero(fixed >= 0)
     similarity[settled] = -_SETTLED
     similarity[settled, fixed[settled]] = _SETTLED
-    labels = similarity.argmax(axis=1)
+    labels: Labels = similarity.argmax(axis=1)
     starts = np.flatnonzero(np.r_[True, voices.windows[1:] != voices.windows[:-1]])
     for first, last in zip(starts, np.r_[starts[1:], len(labels)], strict=True):
         if last - first > 1 and len(set(labels[first:last].tolist())) < last - first:

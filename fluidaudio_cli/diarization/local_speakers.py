@@ -12,7 +12,7 @@ from fluidaudio_cli.diarization.frames import (
     SAMPLE_RATE,
     segmentation_frame_of_fbank,
 )
-from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, LocalActivity
+from fluidaudio_cli.diarization.powerset import LocalActivity
 
 CROP_FRAMES = 200
 """Filter-bank frames that the embedding network takes: 2 s."""
@@ -54,18 +54,17 @@ def find_local_speakers(
     ``valid_frames``: how many of the window's 1000 filter-bank frames hold audio (the end of a
     recording has fewer).
     """
-    present = activity.active(window).any(axis=0)
-    if not present.any():
+    present = np.flatnonzero(activity.active(window).any(axis=0))
+    if not present.size:
         return []
     clean = activity.alone(window)[_NEAREST[:valid_frames]]
     speakers = []
-    for slot in range(LOCAL_SPEAKERS):
-        if present[slot]:
-            alone = clean[:, slot]
-            seconds = float(np.count_nonzero(alone)) * FBANK_HOP_SECONDS
-            enough = seconds >= rules.min_clean_seconds and seconds > 0
-            crops = _crops(alone, rules.per_speaker) if enough else ()
-            speakers.append(LocalSpeaker(slot, seconds, crops))
+    for slot in present.tolist():
+        alone = clean[:, slot]
+        seconds = float(np.count_nonzero(alone)) * FBANK_HOP_SECONDS
+        enough = seconds >= rules.min_clean_seconds and seconds > 0
+        crops = _crops(alone, rules.per_speaker) if enough else ()
+        speakers.append(LocalSpeaker(slot, seconds, crops))
     return speakers
 
 

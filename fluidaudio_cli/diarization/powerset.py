@@ -31,12 +31,13 @@ class LocalActivity(NamedTuple):
 
     def active(self, window: int) -> NDArray[np.bool_]:
         """(frames, 3): the speakers of the most likely class."""
-        return MEMBERSHIP[self.classes[window]] > 0
+        return np.asarray(MEMBERSHIP[self.classes[window]] > 0, np.bool_)
 
     def alone(self, window: int) -> NDArray[np.bool_]:
         """(frames, 3): the speaker of the most likely class, where it is one speaker only."""
         classes = self.classes[window]
-        return classes[:, None] == np.arange(1, LOCAL_SPEAKERS + 1, dtype=np.uint8)
+        alone = classes[:, None] == np.arange(1, LOCAL_SPEAKERS + 1, dtype=np.uint8)
+        return np.asarray(alone, np.bool_)
 
 
 def decode(log_probabilities: NDArray[np.float32]) -> LocalActivity:

@@ -6,7 +6,7 @@ how many speak there, the summed probability of each speaker who they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +39,13 @@ class ReconstructionRules:
 class LabelledWindow:
     """One window's vote.
 
-    ``first_frame``: its place on the recording's grid. ``presence`` (589, 3) uint8: probability
-    of each local speaker, full scale 255. ``speakers``: (slot, speaker) of those that have one.
+    ``first_frame``: its place on the recording's grid. ``presence`` gives (589, 3) uint8, the
+    probability of each local speaker, full scale 255; a function, because windows are kept
+    compressed. ``speakers``: (slot, speaker) of those that have one.
     """
 
     first_frame: int
-    presence: NDArray[np.uint8]
+    presence: Callable[[], NDArray[np.uint8]]
     speakers: tuple[tuple[int, int], ...]
 
 
@@ -66,6 +67,8 @@ def reconstruct(
 
     ``windows`` are sorted by ``first_frame``.
     """
+    if not names:
+        return Reconstruction((), ())
     frames = GRID.frames_within(duration_samples)
     seconds = duration_samples / SAMPLE_RATE
     overlapping: list[list[tuple[int, int]]] = [[] for _ in names]
@@ -105,7 +108,7 @@ def _vote(
             if start >= size:
                 break
             inside = slice(max(start, 0), min(start + WINDOW_FRAMES, size))
-            presence = window.presence[inside.start - start : inside.stop - start]
+            presence = window.presence()[inside.start - start : inside.stop - start]
             seen[inside] += _FULL_SCALE
             total[inside] += presence.sum(axis=1, dtype=np.float32)
             for slot, speaker in window.speakers:

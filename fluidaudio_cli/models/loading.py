@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict
@@ -15,9 +16,7 @@ from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models.registry import BundledModel
 
 
-def load_model(
-    model: BundledModel, executor: Executor, options: ExecutorOptions
-) -> CompiledModel:
+def load_model(model: BundledModel, executor: Executor, options: ExecutorOptions) -> CompiledModel:
     """Load ``model`` and make sure that it computes what it should here.
 
     The self-test runs the first time a package meets an executor, version, precision, device
@@ -38,9 +37,7 @@ def load_model(
             "ran": asdict(ran),
             "agreements": [asdict(agreement) for agreement in report.agreements],
         }
-        try:
+        # A cache that cannot be written costs a self-test at every start, nothing more.
+        with contextlib.suppress(HostError):
             write_text_atomic(passed, json.dumps(record, indent=1) + "\n")
-        except HostError:
-            # A cache that cannot be written costs a self-test at every start, nothing more.
-            pass
     return compiled

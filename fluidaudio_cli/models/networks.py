@@ -57,7 +57,11 @@ class SincNet(nn.Module):
         super().__init__()
         self.wav_norm1d = nn.InstanceNorm1d(1, affine=True)
         self.conv1d = nn.ModuleList(
-            [nn.Conv1d(1, 80, 251, stride=10, bias=False), nn.Conv1d(80, 60, 5), nn.Conv1d(60, 60, 5)]
+            [
+                nn.Conv1d(1, 80, 251, stride=10, bias=False),
+                nn.Conv1d(80, 60, 5),
+                nn.Conv1d(60, 60, 5),
+            ]
         )
         self.norm1d = nn.ModuleList([nn.InstanceNorm1d(c, affine=True) for c in (80, 60, 60)])
 
@@ -142,7 +146,10 @@ def _spectrum_matrix() -> np.ndarray[Any, np.dtype[np.float64]]:
     # Kaldi's mel banks ignore the Nyquist bin, so that 256 bins are enough.
     phase = 2 * math.pi * np.outer(np.arange(_FFT_SIZE // 2), np.arange(size)) / _FFT_SIZE
     transform = np.concatenate([np.cos(phase), -np.sin(phase)])
-    return cast("np.ndarray[Any, np.dtype[np.float64]]", _INT16_SCALE * transform @ povey @ emphasis @ remove_dc)
+    return cast(
+        "np.ndarray[Any, np.dtype[np.float64]]",
+        _INT16_SCALE * transform @ povey @ emphasis @ remove_dc,
+    )
 
 
 def _mel_matrix() -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -1,0 +1,249 @@
+"""From one block of audio to its local speakers: segmentation, filter bank, embedding.
+
+A worker owns its requests and buffers and is used by one thread. What it computes does not
+depend on which worker computes it, nor on how many there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.diarization.blocks import Block, Piece, WindowPlan, window_valid_frames
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.frames import FBANK_UNIT_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.local_speakers import (
+    CROP_FRAMES,
+    CropRules,
+    LocalSpeaker,
+    find_local_speakers,
+)
+from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, LocalActivity, decode
+from fluidaudio_cli.executors.base import InferRequest
+from fluidaudio_cli.executors.buffers import aligned_empty
+
+MEL_BINS = 80
+EMBEDDING_SIZE = 192
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """One request for each network."""
+
+    segmentation: InferRequest
+    fbank: InferRequest
+    embedding: InferRequest
+
+
+@dataclass(frozen=True)
+class EmbeddedSpeaker:
+    """A local speaker and its voice: unit-length (192,) float32, zeros when not embedded."""
+
+    slot: int
+    clean_seconds: float
+    vector: Vectors
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One window: its number in the recording, who is in it, and when.
+
+    ``presence``: compressed (589, 3) uint8, empty when nobody speaks. Kept small because all
+    windows of a recording wait for clustering.
+    """
+
+    number: int
+    speakers: tuple[EmbeddedSpeaker, ...]
+    packed_presence: bytes
+
+    def presence(self) -> NDArray[np.uint8]:
+        """(589, 3) probability of each local speaker, full scale 255."""
+        if not self.packed_presence:
+            return np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
+        raw = np.frombuffer(zlib.decompress(self.packed_presence), np.uint8)
+        return raw.reshape(WINDOW_FRAMES, LOCAL_SPEAKERS)
+
+
+@dataclass(frozen=True)
+class PieceResult:
+    """The windows of one recording that start in one block."""
+
+    recording: int
+    windows: tuple[WindowResult, ...]
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """What a block held, and what was copied on the way (bytes)."""
+
+    index: int
+    pieces: tuple[PieceResult, ...]
+    crops: int
+    copied_bytes: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A window of a piece, with the block's phase and unit where it lies."""
+
+    piece: Piece
+    window: int
+    phase: int
+    unit: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What segmentation found in one window."""
+
+    job: _Job
+    presence: NDArray[np.uint8]
+    speakers: list[LocalSpeaker]
+
+
+class BlockWorker:
+    """Runs the networks over blocks, one block at a time."""
+
+    def __init__(
+        self, requests: Requests, plan: WindowPlan, crops: CropRules, embedding_batch: int
+    ) -> None:
+        self._requests = requests
+        self._plan = plan
+        self._rules = crops
+        self._batch = embedding_batch
+        units = plan.units + 1
+        self._frames = cast(
+            Vectors, aligned_empty((units * FBANK_UNIT_FRAMES, MEL_BINS), np.float32)
+        )
+        self._crops = cast(
+            Vectors, aligned_empty((embedding_batch, CROP_FRAMES, MEL_BINS), np.float32)
+        )
+
+    def process(self, block: Block, clock: StageClock) -> BlockResult:
+        """All windows that start in ``block``."""
+        found = self._segment(block, clock)
+        self._filter_bank(block, found, clock)
+        vectors, crops = self._embed(found, clock)
+        with clock.stage("collect", len(found)):
+            pieces = self._collect(block, found, vectors)
+        copied = block.copied_bytes + crops * CROP_FRAMES * MEL_BINS * self._crops.itemsize
+        return BlockResult(block.index, pieces, crops, copied)
+
+    def _segment(self, block: Block, clock: StageClock) -> list[_Found]:
+        """Run segmentation phase by phase over the block's own memory."""
+        plan = self._plan
+        found: list[_Found] = []
+        for phase in range(plan.phases):
+            jobs = [job for piece in block.pieces for job in _jobs(piece, phase, plan)]
+            if not jobs:
+                continue
+            first, last = jobs[0].unit, jobs[-1].unit + 1
+            with clock.stage("segmentation", last - first):
+                audio = block.phase(plan, phase, first, last - first)
+                scores = self._requests.segmentation.run({"audio": audio})["log_probabilities"]
+            with clock.stage("local speakers", len(jobs)):
+                activity = decode(np.asarray(scores, np.float32))
+                found.extend(self._local_speakers(activity, job, job.unit - first) for job in jobs)
+        found.sort(key=lambda item: (item.job.piece.unit, item.job.window))
+        return found
+
+    def _local_speakers(self, activity: LocalActivity, job: _Job, row: int) -> _Found:
+        valid = window_valid_frames(self._plan, job.piece, job.window)
+        speakers = find_local_speakers(activity, row, valid, self._rules)
+        # A copy, so that the batch it is part of is freed.
+        return _Found(job, activity.presence[row].copy(), speakers)
+
+    def _filter_bank(self, block: Block, found: Sequence[_Found], clock: StageClock) -> None:
+        """Frames of the units that crops are cut from; the others are not computed."""
+        needed = set()
+        for item in found:
+            first = self._first_frame(item.job)
+            for speaker in item.speakers:
+                for crop in speaker.crops:
+                    needed.add((first + int(crop.min())) // FBANK_UNIT_FRAMES)
+                    needed.add((first + int(crop.max())) // FBANK_UNIT_FRAMES)
+        for unit in sorted(needed):
+            rows = slice(unit * FBANK_UNIT_FRAMES, (unit + 1) * FBANK_UNIT_FRAMES)
+            with clock.stage("fbank"):
+                self._requests.fbank.run(
+                    {"audio": block.fbank_input(unit)}, {"frames": self._frames[rows][None]}
+                )
+
+    def _embed(self, found: Sequence[_Found], clock: StageClock) -> tuple[Vectors, int]:
+        """Unit-length embeddings (crops, 192) of all crops, in the order of ``found``."""
+        crops = [
+            self._first_frame(item.job) + crop
+            for item in found
+            for speaker in item.speakers
+            for crop in speaker.crops
+        ]
+        vectors = np.empty((len(crops), EMBEDDING_SIZE), np.float32)
+        for first, last in even_batches(len(crops), self._batch):
+            with clock.stage("crops", last - first):
+                for row, frames in enumerate(crops[first:last]):
+                    np.take(self._frames, frames, axis=0, out=self._crops[row], mode="clip")
+            with clock.stage("embedding", last - first):
+                batch = {"frames": self._crops[: last - first]}
+                vectors[first:last] = self._requests.embedding.run(batch)["embedding"]
+        return _unit_length(vectors), len(crops)
+
+    def _first_frame(self, job: _Job) -> int:
+        """Filter-bank frame of the block at which a window starts."""
+        samples = job.unit * WINDOW_SAMPLES + job.phase * self._plan.step_samples
+        return samples // (WINDOW_SAMPLES // FBANK_UNIT_FRAMES)
+
+    def _collect(
+        self, block: Block, found: Sequence[_Found], vectors: Vectors
+    ) -> tuple[PieceResult, ...]:
+        by_piece: dict[int, list[WindowResult]] = {piece.unit: [] for piece in block.pieces}
+        used = 0
+        for item in found:
+            speakers = []
+            for speaker in item.speakers:
+                count = len(speaker.crops)
+                voice = _mean_direction(vectors[used : used + count])
+                speakers.append(EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice))
+                used += count
+            packed = zlib.compress(item.presence.tobytes(), 1) if speakers else b""
+            number = item.job.piece.first_window + item.job.window
+            by_piece[item.job.piece.unit].append(WindowResult(number, tuple(speakers), packed))
+        return tuple(
+            PieceResult(piece.recording, tuple(by_piece[piece.unit])) for piece in block.pieces
+        )
+
+
+def even_batches(count: int, limit: int) -> list[tuple[int, int]]:
+    """Split ``count`` items into the fewest batches of at most ``limit``, as even as can be."""
+    batches = -(-count // limit)
+    edges = [count * number // batches for number in range(batches + 1)] if batches else []
+    return list(itertools.pairwise(edges))
+
+
+def _jobs(piece: Piece, phase: int, plan: WindowPlan) -> list[_Job]:
+    """The windows of a piece that belong to one phase, in order."""
+    return [
+        _Job(piece, window, phase, piece.unit + window // plan.phases)
+        for window in range(phase, piece.windows, plan.phases)
+    ]
+
+
+def _unit_length(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
+def _mean_direction(vectors: Vectors) -> Vectors:
+    """Unit-length mean of unit vectors; zeros of none."""
+    if not len(vectors):
+        return np.zeros(EMBEDDING_SIZE, np.float32)
+    if len(vectors) == 1:
+        return np.array(vectors[0])
+    return np.asarray(_unit_length(vectors.mean(axis=0, keepdims=True))[0])

@@ -1,0 +1,151 @@
+"""Performance modes: every value that tunes the pipeline, read from ``configs/<mode>.yaml``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from fluidaudio_cli.diarization.clustering import ClusteringRules
+from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.reconstruction import ReconstructionRules
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.resources import configs_dir
+
+MODE_NAMES = ("reference", "accurate", "balanced", "fast")
+DEFAULT_MODE = "balanced"
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time."""
+
+    step_seconds: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class EmbeddingRules:
+    """``batch``: crops at a time."""
+
+    batch: int
+
+
+@dataclass(frozen=True)
+class ExecutionRules:
+    """What runs the networks, unless the command line says otherwise.
+
+    ``executor`` and ``precision`` as in ``--executor`` and ``--precision``. ``workers``: blocks
+    of audio worked on at the same time; 0 means one for each processor.
+    """
+
+    executor: str
+    precision: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class ModeConfig:
+    """One performance mode."""
+
+    name: str
+    windows: WindowRules
+    crops: CropRules
+    embedding: EmbeddingRules
+    clustering: ClusteringRules
+    reconstruction: ReconstructionRules
+    execution: ExecutionRules
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, as in the file, with the mode's name."""
+        return asdict(self)
+
+
+def mode_names() -> tuple[str, ...]:
+    """The modes that ship with the program, the proven one first."""
+    return MODE_NAMES
+
+
+def load_mode(name_or_path: str | Path) -> ModeConfig:
+    """The mode of that name, or the one a YAML file describes.
+
+    Raises ``UsageError`` for an unknown mode, and for a key or value that does not belong.
+    """
+    text = str(name_or_path)
+    if text in MODE_NAMES:
+        return read_mode(configs_dir() / f"{text}.yaml")
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return read_mode(path)
+    raise UsageError(
+        f"there is no performance mode {text!r}",
+        f"use {', '.join(MODE_NAMES)} or the path of a .yaml file",
+    )
+
+
+def read_mode(path: Path) -> ModeConfig:
+    """Read one mode file; its stem is the mode's name."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the mode file {path}: {error}", "check the path") from error
+    sections = {field.name: field for field in fields(ModeConfig) if field.name != "name"}
+    types = get_type_hints(ModeConfig)
+    _check_keys(content, set(sections), path, "")
+    mode = ModeConfig(
+        path.stem,
+        **{name: _section(types[name], content[name], path, name) for name in sections},
+    )
+    _check_values(mode, path)
+    return mode
+
+
+_Section = TypeVar("_Section")
+
+
+def _section(kind: type[_Section], content: Any, path: Path, where: str) -> _Section:
+    types = get_type_hints(kind)
+    _check_keys(content, set(types), path, f"{where}.")
+    values = {}
+    for key, expected in types.items():
+        value = content[key]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise UsageError(
+                f"{path}: {where}.{key} is {value!r}", f"give a value of type {expected.__name__}"
+            )
+        values[key] = value
+    return kind(**values)
+
+
+def _check_keys(content: Any, wanted: set[str], path: Path, prefix: str) -> None:
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: {prefix or 'the file'} holds no keys", "see configs/ for one")
+    for key in content:
+        if key not in wanted:
+            raise UsageError(
+                f"{path}: unknown key {prefix}{key}", f"known here: {', '.join(sorted(wanted))}"
+            )
+    for key in sorted(wanted):
+        if key not in content:
+            raise UsageError(f"{path}: {prefix}{key} is missing", "see configs/ for an example")
+
+
+def _check_values(mode: ModeConfig, path: Path) -> None:
+    step = mode.windows.step_seconds
+    phases = 10.0 / step if step > 0 else 0.0
+    rules = (
+        (0 < step <= 10 and phases == int(phases), "windows.step_seconds must divide 10 s"),
+        (mode.windows.batch >= 1, "windows.batch must be at least 1"),
+        (mode.crops.per_speaker >= 1, "crops.per_speaker must be at least 1"),
+        (mode.embedding.batch >= 1, "embedding.batch must be at least 1"),
+        (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
+        (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
+        (mode.execution.workers >= 0, "execution.workers must not be negative"),
+    )
+    for holds, text in rules:
+        if not holds:
+            raise UsageError(f"{path}: {text}", "correct the file")

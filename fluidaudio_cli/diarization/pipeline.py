@@ -1,0 +1,248 @@
+"""The pipeline that every command drives: audio in, speaker turns out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fluidaudio_cli.diarization.block_worker import (
+    BlockResult,
+    BlockWorker,
+    Requests,
+)
+from fluidaudio_cli.diarization.blocks import (
+    Block,
+    BlockReader,
+    Ended,
+    Failed,
+    Opened,
+    Piece,
+    Samples,
+    WindowPlan,
+    new_buffer,
+)
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.recording import Recording
+from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.schedule import Outcome, run_concurrently, run_serially
+from fluidaudio_cli.errors import AudioError, UsageError
+from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.executors.select import select_executor
+from fluidaudio_cli.models.loading import load_model
+from fluidaudio_cli.models.registry import MODEL_NAMES, bundled_models
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+
+# Buffers beyond one per worker: one being filled, one ready.
+_SPARE_BUFFERS = 2
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What loading the models took, before any audio was seen.
+
+    ``cached``: every model came compiled from the cache.
+    """
+
+    seconds: float
+    cached: bool
+
+
+class Pipeline:
+    """Loaded models and the rules of one mode; use it for any number of recordings.
+
+    Not for several threads at once: a run uses all workers itself.
+    """
+
+    def __init__(
+        self,
+        mode: ModeConfig,
+        models: Mapping[str, CompiledModel],
+        workers: int,
+        loading: Loading,
+    ) -> None:
+        self.mode = mode
+        self.workers = workers
+        self.load_seconds = loading.seconds
+        self.load_cached = loading.cached
+        self._compiled = models
+        self._plan = WindowPlan.of(mode.windows.step_seconds, mode.windows.batch)
+        self._workers = [self._new_worker() for _ in range(workers)]
+        self._buffers = [new_buffer(self._plan)]
+        hashes = {name: model.sha256 for name, model in bundled_models().items()}
+        self.models = tuple(
+            ModelRef(name, hashes[name], asdict(model.asked), asdict(model.ran))
+            for name, model in models.items()
+        )
+
+    def diarize(
+        self,
+        path: Path,
+        *,
+        uri: str | None = None,
+        speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        progress: ProgressCallback = no_progress,
+        clock: StageClock | None = None,
+    ) -> Diarization:
+        """Diarize one recording.
+
+        ``clock``, if given, keeps every call of every stage. Raises ``AudioError`` when the
+        recording cannot be read to its end.
+        """
+        for result in self.diarize_many(
+            [(path, uri)], speakers=speakers, progress=progress, clock=clock
+        ):
+            if isinstance(result, AudioError):
+                raise result
+            return result
+        raise AssertionError("a run has one outcome for each recording")
+
+    def diarize_many(
+        self,
+        recordings: Sequence[tuple[Path, str | None]],
+        *,
+        speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        progress: ProgressCallback = no_progress,
+        clock: StageClock | None = None,
+    ) -> Iterator[Diarization | AudioError]:
+        """Diarize recordings (path and uri, or None for one made of the path), in order.
+
+        One result or error for each, as soon as it is done. Short recordings share batches;
+        of several, a timing covers the wall time in which the others were worked on too.
+        """
+        clock = clock or StageClock()
+        open_recordings: dict[int, Recording] = {}
+        done_seconds = 0.0
+        outcomes = self._outcomes(recordings, clock)
+        for outcome in outcomes:
+            if isinstance(outcome, Opened):
+                open_recordings[outcome.recording] = Recording(outcome.info)
+            elif isinstance(outcome, Failed):
+                open_recordings.pop(outcome.recording, None)
+                yield outcome.error
+            elif isinstance(outcome, Ended):
+                open_recordings[outcome.recording].ended(outcome.samples, outcome.windows)
+            elif isinstance(outcome, BlockResult):
+                for piece in outcome.pieces:
+                    if piece.recording in open_recordings:
+                        recording = open_recordings[piece.recording]
+                        recording.add(piece.windows, outcome.copied_bytes, outcome.crops)
+                        done_seconds += len(piece.windows) * self.mode.windows.step_seconds
+                progress(done_seconds, _total_seconds(open_recordings.values(), len(recordings)))
+            for number in [key for key, value in open_recordings.items() if value.complete]:
+                yield self._finish(open_recordings.pop(number), speakers, clock, len(recordings))
+
+    def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
+        """Segment and embed one 10 s window at batch 1, as a stream would; no clustering.
+
+        ``samples``: (160000,) float32. Returns the number of local speakers found.
+        """
+        if samples.shape != (WINDOW_SAMPLES,):
+            raise UsageError(f"a window has {WINDOW_SAMPLES} samples, not {samples.shape}")
+        block = Block(0, self._buffers[0])
+        block.buffer[:WINDOW_SAMPLES] = samples
+        block.buffer[WINDOW_SAMPLES : WINDOW_SAMPLES + self._plan.lookahead_samples] = 0
+        block.pieces.append(Piece(0, 0, 1, 0, WINDOW_SAMPLES, last=True))
+        result = self._workers[0].process(block, clock or StageClock())
+        return len(result.pieces[0].windows[0].speakers)
+
+    def close(self) -> None:
+        """Free the models; the pipeline must not be used afterwards."""
+        self._workers = []
+        for model in self._compiled.values():
+            model.close()
+
+    def _new_worker(self) -> BlockWorker:
+        requests = Requests(**{name: model.request() for name, model in self._compiled.items()})
+        return BlockWorker(requests, self._plan, self.mode.crops, self.mode.embedding.batch)
+
+    def _outcomes(
+        self, recordings: Sequence[tuple[Path, str | None]], clock: StageClock
+    ) -> Iterator[Outcome]:
+        def make_reader(take_buffer: Callable[[], Samples]) -> BlockReader:
+            return BlockReader(
+                recordings, self._plan, take_buffer, lambda count: clock.stage("decode", count)
+            )
+
+        if self.workers == 1:
+            return run_serially(make_reader, self._workers[0], self._buffers[0], clock)
+        while len(self._buffers) < self.workers + _SPARE_BUFFERS:
+            self._buffers.append(new_buffer(self._plan))
+        return run_concurrently(make_reader, self._workers, self._buffers, clock)
+
+    def _finish(
+        self, recording: Recording, speakers: SpeakerBounds, clock: StageClock, of: int
+    ) -> Diarization:
+        outcome = recording.finish(self.mode, speakers, clock)
+        processing = time.perf_counter() - recording.started
+        overlapped = self.workers > 1 or of > 1
+        timings = Timings(
+            processing_seconds=processing,
+            cpu_seconds=time.process_time() - recording.cpu_started,
+            stages=clock.timings(processing, overlapped),
+            overlapped=overlapped,
+            windows=recording.windows,
+            crops=recording.crops,
+            copied_bytes=recording.copied_bytes,
+        )
+        return Diarization(
+            uri=recording.info.uri,
+            audio=recording.info,
+            duration_seconds=recording.samples / SAMPLE_RATE,
+            turns=outcome.turns,
+            exclusive_turns=outcome.exclusive_turns,
+            speakers=outcome.speakers,
+            timings=timings,
+            notes=outcome.notes,
+        )
+
+
+def _total_seconds(open_recordings: Iterable[Recording], count: int) -> float | None:
+    """Seconds of audio of a run of one recording, where its header states them."""
+    durations = [recording.info.duration_seconds for recording in open_recordings]
+    return durations[0] if count == 1 and durations else None
+
+
+def load_pipeline(
+    mode: str | Path | ModeConfig,
+    *,
+    executor: str = "auto",
+    precision: str = "auto",
+    compute_units: str = "all",
+    threads: int | None = None,
+    profile: bool = False,
+) -> Pipeline:
+    """Load the models of a mode.
+
+    ``executor`` and ``precision`` of ``auto`` leave the choice to the mode file, and that to
+    the machine. ``threads``: processors to use, all of them by default.
+    Raises ``ExecutorUnavailableError`` for what this machine does not have, ``SelfTestError``
+    when a model does not compute here what it should.
+    """
+    config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
+    rules = config.execution
+    chosen = select_executor(rules.executor if executor == "auto" else executor)
+    wanted = rules.precision if precision == "auto" else precision
+    count = threads or processors()
+    workers = min(rules.workers or count, count)
+    started = time.perf_counter()
+    models = {}
+    for name in MODEL_NAMES:
+        options = ExecutorOptions(
+            # The filter bank needs fp32's range: quiet speech drowns in half precision.
+            precision="fp32" if name == "fbank" else wanted,  # type: ignore[arg-type]
+            threads=count,
+            streams=workers,
+            compute_units=compute_units,  # type: ignore[arg-type]
+            profile=profile,
+        )
+        models[name] = load_model(bundled_models()[name], chosen, options)
+    loading = Loading(
+        time.perf_counter() - started, all(model.cache_hit for model in models.values())
+    )
+    return Pipeline(config, models, workers, loading)

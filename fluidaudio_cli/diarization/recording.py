@@ -1,0 +1,144 @@
+"""One recording on its way through the pipeline: windows in, turns out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fluidaudio_cli.audio.source import AudioInfo
+from fluidaudio_cli.diarization.block_worker import EMBEDDING_SIZE, WindowResult
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.clustering import Clusters, SpeakerBounds, Voices, cluster
+from fluidaudio_cli.diarization.config import ModeConfig
+from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE
+from fluidaudio_cli.diarization.reconstruction import LabelledWindow, Reconstruction, reconstruct
+from fluidaudio_cli.diarization.result import Speaker
+from fluidaudio_cli.turns import Turn, speaking_seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found in a recording."""
+
+    turns: tuple[Turn, ...]
+    exclusive_turns: tuple[Turn, ...]
+    speakers: tuple[Speaker, ...]
+    notes: tuple[str, ...]
+
+
+class Recording:
+    """Collects the windows of one recording, then clusters and reconstructs."""
+
+    def __init__(self, info: AudioInfo) -> None:
+        self.info = info
+        self.started = time.perf_counter()
+        self.cpu_started = time.process_time()
+        self.samples = 0
+        self.crops = 0
+        self.copied_bytes = 0
+        self._expected: int | None = None
+        self._windows: list[WindowResult] = []
+
+    @property
+    def windows(self) -> int:
+        """Windows so far."""
+        return len(self._windows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the recording was read to its end and all its windows are here."""
+        return self._expected is not None and len(self._windows) >= self._expected
+
+    def add(self, windows: Sequence[WindowResult], copied_bytes: int, crops: int) -> None:
+        """Take in the windows of one block, which come in order."""
+        self._windows.extend(windows)
+        self.copied_bytes += copied_bytes
+        self.crops += crops
+
+    def ended(self, samples: int, windows: int) -> None:
+        """The recording has ``samples`` samples, so that ``windows`` windows cover it."""
+        self.samples = samples
+        self._expected = windows
+
+    def finish(self, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock) -> Outcome:
+        """Cluster the voices and rebuild the turns."""
+        with clock.stage("clustering", self.windows):
+            voices = self._voices()
+            clusters = cluster(voices, mode.clustering, bounds)
+        with clock.stage("reconstruction", self.windows):
+            rebuilt = self._reconstruct(mode, clusters)
+        turns, exclusive, order = _in_order_of_appearance(rebuilt)
+        seconds = speaking_seconds(turns)
+        speakers = tuple(
+            Speaker(
+                label,
+                seconds[label],
+                sum(turn.speaker == label for turn in turns),
+                clusters.centroids[number],
+            )
+            for label, number in order
+        )
+        return Outcome(turns, exclusive, speakers, _notes(bounds, len(speakers)))
+
+    def _voices(self) -> Voices:
+        voices = [(window.number, voice) for window in self._windows for voice in window.speakers]
+        vectors = np.zeros((len(voices), EMBEDDING_SIZE), np.float32)
+        for row, (_, voice) in enumerate(voices):
+            vectors[row] = voice.vector
+        return Voices(
+            np.array([number for number, _ in voices], np.intp),
+            vectors,
+            np.array([voice.clean_seconds for _, voice in voices], np.float64),
+        )
+
+    def _reconstruct(self, mode: ModeConfig, clusters: Clusters) -> Reconstruction:
+        step = round(mode.windows.step_seconds * SAMPLE_RATE)
+        windows = []
+        used = 0
+        for window in self._windows:
+            labels = clusters.labels[used : used + len(window.speakers)].tolist()
+            used += len(labels)
+            windows.append(
+                LabelledWindow(
+                    GRID.window_offset(window.number * step),
+                    window.presence,
+                    tuple(
+                        (voice.slot, label)
+                        for voice, label in zip(window.speakers, labels, strict=True)
+                        if label >= 0
+                    ),
+                )
+            )
+        names = [str(number) for number in range(len(clusters.centroids))]
+        return reconstruct(windows, names, self.samples, mode.reconstruction)
+
+
+def _in_order_of_appearance(
+    rebuilt: Reconstruction,
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...], list[tuple[str, int]]]:
+    """Turns with speakers called SPEAKER_00, SPEAKER_01 … as they first speak."""
+    order: list[tuple[str, int]] = []
+    labels: dict[str, str] = {}
+    for turn in rebuilt.turns:
+        if turn.speaker not in labels:
+            labels[turn.speaker] = f"SPEAKER_{len(labels):02d}"
+            order.append((labels[turn.speaker], int(turn.speaker)))
+    renamed = tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in rebuilt.turns))
+    exclusive = tuple(
+        sorted(
+            turn._replace(speaker=labels[turn.speaker])
+            for turn in rebuilt.exclusive_turns
+            if turn.speaker in labels
+        )
+    )
+    return renamed, exclusive, order
+
+
+def _notes(bounds: SpeakerBounds, found: int) -> tuple[str, ...]:
+    wanted = bounds.exactly or bounds.at_least
+    if wanted is not None and found < wanted:
+        return (f"{wanted} speakers were asked for, but only {found} voices could be told apart",)
+    return ()

@@ -1,0 +1,92 @@
+"""What a diarization run returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.audio.source import AudioInfo
+from fluidaudio_cli.turns import Turn
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One speaker of a recording.
+
+    ``speech_seconds`` counts overlap for every speaker in it. ``embedding`` (192,) float32 is
+    the unit-length centroid of the speaker's voice, zeros where no voice was long enough.
+    """
+
+    label: str
+    speech_seconds: float
+    turns: int
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    """Time spent in one stage: ``busy_seconds`` of wall time summed over workers.
+
+    ``concurrent`` stages ran beside others, so that their busy time does not add up to the
+    run's. ``calls`` counts batches, ``items`` what was in them (windows, crops, samples).
+    """
+
+    name: str
+    busy_seconds: float
+    calls: int
+    items: int
+    concurrent: bool
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Steady-state time of one recording: decoding to turns, without loading any model.
+
+    ``processing_seconds`` is wall time, ``cpu_seconds`` that of the whole process, all threads.
+    Unless ``overlapped``, the stages (the last is ``other``) add up to ``processing_seconds``.
+    """
+
+    processing_seconds: float
+    cpu_seconds: float
+    stages: tuple[StageTiming, ...]
+    overlapped: bool
+    windows: int
+    crops: int
+    copied_bytes: int
+
+
+@dataclass(frozen=True)
+class Diarization:
+    """Who spoke when in one recording.
+
+    ``turns`` may overlap, ``exclusive_turns`` do not. ``duration_seconds`` is what was decoded.
+    ``notes`` say in a sentence each what the user should know (a speaker count that could not
+    be met).
+    """
+
+    uri: str
+    audio: AudioInfo
+    duration_seconds: float
+    turns: tuple[Turn, ...]
+    exclusive_turns: tuple[Turn, ...]
+    speakers: tuple[Speaker, ...]
+    timings: Timings
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rtfx(self) -> float:
+        """Audio seconds per processing second."""
+        return self.duration_seconds / self.timings.processing_seconds
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which package ran, and how: asked and actual."""
+
+    name: str
+    sha256: str
+    asked: Mapping[str, object]
+    ran: Mapping[str, object]
