@@ -122,8 +122,8 @@ class Availability:
 class OperatorTime:
     """Time spent in one operator over all runs of a model loaded with ``profile=True``.
 
-    ``name`` is the layer's name in the package as far as the executor kept it, ``kind`` the
-    operator's type, ``kernel`` the executor's implementation.
+    ``name`` is the executor's name of the operator, ``kind`` its type, ``kernel`` the
+    executor's implementation.
     """
 
     name: str
@@ -131,6 +131,16 @@ class OperatorTime:
     kernel: str
     calls: int
     seconds: float
+
+    @property
+    def layer(self) -> str:
+        """Name of the operation in the package that this operator came from.
+
+        The lowering names operators ``LAYER`` or ``LAYER/PART``, and the executors add endings of
+        their own. OpenVINO's operators made in its own passes (``LSTMSequence_12``, reorders)
+        have no layer of the package, and keep their name.
+        """
+        return self.name.split("/", 1)[0].removesuffix("_nchwc")
 
 
 @runtime_checkable

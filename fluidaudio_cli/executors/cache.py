@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.files import atomic_path
@@ -111,6 +111,7 @@ class CacheEntry:
     details: Mapping[str, Any]
 
 
+Loaded = TypeVar("Loaded")
 # Writes an entry's files into the folder given; returns notes (JSON) to keep with them.
 Builder = Callable[[Path], Mapping[str, Any]]
 
@@ -151,6 +152,24 @@ class CompileCache:
                 raise
             self.warn_once(f"{error.__cause__.strerror or error.__cause__}")
         return self._without_cache(key, build)
+
+    def load(
+        self, key: CacheKey, build: Builder, load: Callable[[Path], Loaded]
+    ) -> tuple[Loaded, CacheEntry]:
+        """What ``load`` makes of the entry's folder, and the entry.
+
+        An entry from the cache that is whole and yet does not load (``HostError``) was made for
+        something the key does not tell; it is built anew, once.
+        """
+        entry = self.fetch(key, build)
+        try:
+            return load(entry.folder), entry
+        except HostError:
+            if not entry.hit:
+                raise
+        shutil.rmtree(entry.folder, ignore_errors=True)
+        entry = self.fetch(key, build)
+        return load(entry.folder), entry
 
     def warn_once(self, reason: str) -> None:
         """Say once per cache that it cannot be written, and why."""

@@ -95,7 +95,6 @@ class OnnxRuntimeExecutor:
             _optimize(runtime, lowered, folder / _OPTIMIZED_NAME, package)
             return {}
 
-        entry = cache.fetch(key, build)
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         settings = _session_options(runtime, threads, streams)
@@ -103,12 +102,16 @@ class OnnxRuntimeExecutor:
         if options.profile:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(tempfile.mkdtemp(prefix="fluidaudio-")) / "ops")
-        try:
-            session = runtime.InferenceSession(
-                str(entry.folder / _OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
-            )
-        except _errors() as error:
-            raise HostError(f"onnxruntime cannot load {package}: {error}") from error
+
+        def load(folder: Path) -> Any:
+            try:
+                return runtime.InferenceSession(
+                    str(folder / _OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
+                )
+            except _errors() as error:
+                raise HostError(f"onnxruntime cannot load {package}: {_one_line(error)}") from error
+
+        session, entry = cache.load(key, build, load)
         ran = ExecutorRun(
             NAME, str(runtime.__version__), "fp32", "CPU", threads, streams, options.batch
         )

@@ -106,13 +106,15 @@ class OpenVinoExecutor:
             (folder / _BLOB_NAME).write_bytes(compiled.export_model().getbuffer())
             return {}
 
-        entry = cache.fetch(key, build)
-        try:
-            # Mapped, not read: the checksum has just brought its pages in.
-            blob = openvino.tensor_from_file(str(entry.folder / _BLOB_NAME))
-            compiled = core.import_model(blob, _DEVICE, config)
-        except RuntimeError as error:
-            raise HostError(f"openvino cannot load {package}: {_one_line(error)}") from error
+        def load(folder: Path) -> Any:
+            try:
+                # Mapped, not read: the checksum has just brought its pages in.
+                blob = openvino.tensor_from_file(str(folder / _BLOB_NAME))
+                return core.import_model(blob, _DEVICE, config)
+            except RuntimeError as error:
+                raise HostError(f"openvino cannot load {package}: {_one_line(error)}") from error
+
+        compiled, entry = cache.load(key, build, load)
         ran = ExecutorRun(
             NAME,
             version,

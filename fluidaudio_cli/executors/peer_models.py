@@ -136,8 +136,16 @@ def free_length_embedding(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(numpy_helper.from_array(data, name) for name, data in added.items())
+    _drop_unused(graph)
     onnx.checker.check_model(result)
     return result
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [one for one in graph.initializer if one.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _doubles_mean(
@@ -172,6 +180,8 @@ def _divisor(values: str, added: Constants) -> list[onnx.NodeProto]:
     added["one"] = np.array([1.0], np.float32)
     return [
         helper.make_node("Shape", [values], ["summed_steps"], start=2, end=3),
-        helper.make_node("Cast", ["summed_steps"], ["summed_steps_fp32"], to=onnx.TensorProto.FLOAT),
+        helper.make_node(
+            "Cast", ["summed_steps"], ["summed_steps_fp32"], to=onnx.TensorProto.FLOAT
+        ),
         helper.make_node("Sub", ["summed_steps_fp32", "one"], ["steps_less_one"]),
     ]

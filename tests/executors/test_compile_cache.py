@@ -352,3 +352,22 @@ def test_threads_streams_and_profiling_share_a_compiled_model(
     model.request().run({"x": np.ones((4000, 3), np.float32)})
     assert model.operator_times()
     assert not engine.load(folder, ExecutorOptions("fp32", batch=2)).cache_hit
+
+
+def test_whole_entry_that_does_not_load_is_built_anew_once(cache: CompileCache) -> None:
+    build = Builder("old")
+    cache.fetch(KEY, build)
+    build.text = "new"
+
+    def load(folder: Path) -> str:
+        text = (folder / "weights" / "blob").read_text()
+        if text == "old":
+            raise HostError("blob of another build")
+        return text
+
+    loaded, entry = cache.load(KEY, build, load)
+    assert (loaded, entry.hit, build.calls) == ("new", False, 2)
+    build.text = "old"
+    with pytest.raises(HostError, match="blob of another build"):
+        cache.load(CacheKey("01" * 32, "engine", "1"), build, load)
+    assert build.calls == 3

@@ -13,7 +13,7 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
     UsageError,
 )
-from fluidaudio_cli.executors import ExecutorOptions, TensorSpec, executor
+from fluidaudio_cli.executors import ExecutorOptions, OperatorTime, TensorSpec, executor
 from fluidaudio_cli.executors.base import CompiledModel, InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty, is_aligned
 from fluidaudio_cli.executors.cache import CompileCache
@@ -227,7 +227,7 @@ def test_operator_times_name_the_layers(
     times = {each.kind: each for each in model.operator_times()}
     product = times["MatMul"] if runtime == "onnxruntime" else times["FullyConnected"]
     assert product.calls == 3
-    assert product.name.startswith("linear_0")
+    assert product.layer == "linear_0"
     assert 0 < product.seconds < 1
 
 
@@ -276,3 +276,9 @@ def test_graph_the_runtime_refuses(
 def test_package_that_is_missing(runtime: str, cache: CompileCache, tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match=r"no model package at .*nothing\.mlpackage"):
         executor(runtime, cache).load(tmp_path / "nothing.mlpackage", FP32)
+
+
+def test_layer_of_an_operator() -> None:
+    names = ("conv_1_nchwc", "conv_1/WithoutBiases", "lstm_0/LSTM_1", "conv_1", "Reorder_7")
+    layers = [OperatorTime(name, "", "", 1, 0.0).layer for name in names]
+    assert layers == ["conv_1", "conv_1", "lstm_0", "conv_1", "Reorder_7"]
