@@ -102,9 +102,10 @@ def iteration_sample(reply: Reply, energy: EnergySample | None = None) -> Iterat
     """
     stages = [StageSample(**stage) for stage in reply["stages"]]
     if not reply["overlapped"]:
+        # The pipeline names its own remainder; the clock here saw the whole call.
+        stages = [stage for stage in stages if stage.name != OTHER_STAGE]
         untold = reply["wall_seconds"] - sum(stage.busy_seconds for stage in stages)
-        if untold > 0:
-            stages.append(StageSample(name=OTHER_STAGE, busy_seconds=untold, calls=1))
+        stages.append(StageSample(name=OTHER_STAGE, busy_seconds=max(0.0, untold), calls=1))
     return IterationSample(
         wall_seconds=reply["wall_seconds"],
         cpu_seconds=reply["cpu_seconds"],

@@ -194,7 +194,7 @@ METRICS: dict[str, Metric] = {
         Metric("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
         Metric("confusion", "confusion", "%", False, _der("strict", "confusion")),
         Metric("jer", "JER", "%", False, _jer),
-        Metric("speaker_count", "right speaker count", "%", True, _speaker_count_accuracy),
+        Metric("speaker_count", "right count", "%", True, _speaker_count_accuracy),
         Metric("boundary_median", "boundary median", "ms", False, _boundary(50)),
         Metric("boundary_p90", "boundary p90", "ms", False, _boundary(90)),
         Metric("peak_memory", "peak memory", "MB", False, _peak_memory),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
@@ -112,6 +111,8 @@ def two_sample_p(base: Sequence[float], head: Sequence[float]) -> float:
     first, second = _positive_count(base), _positive_count(head)
     if np.ptp(np.concatenate((first, second))) == 0.0:
         return 1.0
+    from scipy import stats  # slow to import, and of use here only
+
     return float(stats.mannwhitneyu(first, second, alternative="two-sided").pvalue)
 
 

@@ -80,7 +80,10 @@ class Session:
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
             "config": pipeline.mode.as_dict(),
-            "executors": {name: run.as_dict() for name, run in pipeline.executors.items()},
+            "executors": {
+                model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
+                for model in pipeline.models
+            },
             "models": [{"name": model.name, "sha256": model.sha256} for model in pipeline.models],
             "rss_bytes": memory.resident_bytes(),
             "peak_bytes": memory.peak_bytes(),
@@ -96,7 +99,7 @@ class Session:
         return {
             "wall_seconds": wall_seconds,
             "cpu_seconds": cpu_seconds,
-            "audio_seconds": result.audio.duration_seconds,
+            "audio_seconds": result.duration_seconds,
             "windows": timings.windows,
             "overlapped": timings.overlapped,
             "stages": [

@@ -123,14 +123,14 @@ def benchmark(
     from fluidaudio_cli.benchmark.results import PlanRecord, read_result, write_result
     from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
-    from fluidaudio_cli.diarization.config import mode_names
+    from fluidaudio_cli.diarization.config import DEFAULT_MODE, MODE_NAMES
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     kinds = check_kinds(allow_different)
     gates = tuple(limit for path in gate or () for limit in read_gates(_gate_file(path)))
     base = read_result(baseline) if baseline is not None else None
     plan = PlanRecord(
-        modes=benchmark_plan.choose_modes(performance_mode or ["balanced"], mode_names()),
+        modes=benchmark_plan.choose_modes(performance_mode or [DEFAULT_MODE], MODE_NAMES),
         executors=benchmark_plan.choose("--executor", executor, benchmark_plan.EXECUTORS),
         precisions=benchmark_plan.choose("--precision", precision, benchmark_plan.PRECISIONS),
         iterations=iterations,

@@ -110,29 +110,29 @@ def variant_details(variant: VariantRecord) -> Table:
 
 
 def stage_table(variant: VariantRecord) -> Table:
-    """Busy time per stage over one pass, median over iterations, and what it sums to."""
-    rounds = passes(variant.finished)
-    wall = METRICS["wall"].measure(variant)
-    overlapped = any(sample.overlapped for samples in rounds for sample in samples)
-    busy: dict[str, list[float]] = {}
+    """Busy time per stage in the pass of median wall time, and what the stages sum to.
+
+    One real pass, not a median of each stage: those would sum to no pass's time.
+    """
+    rounds = sorted(
+        passes(variant.finished), key=lambda samples: sum(s.wall_seconds for s in samples)
+    )
+    typical = rounds[(len(rounds) - 1) // 2] if rounds else ()
+    wall = sum(sample.wall_seconds for sample in typical)
+    overlapped = any(sample.overlapped for sample in typical)
+    busy: dict[str, float] = {}
     calls: dict[str, int] = {}
-    for samples in rounds:
-        totals: dict[str, float] = {}
-        for sample in samples:
-            for stage in sample.stages:
-                totals[stage.name] = totals.get(stage.name, 0.0) + stage.busy_seconds
-        for name, seconds in totals.items():
-            busy.setdefault(name, []).append(seconds)
-    for sample in rounds[0] if rounds else ():
+    for sample in typical:
         for stage in sample.stages:
+            busy[stage.name] = busy.get(stage.name, 0.0) + stage.busy_seconds
             calls[stage.name] = calls.get(stage.name, 0) + stage.calls
-    medians = {name: sorted(values)[len(values) // 2] for name, values in busy.items()}
-    total = wall.median if wall is not None else 0.0
     rows = [
-        (name, figure(seconds, "s"), f"{seconds / total:.1%}", str(calls.get(name, 0)))
-        for name, seconds in medians.items()
+        (name, figure(seconds, "s"), f"{seconds / wall:.1%}", str(calls[name]))
+        for name, seconds in busy.items()
     ]
-    rows.append(("sum", figure(sum(medians.values()), "s"), _share(medians, total), ""))
+    if wall:
+        total = sum(busy.values())
+        rows.append(("sum", figure(total, "s"), f"{total / wall:.1%}", ""))
     share = "busy ÷ wall" if overlapped else "share of wall"
     kind = "concurrent: busy times overlap" if overlapped else "serial"
     return Table(f"{variant.name}: stages ({kind})", ("stage", "busy", share, "calls"), tuple(rows))
@@ -191,8 +191,14 @@ def _file_row(variant: VariantRecord, record: FileRecord, shown: Sequence[str]) 
 
 
 def _ran_on(variant: VariantRecord) -> str:
-    ran = {str(run.get("ran", run)) for run in variant.executors.values()}
-    return ", ".join(sorted(ran)) or "—"
+    """Executors with the precisions they ran at, such as ``openvino bf16+fp32``."""
+    precisions: dict[str, set[str]] = {}
+    for run in variant.executors.values():
+        ran = run["ran"]
+        if isinstance(ran, dict):
+            precisions.setdefault(str(ran["executor"]), set()).add(str(ran["precision"]))
+    parts = (f"{name} {'+'.join(sorted(found))}" for name, found in sorted(precisions.items()))
+    return ", ".join(parts) or "—"
 
 
 def _heading(name: str) -> str:
@@ -223,7 +229,3 @@ def _pair(
     if first is None or second is None or (axis != "der_strict" and first.median == 0):
         return None
     return first.median, second.median
-
-
-def _share(medians: dict[str, float], total: float) -> str:
-    return f"{sum(medians.values()) / total:.1%}" if total else "—"

@@ -165,7 +165,12 @@ def variant(mode: str = "fast", *files: FileRecord, model: str = "a") -> Variant
         executor="auto",
         precision="auto",
         config={"step": 1.0},
-        executors={"segmentation": {"asked": "auto", "ran": "onnxruntime"}},
+        executors={
+            "segmentation": {
+                "asked": {"precision": "auto"},
+                "ran": {"executor": "onnxruntime", "precision": "fp32"},
+            }
+        },
         models=(ModelRecord(name="segmentation", sha256=model * 64),),
         load=LoadRecord(cold_seconds=2.0, warm_seconds=0.5, peak_rss_bytes=40_000_000),
         files=files or (file_record(),),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,22 +22,17 @@ from fluidaudio_cli.turns import Turn
 BUSY = {"decode": 0.001, "segmentation": 0.002}
 
 
-@dataclass(frozen=True)
-class Ran:
-    asked: str
-    ran: str
-
-    def as_dict(self) -> dict[str, str]:
-        return {"asked": self.asked, "ran": self.ran}
-
-
 class StubPipeline:
     def __init__(self, mode: str, executor: str, cached: bool) -> None:
         self.mode = SimpleNamespace(name=mode, as_dict=lambda: {"name": mode, "step": 1.0})
         self.load_cached = cached
-        self.executors = {"segmentation": Ran(executor, "stub")}
         digest = os.environ.get("STUB_MODEL", "a") * 64
-        self.models = (SimpleNamespace(name="segmentation", sha256=digest),)
+        ran = {"executor": "stub", "precision": "fp32"}
+        self.models = (
+            SimpleNamespace(
+                name="segmentation", sha256=digest, asked={"executor": executor}, ran=ran
+            ),
+        )
 
     def diarize(self, path: Path) -> Any:
         sys.stdout.write("a library that prints to stdout must not break the protocol\n")
@@ -56,7 +50,7 @@ class StubPipeline:
         ]
         return SimpleNamespace(
             turns=(Turn(0.0, 4.0, "A"), Turn(4.0, 10.0, "B")),
-            audio=SimpleNamespace(duration_seconds=10.0),
+            duration_seconds=10.0,
             timings=SimpleNamespace(stages=stages, windows=3, overlapped=False),
         )
 

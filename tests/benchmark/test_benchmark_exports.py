@@ -141,6 +141,7 @@ def test_overview_shows_only_measured_columns_and_says_what_is_absent() -> None:
     table = overview(full_report())
     assert "power (W)" not in table.header
     assert "DER lenient (%)" not in table.header
+    assert table.rows[0][:2] == ("reference", "onnxruntime fp32")
     assert table.rows[2][:2] == ("fast/coreml", "unavailable: only on macOS")
 
 

@@ -31,7 +31,12 @@ def test_everything_asked_for_is_measured(tmp_path: Path) -> None:
         assert record.accuracy is not None
         assert record.accuracy.strict.rate == 0.0
         assert (record.accuracy.speakers_found, record.accuracy.speakers_true) == (2, 2)
-    assert variant.executors == {"segmentation": {"asked": "auto", "ran": "stub"}}
+    assert variant.executors == {
+        "segmentation": {
+            "asked": {"executor": "auto"},
+            "ran": {"executor": "stub", "precision": "fp32"},
+        }
+    }
     assert variant.models[0].sha256 == "a" * 64
     assert variant.load.cold_seconds is not None
     assert variant.load.warm_seconds is not None

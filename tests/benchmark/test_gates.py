@@ -109,6 +109,11 @@ def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], me
     assert message in str(caught.value)
 
 
+def test_an_absent_gate_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read the gates .*absent\.yaml: "):
+        read_gates(tmp_path / "absent.yaml")
+
+
 def test_an_empty_gate_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gates.yaml"
     path.write_text("schema: fluidaudio.gates/1\ngates: []\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -52,8 +53,7 @@ def _variant(console: Console, variant: VariantRecord) -> None:
     if line := error_line(variant):
         _line(console, line)
     for name, run in variant.executors.items():
-        facts = ", ".join(f"{key} {value}" for key, value in run.items())
-        _line(console, f"{name}: {facts}")
+        _line(console, f"{name}: {'; '.join(_facts(part, run[part]) for part in run)}")
     for model in variant.models:
         _line(console, f"model {model.name}: sha256 {model.sha256}")
     _table(console, tables.stage_table(variant))
@@ -61,6 +61,14 @@ def _variant(console: Console, variant: VariantRecord) -> None:
     peaks = [record.memory for record in variant.finished if record.memory is not None]
     if peaks:
         _memory(console, variant.name, max(peaks, key=lambda memory: memory.peak_rss_bytes))
+
+
+def _facts(part: str, values: JsonValue) -> str:
+    if not isinstance(values, dict):
+        return f"{part} {values}"
+    return f"{part}: " + ", ".join(
+        f"{key} {value}" for key, value in values.items() if value is not None
+    )
 
 
 def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
@@ -101,7 +109,13 @@ def _environment(console: Console, record: EnvironmentRecord) -> None:
 def _table(console: Console, table: Table) -> None:
     rich = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(table.header):
-        rich.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        name_column = index == 0 or name == "ran on"
+        rich.add_column(
+            name,
+            justify="left" if name_column else "right",
+            overflow="fold",
+            no_wrap=name_column,
+        )
     for row in table.rows:
         rich.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
     console.print(rich)

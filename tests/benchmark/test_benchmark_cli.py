@@ -1,0 +1,221 @@
+"""The commands as users run them: real processes, real models, the bundled sample."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from benchmarking import file_record, result, variant
+
+from fluidaudio_cli.benchmark.results import read_result, write_result
+
+QUICK = ["--performance-mode", "fast", "--iterations", "1", "--warmup", "0"]
+QUICK += ["--latency-windows", "3"]
+
+
+def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fluidaudio_cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str, int]:
+    """One real run on the sample: its folder, stdout, stderr and exit code."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    options = ["--measure-memory", "--measure-power", "--output-format", "detailed"]
+    for name in ("r.json", "r.csv", "r.md", "r.xml"):
+        options += ["--output", str(folder / name)]
+    options += ["--gate", "configs/roadmap-gates.yaml"]
+    done = run(
+        "diarization-benchmark",
+        *QUICK,
+        *options,
+        GITHUB_STEP_SUMMARY=str(folder / "summary.md"),
+        GITHUB_ACTIONS="true",
+    )
+    return folder, done.stdout, done.stderr, done.returncode
+
+
+def test_the_bundled_sample_is_measured_and_said(measured: tuple[Path, str, str, int]) -> None:
+    folder, stdout, stderr, _ = measured
+    assert "no --dataset given: measured on the bundled sample" in stderr
+    (fast,) = read_result(folder / "r.json").variants
+    (record,) = fast.finished
+    assert record.uri == "sample"
+    assert record.audio_seconds == pytest.approx(30.0, abs=0.1)
+    assert {model.name for model in fast.models} == {"segmentation", "fbank", "embedding"}
+    assert record.memory is not None
+    assert record.memory.peak_rss_bytes > record.memory.baseline_rss_bytes
+    assert len(record.latency_seconds) == 3
+    assert record.accuracy is not None
+    assert (record.accuracy.speakers_found, record.accuracy.speakers_true) == (2, 2)
+    for title in ("fast: all files", "fast: files", "Performance modes", "Gates"):
+        assert title in stdout
+    assert "energy: " in stdout
+
+
+def test_the_stages_of_a_serial_run_sum_to_its_time(measured: tuple[Path, str, str, int]) -> None:
+    folder, *_ = measured
+    for sample in read_result(folder / "r.json").variants[0].finished[0].iterations:
+        if not sample.overlapped:
+            busy = sum(stage.busy_seconds for stage in sample.stages)
+            assert busy == pytest.approx(sample.wall_seconds, rel=0.02)
+        assert {stage.concurrent for stage in sample.stages} == {sample.overlapped}
+
+
+def test_a_missed_gate_is_exit_code_1_with_value_and_limit(
+    measured: tuple[Path, str, str, int],
+) -> None:
+    _, stdout, stderr, code = measured
+    assert code == 1
+    last = stderr.strip().splitlines()[-1]
+    assert last.startswith("fluidaudio: ")
+    assert " of 4 gates failed: " in last
+    assert "any dataset fast peak_memory" in last
+    assert "≤ 40 MB" in stdout
+
+
+def test_every_output_is_written_in_its_format(measured: tuple[Path, str, str, int]) -> None:
+    folder, _, stderr, _ = measured
+    assert json.loads((folder / "r.json").read_text())["schema"] == "fluidaudio.benchmark/1"
+    assert (folder / "r.csv").read_text().startswith("dataset,mode,executor,precision,file,metric")
+    assert (folder / "r.md").read_text().startswith("# fluidaudio benchmark\n")
+    root = ElementTree.parse(folder / "r.xml").getroot()
+    assert [suite.get("name") for suite in root] == ["fast", "gates"]
+    assert (folder / "summary.md").read_text() == (folder / "r.md").read_text()
+    assert "::error title=Performance gate::any dataset fast peak_memory" in stderr
+
+
+def test_resuming_a_complete_run_measures_nothing_again(
+    measured: tuple[Path, str, str, int],
+) -> None:
+    folder, *_ = measured
+    before = read_result(folder / "r.json").variants
+    options = ["--measure-memory", "--measure-power", "--resume", "--output"]
+    done = run("benchmark", *QUICK, *options, folder / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert read_result(folder / "r.json").variants == before
+
+
+def test_resuming_other_work_is_refused(measured: tuple[Path, str, str, int]) -> None:
+    folder, *_ = measured
+    options = ["--measure-memory", "--measure-power", "--resume", "--output"]
+    done = run("benchmark", *QUICK, *options, folder / "r.json", "--seed", "5")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == (
+        "fluidaudio: cannot resume: plan seed was 0, now it is 5: "
+        "run again without --resume, or with the same options"
+    )
+
+
+def test_a_broken_file_is_exit_code_3_and_the_rest_is_measured(
+    tmp_path: Path, sample_wav: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    shutil.copy(sample_wav, corpus / "good.wav")
+    (corpus / "bad.wav").write_text("this is not audio")
+    turns = sample_wav.with_suffix(".rttm").read_text()
+    for uri in ("good", "bad"):
+        (corpus / f"{uri}.rttm").write_text(turns.replace(" sample ", f" {uri} "))
+    output = tmp_path / "r.json"
+    done = run("benchmark", *QUICK, "--dataset", corpus, "--output", output)
+    assert done.returncode == 3
+    assert done.stderr.strip().splitlines()[-1].startswith("fluidaudio: 1 files failed: fast: ")
+    assert "failed: fast: bad: " in done.stdout
+    bad, good = read_result(output).variants[0].files
+    assert (bad.uri, good.uri, good.error) == ("bad", "good", None)
+    assert bad.error is not None
+    assert "bad.wav" in bad.error
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
+    output = tmp_path / "r.json"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fluidaudio_cli", "benchmark", "--performance-mode", "fast"),
+            *("--iterations", "100000", "--output", str(output)),
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (output.exists() and read_result(output).variants):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert f"finished files are kept in {output}; go on with --resume" in stderr
+    assert "Traceback" not in stderr
+    assert read_result(output).complete is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (
+            ["--performance-mode", "quick"],
+            2,
+            "--performance-mode quick: choose all, reference, accurate, balanced, fast, "
+            "or a mode file",
+        ),
+        (["--output", "r.docx"], 2, "--output r.docx has no known extension: use .json, "),
+        (["--baseline", "absent.json"], 3, "cannot read absent.json: "),
+        (["--single-file", "nobody"], 2, "dataset sample has no recording 'nobody': it has sample"),
+        (["--resume", "--output", "absent.json"], 2, "nothing to resume: absent.json does not"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_measuring(
+    arguments: list[str], code: int, line: str
+) -> None:
+    done = run("benchmark", *arguments)
+    assert done.returncode == code
+    assert done.stderr.strip().splitlines()[-1].startswith(f"fluidaudio: {line}")
+    assert done.stdout == ""
+
+
+def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
+    steady, slow = (1.0, 1.01, 1.02, 1.03, 1.04), (1.2, 1.21, 1.22, 1.23, 1.24)
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(variant("fast", file_record(walls=steady))), base)
+    write_result(result(variant("fast", file_record(walls=slow))), head)
+    shown = run("compare", base, head)
+    assert shown.returncode == 0
+    (row,) = [line.split() for line in shown.stdout.splitlines() if " wall " in line]
+    assert row[:2] == ["fast", "wall"]
+    assert row[2:7] == ["1.02", "s", "1.22", "s", "1.196"]
+    assert row[-2:] == ["0.00794", "regression"]
+    failed = run("compare", base, head, "--fail-on-regression")
+    assert failed.returncode == 1
+    assert failed.stderr == "fluidaudio: 1 regressions: fast wall\n"
+    assert run("compare", head, base, "--fail-on-regression").returncode == 0
+
+
+def test_compare_refuses_another_dataset_unless_told(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(), base)
+    other = result()
+    dataset = other.dataset.model_copy(update={"fingerprint": "0" * 64})
+    write_result(other.model_copy(update={"dataset": dataset}), head)
+    refused = run("compare", base, head)
+    assert refused.returncode == 2
+    assert "give --allow-different dataset" in refused.stderr
+    allowed = run("compare", base, head, "--allow-different", "dataset,machine")
+    assert allowed.returncode == 0
+    assert "warning: compared although dataset was tiny and is tiny (by content)" in allowed.stderr
