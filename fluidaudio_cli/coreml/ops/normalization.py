@@ -89,7 +89,9 @@ def _local_response_norm(op: Lowering) -> str:
         pads=[(size - 1) // 2, *[0] * spatial, size // 2, *[0] * spatial],
         count_include_pad=1,
     )
-    scaled = op.emit("Mul", op.emit("Squeeze", mean, op.constant([1])), op.like(op.number("alpha", 1e-4)))
+    scaled = op.emit(
+        "Mul", op.emit("Squeeze", mean, op.constant([1])), op.like(op.number("alpha", 1e-4))
+    )
     base = op.emit("Add", scaled, op.like(op.number("k", 1.0)))
     return op.emit("Div", x, op.emit("Pow", base, op.like(op.number("beta", 0.75))))
 

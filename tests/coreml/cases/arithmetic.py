@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 
-from cases.case import BuiltCase, Pair, random
+from cases.case import Array, BuiltCase, Pair, random
+
+Build = Callable[..., Any]
 
 
 def _float(boolean: torch.Tensor) -> torch.Tensor:
     return boolean.to(torch.float32)
 
 
-def _truth(build: object) -> object:
-    return lambda *args: mb.cast(x=build(*args), dtype="fp32")  # type: ignore[operator]
+def _truth(build: Build) -> Build:
+    return lambda *args: mb.cast(x=build(*args), dtype="fp32")
 
 
 UNIT = BuiltCase(
@@ -32,7 +37,7 @@ UNIT = BuiltCase(
 
 REAL = BuiltCase(
     "unary_real",
-    {"x": np.concatenate([random(40), np.float32([0, -0.5, 0.5, 1.5, 2.5, -1.5])])},
+    {"x": np.concatenate([random(40), np.array([0, -0.5, 0.5, 1.5, 2.5, -1.5], np.float32)])},
     [
         (lambda x: mb.abs(x=x), torch.abs),
         (lambda x: mb.ceil(x=x), torch.ceil),
@@ -109,8 +114,8 @@ INTEGER = BuiltCase(
 )
 
 
-def _logic(kind: str) -> object:
-    def build(x: object, y: object) -> object:
+def _logic(kind: str) -> Build:
+    def build(x: Any, y: Any) -> Any:
         left, right = mb.cast(x=x, dtype="bool"), mb.cast(x=y, dtype="bool")
         return mb.cast(x=getattr(mb, kind)(x=left, y=right), dtype="fp32")
 
@@ -140,7 +145,7 @@ _ALPHA = random(3, seed=5, low=0.1, high=0.9)
 _BETA = random(3, seed=6, low=0.5, high=1.5)
 
 
-def _channels(vector: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+def _channels(vector: Array) -> torch.Tensor:
     return torch.from_numpy(vector).reshape(1, -1, 1, 1)
 
 
@@ -193,21 +198,21 @@ ACTIVATION = BuiltCase(
 )
 
 
-def _reduction(kind: str, expected: object) -> list[Pair]:
+def _reduction(kind: str, expected: Build) -> list[Pair]:
     """Over two axes kept, over the last one dropped, and over all."""
     build = getattr(mb, f"reduce_{kind}")
     return [
         (
             lambda x: build(x=x, axes=[1, -1], keep_dims=True),
-            lambda x: expected(x, (1, -1), True),  # type: ignore[operator]
+            lambda x: expected(x, (1, -1), True),
         ),
         (
             lambda x: build(x=x, axes=[-1], keep_dims=False),
-            lambda x: expected(x, (-1,), False),  # type: ignore[operator]
+            lambda x: expected(x, (-1,), False),
         ),
         (
             lambda x: build(x=x, keep_dims=True),
-            lambda x: expected(x, (0, 1, 2), True),  # type: ignore[operator]
+            lambda x: expected(x, (0, 1, 2), True),
         ),
     ]
 

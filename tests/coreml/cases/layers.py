@@ -93,17 +93,13 @@ CONV_IOS16 = BuiltCase(
     {"x": random(2, 4, 9, 8, seed=47)},
     [
         (
-            lambda x: mb.conv(
-                x=x, weight=_KERNEL, strides=[2, 1], pad_type="same_lower", groups=2
-            ),
+            lambda x: mb.conv(x=x, weight=_KERNEL, strides=[2, 1], pad_type="same_lower", groups=2),
             lambda x: F.conv2d(
                 _same(x, (3, 2), (2, 1), True), _t(_KERNEL), stride=(2, 1), groups=2
             ),
         ),
         (
-            lambda x: mb.max_pool(
-                x=x, kernel_sizes=[2, 4], strides=[1, 3], pad_type="same_lower"
-            ),
+            lambda x: mb.max_pool(x=x, kernel_sizes=[2, 4], strides=[1, 3], pad_type="same_lower"),
             lambda x: _max_same(x, (2, 4), (1, 3), True),
         ),
     ],
@@ -221,9 +217,7 @@ POOL = BuiltCase(
         (_ceil("avg_pool"), lambda x, line: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True)),
         (
             _ceil("avg_pool", exclude_padding_from_average=True),
-            lambda x, line: F.avg_pool2d(
-                x, (3, 2), 2, 1, ceil_mode=True, count_include_pad=False
-            ),
+            lambda x, line: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True, count_include_pad=False),
         ),
         (
             lambda x, line: mb.avg_pool(
@@ -232,9 +226,7 @@ POOL = BuiltCase(
             lambda x, line: F.avg_pool1d(line, 4, 3, ceil_mode=True),
         ),
         (
-            lambda x, line: mb.l2_pool(
-                x=x, kernel_sizes=[2, 3], strides=[2, 2], pad_type="valid"
-            ),
+            lambda x, line: mb.l2_pool(x=x, kernel_sizes=[2, 3], strides=[2, 2], pad_type="valid"),
             lambda x, line: F.lp_pool2d(x, 2, (2, 3), 2),
         ),
     ],
@@ -274,9 +266,9 @@ NORM = BuiltCase(
         ),
         (  # not the last axes
             lambda x, line: mb.layer_norm(x=x, axes=[1], gamma=_GAMMA, beta=_BETA),
-            lambda x, line: F.layer_norm(
-                x.movedim(1, -1), (3,), _t(_GAMMA), _t(_BETA)
-            ).movedim(-1, 1),
+            lambda x, line: F.layer_norm(x.movedim(1, -1), (3,), _t(_GAMMA), _t(_BETA)).movedim(
+                -1, 1
+            ),
         ),
         (
             lambda x, line: mb.l2_norm(x=x, epsilon=1e-3),
@@ -328,10 +320,10 @@ LINEAR = BuiltCase(
         ),
         (
             lambda x, y, flat, a, b: mb.einsum(
-                values=(mb.squeeze(x=mb.slice_by_size(x=a, begin=[0] * 4, size=[1, 3, 1, 4]),
-                                   axes=[0]),
-                        mb.squeeze(x=mb.slice_by_size(x=b, begin=[0] * 4, size=[1, 4, 1, 6]),
-                                   axes=[0])),
+                values=(
+                    mb.squeeze(x=mb.slice_by_size(x=a, begin=[0] * 4, size=[1, 3, 1, 4]), axes=[0]),
+                    mb.squeeze(x=mb.slice_by_size(x=b, begin=[0] * 4, size=[1, 4, 1, 6]), axes=[0]),
+                ),
                 equation="chw,whr->chr",
             ),
             lambda x, y, flat, a, b: torch.einsum("chw,whr->chr", a[0], b[0, :, :1]),
@@ -399,9 +391,7 @@ def _torch_lstm(reverse: bool, both: bool) -> Any:
             for name, value in zip(("weight_ih", "weight_hh", "bias_ih"), state, strict=True):
                 getattr(layer, f"{name}_l0{suffix}").data = value
             getattr(layer, f"bias_hh_l0{suffix}").data.zero_()
-        start = tuple(
-            s.reshape(-1, 1 + both, _HIDDEN).transpose(0, 1).contiguous() for s in (h, c)
-        )
+        start = tuple(s.reshape(-1, 1 + both, _HIDDEN).transpose(0, 1).contiguous() for s in (h, c))
         y, ends = layer(x.flip(0) if reverse else x, start)
         merged = [end.transpose(0, 1).reshape(end.shape[1], -1) for end in ends]
         return (y.flip(0) if reverse else y, *merged)
@@ -410,9 +400,7 @@ def _torch_lstm(reverse: bool, both: bool) -> Any:
 
 
 def _mil_lstm(direction: str, sequence: bool = True) -> Any:
-    back = dict(
-        zip(("weight_ih_back", "weight_hh_back", "bias_back"), _BACKWARD, strict=True)
-    )
+    back = dict(zip(("weight_ih_back", "weight_hh_back", "bias_back"), _BACKWARD, strict=True))
 
     def build(x: Any, h: Any, c: Any) -> Any:
         return mb.lstm(
@@ -571,9 +559,7 @@ RESIZE = BuiltCase(
             lambda x: _asymmetric(x, 8, 10),
         ),
         (
-            lambda x: mb.resize_nearest_neighbor(
-                x=x, target_size_height=8, target_size_width=15
-            ),
+            lambda x: mb.resize_nearest_neighbor(x=x, target_size_height=8, target_size_width=15),
             _interpolate("nearest", size=(8, 15)),
         ),
     ],

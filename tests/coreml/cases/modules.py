@@ -65,7 +65,7 @@ class Sizes(nn.Module):
 
 
 class Unrolled(nn.Module):
-    """GRU as coremltools converts it."""
+    """A GRU, which coremltools converts to a loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,6 +73,18 @@ class Unrolled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gru(x)[0]
+
+
+class Remembering(nn.Module):
+    """A running sum kept in a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x)
+        return self.total * 1
 
 
 class Transformer(nn.Module):
@@ -103,8 +115,8 @@ class Statistics(nn.Module):
         self.first = nn.Sequential(nn.Conv1d(4, 8, 5, padding=2), nn.BatchNorm1d(8), nn.ReLU())
         self.gate = nn.Conv1d(8, 8, 1)
         self.dense = nn.Linear(16, 6)
-        self.first[1].running_mean.uniform_(-1, 1)  # type: ignore[union-attr, operator]
-        self.first[1].running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+        self.first[1].running_mean.uniform_(-1, 1)
+        self.first[1].running_var.uniform_(0.5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first((x - x.mean(1, keepdim=True)).transpose(1, 2))
@@ -132,7 +144,8 @@ def _decompressed(model: Any, module: Any) -> Any:
     """``module`` with the weights that coremltools itself decompresses from ``model``."""
     dense = cto.decompress_weights(model)
     program = load_mil(
-        dense._spec, specification_version=dense._spec.specificationVersion,
+        dense._spec,
+        specification_version=dense._spec.specificationVersion,
         file_weights_dir=dense.weights_dir,
     )
     changed = Weights().eval()
@@ -155,9 +168,7 @@ def _compress(*steps: Callable[[Any], Any]) -> Callable[[Any, Any], tuple[Any, A
 
 
 def _quantize(joint: bool = False, **options: Any) -> Callable[[Any], Any]:
-    config = cto.OptimizationConfig(
-        cto.OpLinearQuantizerConfig(weight_threshold=1, **options)
-    )
+    config = cto.OptimizationConfig(cto.OpLinearQuantizerConfig(weight_threshold=1, **options))
     return lambda model: cto.linear_quantize_weights(model, config, joint_compression=joint)
 
 
@@ -169,21 +180,24 @@ def _palettize(joint: bool = False, **options: Any) -> Callable[[Any], Any]:
 
 
 def _prune(**options: Any) -> Callable[[Any], Any]:
-    config = cto.OptimizationConfig(
-        cto.OpMagnitudePrunerConfig(weight_threshold=1, **options)
-    )
+    config = cto.OptimizationConfig(cto.OpMagnitudePrunerConfig(weight_threshold=1, **options))
     return lambda model: cto.prune_weights(model, config, joint_compression=False)
 
 
 _INPUT = random(2, 8, 12, seed=120)
-_BLOCK = {"granularity": "per_block", "block_size": 4}
-_GROUP = {"granularity": "per_grouped_channel", "group_size": 8}
+_BLOCK: dict[str, Any] = {"granularity": "per_block", "block_size": 4}
+_GROUP: dict[str, Any] = {"granularity": "per_grouped_channel", "group_size": 8}
 
 
 def _weights(name: str, opset: str, *steps: Callable[[Any], Any]) -> TracedCase:
     return TracedCase(
-        f"weights_{name}", Weights().eval(), _INPUT, opset=opset, transform=_compress(*steps),
-        precision="fp16", tolerance=4e-3,
+        f"weights_{name}",
+        Weights().eval(),
+        _INPUT,
+        opset=opset,
+        transform=_compress(*steps),
+        precision="fp16",
+        tolerance=4e-3,
     )
 
 
@@ -198,14 +212,21 @@ def _compressed_cases() -> list[TracedCase]:
         _weights("palette6", "iOS16", _palettize(nbits=6)),
         _weights("sparse", "iOS16", _prune(target_sparsity=0.6)),
         _weights("sparse_ios18", "iOS18", _prune(target_sparsity=0.6)),
-        _weights("sparse_affine", "iOS18", _prune(target_sparsity=0.5),
-                 _quantize(joint=True, mode="linear_symmetric", dtype="int8")),
-        _weights("sparse_palette", "iOS18", _prune(target_sparsity=0.5),
-                 _palettize(joint=True, nbits=3)),
-        _weights("palette_int8", "iOS18", _palettize(nbits=4),
-                 _quantize(
-                     joint=True, mode="linear_symmetric", dtype="int8", granularity="per_tensor"
-                 )),
+        _weights(
+            "sparse_affine",
+            "iOS18",
+            _prune(target_sparsity=0.5),
+            _quantize(joint=True, mode="linear_symmetric", dtype="int8"),
+        ),
+        _weights(
+            "sparse_palette", "iOS18", _prune(target_sparsity=0.5), _palettize(joint=True, nbits=3)
+        ),
+        _weights(
+            "palette_int8",
+            "iOS18",
+            _palettize(nbits=4),
+            _quantize(joint=True, mode="linear_symmetric", dtype="int8", granularity="per_tensor"),
+        ),
     ]
     bits = [
         _weights(f"palette{n}_ios18", "iOS18", _palettize(nbits=n, **_GROUP)) for n in (1, 2, 3, 6)
@@ -215,23 +236,60 @@ def _compressed_cases() -> list[TracedCase]:
 
 CASES: list[TracedCase] = [
     TracedCase("sincs", Sincs().eval(), random(2, 1, 400, seed=121)),
-    TracedCase("sincs_fp16", Sincs().eval(), random(2, 1, 400, seed=121), precision="fp16",
-               tolerance=2e-2),
+    TracedCase(
+        "sincs_fp16", Sincs().eval(), random(2, 1, 400, seed=121), precision="fp16", tolerance=2e-2
+    ),
     TracedCase("sequence", Sequence().eval(), random(2, 7, 5, seed=122)),
-    TracedCase("sequence_flexible", Sequence().eval(), random(2, 7, 5, seed=122), opset="iOS18",
-               flexible=True, batches=(2, 1, 3)),
-    TracedCase("sequence_flexible_fp16", Sequence().eval(), random(2, 7, 5, seed=122),
-               opset="iOS17", precision="fp16", flexible=True, batches=(2, 1, 3), tolerance=5e-3),
+    TracedCase(
+        "sequence_flexible",
+        Sequence().eval(),
+        random(2, 7, 5, seed=122),
+        opset="iOS18",
+        flexible=True,
+        batches=(2, 1, 3),
+    ),
+    TracedCase(
+        "sequence_flexible_fp16",
+        Sequence().eval(),
+        random(2, 7, 5, seed=122),
+        opset="iOS17",
+        precision="fp16",
+        flexible=True,
+        batches=(2, 1, 3),
+        tolerance=5e-3,
+    ),
     TracedCase("parallel", Parallel().eval(), random(3, 7, 5, seed=126)),
-    TracedCase("sizes_flexible", Sizes().eval(), random(2, 7, 5, seed=127), opset="iOS17",
-               flexible=True, batches=(2, 1, 3)),
-    TracedCase("gru", Unrolled().eval(), random(2, 4, 5, seed=123)),
+    TracedCase(
+        "sizes_flexible",
+        Sizes().eval(),
+        random(2, 7, 5, seed=127),
+        opset="iOS17",
+        flexible=True,
+        batches=(2, 1, 3),
+    ),
     TracedCase("transformer", Transformer().eval(), random(2, 6, 8, seed=124)),
-    TracedCase("transformer_flexible", Transformer().eval(), random(2, 6, 8, seed=124),
-               opset="iOS18", flexible=True, batches=(2, 1, 3)),
-    TracedCase("statistics_flexible", Statistics().eval(), random(2, 18, 4, seed=125),
-               opset="iOS18", flexible=True, batches=(2, 1, 3)),
-    TracedCase("statistics_fp16", Statistics().eval(), random(2, 18, 4, seed=125),
-               precision="fp16", tolerance=5e-3),
+    TracedCase(
+        "transformer_flexible",
+        Transformer().eval(),
+        random(2, 6, 8, seed=124),
+        opset="iOS18",
+        flexible=True,
+        batches=(2, 1, 3),
+    ),
+    TracedCase(
+        "statistics_flexible",
+        Statistics().eval(),
+        random(2, 18, 4, seed=125),
+        opset="iOS18",
+        flexible=True,
+        batches=(2, 1, 3),
+    ),
+    TracedCase(
+        "statistics_fp16",
+        Statistics().eval(),
+        random(2, 18, 4, seed=125),
+        precision="fp16",
+        tolerance=5e-3,
+    ),
     *_compressed_cases(),
 ]

@@ -9,6 +9,7 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813
 
 from cases.case import BuiltCase, random
 
+
 def _int(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.int32)
 
@@ -135,9 +136,7 @@ SHAPE = BuiltCase(
         (lambda x, y, one: mb.flatten2d(x=x, axis=2), lambda x, y, one: x.reshape(6, 4)),
         (lambda x, y, one: mb.identity(x=x), lambda x, y, one: x),
         (
-            lambda x, y, one: mb.reverse_sequence(
-                x=x, lengths=[1, 3], seq_axis=1, batch_axis=0
-            ),
+            lambda x, y, one: mb.reverse_sequence(x=x, lengths=[1, 3], seq_axis=1, batch_axis=0),
             lambda x, y, one: torch.stack([x[0], x[1].flip(0)]),
         ),
     ],
@@ -321,9 +320,7 @@ MADE = BuiltCase(
             lambda x, sizes, n: torch.full((2, 3), 3, dtype=torch.int32),
         ),
         (
-            lambda x, sizes, n: mb.range_1d(
-                start=1, end=mb.squeeze(x=n, axes=[0]), step=2
-            ),
+            lambda x, sizes, n: mb.range_1d(start=1, end=mb.squeeze(x=n, axes=[0]), step=2),
             lambda x, sizes, n: torch.arange(1, 7, 2, dtype=torch.int32),
         ),
         (

@@ -1,0 +1,81 @@
+"""``fluidaudio models``: look into Core ML packages, and lower them."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Look into Core ML packages, and lower them to ONNX.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_Package = Annotated[
+    str, typer.Argument(metavar="NAME|PATH", help="A bundled model, an .mlpackage or .mlmodelc.")
+]
+
+
+class Format(str, Enum):
+    """How a report is written."""
+
+    table = "table"
+    json = "json"
+
+
+@app.command()
+def inspect(
+    package: _Package,
+    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
+        Format.table
+    ),
+) -> None:
+    """Show inputs, outputs, operations, precision, size and parameters of a package."""
+    from fluidaudio_cli.coreml.inspect import inspect_package
+
+    report = inspect_package(resolve_package(package))
+    if output_format is Format.json:
+        typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+        return
+    from fluidaudio_cli.cli.render.console import stdout_console
+    from fluidaudio_cli.cli.render.models import render_report
+
+    render_report(stdout_console(), report)
+
+
+@app.command()
+def lower(
+    package: _Package,
+    output: Annotated[Path, typer.Option(metavar="PATH", help="Where the ONNX model goes.")],
+    float_type: Annotated[
+        str, typer.Option(help="fp32 widens fp16 tensors; fp16 keeps the package's own types.")
+    ] = "fp32",
+) -> None:
+    """Write the ONNX model that runs off the Mac in place of the package."""
+    from fluidaudio_cli.coreml.lower import lower_to_bytes
+    from fluidaudio_cli.coreml.package import read_program
+    from fluidaudio_cli.errors import UsageError
+    from fluidaudio_cli.files import atomic_path
+
+    if float_type not in ("fp32", "fp16"):
+        raise UsageError(f"--float-type {float_type} is not known", "use fp32 or fp16")
+    content = lower_to_bytes(
+        read_program(resolve_package(package)), "fp16" if float_type == "fp16" else "fp32"
+    )
+    with atomic_path(output) as draft:
+        draft.write_bytes(content)
+    typer.echo(f"wrote {output} ({len(content)} bytes)", err=True)
+
+
+def resolve_package(name_or_path: str) -> Path:
+    """The folder of a package given by path, or of a bundled model given by name."""
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    from fluidaudio_cli.models.registry import package_of
+
+    return package_of(name_or_path)
