@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fluidaudio_cli import __version__, errors
-from fluidaudio_cli.cli import datasets
+from fluidaudio_cli.cli import datasets, models
 from fluidaudio_cli.cli.score import score
 
 EXIT_GATE_FAILED = 1
@@ -84,3 +84,4 @@ def _fail(line: str, code: int) -> NoReturn:
 # Commands
 app.command("score")(score)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
