@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import fluidaudio_cli
+from fluidaudio_cli.benchmark.gates import read_gates
 from fluidaudio_cli.cli.app import app
 from fluidaudio_cli.resources import packages_dir
 
@@ -192,8 +193,15 @@ def test_documented_make_targets_exist() -> None:
     assert used <= targets
 
 
-def test_ci_ends_with_the_test_runner(tmp_path: Path) -> None:
-    # `make -n` prints what would be run; a `make` that only prints stands first in PATH.
+def test_documented_gates_are_valid(tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("```yaml\n")[2].partition("```")[0]
+    gates = tmp_path / "gates.yaml"
+    gates.write_text(block, encoding="utf-8")
+    assert [gate.metric for gate in read_gates(gates)] == ["der_strict"]
+
+
+def test_ci_ends_with_the_test_runner() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().endswith("\nmake check")
     plan = subprocess.run(

@@ -40,6 +40,8 @@ def build(name: str, batch: int | None, precision: Any) -> None:
     if target.exists():
         shutil.rmtree(target)
     model.save(str(target))
+    # The manifest names this folder, empty here: git would leave it out of a clone.
+    (target / "Data" / "com.apple.CoreML" / "weights" / ".gitkeep").touch()
 
 
 if __name__ == "__main__":
