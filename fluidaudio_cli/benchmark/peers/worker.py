@@ -22,6 +22,7 @@ import numpy.typing as npt
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.benchmark.memory import peak_bytes, resident_bytes
 from fluidaudio_cli.errors import FluidAudioError
+from fluidaudio_cli.executors.machine import processors
 
 Samples = npt.NDArray[np.float32]
 RawTurn = tuple[float, float, str]
@@ -71,7 +72,7 @@ def run_job(job: Job, make_peer: Callable[[Job], Peer], stream: IO[str]) -> None
     began = time.perf_counter()
     try:
         peer = make_peer(job)
-        threads = job["threads"] or os.cpu_count() or 1
+        threads = job["threads"] or processors()
         engine = peer.load(threads)
         load_seconds = time.perf_counter() - began
         trials: dict[int, float] = {}
@@ -94,10 +95,7 @@ def run_job(job: Job, make_peer: Callable[[Job], Peer], stream: IO[str]) -> None
         trials=[[count, seconds] for count, seconds in trials.items()],
     )
     for path in files:
-        try:
-            _send(stream, event="file", path=str(path), **_diarize(engine, read_samples(path)))
-        except Exception as error:  # noqa: BLE001 - one bad file must not end the others
-            _send(stream, event="failed", path=str(path), error=f"{error}")
+        _send(stream, path=str(path), **_outcome(engine, path))
     _send(stream, event="done", peak_bytes=peak_bytes())
 
 
@@ -116,6 +114,13 @@ def read_samples(path: Path, limit_seconds: float | None = None) -> Samples:
             blocks.append(block[:count])
             held += count
     return np.concatenate(blocks)
+
+
+def _outcome(engine: PeerEngine, path: Path) -> dict[str, Any]:
+    try:
+        return {"event": "file", **_diarize(engine, read_samples(path))}
+    except Exception as error:  # noqa: BLE001 - one bad file must not end the others
+        return {"event": "failed", "error": str(error)}
 
 
 def _diarize(engine: PeerEngine, samples: Samples) -> dict[str, Any]:
