@@ -1,6 +1,6 @@
 """Prove what --against promises: a 10 % slowdown is caught, identical code is not accused.
 
-    python tools/prove_slowdown_detection.py [--tries 20] [--mode fast] [--pairs 20]
+    python tools/prove_slowdown_detection.py [--tries 20] [--mode fast] [--pairs 12]
 
 Each try starts fresh processes and judges them with the function that --against uses: first
 this version against itself, then this version slowed by a wrapper (``slow_worker.py``). Exits
@@ -63,12 +63,14 @@ def main() -> int:
         for number in range(1, arguments.tries + 1):
             judgement = attempt(items, arguments.mode, arguments.pairs, share)
             found += judgement.regression
-            ratio = judgement.ratio
-            sys.stdout.write(
-                f"injected {share:4.0%}, try {number:2d}: ratio {ratio.ratio:.3f} "
-                f"({ratio.low:.3f}…{ratio.high:.3f}) "
-                f"{'slower' if judgement.regression else 'pass'}\n"
+            ratios = {"wall": judgement.wall, "CPU": judgement.cpu}
+            shown = ", ".join(
+                f"{name} {ratio.ratio:.3f} ({ratio.low:.3f}…{ratio.high:.3f})"
+                for name, ratio in ratios.items()
+                if ratio is not None
             )
+            verdict = f"slower ({'+'.join(judgement.slower)})" if judgement.slower else "pass"
+            sys.stdout.write(f"injected {share:4.0%}, try {number:2d}: {shown}: {verdict}\n")
             sys.stdout.flush()
         counts[share] = found
     false, caught = counts[0.0], counts[arguments.share]

@@ -1,7 +1,12 @@
 """Another version of the program, or any command, run in turn with this one: A B A B …
 
 Absolute times on shared machines drift by 10–40 %; the ratio of two runs a moment apart does
-not. The other side (base) is one of
+not. But a process keeps what it was given at its start (memory layout, cores beside busy
+neighbours), which was seen to make one of two identical processes 5–20 % slower for as long as
+they lived. So a *pair* is two fresh processes, started in alternating order, that take turns
+for a few rounds; the pairs, not the rounds, are the sample that is judged.
+
+The other side (base) is one of
 
 - ``worker``: a git ref, checked out in a temporary worktree and run by the same interpreter,
   or a command that speaks the worker protocol; only diarization is timed, on both sides;
@@ -22,13 +27,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -40,17 +45,29 @@ from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerComm
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
-DEFAULT_PAIRS = 20
-# A regression is a typical slowdown above this whose interval excludes "no change". With 20
-# pairs it lies between the noise of identical code and a slowdown of 10 %.
+DEFAULT_PAIRS = 12
+# A regression is a typical slowdown above this whose interval excludes "no change": between
+# the noise of identical code and a slowdown of 10 %.
 DEFAULT_MAX_SLOWDOWN = 0.05
-# Shorter halves of a pair are repeated: a tenth of a second is within a scheduler's whims.
-_SHORTEST_HALF = 0.2
-_MOST_REPEATS = 20
+# Rounds per pair: enough that each side runs this long, within bounds.
+_SECONDS_PER_SIDE = 0.6
+_FEWEST_ROUNDS = 3
+_MOST_ROUNDS = 12
 
 Kind = Literal["worker", "benchmark", "process"]
-Side = Callable[[Item], float]
-"""Run one file once; the seconds it took."""
+
+
+class Cost(NamedTuple):
+    """What one run took; ``cpu`` is NaN where it cannot be told."""
+
+    wall: float
+    cpu: float
+
+
+Side = Callable[[Item], Cost]
+"""Run one file once."""
+Opener = Callable[[], AbstractContextManager[Side]]
+"""Start a fresh process (where the side is one that stays) and give its runs."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +81,44 @@ class Base:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the pairs say: typical ratio head / base with interval, and whether it is too slow."""
+    """What the pairs say: typical ratios head / base with intervals, and whether too slow.
 
-    ratio: statistics.RatioInterval
+    ``cpu`` is ``None`` where CPU time was not measured. Wall time is what users wait for; CPU
+    time tells the same of added work even where others use the machine. Either is enough.
+    """
+
+    wall: statistics.RatioInterval
+    cpu: statistics.RatioInterval | None
     max_slowdown: float
 
     @property
     def regression(self) -> bool:
-        """Slower than allowed, and the interval excludes no change."""
-        return self.ratio.ratio > 1 + self.max_slowdown and self.ratio.low > 1
+        """Slower than allowed in wall or CPU time, and the interval excludes no change."""
+        return bool(self.slower)
+
+    @property
+    def slower(self) -> tuple[str, ...]:
+        """The clocks by which head is slower: ``wall``, ``cpu``."""
+        ratios = {"wall": self.wall, "cpu": self.cpu}
+        return tuple(
+            name
+            for name, ratio in ratios.items()
+            if ratio is not None and ratio.ratio > 1 + self.max_slowdown and ratio.low > 1
+        )
 
     @property
     def blurred(self) -> bool:
-        """Passed, but pairs spread so much that twice the allowed slowdown is not excluded."""
-        return not self.regression and self.ratio.high > 1 + 2 * self.max_slowdown
+        """Passed, but wall times spread so much that twice the allowed slowdown fits in."""
+        return not self.regression and self.wall.high > 1 + 2 * self.max_slowdown
 
 
 def judge(paired: PairedRecord, max_slowdown: float = DEFAULT_MAX_SLOWDOWN) -> Judgement:
     """The verdict on one variant's pairs."""
-    ratio = statistics.paired_ratio(paired.base_seconds, paired.head_seconds)
-    return Judgement(ratio, max_slowdown)
+    wall = statistics.paired_ratio(paired.base_seconds, paired.head_seconds)
+    cpu = None
+    if paired.base_cpu_seconds and paired.head_cpu_seconds:
+        cpu = statistics.paired_ratio(paired.base_cpu_seconds, paired.head_cpu_seconds)
+    return Judgement(wall, cpu, max_slowdown)
 
 
 @contextmanager
@@ -124,92 +159,127 @@ def run_pairs(
     head: WorkerCommand | None = None,
     progress: ProgressCallback = no_progress,
 ) -> PairedRecord:
-    """Time ``pairs`` pairs over all ``items`` in turn, base first; one of each is warm-up.
+    """Time ``pairs`` pairs of fresh processes over all ``items``, in rounds A B A B ….
 
-    Both sides get an empty compile cache of their own: sharing one would let a version run what
-    the other compiled. Speed is never reported without error: where both sides give turns and
-    ``assess`` is given, both are scored.
+    Both sides get a compile cache of their own, empty at first: sharing one would let a version
+    run what the other compiled. Speed is never reported without error: where a side gives turns
+    and ``assess`` is given, it is scored.
     """
     if pairs < statistics.FEWEST_PAIRS:
         raise UsageError(f"--pairs {pairs}", f"give at least {statistics.FEWEST_PAIRS}")
+    base_scores: dict[str, DerRecord] = {}
+    head_scores: dict[str, DerRecord] = {}
+    costs: list[tuple[Cost, Cost]] = []
+    rounds = 0
     with ExitStack() as stack:
-        head_scores: list[DerRecord] = []
-        base_scores: list[DerRecord] = []
-        command = head or WorkerCommand()
+
+        def worker(command: WorkerCommand, scores: dict[str, DerRecord]) -> Opener:
+            cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-pairs-"))
+            cached = command.with_env(**{CACHE_VARIABLE: cache})
+            with Worker(cached) as first:
+                first.load(mode, options)
+            return lambda: _worker_side(cached, mode, options, assess, scores)
+
         if base.kind == "process":
-            head_side = _process_side(_own_diarize(mode, options), mode)
+            open_head = _command_side(_own_diarize(mode, options), mode, timed=True)
         else:
-            head_side = _worker_side(stack, command, mode, options, assess, head_scores)
+            open_head = worker(head or WorkerCommand(), head_scores)
         if base.kind == "worker":
-            base_side = _worker_side(stack, base.command, mode, options, assess, base_scores)
-        elif base.kind == "benchmark":
-            base_side = _benchmark_side(base.command, mode)
+            open_base = worker(base.command, base_scores)
         else:
-            base_side = _process_side(base.command, mode)
-        warmup = [(base_side(item), head_side(item)) for item in items]
-        repeats = _repeats(min(sum(side) for side in zip(*warmup, strict=True)))
-        base_seconds, head_seconds = [0.0] * pairs, [0.0] * pairs
+            open_base = _command_side(base.command, mode, timed=base.kind == "process")
         for index in range(pairs):
-            for _ in range(repeats):
-                for item in items:
-                    base_seconds[index] += base_side(item)
-                    head_seconds[index] += head_side(item)
+            with ExitStack() as pair:
+                # Whoever starts second was seen to be slower beside busy neighbours.
+                first_is_base = index % 2 == 0
+                openers = (open_base, open_head) if first_is_base else (open_head, open_base)
+                sides = [pair.enter_context(opener()) for opener in openers]
+                base_side, head_side = sides if first_is_base else sides[::-1]
+                warm = _pass(base_side, head_side, items)
+                rounds = rounds or _rounds(min(cost.wall for cost in warm))
+                taken = [_pass(base_side, head_side, items) for _ in range(rounds)]
+            costs.append((_typical(cost[0] for cost in taken), _typical(c[1] for c in taken)))
             progress(index + 1, pairs)
+    cpu_known = all(math.isfinite(cost.cpu) and cost.cpu > 0 for pair in costs for cost in pair)
     return PairedRecord(
         variant=name,
         base=base.description,
         kind=base.kind,
-        base_seconds=tuple(base_seconds),
-        head_seconds=tuple(head_seconds),
-        base_strict=reduce(add, base_scores) if base_scores else None,
-        head_strict=reduce(add, head_scores) if head_scores else None,
+        base_seconds=tuple(pair[0].wall for pair in costs),
+        head_seconds=tuple(pair[1].wall for pair in costs),
+        base_cpu_seconds=tuple(pair[0].cpu for pair in costs) if cpu_known else (),
+        head_cpu_seconds=tuple(pair[1].cpu for pair in costs) if cpu_known else (),
+        rounds=rounds,
+        base_strict=reduce(add, base_scores.values()) if base_scores else None,
+        head_strict=reduce(add, head_scores.values()) if head_scores else None,
     )
 
 
-def _repeats(shortest: float) -> int:
-    return max(1, min(_MOST_REPEATS, math.ceil(_SHORTEST_HALF / max(shortest, 1e-6))))
+def _pass(base_side: Side, head_side: Side, items: Sequence[Item]) -> tuple[Cost, Cost]:
+    """All files once on each side, in turn."""
+    turns = [(base_side(item), head_side(item)) for item in items]
+    base, head = zip(*turns, strict=True)
+    return _total(base), _total(head)
 
 
+def _total(costs: Sequence[Cost]) -> Cost:
+    return Cost(sum(cost.wall for cost in costs), sum(cost.cpu for cost in costs))
+
+
+def _typical(costs: Iterable[Cost]) -> Cost:
+    walls, cpus = zip(*costs, strict=True)
+    return Cost(statistics.summarise(walls).median, statistics.summarise(cpus).median)
+
+
+def _rounds(shortest: float) -> int:
+    wanted = math.ceil(_SECONDS_PER_SIDE / max(shortest, 1e-6))
+    return max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, wanted))
+
+
+@contextmanager
 def _worker_side(
-    stack: ExitStack,
     command: WorkerCommand,
     mode: str,
     options: PipelineOptions,
     assess: Assess | None,
-    scores: list[DerRecord],
-) -> Side:
-    cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-pairs-"))
-    worker = stack.enter_context(Worker(command.with_env(**{CACHE_VARIABLE: cache})))
-    worker.load(mode, options)
-    scored: set[str] = set()
+    scores: dict[str, DerRecord],
+) -> Iterator[Side]:
+    with Worker(command) as worker:
+        worker.load(mode, options)
 
-    def run(item: Item) -> float:
-        reply = worker.diarize(item.audio)
-        if assess is not None and item.uri not in scored:
-            scored.add(item.uri)
-            scores.append(assess(item, turns_of(reply), reply["audio_seconds"]).strict)
-        return float(reply["wall_seconds"])
+        def run(item: Item) -> Cost:
+            reply = worker.diarize(item.audio)
+            if assess is not None and item.uri not in scores:
+                scores[item.uri] = assess(item, turns_of(reply), reply["audio_seconds"]).strict
+            return Cost(float(reply["wall_seconds"]), float(reply["cpu_seconds"]))
 
-    return run
+        yield run
 
 
-def _benchmark_side(command: WorkerCommand, mode: str) -> Side:
-    def run(item: Item) -> float:
-        seconds = _printed_seconds(_run(command, item, mode))
-        if seconds is None:
-            raise HostError("the --against command stopped printing a benchmark document")
-        return seconds
+def _command_side(command: WorkerCommand, mode: str, *, timed: bool) -> Opener:
+    """A side that starts a process for each run; the document's time unless ``timed``."""
 
-    return run
-
-
-def _process_side(command: WorkerCommand, mode: str) -> Side:
-    def run(item: Item) -> float:
+    def run(item: Item) -> Cost:
+        cpu = _children_cpu()
         started = time.perf_counter()
-        _run(command, item, mode)
-        return time.perf_counter() - started
+        printed = _run(command, item, mode)
+        whole = Cost(time.perf_counter() - started, _children_cpu() - cpu)
+        if timed:
+            return whole
+        cost = _printed_cost(printed)
+        if cost is None:
+            raise HostError("the --against command stopped printing a benchmark document")
+        return cost
 
-    return run
+    return lambda: nullcontext(run)
+
+
+def _children_cpu() -> float:
+    """CPU seconds of all children that ended; NaN on Windows, which does not keep count."""
+    if sys.platform == "win32":
+        return math.nan
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _own_diarize(mode: str, options: PipelineOptions) -> WorkerCommand:
@@ -236,7 +306,7 @@ def _command_base(text: str, probe: Item, mode: str) -> Base:
         ) from error
     if _is_worker(printed):
         return Base(text, "worker", command)
-    return Base(text, "process" if _printed_seconds(printed) is None else "benchmark", command)
+    return Base(text, "process" if _printed_cost(printed) is None else "benchmark", command)
 
 
 def _run(command: WorkerCommand, item: Item, mode: str) -> str:
@@ -271,17 +341,18 @@ def _is_worker(printed: str) -> bool:
     return isinstance(hello, dict) and "hello" in hello and "protocol" in hello
 
 
-def _printed_seconds(printed: str) -> float | None:
+def _printed_cost(printed: str) -> Cost | None:
+    """Median time of each file of the first variant, summed, if a result was printed."""
     try:
         result = BenchmarkResult.model_validate_json(printed)
     except ValidationError:
         return None
-    walls = [
-        statistics.summarise([sample.wall_seconds for sample in record.iterations]).median
+    costs = [
+        _typical(Cost(sample.wall_seconds, sample.cpu_seconds) for sample in record.iterations)
         for variant in result.variants[:1]
         for record in variant.finished
     ]
-    return sum(walls) if walls else None
+    return _total(costs) if costs else None
 
 
 def _git(checkout: Path, *arguments: str) -> str | None:

@@ -242,13 +242,20 @@ class DatasetRecord(Record):
 
 
 class PairedRecord(Record):
-    """Interleaved runs of this version (head) and another (base) for one variant."""
+    """Interleaved runs of this version (head) and another (base) for one variant.
+
+    One entry per pair of fresh processes: the median over their rounds of the seconds for all
+    files. CPU seconds are of all threads; empty where a side's could not be measured.
+    """
 
     variant: str
     base: str
     kind: Literal["worker", "benchmark", "process"]
     base_seconds: tuple[float, ...]
     head_seconds: tuple[float, ...]
+    base_cpu_seconds: tuple[float, ...] = ()
+    head_cpu_seconds: tuple[float, ...] = ()
+    rounds: int = Field(ge=1)
     base_strict: DerRecord | None = None
     head_strict: DerRecord | None = None
 

@@ -64,13 +64,15 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
 
 
 def _paired_check(record: PairedRecord, judgement: Judgement) -> Check:
-    percent = 100 * (judgement.ratio.ratio - 1)
-    low, high = 100 * (judgement.ratio.low - 1), 100 * (judgement.ratio.high - 1)
+    worse = judgement.cpu if judgement.slower == ("cpu",) else judgement.wall
+    assert worse is not None
+    clock = "CPU time" if worse is judgement.cpu else "wall time"
+    low, high = 100 * (worse.low - 1), 100 * (worse.high - 1)
     return Check(
-        name=f"{record.variant} slowdown against {record.base}",
+        name=f"{record.variant} slowdown against {record.base} ({clock})",
         limit=f"≤ {100 * judgement.max_slowdown:g} % (95 % interval {low:+.1f}…{high:+.1f} %)",
         unit="%",
-        value=percent,
+        value=100 * (worse.ratio - 1),
         passed=not judgement.regression,
     )
 

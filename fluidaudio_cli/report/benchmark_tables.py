@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
 from fluidaudio_cli.benchmark.results import FileRecord, VariantRecord
-from fluidaudio_cli.benchmark.statistics import Summary
+from fluidaudio_cli.benchmark.statistics import RatioInterval, Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
 
 POOLED = "all files"
@@ -158,7 +158,6 @@ def paired_table(report: BenchmarkReport) -> Table | None:
     """Each interleaved comparison: ratio with interval, and error rates beside it."""
     rows = []
     for record, judgement in report.judgements:
-        ratio = judgement.ratio
         errors = [
             "—" if der is None else f"{100 * der.rate:.2f} %"
             for der in (record.base_strict, record.head_strict)
@@ -167,15 +166,15 @@ def paired_table(report: BenchmarkReport) -> Table | None:
             (
                 record.variant,
                 record.base,
-                f"{ratio.ratio:.3f}",
-                f"{ratio.low:.3f}…{ratio.high:.3f}",
+                _interval(judgement.wall),
+                "—" if judgement.cpu is None else _interval(judgement.cpu),
                 str(len(record.base_seconds)),
                 *errors,
                 "slower" if judgement.regression else "pass",
             )
         )
     header = (
-        "mode", "against", "time ratio", "95 % interval", "pairs",
+        "mode", "against", "wall ratio (95 %)", "CPU ratio (95 %)", "pairs",
         "DER strict, theirs", "ours", "verdict",
     )  # fmt: skip
     return Table("Interleaved with another version", header, tuple(rows)) if rows else None
@@ -199,6 +198,10 @@ def _ran_on(variant: VariantRecord) -> str:
             precisions.setdefault(str(ran["executor"]), set()).add(str(ran["precision"]))
     parts = (f"{name} {'+'.join(sorted(found))}" for name, found in sorted(precisions.items()))
     return ", ".join(parts) or "—"
+
+
+def _interval(ratio: RatioInterval) -> str:
+    return f"{ratio.ratio:.3f} ({ratio.low:.3f}…{ratio.high:.3f})"
 
 
 def _heading(name: str) -> str:

@@ -24,13 +24,22 @@ def pairs(ratios: list[float]) -> PairedRecord:
         kind="worker",
         base_seconds=(1.0,) * len(ratios),
         head_seconds=tuple(ratios),
+        rounds=1,
     )
 
 
 def test_a_steady_slowdown_is_a_regression() -> None:
     judgement = judge(pairs([1.08, 1.09, 1.10, 1.11, 1.12, 1.10, 1.10, 1.09]))
     assert judgement.regression
-    assert judgement.ratio.ratio == pytest.approx(1.10, abs=0.005)
+    assert judgement.wall.ratio == pytest.approx(1.10, abs=0.005)
+
+
+def test_more_cpu_time_is_a_regression_where_wall_times_are_a_blur() -> None:
+    noisy = pairs([0.7, 1.4, 0.8, 1.5, 0.9, 1.3, 1.2, 0.75])
+    cpu = {"base_cpu_seconds": (1.0,) * 8, "head_cpu_seconds": (1.08,) * 8}
+    assert judge(noisy.model_copy(update=cpu)).slower == ("cpu",)
+    same = {"base_cpu_seconds": (1.0,) * 8, "head_cpu_seconds": (1.0,) * 8}
+    assert judge(noisy.model_copy(update=same)).slower == ()
 
 
 def test_a_slowdown_within_the_limit_passes() -> None:
@@ -48,7 +57,7 @@ def test_noise_passes_but_says_that_it_hides_much() -> None:
 def test_two_workers_are_timed_in_turn_and_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(against, "_SHORTEST_HALF", 0.0)
+    monkeypatch.setattr(against, "_SECONDS_PER_SIDE", 0.0)
     items = tiny_dataset(tmp_path, "one", "two")
     base = Base("other", "worker", stub_command(tmp_path / "base", STUB_SLEEP="0.001"))
     record = run_pairs(
@@ -62,6 +71,7 @@ def test_two_workers_are_timed_in_turn_and_scored(
         head=stub_command(tmp_path / "head", STUB_SLEEP="0.05"),
     )
     assert (record.kind, len(record.base_seconds), len(record.head_seconds)) == ("worker", 6, 6)
+    assert (record.rounds, len(record.head_cpu_seconds)) == (3, 6)
     assert min(record.head_seconds) >= 0.1  # two files of at least 0.05 s, wholly counted
     assert record.base_strict is not None
     assert record.head_strict == record.base_strict
@@ -86,7 +96,7 @@ def test_a_command_is_told_apart_by_what_it_prints(tmp_path: Path) -> None:
 def test_a_command_that_prints_a_result_gives_its_time(tmp_path: Path) -> None:
     from benchmarking import file_record, result, variant
 
-    from fluidaudio_cli.benchmark.against import _printed_seconds
+    from fluidaudio_cli.benchmark.against import _printed_cost
     from fluidaudio_cli.benchmark.results import write_result
 
     (item,) = tiny_dataset(tmp_path, "one")
@@ -94,7 +104,7 @@ def test_a_command_that_prints_a_result_gives_its_time(tmp_path: Path) -> None:
     write_result(document, tmp_path / "r.json")
     with open_base(f"cat {tmp_path / 'r.json'}", tmp_path, item, "fast") as base:
         assert base.kind == "benchmark"
-    assert _printed_seconds((tmp_path / "r.json").read_text()) == 2.0
+    assert _printed_cost((tmp_path / "r.json").read_text()) == (2.0, 4.0)
 
 
 @pytest.mark.parametrize(
