@@ -37,15 +37,28 @@ FBANK_BLOCK_SAMPLES = WINDOW_SAMPLES + FBANK_TAIL_SAMPLES
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where windows lie: ``step_samples`` apart, ``units`` of 10 s to a block."""
+    """Where windows lie: ``step_samples`` apart, at most ``units`` of 10 s to a block.
+
+    ``share_blocks``: short recordings share blocks, instead of each beginning one.
+    """
 
     step_samples: int
     units: int
+    share_blocks: bool = False
 
     @classmethod
-    def of(cls, step_seconds: float, units: int) -> WindowPlan:
+    def of(cls, step_seconds: float, units: int, share_blocks: bool = False) -> WindowPlan:
         """Plan for a step given in seconds, a divisor of 10."""
-        return cls(round(step_seconds * SAMPLE_RATE), units)
+        return cls(round(step_seconds * SAMPLE_RATE), units, share_blocks)
+
+    def units_of_block(self, index: int) -> int:
+        """Size of a recording's block number ``index``: 1, 1, 2, 2, 4, 4 … up to ``units``.
+
+        Small first blocks give every worker something to do at once, and short recordings more
+        than one block. The sizes depend on nothing but the plan, because in bf16 the size of a
+        batch shows in the last digits.
+        """
+        return int(min(self.units, 2 ** min(index // 2, 30)))
 
     @property
     def phases(self) -> int:
@@ -168,7 +181,9 @@ class BlockReader:
         self._stage = stage
         self._block: Block | None = None
         self._used_units = 0
+        self._block_units = 0
         self._blocks = 0
+        self._blocks_of_recording = 0
 
     def __iter__(self) -> Iterator[Event]:
         """Events in order; a block is given out when it is full or nothing is left."""
@@ -176,9 +191,12 @@ class BlockReader:
             try:
                 with open_audio(path, uri) as stream:
                     yield Opened(recording, stream.info)
+                    self._blocks_of_recording = 0
                     yield from self._read(recording, stream.read_into)
-            except AudioError as error:  # noqa: PERF203 - the next recording is still read
+            except AudioError as error:
                 yield Failed(recording, error)
+            if not self._plan.share_blocks:
+                yield from self._flush()
         yield from self._flush()
 
     def _read(self, recording: int, read_into: Callable[[Samples], int]) -> Iterator[Event]:
@@ -188,7 +206,7 @@ class BlockReader:
         while True:
             block = self._open_block()
             begin = self._used_units * WINDOW_SAMPLES
-            room = (plan.units - self._used_units) * WINDOW_SAMPLES + plan.lookahead_samples
+            room = (self._block_units - self._used_units) * WINDOW_SAMPLES + plan.lookahead_samples
             target = block.buffer[begin : begin + room]
             target[: carry.size] = carry
             block.copied_bytes += carry.nbytes
@@ -210,7 +228,7 @@ class BlockReader:
                 yield from self._flush_if_full()
                 yield Ended(recording, start + filled, total)
                 return
-            units = plan.units - self._used_units
+            units = self._block_units - self._used_units
             windows = units * plan.phases
             block.pieces.append(
                 Piece(recording, first_window, windows, self._used_units, filled, False)
@@ -225,10 +243,15 @@ class BlockReader:
             self._block = Block(self._blocks, self._take_buffer())
             self._blocks += 1
             self._used_units = 0
+            if self._plan.share_blocks:
+                self._block_units = self._plan.units
+            else:
+                self._block_units = self._plan.units_of_block(self._blocks_of_recording)
+            self._blocks_of_recording += 1
         return self._block
 
     def _flush_if_full(self) -> Iterator[Event]:
-        if self._used_units >= self._plan.units:
+        if self._used_units >= self._block_units:
             yield from self._flush()
 
     def _flush(self) -> Iterator[Event]:

@@ -18,10 +18,14 @@ DEFAULT_MODE = "balanced"
 
 @dataclass(frozen=True)
 class WindowRules:
-    """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time."""
+    """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time.
+
+    ``share_batches``: of many short recordings, those side by side fill batches together.
+    """
 
     step_seconds: float
     batch: int
+    share_batches: bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def _section(kind: type[_Section], content: Any, path: Path, where: str) -> _Sec
         value = content[key]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if not isinstance(value, expected) or isinstance(value, bool):
+        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
             raise UsageError(
                 f"{path}: {where}.{key} is {value!r}", f"give a value of type {expected.__name__}"
             )

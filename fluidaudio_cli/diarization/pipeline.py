@@ -71,7 +71,8 @@ class Pipeline:
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
         self._compiled = models
-        self._plan = WindowPlan.of(mode.windows.step_seconds, mode.windows.batch)
+        windows = mode.windows
+        self._plan = WindowPlan.of(windows.step_seconds, windows.batch, windows.share_batches)
         self._workers = [self._new_worker() for _ in range(workers)]
         self._buffers = [new_buffer(self._plan)]
         hashes = {name: model.sha256 for name, model in bundled_models().items()}
@@ -79,6 +80,11 @@ class Pipeline:
             ModelRef(name, hashes[name], asdict(model.asked), asdict(model.ran))
             for name, model in models.items()
         )
+
+    @property
+    def compiled(self) -> Mapping[str, CompiledModel]:
+        """The loaded models by name."""
+        return self._compiled
 
     def diarize(
         self,
