@@ -1,6 +1,6 @@
 """Prove what --against promises: a 10 % slowdown is caught, identical code is not accused.
 
-    python tools/prove_slowdown_detection.py [--tries 20] [--mode fast] [--pairs 12]
+    python tools/prove_slowdown_detection.py [--tries 20] [--mode fast] [--pairs 8]
 
 Each try starts fresh processes and judges them with the function that --against uses: first
 this version against itself, then this version slowed by a wrapper (``slow_worker.py``). Exits

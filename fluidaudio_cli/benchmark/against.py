@@ -45,7 +45,7 @@ from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerComm
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
-DEFAULT_PAIRS = 12
+DEFAULT_PAIRS = 8
 # A regression is a typical slowdown above this whose interval excludes "no change": between
 # the noise of identical code and a slowdown of 10 %.
 DEFAULT_MAX_SLOWDOWN = 0.05

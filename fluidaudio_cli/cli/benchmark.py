@@ -110,7 +110,7 @@ def benchmark(
     ] = None,
     pairs: Annotated[
         int, typer.Option(metavar="N", min=6, help="Pairs of --against; more tell finer.")
-    ] = 12,
+    ] = 8,
     max_slowdown: Annotated[
         float, typer.Option(metavar="PERCENT", min=0.0, help="Slowdown --against lets pass.")
     ] = 5.0,

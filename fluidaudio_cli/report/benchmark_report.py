@@ -46,6 +46,8 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
         yield f"energy: {result.power}"
     yield from result.warnings
     for variant in result.variants:
+        if variant.unavailable is not None:
+            yield f"{variant.name} unavailable: {variant.unavailable}"
         if variant.load.note:
             yield f"{variant.name}: {variant.load.note}"
         for record in variant.finished:

@@ -60,7 +60,7 @@ def overview(report: BenchmarkReport) -> Table:
     rows = [
         (variant.name, _ran_on(variant), *(_median(variant, name) for name in shown))
         if variant.unavailable is None
-        else (variant.name, f"unavailable: {variant.unavailable}", *[""] * len(shown))
+        else (variant.name, "unavailable", *[""] * len(shown))
         for variant in variants
     ]
     return Table("Performance modes", header, tuple(rows))
