@@ -10,6 +10,9 @@ import typer
 
 from fluidaudio_cli import __version__, errors
 from fluidaudio_cli.cli import datasets, models
+from fluidaudio_cli.cli.benchmark import benchmark
+from fluidaudio_cli.cli.compare import compare
+from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.score import score
 
 EXIT_GATE_FAILED = 1
@@ -82,6 +85,10 @@ def _fail(line: str, code: int) -> NoReturn:
 
 
 # Commands
+app.command("diarize")(diarize)
 app.command("score")(score)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
+app.command("diarization-benchmark")(benchmark)
+app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
+app.command("compare")(compare)

@@ -1,0 +1,306 @@
+"""``fluidaudio diarize``: who speaks when, in one recording or many."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli.diarize_output import (
+    Destination,
+    Format,
+    check_targets,
+    choose_destination,
+    write_stdout,
+)
+from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.cli.diarize_reference import References
+    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.diarization.pipeline import Pipeline
+    from fluidaudio_cli.diarization.result import Diarization
+    from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
+    from fluidaudio_cli.scoring.metrics import FileScore, Scores
+
+_BAD_INPUT = 3
+
+
+def diarize(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Recordings of any kind, or folders of them."),
+    ],
+    performance_mode: options.ModeOption = "balanced",
+    output_format: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="Default: table on stdout, by the ending of --output, rttm in --output-dir.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="PATH|-", help="Where to write; - is stdout.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="One file for each recording in this folder."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="REF", help="RTTM or lab file or folder: also show the error rates."),
+    ] = None,
+    uem: Annotated[
+        Path | None,
+        typer.Option(metavar="UEM", help="Time to be scored. Default: the whole recording."),
+    ] = None,
+    exclusive: Annotated[
+        bool,
+        typer.Option(
+            "--exclusive", help="At most one speaker at a time. JSON always holds both kinds."
+        ),
+    ] = False,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Put each speaker's voice into the JSON.")
+    ] = False,
+    num_speakers: options.NumSpeakersOption = None,
+    min_speakers: options.MinSpeakersOption = None,
+    max_speakers: options.MaxSpeakersOption = None,
+    executor: options.ExecutorOption = options.ExecutorChoice.auto,
+    precision: options.PrecisionOption = options.PrecisionChoice.auto,
+    compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
+    threads: options.ThreadsOption = None,
+) -> None:
+    """Tell who speaks when.
+
+    Several files or a folder: models are loaded once; a bad file is reported, the rest is still
+    done, and the exit code is 3.
+    """
+    from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+
+    bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
+    recordings = unique_uris(find_audio(files))
+    destination = choose_destination(output_format, output, output_dir, len(recordings))
+    if embeddings and destination.format is not Format.json:
+        raise UsageError(
+            f"--embeddings has no place in {destination.format.value}", "add --format json"
+        )
+    references = None
+    if reference is not None or uem is not None:
+        from fluidaudio_cli.cli.diarize_reference import read_references
+
+        references = read_references(reference, uem, recordings.values())
+    check_targets(destination, recordings)
+    if len(recordings) == 1:
+        _check_opens(next(iter(recordings)))
+
+    from fluidaudio_cli.diarization.pipeline import load_pipeline
+    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
+
+    pipeline = load_pipeline(
+        performance_mode,
+        executor=executor.value,
+        precision=precision.value,
+        compute_units=compute_units.value,
+        threads=threads,
+    )
+    facts = RunFacts(
+        mode=pipeline.mode,
+        speakers=bounds,
+        exclusive=exclusive,
+        asked={
+            "executor": executor.value,
+            "precision": precision.value,
+            "compute_units": compute_units.value,
+            "threads": threads,
+        },
+        models=pipeline.models,
+        load_seconds=pipeline.load_seconds,
+        load_cached=pipeline.load_cached,
+        environment=describe_host() if destination.format is Format.json else {},
+    )
+    run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
+    for outcome in _outcomes(pipeline, recordings, bounds, destination):
+        run.take(outcome)
+    run.finish()
+    if run.failed:
+        _say(f"{run.failed} of {len(recordings)} recordings failed")
+        raise typer.Exit(_BAD_INPUT)
+
+
+def _check_opens(path: Path) -> None:
+    """Refuse the only recording, if it is none, before the models are loaded for it."""
+    from fluidaudio_cli.audio.source import open_audio
+
+    open_audio(path).close()
+
+
+def _outcomes(
+    pipeline: Pipeline,
+    recordings: Mapping[Path, str],
+    bounds: SpeakerBounds,
+    destination: Destination,
+) -> Iterator[Diarization | AudioError]:
+    """The pipeline's results, with a bar that runs over one recording or counts several."""
+    several = len(recordings) > 1
+    # A bar on the terminal and results on the same terminal would write over each other.
+    quiet = several and destination.on_stdout and sys.stdout.isatty()
+    what = f"diarizing {len(recordings)} recordings" if several else "diarizing"
+    with _progress(what, quiet) as progress:
+        outcomes = pipeline.diarize_many(
+            list(recordings.items()),
+            speakers=bounds,
+            progress=no_progress if several else progress,
+        )
+        for done, outcome in enumerate(outcomes, start=1):
+            if not several:
+                break
+            progress(done, len(recordings))
+            yield outcome
+    # The only recording is shown when its bar is gone.
+    if not several:
+        yield outcome
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[ProgressCallback]:
+    if quiet or not sys.stderr.isatty():
+        yield no_progress
+        return
+    from fluidaudio_cli.cli.render.console import progress_bar
+
+    with progress_bar(what) as progress:
+        yield progress
+
+
+class _Run:
+    """Writes each result where it belongs, and keeps what only the whole run can tell."""
+
+    def __init__(
+        self,
+        facts: RunFacts,
+        destination: Destination,
+        references: References | None,
+        embeddings: bool,
+        several: bool,
+    ) -> None:
+        self.failed = 0
+        self._facts = facts
+        self._destination = destination
+        self._references = references
+        self._embeddings = embeddings
+        self._several = several
+        self._started = time.perf_counter()
+        self._audio_seconds = 0.0
+        self._done = 0
+        self._gathered: list[str] = []
+        self._scores: list[FileScore] = []
+
+    def take(self, outcome: Diarization | AudioError) -> None:
+        """Score and write one result; of several, report the one that failed."""
+        if isinstance(outcome, AudioError):
+            self._fail(outcome)
+            return
+        self._done += 1
+        self._audio_seconds += outcome.duration_seconds
+        scored, problem = self._score(outcome)
+        self._write(outcome, scored)
+        if problem is not None:
+            self._fail(problem)
+
+    def finish(self) -> None:
+        """Write what goes into one file, and sum up."""
+        if self._gathered and self._destination.file is not None:
+            write_text_atomic(self._destination.file, "".join(self._gathered))
+            _say(f"wrote {self._destination.file}")
+        if not self._several:
+            return
+        if len(self._scores) > 1:
+            from fluidaudio_cli.scoring.metrics import pool
+
+            _say(f"pooled: {_rates(pool(self._scores))}")
+        seconds = time.perf_counter() - self._started
+        _say(
+            f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
+            f"({self._audio_seconds / seconds:.0f}x real time, models loaded before)"
+        )
+
+    def _fail(self, error: FluidAudioError) -> None:
+        if not self._several:
+            raise error
+        self.failed += 1
+        _say(f"fluidaudio: {error}")
+
+    def _score(self, result: Diarization) -> tuple[ScoredAgainst | None, AnnotationError | None]:
+        if self._references is None:
+            return None, None
+        turns = result.exclusive_turns if self._facts.exclusive else result.turns
+        try:
+            scored = self._references.score(result.uri, turns, result.duration_seconds)
+        except AnnotationError as error:
+            return None, error
+        self._scores.append(scored.score)
+        return scored, None
+
+    def _write(self, result: Diarization, scored: ScoredAgainst | None) -> None:
+        text = self._text(result, scored)
+        target = self._destination.path_of(result.uri)
+        if target is None:
+            write_stdout(text)
+        elif self._destination.folder is None:
+            self._gathered.append(text)
+        else:
+            write_text_atomic(target, text)
+            _say(f"wrote {target}")
+        if self._destination.format in (Format.table, Format.json) and target is None:
+            return  # the text itself says the rest
+        name = f"{result.uri}: " if self._several else ""
+        for note in result.notes:
+            _say(f"note: {name}{note}")
+        if scored is not None:
+            _say(f"{name}{_rates(scored.score)}")
+
+    def _text(self, result: Diarization, scored: ScoredAgainst | None) -> str:
+        kind = self._destination.format
+        if kind is Format.json:
+            from fluidaudio_cli.report.diarization_json import (
+                diarization_document,
+                format_document,
+            )
+
+            return format_document(
+                diarization_document(
+                    result, self._facts, embeddings=self._embeddings, scored=scored
+                )
+            )
+        if kind is Format.table:
+            from fluidaudio_cli.cli.render.diarize import diarization_text
+
+            return diarization_text(result, self._facts, scored, styled=self._destination.on_stdout)
+        from fluidaudio_cli.report.turn_formats import FORMATS
+
+        turns = result.exclusive_turns if self._facts.exclusive else result.turns
+        return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
+
+
+def _rates(scores: Scores) -> str:
+    """Error rates on one line."""
+    return ", ".join(
+        f"DER {100 * item.der.rate:.1f} % {item.condition.name}"
+        for item in scores.conditions
+        if not math.isnan(item.der.rate)
+    )
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,142 @@
+"""Where the results of ``fluidaudio diarize`` go, decided and tried before the long work."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from fluidaudio_cli.errors import HostError, UsageError
+
+STDOUT = Path("-")
+
+
+class Format(str, Enum):
+    """How a diarization is written."""
+
+    table = "table"
+    rttm = "rttm"
+    json = "json"
+    csv = "csv"
+    srt = "srt"
+    vtt = "vtt"
+    textgrid = "textgrid"
+    audacity = "audacity"
+
+
+EXTENSIONS: Mapping[Format, str] = {
+    Format.table: ".txt",
+    Format.rttm: ".rttm",
+    Format.json: ".json",
+    Format.csv: ".csv",
+    Format.srt: ".srt",
+    Format.vtt: ".vtt",
+    Format.textgrid: ".TextGrid",
+    Format.audacity: ".txt",
+}
+# .txt could be the table or Audacity's labels: not guessed.
+_BY_SUFFIX = {ext.lower(): kind for kind, ext in EXTENSIONS.items() if ext != ".txt"}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The format, and the file of each recording, or one file or stdout (``None``) for all."""
+
+    format: Format
+    folder: Path | None = None
+    file: Path | None = None
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether results go to stdout."""
+        return self.folder is None and self.file is None
+
+    def path_of(self, uri: str) -> Path | None:
+        """Where the recording ``uri`` is written; ``None`` is stdout."""
+        if self.folder is not None:
+            return self.folder / f"{uri}{EXTENSIONS[self.format]}"
+        return self.file
+
+
+def choose_destination(
+    wanted: Format | None, output: Path | None, output_dir: Path | None, recordings: int
+) -> Destination:
+    """The destination that the options mean.
+
+    Raises ``UsageError`` where they contradict each other, leave the format open, or would put
+    several recordings into one file that can hold only one.
+    """
+    if output_dir is not None:
+        if output is not None:
+            raise UsageError("--output and --output-dir exclude each other", "give one of them")
+        return Destination(wanted or Format.rttm, folder=output_dir)
+    file = None if output is None or output == STDOUT else output
+    kind = wanted or (Format.table if file is None else _format_of(file))
+    if recordings > 1 and kind not in _FOR_SEVERAL:
+        raise UsageError(
+            f"{recordings} recordings do not fit into one {kind.value} output",
+            "add --output-dir DIR, which gets one file for each",
+        )
+    return Destination(kind, file=file)
+
+
+# RTTM names the recording in every line; a table names it in its title.
+_FOR_SEVERAL = (Format.rttm, Format.table)
+
+
+def _format_of(file: Path) -> Format:
+    try:
+        return _BY_SUFFIX[file.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"the name of --output {file} does not tell the format",
+            f"add --format, or end it in {', '.join(sorted(_BY_SUFFIX))}",
+        ) from None
+
+
+def check_targets(destination: Destination, recordings: Mapping[Path, str]) -> None:
+    """Make sure that the results can be written, before they are computed.
+
+    Makes the folder. Raises ``HostError`` where nothing can be written, ``UsageError`` where a
+    recording would be overwritten by its own result.
+    """
+    targets = [destination.path_of(uri) for uri in recordings.values()]
+    files = list(dict.fromkeys(target for target in targets if target is not None))
+    sources = {path.resolve() for path in recordings}
+    for target in files:
+        if target.resolve() in sources:
+            raise UsageError(f"{target} is a recording itself", "choose another --output")
+        if target.is_dir():
+            raise _unwritable(target, "Is a directory")
+    for folder in dict.fromkeys(target.parent for target in files):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:  # noqa: PERF203 - the first one ends it
+            raise _unwritable(folder, error.strerror or str(error)) from error
+
+
+def _unwritable(place: Path, reason: str) -> HostError:
+    return HostError(
+        f"cannot write to {place}: {reason}", "choose another --output or --output-dir"
+    )
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout at once. Raises ``HostError`` when it takes no more (disk full)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer would fail again at exit, with a message of Python's own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = os.strerror(error.errno or errno.EIO)
+        raise HostError(f"cannot write to stdout: {reason}", "free space where it goes") from error

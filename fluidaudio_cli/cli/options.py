@@ -1,0 +1,77 @@
+"""Options that several commands share, defined once so that they read and behave the same.
+
+The choices are spelt out here because importing the modules that define them would make
+``--help`` slow; a test holds both together.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class ExecutorChoice(str, Enum):
+    """What runs the networks."""
+
+    auto = "auto"
+    coreml = "coreml"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+
+
+class PrecisionChoice(str, Enum):
+    """Arithmetic inside the networks."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class ComputeUnitsChoice(str, Enum):
+    """Processors that Core ML may use."""
+
+    all = "all"
+    cpu_only = "cpu-only"
+    cpu_and_gpu = "cpu-and-gpu"
+    cpu_and_ne = "cpu-and-ne"
+
+
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        "--performance-mode",
+        metavar="NAME|PATH",
+        help="reference, accurate, balanced or fast, or a mode file (.yaml).",
+    ),
+]
+ExecutorOption = Annotated[
+    ExecutorChoice,
+    typer.Option("--executor", help="What runs the networks; auto: the fastest one here."),
+]
+PrecisionOption = Annotated[
+    PrecisionChoice,
+    typer.Option("--precision", help="Arithmetic inside the networks; auto: the fastest one here."),
+]
+ComputeUnitsOption = Annotated[
+    ComputeUnitsChoice,
+    typer.Option("--compute-units", help="Core ML only: processors it may use."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
+]
+NumSpeakersOption = Annotated[
+    int | None,
+    typer.Option("--num-speakers", metavar="N", min=1, help="Exactly this many speakers."),
+]
+MinSpeakersOption = Annotated[
+    int | None,
+    typer.Option("--min-speakers", metavar="N", min=1, help="At least this many speakers."),
+]
+MaxSpeakersOption = Annotated[
+    int | None,
+    typer.Option("--max-speakers", metavar="N", min=1, help="At most this many speakers."),
+]

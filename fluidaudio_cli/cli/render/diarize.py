@@ -1,0 +1,156 @@
+"""A diarization for people: turns, speakers, error rates, where the time went, what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fluidaudio_cli.cli.render.console import stdout_console
+from fluidaudio_cli.diarization.result import Diarization, ModelRef
+from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
+
+# The table as text for a file: as wide as a page.
+_FILE_WIDTH = 100
+
+
+def diarization_text(
+    result: Diarization, run: RunFacts, scored: ScoredAgainst | None, *, styled: bool
+) -> str:
+    """Everything about one recording; ``styled`` as stdout takes it, else plain text."""
+    console = stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None)
+    with console.capture() as capture:
+        _render(console, result, run, scored)
+    return capture.get()
+
+
+def _render(
+    console: Console, result: Diarization, run: RunFacts, scored: ScoredAgainst | None
+) -> None:
+    audio = result.audio
+    channels = "mono" if audio.channels == 1 else f"{audio.channels} channels"
+    _line(
+        console,
+        f"{result.uri}: {_clock(result.duration_seconds)} of {audio.codec}, "
+        f"{audio.sample_rate} Hz, {channels}",
+        style="bold",
+    )
+    console.print(_turns(result, run.exclusive))
+    console.print(_speakers(result))
+    if scored is not None:
+        from fluidaudio_cli.cli.render.score import render_scores
+        from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE
+
+        render_scores(
+            console, [scored.score], scored.score, regions="all", tolerance=DEFAULT_TOLERANCE
+        )
+        console.print()
+    console.print(_stages(result))
+    for line in _remarks(result, run):
+        _line(console, line)
+    for note in result.notes:
+        _line(console, f"note: {note}", style="bold")
+
+
+def _turns(result: Diarization, exclusive: bool) -> Table:
+    table = _table("Turns, one speaker at a time" if exclusive else "Turns")
+    for heading in ("start", "end", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("speaker")
+    for turn in result.exclusive_turns if exclusive else result.turns:
+        table.add_row(
+            _clock(turn.start), _clock(turn.end), f"{turn.duration:.2f}", Text(turn.speaker)
+        )
+    if not table.rows:
+        table.add_row("", "", "", "nobody speaks")
+    return table
+
+
+def _speakers(result: Diarization) -> Table:
+    table = _table("Speakers")
+    table.add_column("speaker")
+    for heading in ("speaking", "of the recording", "turns"):
+        table.add_column(heading, justify="right")
+    for speaker in result.speakers:
+        share = speaker.speech_seconds / result.duration_seconds
+        table.add_row(
+            Text(speaker.label),
+            _clock(speaker.speech_seconds),
+            f"{share:.1%}",
+            str(speaker.turns),
+        )
+    return table
+
+
+def _stages(result: Diarization) -> Table:
+    timings = result.timings
+    table = _table("Time")
+    table.add_column("stage")
+    for heading in ("seconds", "of the time", "calls", "RTFx"):
+        table.add_column(heading, justify="right")
+    for stage in timings.stages:
+        table.add_row(
+            stage.name,
+            f"{stage.busy_seconds:.3f}",
+            f"{stage.busy_seconds / timings.processing_seconds:.0%}",
+            str(stage.calls),
+            _speed(result.duration_seconds, stage.busy_seconds),
+        )
+    table.add_section()
+    table.add_row(
+        "in all",
+        f"{timings.processing_seconds:.3f}",
+        "",
+        "",
+        _speed(result.duration_seconds, timings.processing_seconds),
+        style="bold",
+    )
+    return table
+
+
+def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
+    if result.timings.overlapped:
+        yield "Stages ran side by side: their times overlap and add up to more than the total."
+    cached = "from the cache" if run.load_cached else "compiled now, and cached for the next time"
+    yield f"Models loaded before that in {run.load_seconds:.2f} s ({cached})."
+    yield f"Mode {run.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
+
+
+def _asked(run: RunFacts) -> str:
+    wanted = {key: value for key, value in run.asked.items() if value is not None}
+    return f"asked executor {wanted['executor']}, precision {wanted['precision']}"
+
+
+def _ran(models: Sequence[ModelRef]) -> str:
+    """What ran, models that ran alike named together."""
+    groups: dict[str, list[str]] = {}
+    for model in models:
+        ran = model.ran
+        threads = "" if ran["threads"] is None else f", {ran['threads']} threads"
+        how = f"{ran['precision']} on {ran['executor']} {ran['version']} ({ran['device']}{threads})"
+        groups.setdefault(how, []).append(model.name)
+    return "; ".join(f"{' and '.join(names)} in {how}" for how, names in groups.items())
+
+
+def _speed(audio_seconds: float, seconds: float) -> str:
+    return f"{audio_seconds / seconds:,.0f}x" if seconds > 0 else ""
+
+
+def _clock(seconds: float) -> str:
+    """As in 1:02:03.45; hours only where there are some."""
+    hundredths = round(seconds * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{rest // 100:02d}.{rest % 100:02d}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style), soft_wrap=True)

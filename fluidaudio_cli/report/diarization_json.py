@@ -1,0 +1,208 @@
+"""A diarization as JSON ("fluidaudio.diarization/1").
+
+Plain dictionaries in a fixed order of keys: the same result gives the same text. ``segments``
+are in whole milliseconds, by the same rounding as every other format; what rounds to nothing is
+left out. Durations that were measured are in seconds with six digits, and ``null`` stands for
+what is not known.
+
+::
+
+    schema             "fluidaudio.diarization/1"
+    fluidaudio_version string
+    uri                string, the recording's name
+    audio              path, container, codec (FFmpeg's names), sample_rate (Hz), channels,
+                       duration_seconds (decoded)
+    segments           [{start, end, speaker}], sorted by start; may overlap
+    exclusive_segments [{start, end, speaker}], never two at a time
+    speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
+                       embedding: 192 numbers of unit length or null, only when asked for
+    timings            stages [{name, seconds, calls, items, concurrent}], processing_seconds
+                       (wall, decoding to turns), cpu_seconds, model_load_seconds,
+                       model_load_cached, rtfx (audio ÷ processing seconds), overlapped (stages
+                       ran beside each other and do not add up), windows, crops, copied_bytes
+    config             mode (every value of the mode file, and its name), speakers {exactly,
+                       at_least, at_most}, exclusive (which turns were scored)
+    executor           asked {executor, precision, compute_units, threads},
+                       ran {MODEL: {executor, version, precision, device, threads, streams, batch}}
+    environment        python, system, architecture, cpu, logical_cores, usable_cores, packages
+    models             [{name, sha256}]
+    notes              [string], what the user should know
+    scores             only with a reference: reference, uem {source, intervals}, and the figures
+                       of "fluidaudio.score/1" for one recording
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from fluidaudio_cli import __version__
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.diarization.config import ModeConfig
+    from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
+    from fluidaudio_cli.scoring.metrics import FileScore
+    from fluidaudio_cli.turns import Turn
+
+SCHEMA = "fluidaudio.diarization/1"
+
+_PACKAGES = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
+# Six digits: microseconds, and finer than an embedding computed in float32.
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What all recordings of one run share.
+
+    ``asked``: executor, precision, compute_units and threads as on the command line.
+    """
+
+    mode: ModeConfig
+    speakers: SpeakerBounds
+    exclusive: bool
+    asked: Mapping[str, object]
+    models: Sequence[ModelRef]
+    load_seconds: float
+    load_cached: bool
+    environment: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ScoredAgainst:
+    """Scores of a recording and the file whose turns they were made against."""
+
+    reference: str
+    score: FileScore
+
+
+def diarization_document(
+    result: Diarization,
+    run: RunFacts,
+    *,
+    embeddings: bool = False,
+    scored: ScoredAgainst | None = None,
+) -> dict[str, Any]:
+    """The document described above, as plain values that ``json`` writes."""
+    audio, timings = result.audio, result.timings
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "fluidaudio_version": __version__,
+        "uri": result.uri,
+        "audio": {
+            "path": str(audio.path),
+            "container": audio.container,
+            "codec": audio.codec,
+            "sample_rate": audio.sample_rate,
+            "channels": audio.channels,
+            "duration_seconds": round(result.duration_seconds, _DIGITS),
+        },
+        "segments": _segments(result.turns),
+        "exclusive_segments": _segments(result.exclusive_turns),
+        "speakers": [_speaker(speaker, embeddings) for speaker in result.speakers],
+        "timings": {
+            "stages": [
+                {
+                    "name": stage.name,
+                    "seconds": round(stage.busy_seconds, _DIGITS),
+                    "calls": stage.calls,
+                    "items": stage.items,
+                    "concurrent": stage.concurrent,
+                }
+                for stage in timings.stages
+            ],
+            "processing_seconds": round(timings.processing_seconds, _DIGITS),
+            "cpu_seconds": round(timings.cpu_seconds, _DIGITS),
+            "model_load_seconds": round(run.load_seconds, _DIGITS),
+            "model_load_cached": run.load_cached,
+            "rtfx": round(result.rtfx, 3),
+            "overlapped": timings.overlapped,
+            "windows": timings.windows,
+            "crops": timings.crops,
+            "copied_bytes": timings.copied_bytes,
+        },
+        "config": {
+            "mode": run.mode.as_dict(),
+            "speakers": asdict(run.speakers),
+            "exclusive": run.exclusive,
+        },
+        "executor": {
+            "asked": dict(run.asked),
+            "ran": {model.name: dict(model.ran) for model in run.models},
+        },
+        "environment": dict(run.environment),
+        "models": [{"name": model.name, "sha256": model.sha256} for model in run.models],
+        "notes": list(result.notes),
+    }
+    if scored is not None:
+        document["scores"] = _scores(scored)
+    return document
+
+
+def format_document(document: Mapping[str, Any]) -> str:
+    """The text of a document, ending in a newline."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def describe_host() -> dict[str, object]:
+    """The ``environment`` of the document: quick to gather, and nothing that names the user."""
+    from fluidaudio_cli.benchmark.environment import cpu_model, usable_cores
+
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": cpu_model(),
+        "logical_cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "packages": _versions(_PACKAGES),
+    }
+
+
+def _versions(names: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _segments(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    # Python's float division of whole milliseconds gives the shortest text, 1.235 and no more.
+    rounded = ((round(t.start * 1000), round(t.end * 1000), t.speaker) for t in turns)
+    return [
+        {"start": start / 1000, "end": end / 1000, "speaker": speaker}
+        for start, end, speaker in sorted(rounded)
+        if end > start
+    ]
+
+
+def _speaker(speaker: Speaker, with_embedding: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "label": speaker.label,
+        "speech_seconds": round(speaker.speech_seconds, 3),
+        "turns": speaker.turns,
+    }
+    if with_embedding:
+        vector = speaker.embedding
+        known = bool(vector.any())
+        entry["embedding"] = [round(float(x), _DIGITS) for x in vector] if known else None
+    return entry
+
+
+def _scores(scored: ScoredAgainst) -> dict[str, Any]:
+    from fluidaudio_cli.scoring.document import scores_as_dict
+
+    score = scored.score
+    return {
+        "reference": scored.reference,
+        "uem": {"source": score.uem_source, "intervals": [list(pair) for pair in score.uem]},
+        **scores_as_dict(score),
+    }
