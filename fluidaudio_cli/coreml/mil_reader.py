@@ -331,6 +331,8 @@ class _Parser:
         sizes: list[Dimension] = []
         while not tokens.accept("]"):
             if tokens.is_class("number"):
+                if not tokens.peek().isdecimal():
+                    raise tokens.error(f"'{tokens.peek()}' is no size")
                 sizes.append(int(tokens.take()))
             else:
                 tokens.take()  # "?" or a symbol: a size known at run time

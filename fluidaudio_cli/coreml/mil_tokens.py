@@ -56,7 +56,9 @@ class Tokens:
         return self._token()[2]
 
     def take(self) -> str:
-        """Text of the next token."""
+        """Text of the next token, which must not be the end."""
+        if self._next >= len(self._tokens):
+            raise self.error("unexpected end of file")
         text = self._token()[1]
         self._next += 1
         return text

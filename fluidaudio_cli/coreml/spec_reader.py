@@ -144,8 +144,6 @@ def _immediate(message: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[np.g
             raise ModelFormatError(f"a constant of type {dtype}{list(shape)} has {raw.size} bytes")
         return decode(raw, dtype, count).reshape(shape)
     values = np.array(list(getattr(message, field).values), NUMPY_TYPES[dtype])
-    if values.size == 1 and count > 1:  # protobuf form of a splat
-        values = np.repeat(values, count)
     if values.size != count:
         raise ModelFormatError(f"a constant of type {dtype}{list(shape)} has {values.size} values")
     return values.reshape(shape)

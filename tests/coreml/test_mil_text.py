@@ -94,6 +94,7 @@ def test_text_program_runs(tmp_path: Path) -> None:
         ("[4]>([0x1p+0", "[5]>([0x1p+0", "model.mil:6: a constant of type fp16[5] cannot hold 4"),
         ("tensor<fp16, [1, 4]> h", "tensr<fp16, [1, 4]> h", "model.mil:7: expected"),
         ("-> (y);", "-> (yy);", "'yy' is used before it is defined"),
+        ("fp16, [1, 4]> h", "fp16, [1, 0.5]> h", "model.mil:7: '0.5' is no size"),
         ("inf])", "inf]) ~", "model.mil:6: unexpected character '~'"),
         ("        } -> (y);\n}\n", "", "model.mil:9: "),
         ("func main", "func side", "has no function 'main'"),
@@ -104,6 +105,15 @@ def test_errors_name_the_line(old: str, new: str, message: str, tmp_path: Path) 
     with pytest.raises(ModelFormatError) as caught:
         read(tmp_path, OLD.replace(old, new))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [OLD, NEW])
+def test_any_prefix_is_refused(text: str, tmp_path: Path) -> None:
+    package = compiled(tmp_path, text)
+    for end in range(0, len(text.rstrip()) - 1, 7):
+        (package / "model.mil").write_text(text[:end], encoding="utf-8")
+        with pytest.raises(ModelFormatError):
+            read_program(package)
 
 
 def test_weight_file_outside_the_package_is_not_opened(tmp_path: Path) -> None:

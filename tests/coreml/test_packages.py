@@ -154,6 +154,22 @@ def test_damaged_package_is_refused_in_one_line(package: Path, damage: object) -
     assert package.name in str(caught.value)
 
 
+def test_random_damage_never_escapes_as_another_error(package: Path) -> None:
+    path = package / SPECIFICATION
+    good = path.read_bytes()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        data = np.frombuffer(good, np.uint8).copy()
+        data[generator.integers(len(data), size=3)] = generator.integers(256, size=3)
+        path.write_bytes(data.tobytes())
+        try:
+            lower_to_onnx(read_program(package))
+        except ModelFormatError:
+            refused += 1
+    assert 0 < refused <= 100
+
+
 def test_missing_package(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match=r"model package not found: .*none\.mlpackage"):
         read_program(tmp_path / "none.mlpackage")
