@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.blocks import Block, Piece, WindowPlan, window_valid_frames
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.frames import FBANK_UNIT_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
-from fluidaudio_cli.diarization.local_speakers import (
+from fluidaudio_cli.diarization.frames import (
     CROP_FRAMES,
+    CROP_SAMPLES,
+    FBANK_HOP_SAMPLES,
+    FBANK_TAIL_SAMPLES,
+    WINDOW_FRAMES,
+)
+from fluidaudio_cli.diarization.local_speakers import (
+    SEAM_FRAMES,
+    Crop,
     CropRules,
     LocalSpeaker,
     find_local_speakers,
@@ -119,23 +126,19 @@ class BlockWorker:
         self._plan = plan
         self._rules = crops
         self._batch = embedding_batch
-        units = plan.units + 1
+        self._audio = cast(Vectors, aligned_empty((embedding_batch, 1, CROP_SAMPLES), np.float32))
+        # The filter bank writes here, and the embedding reads here.
         self._frames = cast(
-            Vectors, aligned_empty((units * FBANK_UNIT_FRAMES, MEL_BINS), np.float32)
-        )
-        self._crops = cast(
             Vectors, aligned_empty((embedding_batch, CROP_FRAMES, MEL_BINS), np.float32)
         )
 
     def process(self, block: Block, clock: StageClock) -> BlockResult:
         """All windows that start in ``block``."""
         found = self._segment(block, clock)
-        self._filter_bank(block, found, clock)
-        vectors, crops = self._embed(found, clock)
+        vectors, copied = self._embed(block, found, clock)
         with clock.stage("collect", len(found)):
             pieces = self._collect(block, found, vectors)
-        copied = block.copied_bytes + crops * CROP_FRAMES * MEL_BINS * self._crops.itemsize
-        return BlockResult(block.index, pieces, crops, copied)
+        return BlockResult(block.index, pieces, len(vectors), block.copied_bytes + copied)
 
     def _segment(self, block: Block, clock: StageClock) -> list[_Found]:
         """Run segmentation phase by phase over the block's own memory."""
@@ -161,44 +164,33 @@ class BlockWorker:
         # A copy, so that the batch it is part of is freed.
         return _Found(job, activity.presence[row].copy(), speakers)
 
-    def _filter_bank(self, block: Block, found: Sequence[_Found], clock: StageClock) -> None:
-        """Frames of the units that crops are cut from; the others are not computed."""
-        needed = set()
-        for item in found:
-            first = self._first_frame(item.job)
-            for speaker in item.speakers:
-                for crop in speaker.crops:
-                    needed.add((first + int(crop.min())) // FBANK_UNIT_FRAMES)
-                    needed.add((first + int(crop.max())) // FBANK_UNIT_FRAMES)
-        for unit in sorted(needed):
-            rows = slice(unit * FBANK_UNIT_FRAMES, (unit + 1) * FBANK_UNIT_FRAMES)
-            with clock.stage("fbank"):
-                self._requests.fbank.run(
-                    {"audio": block.fbank_input(unit)}, {"frames": self._frames[rows][None]}
-                )
-
-    def _embed(self, found: Sequence[_Found], clock: StageClock) -> tuple[Vectors, int]:
-        """Unit-length embeddings (crops, 192) of all crops, in the order of ``found``."""
+    def _embed(
+        self, block: Block, found: Sequence[_Found], clock: StageClock
+    ) -> tuple[Vectors, int]:
+        """Unit-length embeddings (crops, 192) in the order of ``found``, and bytes copied."""
         crops = [
-            self._first_frame(item.job) + crop
+            (item.job, crop)
             for item in found
             for speaker in item.speakers
             for crop in speaker.crops
         ]
         vectors = np.empty((len(crops), EMBEDDING_SIZE), np.float32)
+        copied = 0
         for first, last in even_batches(len(crops), self._batch):
-            with clock.stage("crops", last - first):
-                for row, frames in enumerate(crops[first:last]):
-                    np.take(self._frames, frames, axis=0, out=self._crops[row], mode="clip")
-            with clock.stage("embedding", last - first):
-                batch = {"frames": self._crops[: last - first]}
-                vectors[first:last] = self._requests.embedding.run(batch)["embedding"]
-        return _unit_length(vectors), len(crops)
-
-    def _first_frame(self, job: _Job) -> int:
-        """Filter-bank frame of the block at which a window starts."""
-        samples = job.unit * WINDOW_SAMPLES + job.phase * self._plan.step_samples
-        return samples // (WINDOW_SAMPLES // FBANK_UNIT_FRAMES)
+            count = last - first
+            audio, frames = self._audio[:count], self._frames[:count]
+            with clock.stage("crops", count):
+                for row, (job, crop) in enumerate(crops[first:last]):
+                    window = block.window(self._plan, job.phase, job.unit)
+                    copied += _lay_end_to_end(window, crop, audio[row, 0])
+            with clock.stage("fbank", count):
+                self._requests.fbank.run({"audio": audio}, {"frames": frames})
+            with clock.stage("crops", 0):
+                for row, (_, crop) in enumerate(crops[first:last]):
+                    copied += _fill_by_repetition(frames[row], crop)
+            with clock.stage("embedding", count):
+                vectors[first:last] = self._requests.embedding.run({"frames": frames})["embedding"]
+        return _unit_length(vectors), copied
 
     def _collect(
         self, block: Block, found: Sequence[_Found], vectors: Vectors
@@ -225,6 +217,40 @@ def even_batches(count: int, limit: int) -> list[tuple[int, int]]:
     batches = -(-count // limit)
     edges = [count * number // batches for number in range(batches + 1)] if batches else []
     return list(itertools.pairwise(edges))
+
+
+def _lay_end_to_end(window: Vectors, crop: Crop, out: Vectors) -> int:
+    """Write the audio of a crop's runs to ``out`` (32240,), zeros after it; bytes copied.
+
+    Run k begins where the frames of the run before, and the seam, end.
+    """
+    position = 0
+    for first, last in crop:
+        samples = (last - first) * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
+        start = first * FBANK_HOP_SAMPLES
+        out[position : position + samples] = window[start : start + samples]
+        end = position + samples
+        position += (last - first + SEAM_FRAMES) * FBANK_HOP_SAMPLES
+        # The seam's frames are dropped, but stale samples could make them infinite.
+        out[end:position] = 0
+    out[end:] = 0
+    return int(out.nbytes)
+
+
+def _fill_by_repetition(frames: Vectors, crop: Crop) -> int:
+    """Leave out the seams of ``frames`` (200, 80) and repeat the rest to the end; bytes copied.
+
+    Repetition leaves the mean and the statistics of a short crop as they are.
+    """
+    rows: list[int] = []
+    position = 0
+    for first, last in crop:
+        rows.extend(range(position, position + last - first))
+        position += last - first + SEAM_FRAMES
+    if len(rows) == CROP_FRAMES:
+        return 0
+    frames[:] = frames[np.resize(rows, CROP_FRAMES)]
+    return int(frames.nbytes)
 
 
 def _jobs(piece: Piece, phase: int, plan: WindowPlan) -> list[_Job]:

@@ -20,7 +20,8 @@ from fluidaudio_cli.audio.source import AudioInfo, open_audio
 from fluidaudio_cli.diarization.frames import (
     FBANK_FRAME_SAMPLES,
     FBANK_HOP_SAMPLES,
-    FBANK_UNIT_FRAMES,
+    FBANK_TAIL_SAMPLES,
+    FBANK_WINDOW_FRAMES,
     RECEPTIVE_FIELD_SAMPLES,
     SAMPLE_RATE,
     WINDOW_SAMPLES,
@@ -29,10 +30,6 @@ from fluidaudio_cli.errors import AudioError
 from fluidaudio_cli.executors.buffers import aligned_empty
 
 Samples = NDArray[np.float32]
-
-# The last filter-bank frame of a unit reaches this far into the next.
-FBANK_TAIL_SAMPLES = FBANK_FRAME_SAMPLES - FBANK_HOP_SAMPLES
-FBANK_BLOCK_SAMPLES = WINDOW_SAMPLES + FBANK_TAIL_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ class WindowPlan:
 
     @property
     def buffer_samples(self) -> int:
-        """Size of a block's buffer: its units, and one more to look ahead."""
-        return self.units * WINDOW_SAMPLES + FBANK_BLOCK_SAMPLES
+        """Size of a block's buffer."""
+        return self.units * WINDOW_SAMPLES + self.lookahead_samples
 
     def windows_of(self, samples: int) -> int:
         """How many windows cover a recording of ``samples`` samples, the last one padded.
@@ -120,17 +117,17 @@ class Block:
         start = phase * plan.step_samples + first_unit * WINDOW_SAMPLES
         return self.buffer[start : start + units * WINDOW_SAMPLES].reshape(units, 1, WINDOW_SAMPLES)
 
-    def fbank_input(self, unit: int) -> Samples:
-        """(1, 1, 160240) view of one unit and the tail of its last frame; no copy."""
-        start = unit * WINDOW_SAMPLES
-        return self.buffer[start : start + FBANK_BLOCK_SAMPLES].reshape(1, 1, FBANK_BLOCK_SAMPLES)
+    def window(self, plan: WindowPlan, phase: int, unit: int) -> Samples:
+        """View of one window and what its last filter-bank frame reaches beyond; no copy."""
+        start = phase * plan.step_samples + unit * WINDOW_SAMPLES
+        return self.buffer[start : start + WINDOW_SAMPLES + FBANK_TAIL_SAMPLES]
 
 
 def window_valid_frames(plan: WindowPlan, piece: Piece, window: int) -> int:
     """Filter-bank frames of ``window`` (counted within the piece) that hold only audio."""
     samples = piece.samples - window * plan.step_samples
     frames = (samples - FBANK_FRAME_SAMPLES) // FBANK_HOP_SAMPLES + 1
-    return max(0, min(FBANK_UNIT_FRAMES, frames))
+    return max(0, min(FBANK_WINDOW_FRAMES, frames))
 
 
 @dataclass(frozen=True)

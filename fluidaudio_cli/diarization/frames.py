@@ -21,8 +21,14 @@ RECEPTIVE_FIELD_SAMPLES = 991
 
 FBANK_HOP_SAMPLES = 160
 FBANK_FRAME_SAMPLES = 400
-FBANK_UNIT_FRAMES = WINDOW_SAMPLES // FBANK_HOP_SAMPLES
-"""Filter-bank frames whose hop starts within 10 s of audio."""
+FBANK_WINDOW_FRAMES = WINDOW_SAMPLES // FBANK_HOP_SAMPLES
+"""Filter-bank frames whose hop starts within a window."""
+FBANK_TAIL_SAMPLES = FBANK_FRAME_SAMPLES - FBANK_HOP_SAMPLES
+"""How far a filter-bank frame reaches past its hop."""
+CROP_FRAMES = 200
+"""Filter-bank frames that the embedding network takes: 2 s."""
+CROP_SAMPLES = CROP_FRAMES * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
+"""Audio that those frames see."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,6 @@ GRID = FrameGrid()
 
 def segmentation_frame_of_fbank() -> NDArray[np.intp]:
     """For each of a window's 1000 filter-bank frames, the segmentation frame nearest in time."""
-    centres = np.arange(FBANK_UNIT_FRAMES) * FBANK_HOP_SAMPLES + FBANK_FRAME_SAMPLES / 2
+    centres = np.arange(FBANK_WINDOW_FRAMES) * FBANK_HOP_SAMPLES + FBANK_FRAME_SAMPLES / 2
     nearest = np.round((centres / SAMPLE_RATE - GRID.centre_seconds) / GRID.hop_seconds)
     return np.clip(nearest, 0, WINDOW_FRAMES - 1).astype(np.intp)

@@ -8,16 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.frames import (
+    CROP_FRAMES,
     FBANK_HOP_SAMPLES,
     SAMPLE_RATE,
     segmentation_frame_of_fbank,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
 
-CROP_FRAMES = 200
-"""Filter-bank frames that the embedding network takes: 2 s."""
-
 FBANK_HOP_SECONDS = FBANK_HOP_SAMPLES / SAMPLE_RATE
+
+
+Crop = tuple[tuple[int, int], ...]
+"""What one embedding hears: runs of filter-bank frames of a window, (first, one past last).
+
+Laid end to end, with ``SEAM_FRAMES`` lost between two, they fill at most ``CROP_FRAMES``.
+"""
+
+SEAM_FRAMES = 2
+"""Frames that would see both of two runs laid end to end, and are left out."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +45,12 @@ class LocalSpeaker:
     """One voice within one window.
 
     ``slot`` is its column in the window's activity; ``clean_seconds`` how long it speaks alone;
-    ``crops`` (each int array of 200 filter-bank frame numbers within the window) what to embed,
-    empty when there is too little.
+    ``crops`` what to embed, empty when there is too little.
     """
 
     slot: int
     clean_seconds: float
-    crops: tuple[NDArray[np.intp], ...]
+    crops: tuple[Crop, ...]
 
 
 def find_local_speakers(
@@ -76,38 +83,51 @@ def runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
 
 
-def _crops(alone: NDArray[np.bool_], limit: int) -> tuple[NDArray[np.intp], ...]:
-    """Crops from the longest uninterrupted runs, each cut around its centre.
+def _crops(alone: NDArray[np.bool_], limit: int) -> tuple[Crop, ...]:
+    """At most ``limit`` crops, filled from the longest uninterrupted runs first.
 
-    The longest run is the least likely to hold two voices that the window took for one. A crop
-    that speech does not fill repeats it, which leaves its mean and statistics as they are.
+    The longest run is the least likely to hold two voices that the window took for one.
     """
-    frames = _longest_runs(alone, limit * CROP_FRAMES)
-    crops = []
-    for first in range(0, frames.size, CROP_FRAMES):
-        part = frames[first : first + CROP_FRAMES]
-        # A short remainder would be a crop of little but repetition.
-        if first and part.size < CROP_FRAMES // 4:
-            break
-        crops.append(np.resize(part, CROP_FRAMES))
-    return tuple(crops)
-
-
-def _longest_runs(alone: NDArray[np.bool_], wanted: int) -> NDArray[np.intp]:
-    """At most ``wanted`` frame numbers, taken from the longest runs first."""
+    crops: list[list[tuple[int, int]]] = [[]]
+    room = CROP_FRAMES
     found = runs(alone)
-    chosen: list[NDArray[np.intp]] = []
     for index in np.argsort(found[:, 0] - found[:, 1], kind="stable"):
-        first, last = found[index]
-        surplus = (last - first) - wanted
-        if surplus > 0:
-            first = first + surplus // 2
-            last = first + wanted
-        chosen.append(np.arange(first, last))
-        wanted -= last - first
-        if not wanted:
+        first, last = (int(end) for end in found[index])
+        seam = SEAM_FRAMES if crops[-1] else 0
+        if seam and last - first < _SHORTEST_ADDITION:
             break
-    return np.concatenate(chosen)
+        surplus = (last - first) - (room - seam) - (limit - len(crops)) * CROP_FRAMES
+        if surplus > 0:
+            # More than can be used: what lies around its centre is the surest.
+            first += surplus // 2
+            last -= surplus - surplus // 2
+        while first < last:
+            seam = SEAM_FRAMES if crops[-1] else 0
+            if room - seam < _SHORTEST_ADDITION:
+                if len(crops) == limit:
+                    return _worthwhile(crops)
+                crops.append([])
+                room, seam = CROP_FRAMES, 0
+            taken = min(last - first, room - seam)
+            crops[-1].append((first, first + taken))
+            room -= taken + seam
+            first += taken
+    return _worthwhile(crops)
+
+
+# A tenth of a second more is not worth a seam.
+_SHORTEST_ADDITION = 10
+# A further crop of less than half a second would be little but repetition.
+_LEAST_FURTHER_CROP = 50
+
+
+def _worthwhile(crops: list[list[tuple[int, int]]]) -> tuple[Crop, ...]:
+    kept = [
+        tuple(crop)
+        for number, crop in enumerate(crops)
+        if not number or sum(last - first for first, last in crop) >= _LEAST_FURTHER_CROP
+    ]
+    return tuple(kept)
 
 
 _NEAREST = segmentation_frame_of_fbank()

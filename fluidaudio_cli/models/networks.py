@@ -21,11 +21,11 @@ NUM_POWERSET_CLASSES = 7
 MEL_BINS = 80
 FRAME_SAMPLES = 400
 HOP_SAMPLES = 160
-# 1000 whole frames: 10 s plus what the last frame reaches past its hop.
-FBANK_BLOCK_SAMPLES = WINDOW_SAMPLES + FRAME_SAMPLES - HOP_SAMPLES
 # CAM++'s segment pooling (100 steps after a stride of 2) spans at most this many frames; up to
 # it the pooled segment is the global mean, and the graph needs no slicing.
 CROP_FRAMES = 200
+# 200 whole frames: 2 s plus what the last frame reaches past its hop.
+CROP_SAMPLES = CROP_FRAMES * HOP_SAMPLES + FRAME_SAMPLES - HOP_SAMPLES
 EMBEDDING_SIZE = 192
 
 
@@ -123,7 +123,7 @@ class Fbank(nn.Module):
         self.register_buffer("mel", torch.from_numpy(_mel_matrix())[:, :, None].float())
 
     def forward(self, audio: Tensor) -> Tensor:
-        """``audio`` (batch, 1, 160240), full scale ±1 → (batch, 1000, 80) natural log energies."""
+        """``audio`` (batch, 1, 32240), full scale ±1 → (batch, 200, 80) natural log energies."""
         parts = functional.conv1d(audio, cast(Tensor, self.spectrum), stride=HOP_SAMPLES)
         # The mel matrix is repeated over real and imaginary parts, which sums their squares.
         energies = functional.conv1d(parts * parts, cast(Tensor, self.mel))
