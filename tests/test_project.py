@@ -66,7 +66,7 @@ def tracked_text() -> Iterator[tuple[str, str]]:
             yield name, content.decode("utf-8", "replace")
 
 
-@pytest.mark.parametrize("key", ["dependencies", "convert", "dev", "build"])
+@pytest.mark.parametrize("key", ["dependencies", "convert", "peers", "dev", "build"])
 def test_every_dependency_has_its_reason_beside_it(key: str) -> None:
     without = [line.strip() for line in declared(key) if not re.search(r'",\s+# \S', line)]
     assert without == []
