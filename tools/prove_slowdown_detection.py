@@ -2,8 +2,8 @@
 
     python tools/prove_slowdown_detection.py [--tries 20] [--mode fast] [--pairs 8]
 
-Each try starts fresh processes and judges them with the function that --against uses: first
-this version against itself, then this version slowed by a wrapper (``slow_worker.py``). Exits
+Each try starts fresh processes and judges them with the function that --against uses: this
+version against itself, and this version slowed by a wrapper (``slow_worker.py``). Exits
 with 1 unless at least 19 of 20 slowdowns are caught and at most 1 of 20 identical pairs is
 called slower. Meant for an ordinary, not an idle machine.
 """
@@ -46,6 +46,17 @@ def attempt(items: Sequence[DatasetItem], mode: str, pairs: int, share: float) -
     return judge(record)
 
 
+def describe(judgement: Judgement) -> str:
+    """Ratios with their intervals, and the verdict."""
+    ratios = {"wall": judgement.wall, "CPU": judgement.cpu}
+    shown = ", ".join(
+        f"{name} {ratio.ratio:.3f} ({ratio.low:.3f}…{ratio.high:.3f})"
+        for name, ratio in ratios.items()
+        if ratio is not None
+    )
+    return f"{shown}: " + (f"slower ({'+'.join(judgement.slower)})" if judgement.slower else "pass")
+
+
 def main() -> int:
     """Run the tries, print one line each and the count; the exit code says if it holds."""
     parser = argparse.ArgumentParser(description="Prove what --against promises.")
@@ -56,23 +67,15 @@ def main() -> int:
     parser.add_argument("--dataset", default="sample")
     arguments = parser.parse_args()
     items = open_dataset(arguments.dataset).require().items
-    counts = {}
+    counts = dict.fromkeys((0.0, arguments.share), 0)
     started = time.perf_counter()
-    for share in (0.0, arguments.share):
-        found = 0
-        for number in range(1, arguments.tries + 1):
+    # In turn, so that both kinds meet the same quiet and busy times of the machine.
+    for number in range(1, arguments.tries + 1):
+        for share in counts:
             judgement = attempt(items, arguments.mode, arguments.pairs, share)
-            found += judgement.regression
-            ratios = {"wall": judgement.wall, "CPU": judgement.cpu}
-            shown = ", ".join(
-                f"{name} {ratio.ratio:.3f} ({ratio.low:.3f}…{ratio.high:.3f})"
-                for name, ratio in ratios.items()
-                if ratio is not None
-            )
-            verdict = f"slower ({'+'.join(judgement.slower)})" if judgement.slower else "pass"
-            sys.stdout.write(f"injected {share:4.0%}, try {number:2d}: {shown}: {verdict}\n")
+            counts[share] += judgement.regression
+            sys.stdout.write(f"injected {share:4.0%}, try {number:2d}: {describe(judgement)}\n")
             sys.stdout.flush()
-        counts[share] = found
     false, caught = counts[0.0], counts[arguments.share]
     sys.stdout.write(
         f"identical code called slower: {false} of {arguments.tries}; "
