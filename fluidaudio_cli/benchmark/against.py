@@ -284,7 +284,7 @@ def _children_cpu() -> float:
 
 def _own_diarize(mode: str, options: PipelineOptions) -> WorkerCommand:
     argv = [sys.executable, "-m", "fluidaudio_cli", "diarize", "{audio}"]
-    argv += ["--performance-mode", mode, "--format", "json", "--output", os.devnull]
+    argv += ["--performance-mode", mode, "--format", "json"]
     argv += ["--executor", options.executor, "--precision", options.precision]
     return WorkerCommand(tuple(argv))
 
