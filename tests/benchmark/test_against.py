@@ -155,3 +155,14 @@ def test_a_git_ref_runs_from_a_checkout_of_its_own(tmp_path: Path) -> None:
         assert tree is not None
         assert (tree / "fluidaudio_cli" / "benchmark" / "worker.py").is_file()
     assert not tree.exists()
+
+
+def test_whole_processes_are_timed_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(against, "_SECONDS_PER_SIDE", 0.0)
+    monkeypatch.setattr(against, "_own_diarize", lambda *_: WorkerCommand(("true",)))
+    items = tiny_dataset(tmp_path, "one")
+    base = Base("sleep", "process", WorkerCommand(("sleep", "0.02")))
+    record = run_pairs(base, items, mode="fast", options=PipelineOptions(), name="fast", pairs=6)
+    assert (record.kind, record.rounds) == ("process", 3)
+    assert min(record.base_seconds) >= 0.02
+    assert (record.base_strict, record.head_strict) == (None, None)
