@@ -13,6 +13,7 @@ from fluidaudio_cli.cli import datasets, models
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
+from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
 
 EXIT_GATE_FAILED = 1
@@ -92,3 +93,4 @@ app.add_typer(models.app, name="models")
 app.command("diarization-benchmark")(benchmark)
 app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
+app.command("profile")(profile)

@@ -1,0 +1,141 @@
+"""``fluidaudio profile``: where the time, the memory and the precision go."""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fluidaudio_cli.cli import options
+from fluidaudio_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.profiling.records import Profile
+
+
+class ProfileFormat(str, Enum):
+    """How the profile is written."""
+
+    table = "table"
+    json = "json"
+    html = "html"
+
+
+_BY_SUFFIX = {".json": ProfileFormat.json, ".html": ProfileFormat.html, ".htm": ProfileFormat.html}
+_STDOUT = Path("-")
+
+
+def profile(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording to profile with.")],
+    performance_mode: options.ModeOption = "balanced",
+    output_format: Annotated[
+        ProfileFormat | None,
+        typer.Option(help="table, json or html; else by the suffix of --output."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="PATH|-", help="Where to write; - is stdout.")
+    ] = _STDOUT,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Also write a trace for Perfetto (ui.perfetto.dev)."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="REF.rttm", help="Reference turns: mark errors, give error rates."),
+    ] = None,
+    uem: Annotated[
+        Path | None, typer.Option(metavar="U.uem", help="Scored time; else the whole audio.")
+    ] = None,
+    precision_report: Annotated[
+        bool,
+        typer.Option("--precision-report", help="Also: what each precision costs, by layer."),
+    ] = False,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Operators shown for each network.")
+    ] = 10,
+    peaks: Annotated[
+        bool, typer.Option(help="Measure what the machine can do, to set rates against (seconds).")
+    ] = True,
+    num_speakers: options.NumSpeakersOption = None,
+    min_speakers: options.MinSpeakersOption = None,
+    max_speakers: options.MaxSpeakersOption = None,
+    executor: options.ExecutorOption = options.ExecutorChoice.auto,
+    precision: options.PrecisionOption = options.PrecisionChoice.auto,
+    compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
+    threads: options.ThreadsOption = None,
+) -> None:
+    """Profile the diarization of one recording: stages, operators, memory, precision.
+
+    The recording is diarized several times. The profiler's own cost is measured and printed.
+    """
+    chosen = output_format or _BY_SUFFIX.get(output.suffix.lower(), ProfileFormat.table)
+    path = _recording(file)
+    if uem is not None and reference is None:
+        raise UsageError("--uem needs turns to score against", "add --reference")
+
+    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.profiling.session import Options
+    from fluidaudio_cli.profiling.session import profile as run
+
+    wanted = Options(
+        mode=performance_mode,
+        executor=executor.value,
+        precision=precision.value,
+        compute_units=compute_units.value,
+        threads=threads,
+        speakers=SpeakerBounds(num_speakers, min_speakers, max_speakers),
+        reference=reference,
+        uem=uem,
+        peaks=peaks,
+        precision_report=precision_report,
+    )
+    began = time.perf_counter()
+    outcome = run(path, wanted, lambda step: typer.echo(f"{step} …", err=True))
+    if trace is not None:
+        from fluidaudio_cli.report.trace import format_trace
+
+        write_text_atomic(trace, format_trace(outcome))
+        typer.echo(f"wrote {trace}", err=True)
+    _write(outcome, chosen, output, top, time.perf_counter() - began)
+
+
+def _recording(file: Path) -> Path:
+    from fluidaudio_cli.audio.folders import find_audio
+
+    found = find_audio([file])
+    if len(found) != 1:
+        raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
+    return next(iter(found))
+
+
+def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seconds: float) -> None:
+    from fluidaudio_cli.files import write_text_atomic
+
+    if chosen is ProfileFormat.table:
+        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.profile import render_profile
+
+        console = stdout_console()
+        if output == _STDOUT:
+            render_profile(console, outcome, top=top, seconds=seconds)
+            return
+        with console.capture() as capture:
+            render_profile(console, outcome, top=top, seconds=seconds)
+        text = capture.get()
+    elif chosen is ProfileFormat.json:
+        from fluidaudio_cli.profiling.document import format_json
+
+        text = format_json(outcome)
+    else:
+        from fluidaudio_cli.report.html_profile import profile_page
+
+        text = profile_page(outcome, top=top)
+    if output == _STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        write_text_atomic(output, text)
+        typer.echo(f"wrote {output}", err=True)

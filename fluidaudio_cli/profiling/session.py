@@ -1,0 +1,370 @@
+"""Profile one recording: the passes, and the profile made of them.
+
+Each kind of measuring has a pass of its own, because each slows down what the others measure:
+plain and timed runs in turn (A B B A …), then one with operator times, then one with
+``tracemalloc``. The figures of stages are those of the median timed run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import statistics
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from fluidaudio_cli import __version__
+from fluidaudio_cli.benchmark.environment import busy_before, describe
+from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.pipeline import Pipeline, load_pipeline
+from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
+from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
+from fluidaudio_cli.profiling.bottleneck import find_bottleneck
+from fluidaudio_cli.profiling.clock import Call, ProfilingClock
+from fluidaudio_cli.profiling.excerpt import write_excerpt
+from fluidaudio_cli.profiling.models import (
+    measure_peaks,
+    model_plans,
+    model_profile,
+    operator_pass,
+)
+from fluidaudio_cli.profiling.records import ModelProfile, PassCost, Profile, Unavailable
+from fluidaudio_cli.profiling.stages import (
+    StageFacts,
+    Traffic,
+    busiest_while_idle,
+    concurrency,
+    network_traffic,
+    stage_profiles,
+)
+from fluidaudio_cli.profiling.timeline import timeline
+
+# The timed run is repeated, in turn with a plain one, until the pairs took about this long.
+_PAIRS_SECONDS = 4.0
+_MOST_PAIRS = 9
+# Operator times and allocations of longer recordings are those of their beginning: an operator
+# profile grows with the length, and ONNX Runtime stops keeping one at a million events.
+EXCERPT_SECONDS = 600.0
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is profiled, as ``diarize`` would run it, and how much is measured.
+
+    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
+    score the turns with.
+    """
+
+    mode: str = "balanced"
+    executor: str = "auto"
+    precision: str = "auto"
+    compute_units: str = "all"
+    threads: int | None = None
+    speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
+    reference: Path | None = None
+    uem: Path | None = None
+    peaks: bool = True
+    precision_report: bool = False
+
+
+class _TimedRun(NamedTuple):
+    result: Diarization
+    calls: tuple[Call, ...]
+    queues: Mapping[str, tuple[tuple[float, int], ...]]
+    started: float
+    seconds: float
+    curve: tuple[tuple[float, int], ...]
+    baseline_rss: int
+    peak_rss: int | Unavailable
+
+
+def profile(path: Path, options: Options, step: Step = lambda name: None) -> Profile:
+    """Profile one recording; ``step`` is told the name of each pass as it begins.
+
+    Raises what ``diarize`` raises: ``AudioError`` for the recording, ``HostError`` for an
+    executor that this machine does not have. What only the profile needs and cannot have is
+    ``Unavailable`` in it.
+    """
+    mode = load_mode(options.mode)
+    notes = list(busy_before())
+    step("loading")
+    pipeline = _load(mode, options)
+    step("warming up")
+    first = pipeline.diarize(path, speakers=options.speakers)
+    # Before the long passes: a reference that cannot be read ends it here.
+    turns = timeline(first, options.reference, options.uem)
+    step("timing")
+    runs, cost = _paired_runs(pipeline, path, options, first)
+    run = sorted(runs, key=lambda each: each.seconds)[len(runs) // 2]
+    compiled = dict(pipeline.compiled)
+    notes.extend(run.result.notes)
+    with _short_enough(path, run.result, notes) as part:
+        step("operators")
+        models, operator_cost = _model_profiles(mode, part, options, pipeline, step)
+        step("allocations")
+        allocated, allocation_cost = _allocations(mode, part, options)
+    facts = StageFacts(_traffic(compiled, run.result, path, run.calls), allocated)
+    overlapped = run.result.timings.overlapped
+    ran = {name: model.ran for name, model in compiled.items()}
+    stages = stage_profiles(
+        run.calls,
+        run.result.duration_seconds,
+        facts,
+        lambda stage, calls: _cpu(stage, calls, ran, overlapped),
+        tuple((run.started + at, size) for at, size in run.curve),
+        run.baseline_rss,
+    )
+    side_by_side = concurrency(run.calls, run.started, run.seconds, overlapped)
+    report = None
+    if options.precision_report:
+        from fluidaudio_cli.profiling.precision import precision_report
+
+        step("precision")
+        report = precision_report(path, mode, options, compiled, step)
+    environment = describe()
+    outcome = Profile(
+        version=__version__,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        uri=run.result.uri,
+        path=str(path),
+        audio_seconds=run.result.duration_seconds,
+        mode=mode.name,
+        executors={
+            name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
+            for name, model in compiled.items()
+        },
+        environment=environment.model_dump(mode="json"),
+        load_seconds=pipeline.load_seconds,
+        load_cached=pipeline.load_cached,
+        processing_seconds=run.result.timings.processing_seconds,
+        cpu_seconds=run.result.timings.cpu_seconds,
+        started=run.started,
+        windows=run.result.timings.windows,
+        crops=run.result.timings.crops,
+        copied_bytes=run.result.timings.copied_bytes,
+        stages=stages,
+        concurrency=side_by_side,
+        bottleneck=find_bottleneck(
+            stages, side_by_side, models, busiest_while_idle(run.calls, pipeline.workers)
+        ),
+        costs=tuple(each for each in (cost, operator_cost, allocation_cost) if each),
+        models=models,
+        plans=model_plans(compiled),
+        memory_curve=run.curve,
+        peak_rss_bytes=run.peak_rss,
+        baseline_rss_bytes=run.baseline_rss,
+        calls=run.calls,
+        queues={
+            name: tuple((at - run.started, items) for at, items in readings)
+            for name, readings in run.queues.items()
+        },
+        timeline=turns,
+        precision=report,
+        notes=tuple(notes),
+    )
+    pipeline.close()
+    return outcome
+
+
+def _load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeline:
+    return load_pipeline(
+        mode,
+        executor=options.executor,
+        precision=options.precision,
+        compute_units=options.compute_units,
+        threads=options.threads,
+        profile=profile,
+    )
+
+
+def _model_profiles(
+    mode: ModeConfig, path: Path, options: Options, pipeline: Pipeline, step: Step
+) -> tuple[tuple[ModelProfile, ...], PassCost | None]:
+    models = pipeline.compiled
+    try:
+        profiled = _load(mode, options, profile=True)
+        times, work, cost = operator_pass(pipeline, profiled, path, options)
+        profiled.close()
+    except HostError as error:
+        missing = Unavailable(error.message)
+        times, work, cost = dict.fromkeys(models, missing), dict.fromkeys(models, (0, 0)), None
+    step("machine's peaks")
+    peaks = measure_peaks(models, options.peaks)
+    return tuple(
+        model_profile(name, model, times[name], work[name], peaks[name])
+        for name, model in models.items()
+    ), cost
+
+
+def _timed(pipeline: Pipeline, path: Path, options: Options) -> _TimedRun:
+    can_reset = reset_peak()
+    clock = ProfilingClock()
+    baseline = clock.resident_bytes()
+    with RssSampler(os.getpid()) as sampler:
+        started = time.perf_counter()
+        result = pipeline.diarize(path, speakers=options.speakers, clock=clock)
+        seconds = time.perf_counter() - started
+    peak: int | Unavailable = Unavailable("this system keeps no resettable high-water mark")
+    if can_reset:
+        peak = peak_bytes() or peak
+    return _TimedRun(
+        result,
+        clock.calls(),
+        clock.queues(),
+        started,
+        seconds,
+        tuple(sampler.curve),
+        baseline,
+        peak,
+    )
+
+
+def _paired_runs(
+    pipeline: Pipeline, path: Path, options: Options, first: Diarization
+) -> tuple[list[_TimedRun], PassCost]:
+    """Timed runs, each paired with a plain one so that the machine's moods cancel out."""
+
+    def plain() -> float:
+        began = time.perf_counter()
+        pipeline.diarize(path, speakers=options.speakers)
+        return time.perf_counter() - began
+
+    once = max(first.timings.processing_seconds, 1e-3)
+    pairs = int(min(max(1, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
+    plain_seconds, runs = [], []
+    for number in range(pairs):
+        if number % 2:
+            runs.append(_timed(pipeline, path, options))
+            plain_seconds.append(plain())
+        else:
+            plain_seconds.append(plain())
+            runs.append(_timed(pipeline, path, options))
+    ratios = [run.seconds / bare for run, bare in zip(runs, plain_seconds, strict=True)]
+    cost = PassCost(
+        "stage clock, processor time and memory",
+        statistics.median(plain_seconds),
+        statistics.median(run.seconds for run in runs),
+        statistics.median(ratios),
+        pairs,
+    )
+    return runs, cost
+
+
+class _AllocationClock(StageClock):
+    """Highest traced memory within each stage over what was traced at its start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.highest: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str, items: int = 1) -> Iterator[None]:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        try:
+            with super().stage(name, items):
+                yield
+        finally:
+            peak = tracemalloc.get_traced_memory()[1] - before
+            self.highest[name] = max(self.highest.get(name, 0), peak)
+
+
+def _allocations(
+    mode: ModeConfig, path: Path, options: Options
+) -> tuple[Mapping[str, int] | Unavailable, PassCost | None]:
+    """A serial pass: of stages side by side nobody could tell who allocated what."""
+    serial = dataclasses.replace(mode, execution=dataclasses.replace(mode.execution, workers=1))
+    try:
+        pipeline = _load(serial, options)
+    except HostError as error:
+        return Unavailable(error.message), None
+    pipeline.diarize(path, speakers=options.speakers)
+    began = time.perf_counter()
+    pipeline.diarize(path, speakers=options.speakers)
+    plain = time.perf_counter() - began
+    clock = _AllocationClock()
+    tracemalloc.start()
+    try:
+        began = time.perf_counter()
+        pipeline.diarize(path, speakers=options.speakers, clock=clock)
+        traced = time.perf_counter() - began
+    finally:
+        tracemalloc.stop()
+    pipeline.close()
+    return clock.highest, PassCost(
+        "allocations (tracemalloc, one worker)", plain, traced, traced / plain, 1
+    )
+
+
+@contextmanager
+def _short_enough(path: Path, result: Diarization, notes: list[str]) -> Iterator[Path]:
+    """The recording, or its beginning where it is long."""
+    if result.duration_seconds <= EXCERPT_SECONDS:
+        yield path
+        return
+    notes.append(
+        f"operator times and allocations are those of the first {EXCERPT_SECONDS:.0f} s of "
+        f"{result.duration_seconds:.0f} s"
+    )
+    with tempfile.TemporaryDirectory(prefix="fluidaudio-") as folder:
+        part = Path(folder) / "excerpt.wav"
+        write_excerpt(path, part, EXCERPT_SECONDS)
+        yield part
+
+
+def _traffic(
+    models: Mapping[str, CompiledModel],
+    result: Diarization,
+    path: Path,
+    calls: Sequence[Call],
+) -> dict[str, Traffic]:
+    """Bytes in, out and copied of the stages whose arrays have a known size."""
+    items: dict[str, int] = {}
+    for call in calls:
+        items[call.span.stage] = items.get(call.span.stage, 0) + call.span.items
+    traffic = {name: network_traffic(model, items.get(name, 0)) for name, model in models.items()}
+    if "local speakers" in items and "segmentation" in models:
+        scores = network_traffic(models["segmentation"], items["local speakers"])[1]
+        frames = models["segmentation"].outputs[0].shape[1] or 0
+        traffic["local speakers"] = (scores, items["local speakers"] * frames * LOCAL_SPEAKERS, 0)
+    cropped = 0
+    if "crops" in items and "embedding" in models:
+        size = network_traffic(models["embedding"], items["crops"])[0]
+        cropped = size if isinstance(size, int) else 0
+        traffic["crops"] = (cropped, cropped, cropped)
+    decoded = round(result.duration_seconds * 16_000) * 4
+    # What is copied and not by cropping is carried from one block of audio to the next.
+    carried = max(0, result.timings.copied_bytes - cropped)
+    traffic["decode"] = (path.stat().st_size, decoded, carried)
+    return traffic
+
+
+def _cpu(
+    stage: str, calls: Sequence[Call], ran: Mapping[str, ExecutorRun], overlapped: bool
+) -> float | Unavailable:
+    """Processor seconds of a stage, where they can be told from those of others."""
+    if not overlapped:
+        return sum(call.process_cpu for call in calls)
+    run = ran.get(stage)
+    if run is None:
+        return sum(call.thread_cpu for call in calls)
+    in_caller = (
+        run.executor == "onnxruntime" and run.threads is not None and run.threads <= run.streams
+    )
+    if in_caller:
+        return sum(call.thread_cpu for call in calls)
+    return Unavailable(f"{run.executor} computes in threads of its own, beside other stages")

@@ -1,0 +1,185 @@
+"""From the calls of one run to figures per stage, per thread, and how they overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fluidaudio_cli.executors.base import CompiledModel, TensorSpec
+from fluidaudio_cli.profiling.clock import Call
+from fluidaudio_cli.profiling.records import (
+    Concurrency,
+    StageProfile,
+    ThreadProfile,
+    Unavailable,
+)
+
+_ITEM_SIZE = {"float16": 2, "float32": 4, "int32": 4, "int64": 8, "float64": 8, "bool": 1}
+_PERCENTILES = (0.50, 0.90, 0.99)
+_WAIT_PREFIX = "wait"
+
+Traffic = tuple[int | Unavailable, int | Unavailable, int]
+Cpu = Callable[[str, Sequence[Call]], float | Unavailable]
+
+
+def is_waiting(stage: str) -> bool:
+    """Whether a stage of this name waits for another thread and does no work."""
+    return stage.startswith(_WAIT_PREFIX)
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """What is known beside the calls, per stage: bytes in, out and copied; allocations."""
+
+    traffic: Mapping[str, Traffic]
+    allocated: Mapping[str, int] | Unavailable
+
+
+def stage_profiles(
+    calls: Sequence[Call],
+    audio_seconds: float,
+    facts: StageFacts,
+    cpu: Cpu,
+    rss: Sequence[tuple[float, int]],
+    baseline_rss: int,
+) -> tuple[StageProfile, ...]:
+    """One profile per stage in order of first use.
+
+    ``rss``: (``perf_counter`` seconds, resident bytes) from a sampler.
+    """
+    by_stage: dict[str, list[Call]] = {}
+    for call in calls:
+        by_stage.setdefault(call.span.stage, []).append(call)
+    working = sum(call.seconds for call in calls if not is_waiting(call.span.stage))
+    unknown = Unavailable("what this stage reads and writes is not counted")
+    profiles = []
+    for name, own in by_stage.items():
+        seconds = sorted(call.seconds for call in own)
+        wall = sum(seconds)
+        waiting = is_waiting(name)
+        bytes_in, bytes_out, copied = facts.traffic.get(name, (unknown, unknown, 0))
+        allocated: int | Unavailable
+        if isinstance(facts.allocated, Unavailable):
+            allocated = facts.allocated
+        else:
+            allocated = facts.allocated.get(name, 0)
+        profiles.append(
+            StageProfile(
+                name=name,
+                wall_seconds=wall,
+                cpu_seconds=cpu(name, own),
+                share=0.0 if waiting or not working else wall / working,
+                calls=len(own),
+                call_seconds=_percentiles(seconds),
+                items=sum(call.span.items for call in own),
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                copied_bytes=copied,
+                allocated_bytes=allocated,
+                rss_delta_bytes=max(0, _peak_rss(own, rss) - baseline_rss),
+                rtfx=audio_seconds / wall if wall else math.inf,
+                waiting=waiting,
+            )
+        )
+    return tuple(profiles)
+
+
+def _percentiles(ordered: Sequence[float]) -> tuple[float, float, float]:
+    p50, p90, p99 = (percentile(ordered, share) for share in _PERCENTILES)
+    return p50, p90, p99
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Linear interpolation between the two nearest of ``ordered`` (NumPy's default)."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _peak_rss(calls: Sequence[Call], rss: Sequence[tuple[float, int]]) -> int:
+    peak = max(max(call.rss_before, call.rss_after) for call in calls)
+    # Both are sorted by time: one walk over each.
+    position = 0
+    for call in calls:
+        while position < len(rss) and rss[position][0] < call.span.start:
+            position += 1
+        index = position
+        while index < len(rss) and rss[index][0] <= call.span.end:
+            peak = max(peak, rss[index][1])
+            index += 1
+    return peak
+
+
+def network_traffic(model: CompiledModel, items: int) -> Traffic:
+    """Bytes of a network's inputs and outputs for ``items`` rows of its batch."""
+    return (
+        sum(items * _row_bytes(spec) for spec in model.inputs),
+        sum(items * _row_bytes(spec) for spec in model.outputs),
+        0,
+    )
+
+
+def _row_bytes(spec: TensorSpec) -> int:
+    sizes = [size or 1 for size in spec.shape[1:]]
+    return math.prod(sizes) * _ITEM_SIZE[spec.dtype]
+
+
+def concurrency(
+    calls: Sequence[Call], started: float, seconds: float, overlapped: bool
+) -> Concurrency:
+    """Who waited and how many worked at once, in the ``seconds`` from ``started``."""
+    threads: dict[str, list[float]] = {}
+    for call in calls:
+        busy = threads.setdefault(call.span.thread, [0.0, 0.0])
+        busy[is_waiting(call.span.stage)] += call.seconds
+    rows = tuple(
+        ThreadProfile(name, busy, waiting, max(0.0, seconds - busy - waiting))
+        for name, (busy, waiting) in sorted(threads.items())
+    )
+    working = [call for call in calls if not is_waiting(call.span.stage)]
+    return Concurrency(overlapped, rows, parallel_seconds(working, started, started + seconds))
+
+
+def parallel_seconds(calls: Iterable[Call], start: float, end: float) -> tuple[float, ...]:
+    """Seconds from ``start`` to ``end`` with 0, 1, 2 … calls running."""
+    edges = sorted(
+        edge
+        for call in calls
+        for edge in ((max(call.span.start, start), 1), (min(call.span.end, end), -1))
+    )
+    totals = [0.0]
+    position, running = start, 0
+    for at, step in edges:
+        totals[running] += max(0.0, at - position)
+        position = max(position, at)
+        running += step
+        if running == len(totals):
+            totals.append(0.0)
+    totals[0] += max(0.0, end - position)
+    return tuple(totals)
+
+
+def busiest_while_idle(calls: Sequence[Call], workers: int) -> str | None:
+    """The stage that ran longest while fewer than ``workers`` worker threads were at work."""
+    working = [call for call in calls if not is_waiting(call.span.stage)]
+    edges = sorted(
+        edge
+        for number, call in enumerate(working)
+        for edge in ((call.span.start, 1, number), (call.span.end, -1, number))
+    )
+    totals: dict[str, float] = {}
+    running: set[int] = set()
+    position = 0.0
+    for at, step, number in edges:
+        busy = sum(working[each].span.thread.startswith("worker") for each in running)
+        if busy < workers:
+            for stage in {working[each].span.stage for each in running}:
+                totals[stage] = totals.get(stage, 0.0) + at - position
+        position = at
+        if step > 0:
+            running.add(number)
+        else:
+            running.discard(number)
+    return max(totals, key=lambda stage: totals[stage]) if totals else None

@@ -1,0 +1,119 @@
+"""The turns found, and where they differ from a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.profiling.records import ErrorSpan, Timeline, Unavailable
+from fluidaudio_cli.scoring.extents import Extents, merge_extents
+from fluidaudio_cli.scoring.metrics import STRICT, score_conditions
+from fluidaudio_cli.scoring.rttm import parse_rttm
+from fluidaudio_cli.scoring.sweep import speaker_mapping
+from fluidaudio_cli.scoring.uem import read_uem
+from fluidaudio_cli.turns import Turn, merge_self_overlap
+
+_KINDS = ("missed", "false alarm", "confusion")
+
+
+def reference_turns(path: Path, uri: str) -> tuple[Turn, ...]:
+    """Turns of ``uri``, or of the only recording that the file holds.
+
+    Raises ``AnnotationError`` when neither is there.
+    """
+    turns = parse_rttm(path).turns
+    if uri not in turns and len(turns) != 1:
+        raise AnnotationError(f"{path} has no recording '{uri}'", "give the reference of this file")
+    return tuple(turns[uri] if uri in turns else next(iter(turns.values())))
+
+
+def scored_extents(uem: Path | None, uri: str, audio_seconds: float) -> Extents:
+    """The UEM's extents of ``uri``, or the whole of the audio."""
+    if uem is None:
+        return ((0.0, audio_seconds),)
+    every = read_uem(uem)
+    if uri not in every and len(every) != 1:
+        raise AnnotationError(f"{uem} has no recording '{uri}'", "give the UEM of this file")
+    return every[uri] if uri in every else next(iter(every.values()))
+
+
+def strict_der(result: Diarization, reference: Path, uem: Path | None) -> float:
+    """Strict error rate of a diarization, as ``fluidaudio score`` has it."""
+    extents = scored_extents(uem, result.uri, result.duration_seconds)
+    score = score_conditions(
+        (STRICT,), reference_turns(reference, result.uri), result.turns, extents, uri=result.uri
+    )
+    return score.strict.der.rate
+
+
+def timeline(result: Diarization, reference: Path | None, uem: Path | None) -> Timeline:
+    """What was found, and with a reference what is wrong with it."""
+    if reference is None:
+        return Timeline(result.turns, Unavailable("no --reference was given"))
+    truth = reference_turns(reference, result.uri)
+    extents = scored_extents(uem, result.uri, result.duration_seconds)
+    names = speaker_mapping(truth, result.turns, extents)
+    found = tuple(
+        turn._replace(speaker=names.get(turn.speaker, turn.speaker)) for turn in result.turns
+    )
+    return Timeline(
+        found,
+        truth,
+        error_spans(truth, found, extents),
+        strict_der(result, reference, uem),
+    )
+
+
+def error_spans(
+    reference: Sequence[Turn], hypothesis: Sequence[Turn], extents: Extents
+) -> tuple[ErrorSpan, ...]:
+    """Where who speaks differs, speakers taken for equal by name; touching spans are joined.
+
+    At one moment there may be a confusion and beside it a missed speaker or a false alarm.
+    """
+    sides = (merge_self_overlap(reference), merge_self_overlap(hypothesis))
+    scored = merge_extents(extents)
+    edges = np.unique(
+        [edge for side in sides for turn in side for edge in (turn.start, turn.end)]
+        + [edge for extent in scored for edge in extent]
+    )
+    spans: dict[str, list[ErrorSpan]] = {kind: [] for kind in _KINDS}
+    active: tuple[set[str], set[str]] = (set(), set())
+    changes: dict[float, list[tuple[int, str, bool]]] = {}
+    for side, turns in enumerate(sides):
+        for turn in turns:
+            changes.setdefault(turn.start, []).append((side, turn.speaker, True))
+            changes.setdefault(turn.end, []).append((side, turn.speaker, False))
+    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        # Ends before starts: a speaker may end and start a turn at the same moment.
+        for side, speaker, begins in sorted(changes.get(start, ()), key=lambda change: change[2]):
+            (active[side].add if begins else active[side].discard)(speaker)
+        if not any(low <= start and end <= high for low, high in scored):
+            continue
+        truth, answer = active
+        correct = len(truth & answer)
+        counts = (
+            max(0, len(truth) - len(answer)),
+            max(0, len(answer) - len(truth)),
+            min(len(truth), len(answer)) - correct,
+        )
+        for kind, count in zip(_KINDS, counts, strict=True):
+            if count:
+                _append(spans[kind], ErrorSpan(start, end, kind))  # type: ignore[arg-type]
+    return tuple(
+        sorted(
+            (span for each in spans.values() for span in each),
+            key=lambda span: (span.start, span.kind),
+        )
+    )
+
+
+def _append(spans: list[ErrorSpan], span: ErrorSpan) -> None:
+    if spans and spans[-1].end == span.start:
+        spans[-1] = ErrorSpan(spans[-1].start, span.end, span.kind)
+    else:
+        spans.append(span)
