@@ -51,8 +51,8 @@ _PEERS: dict[str, _PeerKind] = {
             "10 s windows every 1 s, which sherpa-onnx fixes; ours every step of the mode",
             "one crop per local speaker and window of any length, with CAM++'s pooling over "
             "segments of 100 steps; ours has at most 200 frames, where that is the global mean",
-            "its own filter bank: 20-7600 Hz, frames past the edges, samples scaled to ±1; "
-            "ours 20-8000 Hz, whole frames, samples scaled as 16-bit integers",
+            "its own filter bank: 20-7600 Hz, frames past the edges; ours 20-8000 Hz, whole "
+            "frames",
             "its own agglomerative clustering on cosine distance, and gap filling",
             "decoding the file is outside its time and inside ours",
         ),

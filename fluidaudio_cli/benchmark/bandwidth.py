@@ -1,0 +1,108 @@
+"""Memory bandwidth as a program without special instructions gets it: copy and triad.
+
+After STREAM (McCalpin 1995): arrays far larger than the caches, bytes counted as the arithmetic
+names them, without the extra read that a store may cost. NumPy releases its lock in both kernels,
+so that threads run side by side. NumPy has no fused triad: ``a = b + s * c`` is two passes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_TIMES_CACHE = 2  # a larger array than the last-level cache holds
+_LEAST_BYTES = 256 * 2**20  # where the caches' sizes are not to be had
+_MEMORY_SHARE = 10  # three arrays: at most 3/10 of what is free
+_PASSES = 3
+_COPY_STREAMS = 2  # read b, write a
+_TRIAD_STREAMS = 5  # read c, write a; read a, read b, write a
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Bytes per second of the fastest pass; ``array_bytes`` is the size of each array."""
+
+    threads: int
+    copy: float
+    triad: float
+    array_bytes: int
+
+    @property
+    def best(self) -> float:
+        """The higher of the two."""
+        return max(self.copy, self.triad)
+
+
+def memory_bandwidth(threads: int, array_bytes: int | None = None) -> Bandwidth:
+    """Measure with ``threads`` threads, each on its own slice of the arrays."""
+    size = _array_bytes() if array_bytes is None else array_bytes
+    count = size // 4
+    target, left, right = (np.ones(count, np.float32) for _ in range(3))
+    edges = np.linspace(0, count, threads + 1).astype(int)
+    slices = [slice(first, last) for first, last in pairwise(edges)]
+
+    def copy(part: slice) -> None:
+        np.copyto(target[part], left[part])
+
+    def triad(part: slice) -> None:
+        np.multiply(right[part], np.float32(3.0), out=target[part])
+        np.add(target[part], left[part], out=target[part])
+
+    total = 4 * count
+    return Bandwidth(
+        threads,
+        _COPY_STREAMS * total / _fastest(copy, slices),
+        _TRIAD_STREAMS * total / _fastest(triad, slices),
+        total,
+    )
+
+
+def _fastest(kernel: Callable[[slice], None], slices: list[slice]) -> float:
+    """Seconds of the fastest of a few passes over all slices."""
+    return min(_pass_seconds(kernel, slices) for _ in range(_PASSES))
+
+
+def _pass_seconds(kernel: Callable[[slice], None], slices: list[slice]) -> float:
+    start = threading.Barrier(len(slices) + 1)
+
+    def work(part: slice) -> None:
+        start.wait()
+        kernel(part)
+
+    workers = [threading.Thread(target=work, args=(part,)) for part in slices]
+    for worker in workers:
+        worker.start()
+    start.wait()
+    began = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - began
+
+
+def _array_bytes() -> int:
+    """Twice the last-level cache, as far as free memory allows."""
+    wanted = max(_LEAST_BYTES, _TIMES_CACHE * last_level_cache_bytes())
+    return min(wanted, int(psutil.virtual_memory().available) // _MEMORY_SHARE)
+
+
+def last_level_cache_bytes(folder: Path = _CACHES) -> int:
+    """Size of the largest cache of the first processor, 0 where the system does not tell."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    largest = 0
+    for path in folder.glob("index*/size"):
+        text = path.read_text(encoding="utf-8").strip()
+        number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
+        if number.isdigit():
+            largest = max(largest, int(number) * units.get(unit, 1))
+    return largest

@@ -1,0 +1,190 @@
+"""How close each network comes to what this machine can do (Williams et al., CACM 2009).
+
+The machine's limits are measured, the networks' work is counted from their packages, and the
+time is the benchmark's. A stage that does ``I`` float operations per byte it moves cannot be
+faster than ``min(peak, I * bandwidth)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fluidaudio_cli.benchmark.bandwidth import Bandwidth, memory_bandwidth
+from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.gemm_probe import PRECISIONS, GemmPeak, gemm_peak
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.resources import packages_dir
+
+Bound = Literal["compute", "bandwidth"]
+
+# Stages of the pipeline that run a network, and what one of their items covers.
+NETWORKS = ("segmentation", "fbank", "embedding")
+_FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
+_FREE_DIMENSION = "batch"
+
+
+@dataclass(frozen=True)
+class MachinePeaks:
+    """What was measured, and why something could not be."""
+
+    gemm: tuple[GemmPeak, ...]
+    bandwidth: tuple[Bandwidth, ...]
+    unavailable: tuple[str, ...] = ()
+
+    def flops_per_second(self, precision: str, threads: int) -> float | None:
+        """The highest rate of any executor; ``None`` where it was not measured."""
+        rates = [
+            peak.flops_per_second
+            for peak in self.gemm
+            if (peak.precision, peak.threads) == (precision, threads)
+        ]
+        return max(rates, default=None)
+
+    def bytes_per_second(self, threads: int) -> float | None:
+        """The best bandwidth with so many threads; ``None`` where it was not measured."""
+        rates = [each.best for each in self.bandwidth if each.threads == threads]
+        return max(rates, default=None)
+
+
+@dataclass(frozen=True)
+class NetworkWork:
+    """Work of one item (a window, a block, a crop) when run in batches of ``batch``.
+
+    ``moved_bytes`` counts every operation's operands and results, as if none stayed in a cache
+    or was fused into the next: an upper bound. ``least_bytes`` counts the network's own input
+    and output and its weights once per batch: what no implementation can avoid.
+    """
+
+    flops: float
+    moved_bytes: float
+    least_bytes: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class StageLoad:
+    """A measured stage: busy seconds of ``items`` items of ``network``, as the pipeline ran it.
+
+    ``threads``: processors that the stage could use at the same time (all workers together).
+    """
+
+    stage: str
+    network: str
+    busy_seconds: float
+    items: int
+    precision: str
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class RooflineRow:
+    """One stage against the machine. Rates in FLOP/s, intensity in FLOP per byte.
+
+    ``limit`` is what the roofline allows at this intensity, ``share_of_peak`` and
+    ``share_of_limit`` are fractions of it reached. ``None``: the peak was not measured.
+    """
+
+    stage: str
+    precision: str
+    gflop_per_audio_second: float
+    achieved: float
+    peak: float | None
+    share_of_peak: float | None
+    intensity: float
+    limit: float | None
+    share_of_limit: float | None
+    bound: Bound | None
+
+
+def measure_machine(
+    threads: Sequence[int] | None = None,
+    precisions: Sequence[str] = PRECISIONS,
+    executors: Sequence[str] = ("openvino", "onnxruntime"),
+    on_step: Callable[[str], None] = lambda step: None,
+) -> MachinePeaks:
+    """Products in each precision on each executor, and bandwidth; about 15 s.
+
+    ``threads``: one and all processors unless given. What an executor does not offer here is
+    listed in ``unavailable``; ONNX Runtime is measured in fp32 only.
+    """
+    counts = tuple(threads) if threads is not None else tuple(sorted({1, processors()}))
+    gemm: list[GemmPeak] = []
+    unavailable: list[str] = []
+    for executor in executors:
+        for precision in precisions:
+            if executor == "onnxruntime" and precision != "fp32":
+                continue
+            try:
+                for count in counts:
+                    on_step(f"{executor} {precision}, {count} thread(s)")
+                    gemm.append(gemm_peak(executor, precision, count))
+            except ExecutorUnavailableError as error:
+                unavailable.append(f"{executor} {precision}: {error}")
+    bandwidth = []
+    for count in counts:
+        on_step(f"memory, {count} thread(s)")
+        bandwidth.append(memory_bandwidth(count))
+    return MachinePeaks(tuple(gemm), tuple(bandwidth), tuple(unavailable))
+
+
+def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWork:
+    """Work per item of a bundled package in batches of ``batch``."""
+    from fluidaudio_cli.coreml.costs import operation_costs, total_flops
+    from fluidaudio_cli.coreml.package import read_program
+
+    program = read_program(packages_dir() / f"{network}.mlpackage")
+    width = _FLOAT_BYTES[precision]
+    costs = operation_costs(program, {_FREE_DIMENSION: batch}, width)
+    edge = costs[0].read_bytes + costs[-1].written_bytes
+    weights = sum(cost.weight_bytes for cost in costs)
+    return NetworkWork(
+        flops=total_flops(costs) / batch,
+        moved_bytes=sum(cost.moved_bytes for cost in costs) / batch,
+        least_bytes=(edge + weights) / batch,
+        batch=batch,
+    )
+
+
+def roofline_rows(
+    stages: Sequence[StageLoad],
+    audio_seconds: float,
+    peaks: MachinePeaks,
+    work: Mapping[str, NetworkWork] | None = None,
+) -> tuple[RooflineRow, ...]:
+    """One row per stage; ``work`` per stage name replaces what ``network_work`` counts."""
+    rows = []
+    for load in stages:
+        given = (work or {}).get(load.stage)
+        each = given or network_work(load.network, load.batch, load.precision)
+        rows.append(_row(load, each, audio_seconds, peaks))
+    return tuple(rows)
+
+
+def _row(
+    load: StageLoad, work: NetworkWork, audio_seconds: float, peaks: MachinePeaks
+) -> RooflineRow:
+    flops = work.flops * load.items
+    achieved = flops / load.busy_seconds
+    intensity = work.flops / work.moved_bytes
+    peak = peaks.flops_per_second(load.precision, load.threads)
+    bandwidth = peaks.bytes_per_second(load.threads)
+    limit: float | None = None
+    bound: Bound | None = None
+    if peak is not None and bandwidth is not None:
+        limit = min(peak, intensity * bandwidth)
+        bound = "compute" if limit == peak else "bandwidth"
+    return RooflineRow(
+        stage=load.stage,
+        precision=load.precision,
+        gflop_per_audio_second=flops / audio_seconds / 1e9,
+        achieved=achieved,
+        peak=peak,
+        share_of_peak=None if peak is None else achieved / peak,
+        intensity=intensity,
+        limit=limit,
+        share_of_limit=None if limit is None else achieved / limit,
+        bound=bound,
+    )

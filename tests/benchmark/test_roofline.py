@@ -1,0 +1,157 @@
+"""The roofline's arithmetic by hand, and its probes on this machine without judging speed."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fluidaudio_cli.benchmark.bandwidth import (
+    Bandwidth,
+    last_level_cache_bytes,
+    memory_bandwidth,
+)
+from fluidaudio_cli.benchmark.roofline import (
+    MachinePeaks,
+    NetworkWork,
+    StageLoad,
+    measure_machine,
+    network_work,
+    roofline_rows,
+)
+from fluidaudio_cli.cli.render.roofline import render_roofline
+from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.gemm_probe import GemmPeak, gemm_peak
+
+PEAKS = MachinePeaks(
+    gemm=(
+        GemmPeak("openvino", "fp32", 1, 80e9, 75e9),
+        GemmPeak("onnxruntime", "fp32", 1, 100e9, 90e9),
+        GemmPeak("openvino", "bf16", 1, 800e9, 700e9),
+    ),
+    bandwidth=(Bandwidth(1, 10e9, 8e9, 2**30),),
+    unavailable=("openvino int8: not here",),
+)
+# 2 GFLOP and 100 MB an item: 20 FLOP per byte.
+WORK = NetworkWork(flops=2e9, moved_bytes=1e8, least_bytes=1e7, batch=8)
+
+
+def load(precision: str, threads: int = 1) -> StageLoad:
+    return StageLoad("embedding", "embedding", 4.0, 100, precision, threads, 8)
+
+
+def test_a_stage_under_the_ridge_is_bound_by_bandwidth() -> None:
+    (row,) = roofline_rows([load("bf16")], 1000.0, PEAKS, {"embedding": WORK})
+    assert row.gflop_per_audio_second == pytest.approx(0.2)  # 200 GFLOP over 1000 s
+    assert row.achieved == pytest.approx(50e9)  # in 4 s
+    assert row.peak == 800e9
+    assert row.share_of_peak == pytest.approx(0.0625)
+    assert row.intensity == pytest.approx(20.0)
+    assert row.limit == pytest.approx(200e9)  # 20 FLOP per byte, 10 GB/s
+    assert row.share_of_limit == pytest.approx(0.25)
+    assert row.bound == "bandwidth"
+
+
+def test_a_stage_above_the_ridge_is_bound_by_arithmetic_of_the_best_executor() -> None:
+    (row,) = roofline_rows([load("fp32")], 1000.0, PEAKS, {"embedding": WORK})
+    assert (row.peak, row.limit, row.bound) == (100e9, 100e9, "compute")
+    assert row.share_of_peak == row.share_of_limit == pytest.approx(0.5)
+
+
+def test_without_a_measured_peak_there_is_no_share() -> None:
+    (row,) = roofline_rows([load("fp32", threads=2)], 1000.0, PEAKS, {"embedding": WORK})
+    assert row.achieved == pytest.approx(50e9)
+    assert (row.peak, row.share_of_peak, row.limit, row.bound) == (None, None, None, None)
+
+
+def test_work_of_the_fbank_package_is_what_its_two_products_take() -> None:
+    work = network_work("fbank", batch=2)
+    # A crop of 200 frames; each 512 sums of 400 products, 512 squares, 80 sums of 512 products,
+    # and clip and log of 80.
+    assert work.flops == 200 * (2 * 512 * 400 + 512 + 2 * 80 * 512 + 2 * 80)
+    constants = 4 * (512 * 400 + 80 * 512)
+    edge = 4 * (199 * 160 + 400 + 200 * 80)
+    assert work.least_bytes == pytest.approx(edge + constants / 2, rel=1e-3)
+    assert network_work("fbank", batch=2, precision="bf16").least_bytes == pytest.approx(
+        work.least_bytes / 2, rel=1e-3
+    )
+
+
+def test_larger_batches_share_the_weights() -> None:
+    one, sixteen = network_work("embedding", 1), network_work("embedding", 16)
+    assert one.flops == sixteen.flops
+    weights = (one.least_bytes - sixteen.least_bytes) * 16 / 15
+    assert 25e6 < weights < 30e6  # 7 million parameters in fp32
+    assert one.moved_bytes - sixteen.moved_bytes == pytest.approx(weights * 15 / 16, rel=1e-3)
+
+
+def test_products_are_measured_in_what_they_ran_in() -> None:
+    peak = gemm_peak("onnxruntime", "fp32", 1, seconds=0.02)
+    assert (peak.executor, peak.precision, peak.threads) == ("onnxruntime", "fp32", 1)
+    assert peak.flops_per_second >= peak.median_flops_per_second > 1e8
+    assert gemm_peak("openvino", "fp32", 1, seconds=0.02).flops_per_second > 1e8
+    with pytest.raises(ExecutorUnavailableError, match="onnxruntime has no bf16 product"):
+        gemm_peak("onnxruntime", "bf16", 1)
+
+
+def test_a_precision_that_would_run_as_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fluidaudio_cli.executors import gemm_probe
+
+    monkeypatch.setitem(gemm_probe._HINT, "bf16", "f32")
+    with pytest.raises(ExecutorUnavailableError, match="asked for bf16 products and runs f32"):
+        gemm_peak("openvino", "bf16", 1)
+
+
+def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fluidaudio_cli.benchmark import roofline
+
+    def probe(executor: str, precision: str, threads: int) -> GemmPeak:
+        if precision == "int8":
+            raise ExecutorUnavailableError("no such product")
+        return GemmPeak(executor, precision, threads, threads * 1e9, 1e9)
+
+    monkeypatch.setattr(roofline, "gemm_peak", probe)
+    monkeypatch.setattr(roofline, "memory_bandwidth", lambda n: Bandwidth(n, 1e9, 2e9, 4096))
+    steps: list[str] = []
+    peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)
+    assert peaks.unavailable == ("openvino int8: no such product",)
+    assert [(each.executor, each.threads) for each in peaks.gemm] == [
+        ("openvino", 1),
+        ("openvino", 2),
+        ("onnxruntime", 1),
+        ("onnxruntime", 2),
+    ]
+    assert peaks.flops_per_second("fp32", 2) == 2e9
+    assert peaks.flops_per_second("bf16", 2) is None
+    assert peaks.bytes_per_second(1) == 2e9
+    assert steps[-1] == "memory, 2 thread(s)"
+
+
+def test_bandwidth_counts_the_bytes_of_whole_arrays() -> None:
+    measured = memory_bandwidth(2, array_bytes=2**20)
+    assert (measured.threads, measured.array_bytes) == (2, 2**20)
+    assert measured.copy > 1e6
+    assert measured.triad > 1e6
+    assert measured.best == max(measured.copy, measured.triad)
+
+
+def test_the_largest_cache_counts(tmp_path: Path) -> None:
+    for index, size in enumerate(("48K", "2048K", "480M")):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        (folder / "size").write_text(f"{size}\n")
+    assert last_level_cache_bytes(tmp_path) == 480 * 2**20
+    assert last_level_cache_bytes(tmp_path / "absent") == 0
+
+
+def test_the_tables_show_limits_and_shares() -> None:
+    rows = roofline_rows([load("bf16")], 1000.0, PEAKS, {"embedding": WORK})
+    stream = StringIO()
+    render_roofline(Console(file=stream, width=140), PEAKS, rows)
+    lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+    assert "products bf16, openvino 1 800.0 GFLOP/s 700.0 GFLOP/s" in lines
+    assert "memory copy, 1024 MiB arrays 1 10.0 GB/s" in lines
+    assert "unavailable: openvino int8: not here" in lines
+    assert "embedding (bf16) 0.200 50.0 GFLOP/s 6.2 % 20.0 200.0 GFLOP/s 25.0 % bandwidth" in lines
