@@ -18,10 +18,10 @@ from fluidaudio_cli.cli.diarize_output import (
     Format,
     check_targets,
     choose_destination,
+    write_file,
     write_stdout,
 )
 from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def diarize(
         run.take(outcome)
     run.finish()
     if run.failed:
-        _say(f"{run.failed} of {len(recordings)} recordings failed")
+        if len(recordings) > 1:
+            _say(f"{run.failed} of {len(recordings)} recordings failed")
         raise typer.Exit(_BAD_INPUT)
 
 
@@ -152,28 +153,24 @@ def _outcomes(
     destination: Destination,
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
-    several = len(recordings) > 1
-    # A bar on the terminal and results on the same terminal would write over each other.
-    quiet = several and destination.on_stdout and sys.stdout.isatty()
-    what = f"diarizing {len(recordings)} recordings" if several else "diarizing"
-    with _progress(what, quiet) as progress:
-        outcomes = pipeline.diarize_many(
-            list(recordings.items()),
-            speakers=bounds,
-            progress=no_progress if several else progress,
-        )
+    if len(recordings) == 1:
+        ((path, uri),) = recordings.items()
+        with _progress("diarizing") as progress:
+            result = pipeline.diarize(path, uri=uri, speakers=bounds, progress=progress)
+        # Shown when the bar is gone.
+        yield result
+        return
+    # A bar and results on the same terminal would write over each other.
+    quiet = destination.on_stdout and sys.stdout.isatty()
+    with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
+        outcomes = pipeline.diarize_many(list(recordings.items()), speakers=bounds)
         for done, outcome in enumerate(outcomes, start=1):
-            if not several:
-                break
-            progress(done, len(recordings))
             yield outcome
-    # The only recording is shown when its bar is gone.
-    if not several:
-        yield outcome
+            progress(done, len(recordings))
 
 
 @contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[ProgressCallback]:
+def _progress(what: str, quiet: bool = False) -> Iterator[ProgressCallback]:
     if quiet or not sys.stderr.isatty():
         yield no_progress
         return
@@ -207,21 +204,25 @@ class _Run:
         self._scores: list[FileScore] = []
 
     def take(self, outcome: Diarization | AudioError) -> None:
-        """Score and write one result; of several, report the one that failed."""
+        """Score and write one result, or report why there is none."""
         if isinstance(outcome, AudioError):
             self._fail(outcome)
             return
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
-        scored, problem = self._score(outcome)
+        scored = None
+        if self._references is not None:
+            try:
+                scored = self._score(outcome, self._references)
+            except AnnotationError as error:
+                # The turns are good nevertheless.
+                self._fail(error)
         self._write(outcome, scored)
-        if problem is not None:
-            self._fail(problem)
 
     def finish(self) -> None:
         """Write what goes into one file, and sum up."""
         if self._gathered and self._destination.file is not None:
-            write_text_atomic(self._destination.file, "".join(self._gathered))
+            write_file(self._destination.file, "".join(self._gathered))
             _say(f"wrote {self._destination.file}")
         if not self._several:
             return
@@ -236,21 +237,14 @@ class _Run:
         )
 
     def _fail(self, error: FluidAudioError) -> None:
-        if not self._several:
-            raise error
         self.failed += 1
         _say(f"fluidaudio: {error}")
 
-    def _score(self, result: Diarization) -> tuple[ScoredAgainst | None, AnnotationError | None]:
-        if self._references is None:
-            return None, None
+    def _score(self, result: Diarization, references: References) -> ScoredAgainst:
         turns = result.exclusive_turns if self._facts.exclusive else result.turns
-        try:
-            scored = self._references.score(result.uri, turns, result.duration_seconds)
-        except AnnotationError as error:
-            return None, error
+        scored = references.score(result.uri, turns, result.duration_seconds)
         self._scores.append(scored.score)
-        return scored, None
+        return scored
 
     def _write(self, result: Diarization, scored: ScoredAgainst | None) -> None:
         text = self._text(result, scored)
@@ -260,7 +254,7 @@ class _Run:
         elif self._destination.folder is None:
             self._gathered.append(text)
         else:
-            write_text_atomic(target, text)
+            write_file(target, text)
             _say(f"wrote {target}")
         if self._destination.format in (Format.table, Format.json) and target is None:
             return  # the text itself says the rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.files import write_text_atomic
 
 STDOUT = Path("-")
 
@@ -140,3 +142,15 @@ def write_stdout(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         reason = os.strerror(error.errno or errno.EIO)
         raise HostError(f"cannot write to stdout: {reason}", "free space where it goes") from error
+
+
+def write_file(target: Path, text: str) -> None:
+    """Write ``target`` whole or not at all; Ctrl-C waits until nothing temporary is left."""
+    interrupted: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
+    try:
+        write_text_atomic(target, text)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted:
+        raise KeyboardInterrupt
