@@ -1,8 +1,10 @@
-"""Memory bandwidth as a program without special instructions gets it: copy and triad.
+"""Bandwidth of memory and cache as a program without special instructions gets it.
 
-After STREAM (McCalpin 1995): arrays far larger than the caches, bytes counted as the arithmetic
-names them, without the extra read that a store may cost. NumPy releases its lock in both kernels,
-so that threads run side by side. NumPy has no fused triad: ``a = b + s * c`` is two passes.
+Copy and triad after STREAM (McCalpin 1995): bytes counted as the arithmetic names them, without
+the extra read that a store may cost. Arrays are far larger than the caches for memory, and fit
+the last-level cache for that one, where a network's activations mostly are. NumPy releases its
+lock in both kernels, so that threads run side by side. It has no fused triad: ``a = b + s * c``
+is two passes.
 """
 
 from __future__ import annotations
@@ -13,26 +15,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _TIMES_CACHE = 2  # a larger array than the last-level cache holds
 _LEAST_BYTES = 256 * 2**20  # where the caches' sizes are not to be had
 _MEMORY_SHARE = 10  # three arrays: at most 3/10 of what is free
+# Arrays for the cache: three of them in the last level, and beyond the one before it.
+_CACHE_SHARE = 16
+_CACHE_LEAST_BYTES, _CACHE_MOST_BYTES = 2**20, 8 * 2**20
 _PASSES = 3
+_PASS_BYTES = 256 * 2**20  # small arrays are gone over again until a pass has so many bytes
 _COPY_STREAMS = 2  # read b, write a
 _TRIAD_STREAMS = 5  # read c, write a; read a, read b, write a
 
-Array = npt.NDArray[np.float32]
+Level = Literal["memory", "cache"]
 
 
 @dataclass(frozen=True)
 class Bandwidth:
     """Bytes per second of the fastest pass; ``array_bytes`` is the size of each array."""
 
+    level: Level
     threads: int
     copy: float
     triad: float
@@ -44,26 +51,30 @@ class Bandwidth:
         return max(self.copy, self.triad)
 
 
-def memory_bandwidth(threads: int, array_bytes: int | None = None) -> Bandwidth:
+def measure_bandwidth(level: Level, threads: int, array_bytes: int | None = None) -> Bandwidth:
     """Measure with ``threads`` threads, each on its own slice of the arrays."""
-    size = _array_bytes() if array_bytes is None else array_bytes
+    size = _ARRAY_BYTES[level]() if array_bytes is None else array_bytes
     count = size // 4
     target, left, right = (np.ones(count, np.float32) for _ in range(3))
     edges = np.linspace(0, count, threads + 1).astype(int)
     slices = [slice(first, last) for first, last in pairwise(edges)]
+    rounds = max(1, _PASS_BYTES // size)
 
     def copy(part: slice) -> None:
-        np.copyto(target[part], left[part])
+        for _ in range(rounds):
+            np.copyto(target[part], left[part])
 
     def triad(part: slice) -> None:
-        np.multiply(right[part], np.float32(3.0), out=target[part])
-        np.add(target[part], left[part], out=target[part])
+        for _ in range(rounds):
+            np.multiply(right[part], np.float32(3.0), out=target[part])
+            np.add(target[part], left[part], out=target[part])
 
     total = 4 * count
     return Bandwidth(
+        level,
         threads,
-        _COPY_STREAMS * total / _fastest(copy, slices),
-        _TRIAD_STREAMS * total / _fastest(triad, slices),
+        _COPY_STREAMS * total * rounds / _fastest(copy, slices),
+        _TRIAD_STREAMS * total * rounds / _fastest(triad, slices),
         total,
     )
 
@@ -90,10 +101,21 @@ def _pass_seconds(kernel: Callable[[slice], None], slices: list[slice]) -> float
     return time.perf_counter() - began
 
 
-def _array_bytes() -> int:
+def _memory_array_bytes() -> int:
     """Twice the last-level cache, as far as free memory allows."""
     wanted = max(_LEAST_BYTES, _TIMES_CACHE * last_level_cache_bytes())
     return min(wanted, int(psutil.virtual_memory().available) // _MEMORY_SHARE)
+
+
+def _cache_array_bytes() -> int:
+    share = last_level_cache_bytes() // _CACHE_SHARE
+    return min(max(share, _CACHE_LEAST_BYTES), _CACHE_MOST_BYTES)
+
+
+_ARRAY_BYTES: dict[Level, Callable[[], int]] = {
+    "memory": _memory_array_bytes,
+    "cache": _cache_array_bytes,
+}
 
 
 def last_level_cache_bytes(folder: Path = _CACHES) -> int:

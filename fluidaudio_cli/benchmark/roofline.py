@@ -1,8 +1,10 @@
 """How close each network comes to what this machine can do (Williams et al., CACM 2009).
 
 The machine's limits are measured, the networks' work is counted from their packages, and the
-time is the benchmark's. A stage that does ``I`` float operations per byte it moves cannot be
-faster than ``min(peak, I * bandwidth)``.
+time is the benchmark's. A stage takes at least as long as its arithmetic at the peak of the
+products, as moving every operation's operands and results at the cache's bandwidth, and as moving
+what no cache can keep (weights, the network's input and output) at the memory's: the longest of
+the three binds it.
 """
 
 from __future__ import annotations
@@ -11,18 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fluidaudio_cli.benchmark.bandwidth import Bandwidth, memory_bandwidth
+from fluidaudio_cli.benchmark.bandwidth import Bandwidth, Level, measure_bandwidth
+from fluidaudio_cli.diarization.result import Timings
 from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.base import ExecutorRun
 from fluidaudio_cli.executors.gemm_probe import PRECISIONS, GemmPeak, gemm_peak
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.resources import packages_dir
 
-Bound = Literal["compute", "bandwidth"]
+Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
 
 # Stages of the pipeline that run a network, and what one of their items covers.
 NETWORKS = ("segmentation", "fbank", "embedding")
 _FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 _FREE_DIMENSION = "batch"
+_LEVELS: tuple[Level, ...] = ("memory", "cache")
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,11 @@ class MachinePeaks:
         ]
         return max(rates, default=None)
 
-    def bytes_per_second(self, threads: int) -> float | None:
+    def bytes_per_second(self, level: Level, threads: int) -> float | None:
         """The best bandwidth with so many threads; ``None`` where it was not measured."""
-        rates = [each.best for each in self.bandwidth if each.threads == threads]
+        rates = [
+            each.best for each in self.bandwidth if (each.level, each.threads) == (level, threads)
+        ]
         return max(rates, default=None)
 
 
@@ -52,9 +59,9 @@ class MachinePeaks:
 class NetworkWork:
     """Work of one item (a window, a block, a crop) when run in batches of ``batch``.
 
-    ``moved_bytes`` counts every operation's operands and results, as if none stayed in a cache
-    or was fused into the next: an upper bound. ``least_bytes`` counts the network's own input
-    and output and its weights once per batch: what no implementation can avoid.
+    ``moved_bytes`` counts every operation's operands and results, as if none was fused into the
+    next: an upper bound. ``least_bytes`` counts the network's own input and output and its
+    weights once per batch: what no implementation can avoid.
     """
 
     flops: float
@@ -67,7 +74,8 @@ class NetworkWork:
 class StageLoad:
     """A measured stage: busy seconds of ``items`` items of ``network``, as the pipeline ran it.
 
-    ``threads``: processors that the stage could use at the same time (all workers together).
+    ``busy_seconds`` is summed over workers, so that ``threads`` is what one call can use: all of
+    the model's threads over its streams.
     """
 
     stage: str
@@ -81,10 +89,11 @@ class StageLoad:
 
 @dataclass(frozen=True)
 class RooflineRow:
-    """One stage against the machine. Rates in FLOP/s, intensity in FLOP per byte.
+    """One stage against the machine. Rates in FLOP/s, intensity in FLOP per byte moved.
 
-    ``limit`` is what the roofline allows at this intensity, ``share_of_peak`` and
-    ``share_of_limit`` are fractions of it reached. ``None``: the peak was not measured.
+    ``limit`` is the rate that the longest of the three lower bounds on its time allows, and
+    ``bound`` which one that is. Shares are fractions reached; that of the limit passes 1 where
+    fusion saves traffic. ``None``: a peak or bandwidth was not measured.
     """
 
     stage: str
@@ -124,9 +133,10 @@ def measure_machine(
             except ExecutorUnavailableError as error:
                 unavailable.append(f"{executor} {precision}: {error}")
     bandwidth = []
-    for count in counts:
-        on_step(f"memory, {count} thread(s)")
-        bandwidth.append(memory_bandwidth(count))
+    for level in _LEVELS:
+        for count in counts:
+            on_step(f"{level} bandwidth, {count} thread(s)")
+            bandwidth.append(measure_bandwidth(level, count))
     return MachinePeaks(tuple(gemm), tuple(bandwidth), tuple(unavailable))
 
 
@@ -146,6 +156,31 @@ def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWo
         least_bytes=(edge + weights) / batch,
         batch=batch,
     )
+
+
+def stage_loads(timings: Timings, runs: Mapping[str, ExecutorRun]) -> tuple[StageLoad, ...]:
+    """The stages of a diarization that run a network; ``runs`` by network as it was loaded.
+
+    The batch is the mean of what the calls held. Where the executor does not tell its threads,
+    all processors are assumed.
+    """
+    return tuple(
+        StageLoad(
+            stage=stage.name,
+            network=stage.name,
+            busy_seconds=stage.busy_seconds,
+            items=stage.items,
+            precision=runs[stage.name].precision,
+            threads=_threads_of_a_call(runs[stage.name]),
+            batch=max(1, round(stage.items / stage.calls)),
+        )
+        for stage in timings.stages
+        if stage.name in NETWORKS and stage.items
+    )
+
+
+def _threads_of_a_call(run: ExecutorRun) -> int:
+    return max(1, (run.threads or processors()) // run.streams)
 
 
 def roofline_rows(
@@ -170,12 +205,7 @@ def _row(
     achieved = flops / load.busy_seconds
     intensity = work.flops / work.moved_bytes
     peak = peaks.flops_per_second(load.precision, load.threads)
-    bandwidth = peaks.bytes_per_second(load.threads)
-    limit: float | None = None
-    bound: Bound | None = None
-    if peak is not None and bandwidth is not None:
-        limit = min(peak, intensity * bandwidth)
-        bound = "compute" if limit == peak else "bandwidth"
+    limit, bound = _limit(work, load.threads, peak, peaks)
     return RooflineRow(
         stage=load.stage,
         precision=load.precision,
@@ -188,3 +218,20 @@ def _row(
         share_of_limit=None if limit is None else achieved / limit,
         bound=bound,
     )
+
+
+def _limit(
+    work: NetworkWork, threads: int, peak: float | None, peaks: MachinePeaks
+) -> tuple[float | None, Bound | None]:
+    """The highest possible rate and what sets it."""
+    cache = peaks.bytes_per_second("cache", threads)
+    memory = peaks.bytes_per_second("memory", threads)
+    if peak is None or cache is None or memory is None:
+        return None, None
+    least_seconds: dict[Bound, float] = {
+        "compute": work.flops / peak,
+        "cache bandwidth": work.moved_bytes / cache,
+        "memory bandwidth": work.least_bytes / memory,
+    }
+    bound = max(least_seconds, key=lambda each: least_seconds[each])
+    return work.flops / least_seconds[bound], bound

@@ -11,7 +11,7 @@ from rich.console import Console
 from fluidaudio_cli.benchmark.bandwidth import (
     Bandwidth,
     last_level_cache_bytes,
-    memory_bandwidth,
+    measure_bandwidth,
 )
 from fluidaudio_cli.benchmark.roofline import (
     MachinePeaks,
@@ -20,9 +20,12 @@ from fluidaudio_cli.benchmark.roofline import (
     measure_machine,
     network_work,
     roofline_rows,
+    stage_loads,
 )
 from fluidaudio_cli.cli.render.roofline import render_roofline
+from fluidaudio_cli.diarization.result import StageTiming, Timings
 from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.base import ExecutorRun
 from fluidaudio_cli.executors.gemm_probe import GemmPeak, gemm_peak
 
 PEAKS = MachinePeaks(
@@ -31,7 +34,10 @@ PEAKS = MachinePeaks(
         GemmPeak("onnxruntime", "fp32", 1, 100e9, 90e9),
         GemmPeak("openvino", "bf16", 1, 800e9, 700e9),
     ),
-    bandwidth=(Bandwidth(1, 10e9, 8e9, 2**30),),
+    bandwidth=(
+        Bandwidth("memory", 1, 4e9, 5e9, 2**30),
+        Bandwidth("cache", 1, 10e9, 8e9, 2**23),
+    ),
     unavailable=("openvino int8: not here",),
 )
 # 2 GFLOP and 100 MB an item: 20 FLOP per byte.
@@ -42,7 +48,7 @@ def load(precision: str, threads: int = 1) -> StageLoad:
     return StageLoad("embedding", "embedding", 4.0, 100, precision, threads, 8)
 
 
-def test_a_stage_under_the_ridge_is_bound_by_bandwidth() -> None:
+def test_a_stage_that_moves_much_is_bound_by_the_cache() -> None:
     (row,) = roofline_rows([load("bf16")], 1000.0, PEAKS, {"embedding": WORK})
     assert row.gflop_per_audio_second == pytest.approx(0.2)  # 200 GFLOP over 1000 s
     assert row.achieved == pytest.approx(50e9)  # in 4 s
@@ -51,10 +57,17 @@ def test_a_stage_under_the_ridge_is_bound_by_bandwidth() -> None:
     assert row.intensity == pytest.approx(20.0)
     assert row.limit == pytest.approx(200e9)  # 20 FLOP per byte, 10 GB/s
     assert row.share_of_limit == pytest.approx(0.25)
-    assert row.bound == "bandwidth"
+    assert row.bound == "cache bandwidth"
 
 
-def test_a_stage_above_the_ridge_is_bound_by_arithmetic_of_the_best_executor() -> None:
+def test_a_stage_with_large_weights_is_bound_by_memory() -> None:
+    work = NetworkWork(flops=2e9, moved_bytes=1e8, least_bytes=1e8, batch=1)
+    (row,) = roofline_rows([load("bf16")], 1000.0, PEAKS, {"embedding": work})
+    assert row.limit == pytest.approx(100e9)  # 20 FLOP per byte, 5 GB/s
+    assert row.bound == "memory bandwidth"
+
+
+def test_a_stage_that_computes_much_is_bound_by_arithmetic_of_the_best_executor() -> None:
     (row,) = roofline_rows([load("fp32")], 1000.0, PEAKS, {"embedding": WORK})
     assert (row.peak, row.limit, row.bound) == (100e9, 100e9, "compute")
     assert row.share_of_peak == row.share_of_limit == pytest.approx(0.5)
@@ -64,6 +77,24 @@ def test_without_a_measured_peak_there_is_no_share() -> None:
     (row,) = roofline_rows([load("fp32", threads=2)], 1000.0, PEAKS, {"embedding": WORK})
     assert row.achieved == pytest.approx(50e9)
     assert (row.peak, row.share_of_peak, row.limit, row.bound) == (None, None, None, None)
+
+
+def test_loads_are_the_stages_that_run_a_network() -> None:
+    stages = (
+        StageTiming("decode", 1.0, 4, 4, True),
+        StageTiming("segmentation", 3.0, 5, 38, True),
+        StageTiming("embedding", 6.0, 2, 20, True),
+        StageTiming("fbank", 0.0, 0, 0, True),
+    )
+    timings = Timings(5.0, 10.0, stages, True, windows=38, crops=20, copied_bytes=0)
+    runs = {
+        "segmentation": ExecutorRun("openvino", "2026", "bf16", "CPU", threads=4, streams=2),
+        "embedding": ExecutorRun("openvino", "2026", "fp32", "CPU", threads=4, streams=1),
+    }
+    assert stage_loads(timings, runs) == (
+        StageLoad("segmentation", "segmentation", 3.0, 38, "bf16", threads=2, batch=8),
+        StageLoad("embedding", "embedding", 6.0, 20, "fp32", threads=4, batch=10),
+    )
 
 
 def test_work_of_the_fbank_package_is_what_its_two_products_take() -> None:
@@ -113,7 +144,9 @@ def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> N
         return GemmPeak(executor, precision, threads, threads * 1e9, 1e9)
 
     monkeypatch.setattr(roofline, "gemm_peak", probe)
-    monkeypatch.setattr(roofline, "memory_bandwidth", lambda n: Bandwidth(n, 1e9, 2e9, 4096))
+    monkeypatch.setattr(
+        roofline, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
+    )
     steps: list[str] = []
     peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)
     assert peaks.unavailable == ("openvino int8: no such product",)
@@ -125,12 +158,18 @@ def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert peaks.flops_per_second("fp32", 2) == 2e9
     assert peaks.flops_per_second("bf16", 2) is None
-    assert peaks.bytes_per_second(1) == 2e9
-    assert steps[-1] == "memory, 2 thread(s)"
+    assert peaks.bytes_per_second("cache", 1) == 2e9
+    assert [(each.level, each.threads) for each in peaks.bandwidth] == [
+        ("memory", 1),
+        ("memory", 2),
+        ("cache", 1),
+        ("cache", 2),
+    ]
+    assert steps[-1] == "cache bandwidth, 2 thread(s)"
 
 
 def test_bandwidth_counts_the_bytes_of_whole_arrays() -> None:
-    measured = memory_bandwidth(2, array_bytes=2**20)
+    measured = measure_bandwidth("memory", 2, array_bytes=2**20)
     assert (measured.threads, measured.array_bytes) == (2, 2**20)
     assert measured.copy > 1e6
     assert measured.triad > 1e6
@@ -152,6 +191,10 @@ def test_the_tables_show_limits_and_shares() -> None:
     render_roofline(Console(file=stream, width=140), PEAKS, rows)
     lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
     assert "products bf16, openvino 1 800.0 GFLOP/s 700.0 GFLOP/s" in lines
-    assert "memory copy, 1024 MiB arrays 1 10.0 GB/s" in lines
+    assert "memory triad, 1024 MiB arrays 1 5.0 GB/s" in lines
+    assert "cache copy, 8 MiB arrays 1 10.0 GB/s" in lines
     assert "unavailable: openvino int8: not here" in lines
-    assert "embedding (bf16) 0.200 50.0 GFLOP/s 6.2 % 20.0 200.0 GFLOP/s 25.0 % bandwidth" in lines
+    assert (
+        "embedding (bf16) 0.200 50.0 GFLOP/s 6.2 % 20.0 200.0 GFLOP/s 25.0 % cache bandwidth"
+        in lines
+    )

@@ -24,8 +24,8 @@ def render_roofline(console: Console, peaks: MachinePeaks, rows: Sequence[Roofli
         )
     for each in peaks.bandwidth:
         threads, size = str(each.threads), f"{each.array_bytes / 2**20:.0f} MiB arrays"
-        machine.add_row(f"memory copy, {size}", threads, f"{each.copy / 1e9:.1f} GB/s", "")
-        machine.add_row(f"memory triad, {size}", threads, f"{each.triad / 1e9:.1f} GB/s", "")
+        machine.add_row(f"{each.level} copy, {size}", threads, f"{each.copy / 1e9:.1f} GB/s", "")
+        machine.add_row(f"{each.level} triad, {size}", threads, f"{each.triad / 1e9:.1f} GB/s", "")
     console.print(machine)
     for reason in peaks.unavailable:
         console.print(Text(f"unavailable: {reason}"), soft_wrap=True)
@@ -37,7 +37,7 @@ def render_roofline(console: Console, peaks: MachinePeaks, rows: Sequence[Roofli
         "reached",
         "of peak",
         "FLOP per byte",
-        "limit there",
+        "limit",
         "of limit",
         "bound by",
     )
@@ -56,8 +56,8 @@ def render_roofline(console: Console, peaks: MachinePeaks, rows: Sequence[Roofli
     console.print(stages)
     console.print(
         Text(
-            "FLOP per byte counts every operation's operands and results as moved, caches and "
-            "fusion ignored: the limit there may be exceeded"
+            "FLOP per byte counts every operation's operands and results as moved through the "
+            "cache; where operations are fused, the limit may be exceeded"
         ),
         soft_wrap=True,
     )
