@@ -3,9 +3,9 @@
 1. *Waiting*: the workers were idle for more than a third of the run. The stage named is then the
    one that they waited for: the one that ran longest while fewer than all workers were at work.
 2. *Compute* or *bandwidth*: the costliest stage is a network. Its rate is set against the
-   machine's measured peaks (FLOP/s in its precision, bytes/s of memory): the nearer ceiling is
-   the limit. Bytes are those that the operations define, caches and fusion ignored, so that
-   nearness to the bandwidth is overstated rather than understated.
+   machine's measured peaks (FLOP/s in its precision, bytes/s of its caches): the nearer ceiling
+   is the limit. Bytes are those that the operations define, fusion ignored, so that nearness to
+   the bandwidth is overstated rather than understated.
 3. *Python*: any other stage whose thread was on a processor for at least half of its time
    (interpreter and NumPy, one thread).
 4. *Waiting* again: any other stage that was mostly off the processor (disk, locks).
@@ -81,7 +81,7 @@ def _network(stage: StageProfile, model: ModelProfile) -> Bottleneck:
         stage.share,
         "compute" if compute >= moved else "bandwidth",
         f"its operators reach {compute:.0%} of the {peak.precision} compute peak and move bytes "
-        f"at {moved:.0%} of the memory bandwidth{far}",
+        f"at {moved:.0%} of the cache bandwidth{far}",
     )
 
 

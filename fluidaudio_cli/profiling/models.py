@@ -237,6 +237,7 @@ def measure_peaks(
     if not wanted:
         return dict.fromkeys(models, Unavailable("not measured (--no-peaks)"))
     from fluidaudio_cli.benchmark.roofline import measure_machine
+    from fluidaudio_cli.executors.gemm_probe import PRECISIONS
 
     found: dict[tuple[str, str, int], Peak | Unavailable] = {}
     peaks: dict[str, Peak | Unavailable] = {}
@@ -244,6 +245,9 @@ def measure_peaks(
         ran = model.ran
         if ran.executor == "coreml":
             peaks[name] = Unavailable("Core ML does not say which processor it used")
+            continue
+        if ran.precision not in PRECISIONS:
+            peaks[name] = Unavailable(f"products in {ran.precision} are not measured")
             continue
         threads = max(1, (ran.threads or 1) // ran.streams)
         key = (ran.executor, ran.precision, threads)
@@ -254,7 +258,7 @@ def measure_peaks(
                     ran.precision,
                     threads,
                     machine.flops_per_second(ran.precision, threads),
-                    machine.bytes_per_second(threads),
+                    machine.bytes_per_second("cache", threads),
                 )
             except HostError as error:
                 found[key] = Unavailable(error.message)

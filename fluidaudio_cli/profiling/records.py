@@ -164,7 +164,10 @@ class KindProfile:
 
 @dataclass(frozen=True)
 class Peak:
-    """What this machine can do, measured: FLOP/s in a model's precision, bytes/s of memory."""
+    """What this machine can do, measured: FLOP/s in a model's precision, bytes/s of its caches.
+
+    Results of one operation are read by the next from the caches, not from memory.
+    """
 
     precision: str
     threads: int

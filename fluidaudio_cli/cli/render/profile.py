@@ -152,7 +152,7 @@ def _model(console: Console, model: ModelProfile, top: int) -> None:
         flops, bandwidth = peak.flops_per_second, peak.bytes_per_second
         against = (
             f"peak of {peak.threads} thread(s), measured: {_rate(flops)} {peak.precision}, "
-            f"{_DASH if bandwidth is None else f'{bandwidth / 1e9:.1f} GB/s'}"
+            f"{_DASH if bandwidth is None else f'{bandwidth / 1e9:.1f} GB/s in cache'}"
         )
     layers = _table(
         f"{title}: slowest operations of one run",
