@@ -13,8 +13,10 @@ from fluidaudio_cli.cli import datasets, models
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
+from fluidaudio_cli.cli.doctor import doctor
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
+from fluidaudio_cli.cli.tune import tune
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -87,6 +89,7 @@ def _fail(line: str, code: int) -> NoReturn:
 
 # Commands
 app.command("diarize")(diarize)
+app.command("doctor")(doctor)
 app.command("score")(score)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
@@ -94,3 +97,4 @@ app.command("diarization-benchmark")(benchmark)
 app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
+app.command("tune")(tune)

@@ -30,6 +30,7 @@ from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.recording import Recording
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.schedule import Outcome, run_concurrently, run_serially
+from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
 from fluidaudio_cli.executors.machine import processors
@@ -226,11 +227,17 @@ def load_pipeline(
     """Load the models of a mode.
 
     ``executor`` and ``precision`` of ``auto`` leave the choice to the mode file, and that to
-    the machine. ``threads``: processors to use, all of them by default.
+    what ``fluidaudio tune`` found here or, untuned, to the executors' own defaults. Asking for
+    an executor or a precision sets the tuning aside. ``threads``: processors to use, all of
+    them by default.
     Raises ``ExecutorUnavailableError`` for what this machine does not have, ``SelfTestError``
     when a model does not compute here what it should.
     """
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
+    tuning = load_tuning() if executor == precision == "auto" else None
+    if tuning is not None:
+        config = tuning.apply(config)
+        compute_units = tuning.compute_units if compute_units == "all" else compute_units
     rules = config.execution
     chosen = select_executor(rules.executor if executor == "auto" else executor)
     wanted = rules.precision if precision == "auto" else precision
