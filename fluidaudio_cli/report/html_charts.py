@@ -19,7 +19,9 @@ from fluidaudio_cli.turns import Turn
 
 # Gaps narrower than this share of the run are not to be seen: bars around them become one.
 _FINEST = 1 / 2000
-_ERROR_COLOURS = {"missed": PALETTE[3], "false alarm": PALETTE[1], "confusion": PALETTE[4]}
+_ERRORS = ("missed", "false alarm", "confusion")
+_ERROR_COLOUR = PALETTE[3]
+_SPEAKER_COLOURS = tuple(colour for colour in PALETTE if colour != _ERROR_COLOUR)
 _ROW_PIXELS = 38
 
 Bar = tuple[float, float, int, int]  # start, end, calls, items
@@ -61,7 +63,7 @@ def waterfall(profile: Profile) -> Figure:
             showlegend=len(threads) > 1,
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
             xaxis=time_axis("seconds from the start of the run", end),
-            yaxis=_labelled_rows(stages),
+            **_labelled_rows(stages),
         ),
     }
 
@@ -69,20 +71,34 @@ def waterfall(profile: Profile) -> Figure:
 # Of a row's height: bars take this much, below the row's label.
 _LANES = 0.42
 _LANE_SHIFT = 0.22
+_LABEL_SHIFT = 0.26
 
 
 def _labelled_rows(labels: Sequence[str]) -> dict[str, Any]:
     """Rows from the top whose labels stand above their bars: a phone has no room beside them."""
     return {
-        "range": [len(labels) - 0.4, -0.6],
-        "tickmode": "array",
-        "tickvals": list(range(len(labels))),
-        "ticktext": list(labels),
-        "ticklabelposition": "inside",
-        "ticklabelshift": 9,
-        "showgrid": False,
-        "zeroline": False,
-        "fixedrange": True,
+        "yaxis": {
+            "range": [len(labels) - 0.4, -0.6],
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        # Not tick labels inside the plot: those hide the ticks of the other axis below them.
+        "annotations": [
+            {
+                "text": plain_text(label),
+                "xref": "paper",
+                "x": 0,
+                "xanchor": "left",
+                "y": row - _LABEL_SHIFT,
+                "yanchor": "middle",
+                "showarrow": False,
+                "font": {"size": 12},
+            }
+            for row, label in enumerate(labels)
+        ],
     }
 
 
@@ -164,7 +180,7 @@ def operators(models: Sequence[ModelProfile], top: int) -> Figure | None:
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
             xaxis=_plain_axis("milliseconds in one run, all calls and threads")
             | {"range": [0, 1.04e3 * rows[0][1].seconds]},
-            yaxis=_labelled_rows(labels),
+            **_labelled_rows(labels),
         ),
     }
 
@@ -216,7 +232,7 @@ def kinds(models: Sequence[ModelProfile]) -> Figure | None:
                 "traceorder": "normal",
             },
             xaxis=_plain_axis("% of the network's operator time") | {"range": [0, 100]},
-            yaxis=_labelled_rows([model.name for model in shown]),
+            **_labelled_rows([model.name for model in shown]),
         ),
     }
 
@@ -269,16 +285,16 @@ def diarization(timeline: Timeline, seconds: float) -> Figure:
         labels.append(label)
 
     for number, speaker in enumerate(speakers):
-        colour = PALETTE[number % len(PALETTE)]
+        colour = _SPEAKER_COLOURS[number % len(_SPEAKER_COLOURS)]
         if not reference or speaker in {turn.speaker for turn in timeline.hypothesis}:
             row(f"{speaker} · found", _of(timeline.hypothesis, speaker), colour, 1.0)
         if speaker in names:
             row(f"{speaker} · reference", _of(reference, speaker), colour, 0.5)
-    for kind, colour in _ERROR_COLOURS.items():
+    for kind in _ERRORS:
         spans = [(each.start, each.end) for each in timeline.errors if each.kind == kind]
         if spans:
             total = sum(end - start for start, end in spans)
-            row(f"error · {kind}, {total:.1f} s", spans, colour, 1.0)
+            row(f"error · {kind}, {total:.1f} s", spans, _ERROR_COLOUR, 1.0)
     return {
         "data": traces,
         "layout": layout(
@@ -286,7 +302,7 @@ def diarization(timeline: Timeline, seconds: float) -> Figure:
             barmode="overlay",
             showlegend=False,
             xaxis=time_axis("seconds of the recording", seconds),
-            yaxis=_labelled_rows(labels),
+            **_labelled_rows(labels),
         ),
     }
 
@@ -309,7 +325,7 @@ def _spans(
         "width": [_LANES] * len(spans),
         "customdata": [[start, end] for start, end in spans],
         "hovertemplate": "%{customdata[0]:.2f} to %{customdata[1]:.2f} s<extra>"
-        + _plain_text(label)
+        + plain_text(label)
         + "</extra>",
     }
 
@@ -362,6 +378,6 @@ def _plain_axis(title: str) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 4}, "zeroline": False, "automargin": True}
 
 
-def _plain_text(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that plotly takes for neither markup nor a placeholder."""
     return text.replace("<", "(").replace(">", ")").replace("%{", "% {")

@@ -110,6 +110,14 @@ def _cell(cell: Cell) -> str:
     return f'<td{tone} data-value="{escape(value)}">{escape(cell.text)}</td>'
 
 
+def facts(rows: Iterable[tuple[str, object]]) -> str:
+    """Names and values, which may be long."""
+    body = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows
+    )
+    return f'<table class="facts"><tbody>{body}</tbody></table>'
+
+
 def details(summary: str, *parts: str) -> str:
     """Parts that are folded away until wanted."""
     return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"

@@ -16,6 +16,7 @@ from fluidaudio_cli.report.html_page import (
     cards,
     chart,
     details,
+    facts,
     header,
     page,
     paragraph,
@@ -180,10 +181,14 @@ def _operators(profile: Profile, top: int) -> list[str]:
         if isinstance(model.layers, Unavailable)
     )
     parts.append(details("All operations", _operator_table(profile.models)))
+    missing = {
+        plan.operations.reason for plan in profile.plans if isinstance(plan.operations, Unavailable)
+    }
+    parts.extend(
+        paragraph(f"Core ML's plan: unavailable: {reason}", soft=True) for reason in sorted(missing)
+    )
     for plan in profile.plans:
-        if isinstance(plan.operations, Unavailable):
-            parts.append(paragraph(f"Core ML's plan of {plan.model}: {plan.operations}", soft=True))
-        else:
+        if not isinstance(plan.operations, Unavailable):
             share = plan.neural_engine_share
             parts.append(
                 paragraph(
@@ -260,42 +265,41 @@ def _precision(profile: Profile) -> list[str]:
     if figure is not None:
         parts.append(chart("chart-precision", figure, "Relative error layer by layer"))
 
-    def number(value: float | Unavailable) -> Cell:
-        return (
-            Cell(str(value), "") if isinstance(value, Unavailable) else Cell(f"{value:.6g}", value)
-        )
+    reasons: dict[str, str] = {}
 
-    parts.append(
-        table(
-            ("network", "precision", "error enters at", "figure", "simulated", "executed"),
-            [
-                (
-                    Cell(model.model),
-                    Cell(model.precision),
-                    Cell(model.entry or _DASH),
-                    Cell(model.figure_name),
-                    number(model.figure),
-                    number(model.executed),
-                )
-                for model in report.models
-            ],
-            "table-precision",
+    def number(value: float | Unavailable, percent: bool) -> Cell:
+        if isinstance(value, Unavailable):
+            return Cell(reasons.setdefault(value.reason, "*" * (len(reasons) + 1)), "")
+        return Cell(f"{value:.2%}" if percent else f"{value:.6f}", value)
+
+    rows = []
+    for model in report.models:
+        percent = model.figure_name.startswith("flipped")
+        rows.append(
+            (
+                Cell(model.model),
+                Cell(model.precision),
+                Cell(model.entry or _DASH),
+                Cell(model.figure_name),
+                number(model.figure, percent),
+                number(model.executed, percent),
+            )
         )
-    )
-    parts.append(
-        table(
-            ("precision", "executor", "DER strict", "change", "against"),
-            [
-                (
-                    Cell(row.precision),
-                    Cell(row.executor),
-                    number(row.der),
-                    number(row.change),
-                    Cell(row.against),
-                )
-                for row in report.der
-            ],
+    headings = ("network", "precision", "error enters at", "figure", "simulated", "executed")
+    parts.append(table(headings, rows, "table-precision"))
+    rates = [
+        (
+            Cell(row.precision),
+            Cell(row.executor),
+            number(row.der, True),
+            number(row.change, True),
+            Cell(row.against),
         )
+        for row in report.der
+    ]
+    parts.append(table(("precision", "executor", "DER strict", "change", "against"), rates))
+    parts.extend(
+        paragraph(f"{mark} unavailable: {reason}", soft=True) for reason, mark in reasons.items()
     )
     return [section("precision", "Precision against fp32", *parts, note=report.note)]
 
@@ -319,15 +323,13 @@ def _costs(profile: Profile) -> str:
 
 def _environment(profile: Profile) -> str:
     machine = profile.environment.get("machine")
-    facts = dict(machine) if isinstance(machine, dict) else {}
-    facts |= {
+    known = dict(machine) if isinstance(machine, dict) else {}
+    known |= {
         "python": profile.environment.get("python"),
         "system": profile.environment.get("system_release"),
         "load average": profile.environment.get("load_average"),
     }
-    return table(
-        ("fact", "value"), [(Cell(str(key)), Cell(str(value))) for key, value in facts.items()]
-    )
+    return facts(known.items())
 
 
 def _time(seconds: float) -> str:
