@@ -24,7 +24,9 @@ Labels = NDArray[np.intp]
 class ClusteringRules:
     """Values of the mode file.
 
-    ``threshold``: mean cosine distance at which merging stops. ``reliable_seconds``: voices
+    ``threshold``: mean cosine distance at which merging stops. ``small_seconds`` and
+    ``small_threshold``: a speaker heard for less than this must be further than that from all
+    others, since a mean over little speech is uncertain. ``reliable_seconds``: voices
     with less clean speech than this are assigned, not clustered. ``reassign_passes``: how often
     all voices are given anew to the nearest centroid. ``exact_limit``: most voices clustered at
     once; more are first merged in parts of this size, up to ``part_threshold``, so that time
@@ -32,6 +34,8 @@ class ClusteringRules:
     """
 
     threshold: float
+    small_seconds: float
+    small_threshold: float
     reliable_seconds: float
     reassign_passes: int
     exact_limit: int
@@ -78,12 +82,14 @@ class Voices:
     """All local speakers of a recording, in order of their windows.
 
     ``windows`` (n,) int: window of each. ``vectors`` (n, d) float32: unit length, or zero where
-    a voice had too little clean speech. ``clean_seconds`` (n,) float64.
+    a voice had too little clean speech. ``clean_seconds`` (n,) float64. ``looks``: how many
+    windows see each moment, so that clean seconds divided by it are seconds of speech.
     """
 
     windows: NDArray[np.intp]
     vectors: Vectors
     clean_seconds: NDArray[np.float64]
+    looks: float = 1.0
 
     @property
     def embedded(self) -> NDArray[np.bool_]:
@@ -150,7 +156,38 @@ def _cluster_core(
     forbidden = None if windows is None else _same_window_pairs(windows)
     tree = average_linkage(sums, sizes, forbidden)
     clusters = bounds.limit(tree.clusters_below(rules.threshold), len(sums))
-    return tree.labels(clusters)[owner]
+    labels = tree.labels(clusters)
+    seconds = np.bincount(owner, weights=voices.clean_seconds[core]) / voices.looks
+    return _absorb_small(labels, sums, sizes, seconds, rules, bounds)[owner]
+
+
+def _absorb_small(
+    labels: Labels,
+    sums: Vectors,
+    sizes: NDArray[np.float64],
+    seconds: NDArray[np.float64],
+    rules: ClusteringRules,
+    bounds: SpeakerBounds,
+) -> Labels:
+    """Merge speakers of little speech into one they are not clearly apart from.
+
+    ``seconds``: speech of each item. Fewer speakers than ``bounds`` asks for are never made.
+    """
+    fewest = bounds.exactly or bounds.at_least or 1
+    while (count := int(labels.max()) + 1) > fewest:
+        totals, weights = _sum_by(labels, sums, sizes)
+        means = totals / weights[:, None].astype(np.float32)
+        distance = 1.0 - (means @ means.T).astype(np.float64)
+        np.fill_diagonal(distance, np.inf)
+        nearest = distance.min(axis=1)
+        small = np.bincount(labels, weights=seconds, minlength=count) < rules.small_seconds
+        nearest[~small] = np.inf
+        speaker = int(nearest.argmin())
+        if not nearest[speaker] < rules.small_threshold:
+            break
+        labels = np.where(labels == speaker, distance[speaker].argmin(), labels)
+        labels = np.unique(labels, return_inverse=True)[1]
+    return labels
 
 
 def _merge_parts(

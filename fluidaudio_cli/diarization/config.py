@@ -147,6 +147,7 @@ def _check_values(mode: ModeConfig, path: Path) -> None:
         (mode.crops.per_speaker >= 1, "crops.per_speaker must be at least 1"),
         (mode.embedding.batch >= 1, "embedding.batch must be at least 1"),
         (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
+        (0 < mode.clustering.small_threshold < 2, "clustering.small_threshold is not in 0 … 2"),
         (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
         (mode.execution.workers >= 0, "execution.workers must not be negative"),
     )

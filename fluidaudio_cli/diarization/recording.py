@@ -13,7 +13,7 @@ from fluidaudio_cli.diarization.block_worker import EMBEDDING_SIZE, WindowResult
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import Clusters, SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.config import ModeConfig
-from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE
+from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_SECONDS
 from fluidaudio_cli.diarization.reconstruction import LabelledWindow, Reconstruction, reconstruct
 from fluidaudio_cli.diarization.result import Speaker
 from fluidaudio_cli.turns import Turn, speaking_seconds
@@ -66,7 +66,7 @@ class Recording:
     def finish(self, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock) -> Outcome:
         """Cluster the voices and rebuild the turns."""
         with clock.stage("clustering", self.windows):
-            voices = self._voices()
+            voices = self._voices(looks=WINDOW_SECONDS / mode.windows.step_seconds)
             clusters = cluster(voices, mode.clustering, bounds)
         with clock.stage("reconstruction", self.windows):
             rebuilt = self._reconstruct(mode, clusters)
@@ -83,7 +83,7 @@ class Recording:
         )
         return Outcome(turns, exclusive, speakers, _notes(bounds, len(speakers)))
 
-    def _voices(self) -> Voices:
+    def _voices(self, looks: float) -> Voices:
         voices = [(window.number, voice) for window in self._windows for voice in window.speakers]
         vectors = np.zeros((len(voices), EMBEDDING_SIZE), np.float32)
         for row, (_, voice) in enumerate(voices):
@@ -92,6 +92,7 @@ class Recording:
             np.array([number for number, _ in voices], np.intp),
             vectors,
             np.array([voice.clean_seconds for _, voice in voices], np.float64),
+            looks,
         )
 
     def _reconstruct(self, mode: ModeConfig, clusters: Clusters) -> Reconstruction:
