@@ -147,9 +147,9 @@ def test_a_refused_file_is_listed_and_the_rest_is_done(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("sherpa")
 def test_a_crash_keeps_what_was_finished(tmp_path: Path) -> None:
-    files = [recording(tmp_path, "first", 4), recording(tmp_path, "fatal", 3)]
-    result = run_peer("sherpa-onnx", files, threads=1)
-    assert [each.path.name for each in result.files] == ["first.wav"]
+    first = recording(tmp_path, "first", 4)
+    result = run_peer("sherpa-onnx", [first, first, recording(tmp_path, "fatal", 3)], threads=1)
+    assert [each.path.name for each in result.files] == ["first.wav", "first.wav"]
     (failure,) = result.failures
     assert failure.path.name == "fatal.wav"
     assert failure.error.startswith("its process ended (7), its last words: ")

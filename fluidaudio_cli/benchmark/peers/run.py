@@ -51,8 +51,7 @@ _PEERS: dict[str, _PeerKind] = {
             "10 s windows every 1 s, which sherpa-onnx fixes; ours every step of the mode",
             "one crop per local speaker and window of any length, with CAM++'s pooling over "
             "segments of 100 steps; ours has at most 200 frames, where that is the global mean",
-            "its own filter bank: 20-7600 Hz, frames past the edges; ours 20-8000 Hz, whole "
-            "frames",
+            "its own filter bank: 20-7600 Hz, frames past the edges; ours 20-8000 Hz, whole frames",
             "its own agglomerative clustering on cosine distance, and gap filling",
             "decoding the file is outside its time and inside ours",
         ),
@@ -170,7 +169,7 @@ class _Collected:
         on_file: Callable[[PeerFile | PeerFailure], None],
     ) -> None:
         self._result = PeerResult(name, differences=differences)
-        self._open = {str(path.resolve()): path for path in files}
+        self._open = dict(enumerate(files))
         self._on_file = on_file
         self._loaded = self._done = False
 
@@ -193,7 +192,7 @@ class _Collected:
         elif kind == "file":
             self._add_file(
                 PeerFile(
-                    self._open.pop(event["path"]),
+                    self._open.pop(int(event["index"])),
                     float(event["audio_seconds"]),
                     float(event["wall_seconds"]),
                     float(event["cpu_seconds"]),
@@ -201,7 +200,7 @@ class _Collected:
                 )
             )
         elif kind == "failed":
-            self._add_failure(self._open.pop(event["path"]), str(event["error"]))
+            self._add_failure(self._open.pop(int(event["index"])), str(event["error"]))
         else:
             self._done = True
             self._result = replace(self._result, peak_rss_bytes=event["peak_bytes"])

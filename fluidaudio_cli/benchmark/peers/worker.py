@@ -1,7 +1,8 @@
 """The process that runs one peer: a job as JSON on stdin, events as JSON lines on stdout.
 
 Job: ``models`` (name to path), ``files``, ``threads`` (a number, or null to try), ``settings``.
-Events: ``loaded``, then ``file`` or ``failed`` per file, then ``done``; or ``unavailable`` alone.
+Events: ``loaded``, then ``file`` or ``failed`` with the file's ``index``, then ``done``; or
+``unavailable`` alone.
 What a library prints to stdout goes to stderr instead.
 """
 
@@ -94,8 +95,8 @@ def run_job(job: Job, make_peer: Callable[[Job], Peer], stream: IO[str]) -> None
         rss_bytes=resident_bytes(),
         trials=[[count, seconds] for count, seconds in trials.items()],
     )
-    for path in files:
-        _send(stream, path=str(path), **_outcome(engine, path))
+    for index, path in enumerate(files):
+        _send(stream, index=index, **_outcome(engine, path))
     _send(stream, event="done", peak_bytes=peak_bytes())
 
 
