@@ -114,6 +114,23 @@ def benchmark(
     max_slowdown: Annotated[
         float, typer.Option(metavar="PERCENT", min=0.0, help="Slowdown --against lets pass.")
     ] = 5.0,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the result as a page as well.")
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Run sherpa-onnx or senko on the same files too."),
+    ] = None,
+    peer_threshold: Annotated[
+        list[float] | None,
+        typer.Option(metavar="T", help="sherpa-onnx's; its best is taken. Default 0.5 0.6 0.7."),
+    ] = None,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Set stages against this machine's limits.")
+    ] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Measure each optimisation off, and on, alone.")
+    ] = False,
 ) -> None:
     """Measure speed, accuracy, memory and energy of the pipeline; compare and gate them.
 
@@ -121,7 +138,7 @@ def benchmark(
     """
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.results import PlanRecord, read_result, write_result
-    from fluidaudio_cli.cli import benchmark_plan
+    from fluidaudio_cli.cli import benchmark_extras, benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
     from fluidaudio_cli.diarization.config import DEFAULT_MODE, MODE_NAMES
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
@@ -160,7 +177,18 @@ def benchmark(
     )
     for path, name in formats.items():
         _write(path, benchmark_plan.formatted(report, name))
+    if html is not None:
+        from fluidaudio_cli.report.html_benchmark import benchmark_page
+
+        _write(html, benchmark_page(result, base))
     _show(report, output_format, base, formats.values())
+    if peer:
+        thresholds = peer_threshold or benchmark_extras.SHERPA_THRESHOLDS
+        benchmark_extras.compare_with_peers(peer, thresholds, result, recordings)
+    if roofline:
+        benchmark_extras.show_roofline(result, recordings)
+    if ablation:
+        benchmark_extras.run_ablation(result, recordings)
     _tell_github(report)
     _finish(report)
 

@@ -10,6 +10,7 @@ from fluidaudio_cli.diarization.clustering import ClusteringRules
 from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.reconstruction import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.resources import configs_dir
 
 MODE_NAMES = ("reference", "accurate", "balanced", "fast")
@@ -39,12 +40,14 @@ class EmbeddingRules:
 class ExecutionRules:
     """What runs the networks, unless the command line says otherwise.
 
-    ``executor`` and ``precision`` as in ``--executor`` and ``--precision``. ``workers``: blocks
+    ``executor`` and ``precision`` as in ``--executor`` and ``--precision``;
+    ``embedding_precision`` is the embedding network's own, unless ``auto``. ``workers``: blocks
     of audio worked on at the same time; 0 means one for each processor.
     """
 
     executor: str
     precision: str
+    embedding_precision: str
     workers: int
 
 
@@ -104,6 +107,14 @@ def read_mode(path: Path) -> ModeConfig:
     )
     _check_values(mode, path)
     return mode
+
+
+def write_mode(mode: ModeConfig, path: Path) -> None:
+    """Write ``mode`` as a file that :func:`read_mode` reads back."""
+    import yaml
+
+    content = {key: value for key, value in mode.as_dict().items() if key != "name"}
+    write_text_atomic(path, yaml.safe_dump(content, sort_keys=False))
 
 
 _Section = TypeVar("_Section")

@@ -240,15 +240,18 @@ def load_pipeline(
         compute_units = tuning.compute_units if compute_units == "all" else compute_units
     rules = config.execution
     chosen = select_executor(rules.executor if executor == "auto" else executor)
-    wanted = rules.precision if precision == "auto" else precision
+    precisions = dict.fromkeys(MODEL_NAMES, rules.precision if precision == "auto" else precision)
+    # The filter bank needs fp32's range: quiet speech drowns in half precision.
+    precisions["fbank"] = "fp32"
+    if precision == "auto" and rules.embedding_precision != "auto":
+        precisions["embedding"] = rules.embedding_precision
     count = threads or processors()
     workers = min(rules.workers or count, count)
     started = time.perf_counter()
     models = {}
     for name in MODEL_NAMES:
         options = ExecutorOptions(
-            # The filter bank needs fp32's range: quiet speech drowns in half precision.
-            precision="fp32" if name == "fbank" else wanted,  # type: ignore[arg-type]
+            precision=precisions[name],  # type: ignore[arg-type]
             threads=count,
             streams=workers,
             compute_units=compute_units,  # type: ignore[arg-type]

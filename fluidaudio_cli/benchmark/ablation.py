@@ -1,0 +1,141 @@
+"""What each optimisation is worth: switched off alone, and on alone over ``reference``.
+
+An optimisation is a change of a mode's values and nothing else, so that every ablated mode is
+run by the same benchmark as the modes that ship.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import VariantRecord
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode, write_mode
+
+BASE_MODE = "balanced"
+PLAIN_MODE = "reference"
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """One switch: ``take`` copies its values from one mode to another."""
+
+    name: str
+    what: str
+    take: Callable[[ModeConfig, ModeConfig], ModeConfig]
+
+
+def _windows(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, windows=replace(mode.windows, batch=source.windows.batch))
+
+
+def _crops(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, embedding=source.embedding)
+
+
+def _workers(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, execution=replace(mode.execution, workers=source.execution.workers))
+
+
+def _executor(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, execution=replace(mode.execution, executor=source.execution.executor))
+
+
+def _precision(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, execution=replace(mode.execution, precision=source.execution.precision))
+
+
+OPTIMISATIONS = (
+    Optimisation("window-batches", "segmentation windows in batches", _windows),
+    Optimisation("crop-batches", "embedding crops in batches", _crops),
+    Optimisation("workers", "blocks side by side, one thread each", _workers),
+    Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
+    Optimisation("precision", "bf16 where the processor has it", _precision),
+)
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One mode of the ablation against the mode it was changed from (medians over runs).
+
+    ``speed`` is the ratio of RTFx, ``der_change`` in points, ``memory_change_mb`` in MB; ``None``
+    where something was not measured. ``spread`` is the interquartile range of RTFx over its
+    median.
+    """
+
+    name: str
+    against: str
+    rtfx: float | None
+    spread: float | None
+    speed: float | None
+    der_change: float | None
+    memory_change_mb: float | None
+    unavailable: str = ""
+
+
+def write_ablated_modes(folder: Path) -> dict[str, Path]:
+    """Write every mode of the ablation as a file into ``folder``; by name, the bases first."""
+    full, plain = load_mode(BASE_MODE), load_mode(PLAIN_MODE)
+    # Precision means nothing without an executor that has it, so it is judged beside one.
+    modes = {BASE_MODE: full, PLAIN_MODE: plain}
+    for each in OPTIMISATIONS:
+        off = each.take(full, plain)
+        if each.name == "executor":
+            off = _precision(off, plain)
+        modes[f"without-{each.name}"] = off
+    for each in OPTIMISATIONS:
+        on = each.take(plain, full)
+        if each.name == "precision":
+            on = _executor(on, full)
+        modes[f"only-{each.name}"] = on
+    paths = {}
+    for name, mode in modes.items():
+        paths[name] = folder / f"{name}.yaml"
+        write_mode(replace(mode, name=name), paths[name])
+    return paths
+
+
+def ablation_rows(variants: Mapping[str, VariantRecord]) -> tuple[AblationRow, ...]:
+    """One row per mode; ``variants`` by the names of :func:`write_ablated_modes`."""
+    return tuple(
+        _row(name, variant, variants[PLAIN_MODE if name.startswith("only-") else BASE_MODE])
+        for name, variant in variants.items()
+    )
+
+
+def _row(name: str, variant: VariantRecord, base: VariantRecord) -> AblationRow:
+    against = Path(base.mode).stem
+    if variant.unavailable is not None:
+        return AblationRow(name, against, None, None, None, None, None, variant.unavailable)
+    rtfx, low, high = _quartiles(variant)
+    return AblationRow(
+        name,
+        against,
+        rtfx,
+        None if not rtfx or low is None or high is None else (high - low) / rtfx,
+        _ratio(rtfx, _figure(base, "rtfx")),
+        _difference(_figure(variant, "der_strict"), _figure(base, "der_strict")),
+        _difference(_figure(variant, "peak_memory"), _figure(base, "peak_memory")),
+    )
+
+
+def _figure(variant: VariantRecord, metric: str) -> float | None:
+    summary = METRICS[metric].measure(variant)
+    return None if summary is None else summary.median
+
+
+def _quartiles(variant: VariantRecord) -> tuple[float | None, float | None, float | None]:
+    summary = METRICS["rtfx"].measure(variant)
+    if summary is None:
+        return None, None, None
+    return summary.median, summary.q1, summary.q3
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return None if value is None or not base else value / base
+
+
+def _difference(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value - base
