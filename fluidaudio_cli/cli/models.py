@@ -1,4 +1,4 @@
-"""``fluidaudio models``: look into Core ML packages, and lower them."""
+"""``fluidaudio models``: the bundled Core ML packages, and any other: look, verify, lower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Look into Core ML packages, and lower them to ONNX.",
+    help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,6 +25,81 @@ class Format(str, Enum):
 
     table = "table"
     json = "json"
+
+
+@app.command("list")
+def list_models(
+    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
+        Format.table
+    ),
+) -> None:
+    """List the bundled models: what they are, whose, how large, what goes in and out."""
+    from fluidaudio_cli.models.registry import bundled_models
+
+    models = list(bundled_models().values())
+    sizes = {model.name: _size_bytes(model.package) for model in models}
+    if output_format is Format.json:
+        document = {
+            "schema": "fluidaudio.models-list/1",
+            "models": [
+                {
+                    "name": model.name,
+                    "path": str(model.package),
+                    "size_bytes": sizes[model.name],
+                    **{key: value for key, value in model.facts.items() if key != "name"},
+                }
+                for model in models
+            ],
+        }
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    from fluidaudio_cli.cli.render.console import stdout_console
+    from fluidaudio_cli.cli.render.verification import render_models
+
+    render_models(stdout_console(), models, sizes)
+
+
+@app.command()
+def verify(
+    executor: Annotated[
+        str, typer.Option(metavar="NAME|all", help="Where to run the self-tests.")
+    ] = "all",
+    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
+        Format.table
+    ),
+) -> None:
+    """Check the packages' hashes, and run their self-tests on every executor present.
+
+    Exit code 4 when anything fails.
+    """
+    from fluidaudio_cli.cli.models_verify import first_failure, verify_models
+
+    report = verify_models(executor)
+    if output_format is Format.json:
+        typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.verification import render_verification
+
+        render_verification(stdout_console(), report)
+    if failure := first_failure(report):
+        raise failure
+
+
+@app.command()
+def build(
+    weights: Annotated[
+        Path, typer.Option(metavar="DIR", help="The published weights (`make weights`).")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where they go. Default: in place of the bundled ones."),
+    ] = None,
+) -> None:
+    """Rebuild the bundled packages from the published weights, and prove parity with PyTorch."""
+    from fluidaudio_cli.cli.models_build import build_packages
+
+    build_packages(weights, output)
 
 
 @app.command()
@@ -79,3 +154,7 @@ def resolve_package(name_or_path: str) -> Path:
     from fluidaudio_cli.models.registry import package_of
 
     return package_of(name_or_path)
+
+
+def _size_bytes(package: Path) -> int:
+    return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())

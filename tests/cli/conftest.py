@@ -29,13 +29,16 @@ def loaded_once() -> Callable[..., pipeline.Pipeline]:
 
 
 @pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    loaded_once: Callable[..., pipeline.Pipeline],
-) -> Command:
-    """``fluidaudio ARGUMENTS`` in this process: (exit code, stdout, stderr)."""
+def models_loaded_once(
+    monkeypatch: pytest.MonkeyPatch, loaded_once: Callable[..., pipeline.Pipeline]
+) -> None:
+    """Spare commands in this process from loading the models anew each time."""
     monkeypatch.setattr(pipeline, "load_pipeline", loaded_once)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """``fluidaudio ARGUMENTS`` in this process: (exit code, stdout, stderr)."""
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["fluidaudio", *map(str, arguments)])

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
 Samples = npt.NDArray[np.float32]
@@ -115,7 +117,7 @@ BAD_INPUT = [
     (empty_file, "is an empty file (0 bytes): record or copy it again"),
     (renamed_text, "is not a media file that can be decoded"),
     (truncated_flac, "is damaged after 1.94 s"),
-    (truncated_wav, "is cut off or damaged: its header promises 30.00 s, only 15.62 s"),
+    (truncated_wav, "is cut off or damaged: its header states 30.00 s, only 15.62 s"),
     (no_samples, "has no audio samples: give a recording"),
     (not_a_number, "has a sample that is not a usable number (nan) at 1.250 s"),
     (infinite, "has a sample that is not a usable number (inf) at 1.250 s"),

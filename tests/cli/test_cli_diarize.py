@@ -29,6 +29,8 @@ Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
 Samples = npt.NDArray[np.float32]
 
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+
 REFERENCE_RTTM = "sample.rttm"
 
 

@@ -1,0 +1,187 @@
+"""``fluidaudio doctor``: what this machine can do, and what would help where it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fluidaudio_cli.errors import FluidAudioError, HostError
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.cli.models_verify import VerificationReport
+
+SCHEMA = "fluidaudio.doctor/1"
+
+# The compiled models of all executors and precisions take about 150 MB.
+_LOW_DISK_BYTES = 300_000_000
+
+
+class Format(str, Enum):
+    """How the findings are written."""
+
+    table = "table"
+    json = "json"
+
+
+class Status(str, Enum):
+    """``absent`` is normal on some machines; ``failed`` wants attention."""
+
+    ok = "ok"
+    absent = "absent"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what it is, how it is, and what to do about it."""
+
+    section: str
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
+        Format.table
+    ),
+) -> None:
+    """Look at executors, precisions, codecs, the cache and the models; run the self-tests.
+
+    Exit code 0 when `fluidaudio diarize` can run here, else 4.
+    """
+    from fluidaudio_cli.cli.models_verify import verify_models
+
+    verified: VerificationReport | None = None
+    findings = [*_executors(), *_codecs(), *_storage()]
+    try:
+        verified = verify_models()
+        findings += _models(verified)
+    except FluidAudioError as error:
+        findings.append(Finding("models", "manifest", Status.failed, error.message, error.remedy))
+    findings.append(verdict := _diarization(verified))
+    if output_format is Format.json:
+        typer.echo(json.dumps(_document(findings, verdict), indent=2, ensure_ascii=False))
+    else:
+        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.doctor import render_findings
+
+        render_findings(stdout_console(), findings, verified)
+    if verdict.status is not Status.ok:
+        raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
+
+
+def _document(findings: list[Finding], verdict: Finding) -> dict[str, Any]:
+    from fluidaudio_cli import __version__
+    from fluidaudio_cli.report.diarization_json import describe_host
+
+    return {
+        "schema": SCHEMA,
+        "fluidaudio_version": __version__,
+        "can_diarize": verdict.status is Status.ok,
+        "environment": describe_host(),
+        "findings": [{**asdict(one), "status": one.status.value} for one in findings],
+    }
+
+
+def _executors() -> Iterator[Finding]:
+    from fluidaudio_cli.executors.select import availabilities
+
+    for name, state in availabilities().items():
+        if state.ok:
+            detail = f"{state.version}; precisions {', '.join(state.precisions)}"
+            yield Finding("executors", name, Status.ok, detail)
+        else:
+            yield Finding("executors", name, Status.absent, state.reason, state.remedy)
+
+
+def _codecs() -> Iterator[Finding]:
+    from fluidaudio_cli.audio.codecs import COMMON_CODECS, decodable, library_version
+
+    library = library_version()
+    for name, codec in COMMON_CODECS.items():
+        if decodable(codec):
+            yield Finding("codecs", name, Status.ok, f"{codec}, {library}")
+        else:
+            remedy = "pip install --force-reinstall av, or convert such files to WAV"
+            yield Finding("codecs", name, Status.failed, f"{library} has no {codec}", remedy)
+
+
+def _storage() -> Iterator[Finding]:
+    import shutil
+    import tempfile
+
+    from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE, cache_dir
+
+    folder = cache_dir()
+    remedy = f"make it writable, or set {ENVIRONMENT_VARIABLE} to a folder that is"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as scratch:
+            scratch.write(b"fluidaudio")
+        yield Finding("storage", "cache", Status.ok, f"{folder}, {_megabytes(folder)} used")
+    except OSError as error:
+        detail = f"{folder} cannot be written ({error.strerror}); models compile at each start"
+        yield Finding("storage", "cache", Status.failed, detail, remedy)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    low = free < _LOW_DISK_BYTES
+    yield Finding(
+        "storage",
+        "free space",
+        Status.failed if low else Status.ok,
+        f"{free / 1e9:.1f} GB beside the cache",
+        "free space, or move the cache" if low else "",
+    )
+
+
+def _megabytes(folder: Path) -> str:
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{size / 1e6:.0f} MB"
+
+
+def _models(report: VerificationReport) -> Iterator[Finding]:
+    for check in report.hashes:
+        if check.ok:
+            yield Finding("models", check.model, Status.ok, f"sha256 {check.actual}")
+        else:
+            detail = check.error or f"sha256 {check.actual}, the manifest says {check.expected}"
+            yield Finding("models", check.model, Status.failed, detail, "reinstall fluidaudio")
+    for test in report.selftests:
+        name = f"{test.model} on {test.executor} in {test.precision}"
+        if test.ok:
+            detail = "; ".join(str(agreement) for agreement in test.agreements)
+            yield Finding("self-tests", name, Status.ok, detail)
+        else:
+            remedy = "use another --executor or --precision"
+            yield Finding("self-tests", name, Status.failed, test.error, remedy)
+
+
+def _diarization(verified: VerificationReport | None) -> Finding:
+    """Whether the default mode loads, self-tests included, on the executor it would choose."""
+    from fluidaudio_cli.diarization.config import DEFAULT_MODE
+    from fluidaudio_cli.diarization.pipeline import load_pipeline
+
+    if verified is None or not all(check.ok for check in verified.hashes):
+        return Finding(
+            "diarization",
+            DEFAULT_MODE,
+            Status.failed,
+            "the bundled models are not those of the manifest",
+            "reinstall fluidaudio",
+        )
+    try:
+        pipeline = load_pipeline(DEFAULT_MODE)
+    except FluidAudioError as error:
+        return Finding("diarization", DEFAULT_MODE, Status.failed, error.message, error.remedy)
+    ran = {f"{ref.name} {ref.ran['precision']}": ref.ran["executor"] for ref in pipeline.models}
+    pipeline.close()
+    detail = ", ".join(f"{name} on {executor}" for name, executor in ran.items())
+    return Finding("diarization", DEFAULT_MODE, Status.ok, detail)

@@ -1,0 +1,60 @@
+"""``fluidaudio models build``: from the published weights to the bundled packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
+from fluidaudio_cli.errors import HostError, InputError
+from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.models.registry import MANIFEST_NAME
+from fluidaudio_cli.resources import datasets_dir, packages_dir
+
+
+def build_packages(weights: Path, output: Path | None) -> None:
+    """Convert into ``output``, by default the folder of the bundled packages.
+
+    Built in a folder of its own first, so that a failed parity check leaves everything as it
+    was. Raises ``InputError`` without weights, ``HostError`` without PyTorch, or with the
+    figures when a package does not agree with it.
+    """
+    if not weights.is_dir():
+        raise InputError(f"there are no weights at {weights}", "run `make weights`")
+    if importlib.util.find_spec("torch") is None:
+        raise HostError(
+            "converting the models needs PyTorch, which is not installed",
+            "pip install 'fluidaudio[convert]'",
+        )
+    from fluidaudio_cli.models.build import build_models
+
+    bundled = packages_dir()
+    target = output or bundled
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=".rebuilt-", dir=target)
+    except OSError as error:
+        raise HostError(f"cannot write to {target}: {error.strerror}", "check --output") from error
+    with scratch:
+        built = Path(scratch.name)
+        build_models(weights, _speech(), built, lambda line: typer.echo(line, err=True))
+        for licence in bundled.glob("LICENSE.*"):
+            shutil.copy(licence, built)
+        # The manifest last: it must not speak of packages that are not there yet.
+        for item in sorted(built.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, path)):
+            with atomic_path(target / item.name) as place:
+                item.replace(place)
+    typer.echo(f"wrote {target}", err=True)
+
+
+def _speech() -> NDArray[np.float32]:
+    """The bundled conversation, on which parity is measured: (480000,) at 16 kHz."""
+    with open_audio(datasets_dir() / "sample" / "sample.wav") as stream:
+        speech = np.empty(30 * SAMPLE_RATE, np.float32)
+        return speech[: stream.read_into(speech)]

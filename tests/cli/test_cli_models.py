@@ -1,0 +1,147 @@
+"""``fluidaudio models list|verify|build``: whole packages, damaged packages, no PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.models import registry
+from fluidaudio_cli.resources import packages_dir
+
+Command = Callable[..., tuple[int, str, str]]
+
+NAMES = ["segmentation", "fbank", "embedding"]
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The bundled packages in a folder where they may be damaged."""
+    folder = tmp_path / "packages"
+    shutil.copytree(packages_dir(), folder)
+    monkeypatch.setattr(registry, "packages_dir", lambda: folder)
+    registry.bundled_models.cache_clear()
+    yield folder
+    registry.bundled_models.cache_clear()
+
+
+def test_list_says_what_the_packages_are(process: Command) -> None:
+    code, out, err = process("models", "list", "--format", "json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["schema"] == "fluidaudio.models-list/1"
+    assert [model["name"] for model in document["models"]] == NAMES
+    assert [model["licence"] for model in document["models"]] == ["MIT", "Apache-2.0", "Apache-2.0"]
+    # What users download: at most 24 MB in all.
+    assert 10e6 < sum(model["size_bytes"] for model in document["models"]) < 24e6
+    segmentation = document["models"][0]
+    assert segmentation["inputs"][0]["shape"] == ["batch", 1, 160_000]
+    assert segmentation["outputs"][0]["shape"] == ["batch", 589, 7]
+    for name, model in zip(NAMES, document["models"], strict=True):
+        package = Path(model["path"])
+        assert package.name == f"{name}.mlpackage"
+        assert model["size_bytes"] == sum(
+            path.stat().st_size for path in package.rglob("*") if path.is_file()
+        )
+
+
+def test_list_for_people(command: Command) -> None:
+    code, out, _ = command("models", "list")
+    assert code == 0
+    for name, model in registry.bundled_models().items():
+        (line,) = [line for line in out.splitlines() if line.startswith(f" {name} ")]
+        assert model.sha256[:12] in line
+        assert " MB " in line
+    assert "in: audio float32 batch \u00d7 1 \u00d7 160000" in out
+
+
+def test_verify_runs_every_self_test(process: Command) -> None:
+    code, out, err = process("models", "verify", "--format", "json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["ok"] is True
+    assert [(check["model"], check["ok"]) for check in document["hashes"]] == [
+        (name, True) for name in NAMES
+    ]
+    ran = {(one["executor"], one["precision"], one["model"]) for one in document["selftests"]}
+    assert {("onnxruntime", "fp32", name) for name in NAMES} <= ran
+    # The filter bank is used in fp32 only, whatever the networks use.
+    assert {precision for _, precision, model in ran if model == "fbank"} == {"fp32"}
+    for one in document["selftests"]:
+        assert one["error"] == ""
+        assert all(agreement["cosine"] > 0.99 for agreement in one["agreements"])
+    assert {one["executor"] for one in document["selftests"]}.isdisjoint(document["absent"])
+
+
+def test_verify_one_executor(command: Command) -> None:
+    code, out, err = command("models", "verify", "--executor", "onnxruntime")
+    assert (code, err) == (0, "")
+    assert out.count(" onnxruntime  fp32 ") == 3
+    assert "openvino" not in out
+    assert "FAILED" not in out
+    code, out, err = command("models", "verify", "--executor", "abacus")
+    assert (code, out) == (2, "")
+    assert err == (
+        "fluidaudio: there is no executor 'abacus': use all, auto, coreml, openvino, onnxruntime\n"
+    )
+
+
+def test_changed_package_is_found_by_its_hash(command: Command, copied: Path) -> None:
+    manifest = copied / "fbank.mlpackage" / "Manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    code, out, err = command("models", "verify", "--executor", "onnxruntime")
+    assert code == 4
+    assert "FAILED" in out
+    expected = registry.bundled_models()["fbank"].sha256
+    assert err.startswith("fluidaudio: fbank is not the package of the manifest: has the hash ")
+    assert err.endswith(f", not {expected}: reinstall fluidaudio\n")
+    assert err.count("\n") == 1
+
+
+def test_missing_package_is_one_line(command: Command, copied: Path) -> None:
+    shutil.rmtree(copied / "fbank.mlpackage")
+    code, out, err = command("models", "verify", "--executor", "onnxruntime")
+    assert code == 4
+    assert "FAILED" in out
+    assert err.startswith("fluidaudio: fbank is not the package of the manifest: ")
+    assert err.count("\n") == 1
+
+
+def test_failed_self_test_shows_the_figures(command: Command, copied: Path) -> None:
+    path = copied / "embedding.selftest.npz"
+    with np.load(path) as archive:
+        arrays = {key: archive[key].copy() for key in archive.files}
+    arrays["output:embedding"][0] *= -1
+    np.savez_compressed(path, **arrays)
+    code, out, err = command("models", "verify", "--executor", "onnxruntime", "--format", "json")
+    assert code == 4
+    document = json.loads(out)
+    assert document["ok"] is False
+    assert [one["model"] for one in document["selftests"] if not one["ok"]] == ["embedding"]
+    assert err.startswith("fluidaudio: self-test of embedding failed on onnxruntime ")
+    assert "cosine -0.99" in err
+    assert err.count("\n") == 1
+
+
+def test_build_without_weights(command: Command, tmp_path: Path) -> None:
+    code, out, err = command("models", "build", "--weights", tmp_path / "none")
+    assert (code, out) == (3, "")
+    assert err == (f"fluidaudio: there are no weights at {tmp_path / 'none'}: run `make weights`\n")
+
+
+def test_build_without_torch_names_the_extra(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, out, err = command("models", "build", "--weights", tmp_path, "--output", tmp_path / "out")
+    assert (code, out) == (4, "")
+    assert err == (
+        "fluidaudio: converting the models needs PyTorch, which is not installed: "
+        "pip install 'fluidaudio[convert]'\n"
+    )
+    assert not (tmp_path / "out").exists()
