@@ -15,9 +15,16 @@ from fluidaudio_cli.errors import HostError
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary sibling of ``target`` that replaces it when the block ends without error.
 
-    Works for a file or a directory. Raises ``HostError`` when the place cannot be written
-    (missing permission, disk full); ``target`` is then as it was.
+    Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
+    Raises ``HostError`` when the place cannot be written (missing permission, disk full);
+    ``target`` is then as it was.
     """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        try:
+            yield target
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -23,6 +23,7 @@ from fluidaudio_cli.diarization.frames import (
     FBANK_HOP_SAMPLES,
     FBANK_TAIL_SAMPLES,
     WINDOW_FRAMES,
+    WINDOW_SAMPLES,
 )
 from fluidaudio_cli.diarization.local_speakers import (
     SEAM_FRAMES,
@@ -116,16 +117,25 @@ class _Found:
     speakers: list[LocalSpeaker]
 
 
+_NOBODY = np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
+
+
 class BlockWorker:
     """Runs the networks over blocks, one block at a time."""
 
     def __init__(
-        self, requests: Requests, plan: WindowPlan, crops: CropRules, embedding_batch: int
+        self,
+        requests: Requests,
+        plan: WindowPlan,
+        crops: CropRules,
+        embedding_batch: int,
+        silence_dbfs: float,
     ) -> None:
         self._requests = requests
         self._plan = plan
         self._rules = crops
         self._batch = embedding_batch
+        self._silent_peak = 10.0 ** (silence_dbfs / 20.0)
         self._audio = cast(Vectors, aligned_empty((embedding_batch, 1, CROP_SAMPLES), np.float32))
         # The filter bank writes here, and the embedding reads here.
         self._frames = cast(
@@ -146,8 +156,12 @@ class BlockWorker:
         found: list[_Found] = []
         for phase in range(plan.phases):
             jobs = [job for piece in block.pieces for job in _jobs(piece, phase, plan)]
+            silent = [job for job in jobs if self._is_silent(block, job)]
+            found.extend(_Found(job, _NOBODY, []) for job in silent)
+            jobs = [job for job in jobs if job not in silent]
             if not jobs:
                 continue
+            # A silent window between others is cheaper to segment than to cut out.
             first, last = jobs[0].unit, jobs[-1].unit + 1
             with clock.stage("segmentation", last - first):
                 audio = block.phase(plan, phase, first, last - first)
@@ -157,6 +171,10 @@ class BlockWorker:
                 found.extend(self._local_speakers(activity, job, job.unit - first) for job in jobs)
         found.sort(key=lambda item: (item.job.piece.unit, item.job.window))
         return found
+
+    def _is_silent(self, block: Block, job: _Job) -> bool:
+        window = block.window(self._plan, job.phase, job.unit)[:WINDOW_SAMPLES]
+        return bool(max(window.max(), -window.min()) < self._silent_peak)
 
     def _local_speakers(self, activity: LocalActivity, job: _Job, row: int) -> _Found:
         valid = window_valid_frames(self._plan, job.piece, job.window)

@@ -22,11 +22,14 @@ class WindowRules:
     """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time.
 
     ``share_batches``: of many short recordings, those side by side fill batches together.
+    ``silence_dbfs``: a window whose peak stays below this level (dB re full scale) holds nobody
+    and is not segmented.
     """
 
     step_seconds: float
     batch: int
     share_batches: bool
+    silence_dbfs: float
 
 
 @dataclass(frozen=True)

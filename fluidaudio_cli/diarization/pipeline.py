@@ -166,7 +166,10 @@ class Pipeline:
 
     def _new_worker(self) -> BlockWorker:
         requests = Requests(**{name: model.request() for name, model in self._compiled.items()})
-        return BlockWorker(requests, self._plan, self.mode.crops, self.mode.embedding.batch)
+        mode = self.mode
+        return BlockWorker(
+            requests, self._plan, mode.crops, mode.embedding.batch, mode.windows.silence_dbfs
+        )
 
     def _outcomes(
         self, recordings: Sequence[tuple[Path, str | None]], clock: StageClock
