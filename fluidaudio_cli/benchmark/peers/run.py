@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,18 +28,15 @@ from fluidaudio_cli.turns import Turn
 class _PeerKind:
     """How a peer is found, started, and how it differs from our pipeline."""
 
-    distribution: str
     modules: tuple[str, ...]
     worker: str
     remedy: str
     differences: tuple[str, ...]
     our_models: bool = False
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 _PEERS: dict[str, _PeerKind] = {
     "sherpa-onnx": _PeerKind(
-        distribution="sherpa-onnx",
         modules=("sherpa_onnx",),
         worker="fluidaudio_cli.benchmark.peers.sherpa_worker",
         remedy="install it with: pip install 'fluidaudio[peers]'",
@@ -57,7 +53,6 @@ _PEERS: dict[str, _PeerKind] = {
         ),
     ),
     "senko": _PeerKind(
-        distribution="senko",
         modules=("senko", "torch", "silero_vad"),
         worker="fluidaudio_cli.benchmark.peers.senko_worker",
         remedy="install it with: pip install senko",
@@ -136,7 +131,6 @@ def _worker(
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             (sys.executable, "-m", kind.worker),
-            env={**os.environ, **kind.env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

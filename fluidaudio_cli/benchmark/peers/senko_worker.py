@@ -5,7 +5,7 @@ Run as ``python -m fluidaudio_cli.benchmark.peers.senko_worker``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -16,11 +16,14 @@ from fluidaudio_cli.errors import UsageError
 class SenkoEngine:
     """A loaded ``Diarizer``."""
 
-    def __init__(self, diarizer: Any) -> None:
+    def __init__(self, diarizer: Any, use_threads: Callable[[], None]) -> None:
         self._diarizer = diarizer
+        self._use_threads = use_threads
 
     def prepare(self, samples: Samples) -> Samples:
         """It takes the array as it is."""
+        # The number is the process's, not this engine's: another one may have set it since.
+        self._use_threads()
         return samples
 
     def diarize(self, prepared: Samples) -> Sequence[RawTurn]:
@@ -46,14 +49,13 @@ class SenkoPeer:
         return {"device": "cpu", "vad": "silero"}
 
     def load(self, threads: int) -> SenkoEngine:
-        """Load its networks. Its constructor sets the threads; ours replaces that number."""
+        """Load its networks. Its constructor sets the threads; ``prepare`` sets ours."""
         import senko
         import torch
 
         # Its warm-up is timed with loading, where it belongs.
         diarizer = senko.Diarizer(device="cpu", vad="silero", warmup=True, quiet=True)
-        torch.set_num_threads(threads)
-        return SenkoEngine(diarizer)
+        return SenkoEngine(diarizer, lambda: torch.set_num_threads(threads))
 
 
 if __name__ == "__main__":
