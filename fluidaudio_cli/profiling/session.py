@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fluidaudio_cli import __version__
+from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.benchmark.environment import busy_before, describe
 from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
 from fluidaudio_cli.diarization.clock import StageClock
@@ -49,7 +50,7 @@ from fluidaudio_cli.profiling.stages import (
     network_traffic,
     stage_profiles,
 )
-from fluidaudio_cli.profiling.timeline import timeline
+from fluidaudio_cli.profiling.timeline import reference_turns, timeline
 
 # The timed run is repeated, in turn with a plain one, until the pairs took about this long.
 _PAIRS_SECONDS = 4.0
@@ -100,12 +101,16 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     ``Unavailable`` in it.
     """
     mode = load_mode(options.mode)
+    # Before anything that takes time: a recording or reference that cannot be read ends it here.
+    with open_audio(path) as stream:
+        uri = stream.info.uri
+    if options.reference is not None:
+        reference_turns(options.reference, uri)
     notes = list(busy_before())
     step("loading")
     pipeline = _load(mode, options)
     step("warming up")
     first = pipeline.diarize(path, speakers=options.speakers)
-    # Before the long passes: a reference that cannot be read ends it here.
     turns = timeline(first, options.reference, options.uem)
     step("timing")
     runs, cost = _paired_runs(pipeline, path, options, first)
@@ -357,11 +362,12 @@ def _cpu(
     stage: str, calls: Sequence[Call], ran: Mapping[str, ExecutorRun], overlapped: bool
 ) -> float | Unavailable:
     """Processor seconds of a stage, where they can be told from those of others."""
-    if not overlapped:
-        return sum(call.process_cpu for call in calls)
     run = ran.get(stage)
     if run is None:
         return sum(call.thread_cpu for call in calls)
+    if not overlapped:
+        # The executor's threads work for this stage alone.
+        return sum(call.process_cpu for call in calls)
     in_caller = (
         run.executor == "onnxruntime" and run.threads is not None and run.threads <= run.streams
     )

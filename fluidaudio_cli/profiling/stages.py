@@ -147,6 +147,7 @@ def parallel_seconds(calls: Iterable[Call], start: float, end: float) -> tuple[f
     edges = sorted(
         edge
         for call in calls
+        if call.span.start < end and call.span.end > start
         for edge in ((max(call.span.start, start), 1), (min(call.span.end, end), -1))
     )
     totals = [0.0]

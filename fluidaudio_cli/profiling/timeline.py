@@ -56,16 +56,27 @@ def timeline(result: Diarization, reference: Path | None, uem: Path | None) -> T
         return Timeline(result.turns, Unavailable("no --reference was given"))
     truth = reference_turns(reference, result.uri)
     extents = scored_extents(uem, result.uri, result.duration_seconds)
-    names = speaker_mapping(truth, result.turns, extents)
-    found = tuple(
-        turn._replace(speaker=names.get(turn.speaker, turn.speaker)) for turn in result.turns
-    )
+    found = renamed(truth, result.turns, extents)
     return Timeline(
         found,
         truth,
         error_spans(truth, found, extents),
         strict_der(result, reference, uem),
     )
+
+
+def renamed(
+    reference: Sequence[Turn], hypothesis: Sequence[Turn], extents: Extents
+) -> tuple[Turn, ...]:
+    """``hypothesis`` with the names of the reference's speakers where they are mapped.
+
+    Who is mapped to nobody keeps the own name, marked where the reference has the same.
+    """
+    names = speaker_mapping(reference, hypothesis, extents)
+    taken = {turn.speaker for turn in reference}
+    for speaker in {turn.speaker for turn in hypothesis} - names.keys():
+        names[speaker] = f"{speaker} (unmapped)" if speaker in taken else speaker
+    return tuple(turn._replace(speaker=names[turn.speaker]) for turn in hypothesis)
 
 
 def error_spans(
