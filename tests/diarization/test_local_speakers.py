@@ -1,0 +1,141 @@
+"""Which frames of a local speaker are embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fluidaudio_cli.diarization.frames import (
+    CROP_FRAMES,
+    FBANK_WINDOW_FRAMES,
+    WINDOW_FRAMES,
+    segmentation_frame_of_fbank,
+)
+from fluidaudio_cli.diarization.local_speakers import (
+    SEAM_FRAMES,
+    Crop,
+    CropRules,
+    find_local_speakers,
+    runs,
+)
+from fluidaudio_cli.diarization.powerset import LocalActivity
+
+NEAREST = segmentation_frame_of_fbank()
+ONE = CropRules(per_speaker=1, min_clean_seconds=0.2)
+MANY = CropRules(per_speaker=4, min_clean_seconds=0.2)
+
+
+def activity(stretches: Sequence[tuple[int, int, int]]) -> LocalActivity:
+    """One window in which class ``c`` lasts from frame ``a`` to before frame ``b``."""
+    classes = np.zeros((1, WINDOW_FRAMES), np.uint8)
+    for first, last, number in stretches:
+        classes[0, first:last] = number
+    return LocalActivity(classes, np.zeros((1, WINDOW_FRAMES, 3), np.uint8))
+
+
+def frames_of(crop: Crop) -> list[int]:
+    return [frame for first, last in crop for frame in range(first, last)]
+
+
+def filled(crop: Crop) -> int:
+    return len(frames_of(crop)) + SEAM_FRAMES * (len(crop) - 1)
+
+
+def test_runs() -> None:
+    mask = np.array([1, 1, 0, 1, 0, 0, 1], bool)
+    assert runs(mask).tolist() == [[0, 2], [3, 4], [6, 7]]
+    assert runs(np.zeros(5, bool)).tolist() == []
+    assert runs(np.ones(3, bool)).tolist() == [[0, 3]]
+
+
+def test_nobody() -> None:
+    assert find_local_speakers(activity([]), 0, FBANK_WINDOW_FRAMES, ONE) == []
+
+
+def test_one_long_run_is_cut_around_its_centre() -> None:
+    (speaker,) = find_local_speakers(activity([(100, 500, 2)]), 0, FBANK_WINDOW_FRAMES, ONE)
+    clean = np.flatnonzero((NEAREST >= 100) & (NEAREST < 500))
+    assert speaker.slot == 1
+    assert speaker.clean_seconds == pytest.approx(0.01 * len(clean))
+    ((first, last),) = speaker.crops[0]
+    assert last - first == CROP_FRAMES
+    centre = (clean[0] + clean[-1] + 1) / 2
+    assert abs((first + last) / 2 - centre) <= 0.5
+
+
+def test_longest_run_comes_first_and_shorter_ones_fill_up() -> None:
+    found = find_local_speakers(activity([(50, 80, 1), (200, 270, 1)]), 0, 1000, ONE)
+    (crop,) = found[0].crops
+    assert len(crop) == 2
+    lengths = [last - first for first, last in crop]
+    assert lengths[0] > lengths[1]
+    assert crop[0][0] > crop[1][0]  # the longer run is the later one
+    assert filled(crop) <= CROP_FRAMES
+
+
+def test_overlapped_frames_are_not_embedded() -> None:
+    # Speaker 1 alone, then with 2, then 2 alone.
+    found = find_local_speakers(
+        activity([(0, 200, 1), (200, 400, 4), (400, 589, 2)]), 0, 1000, MANY
+    )
+    assert [speaker.slot for speaker in found] == [0, 1]
+    for speaker, (low, high) in zip(found, ((0, 200), (400, 589)), strict=True):
+        assert speaker.crops
+        for crop in speaker.crops:
+            seen = NEAREST[frames_of(crop)]
+            assert low <= seen.min()
+            assert seen.max() < high
+
+
+def test_too_little_clean_speech_is_found_but_not_embedded() -> None:
+    # 10 segmentation frames are about 0.17 s.
+    (speaker,) = find_local_speakers(activity([(100, 110, 3)]), 0, 1000, ONE)
+    assert speaker.slot == 2
+    assert 0.15 < speaker.clean_seconds < 0.2
+    assert speaker.crops == ()
+
+
+def test_speaker_who_is_never_alone_is_found_but_not_embedded() -> None:
+    found = find_local_speakers(activity([(0, 100, 5)]), 0, 1000, ONE)
+    assert [(speaker.slot, speaker.clean_seconds, speaker.crops) for speaker in found] == [
+        (0, 0.0, ()),
+        (2, 0.0, ()),
+    ]
+
+
+def test_frames_beyond_the_recording_are_not_used() -> None:
+    (speaker,) = find_local_speakers(activity([(0, 589, 1)]), 0, 120, MANY)
+    assert speaker.clean_seconds == pytest.approx(1.2)
+    assert speaker.crops == (((0, 120),),)
+    (speaker,) = find_local_speakers(activity([(0, 589, 1)]), 0, 0, MANY)
+    assert speaker.crops == ()
+
+
+Mask = npt.NDArray[np.bool_]
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 588), st.integers(1, 300)), max_size=8),
+    st.integers(1, 5),
+    st.integers(0, 1000),
+)
+def test_crops_hold_clean_frames_once_and_fit(
+    stretches: list[tuple[int, int]], limit: int, valid: int
+) -> None:
+    window = activity([(first, first + length, 1) for first, length in stretches])
+    rules = CropRules(per_speaker=limit, min_clean_seconds=0.2)
+    for speaker in find_local_speakers(window, 0, valid, rules):
+        clean: Mask = np.zeros(1000, bool)
+        clean[:valid] = window.alone(0)[NEAREST[:valid], speaker.slot]
+        used = [frame for crop in speaker.crops for frame in frames_of(crop)]
+        assert len(used) == len(set(used))
+        assert clean[used].all()
+        assert len(speaker.crops) <= limit
+        assert all(0 < filled(crop) <= CROP_FRAMES for crop in speaker.crops)
+        assert bool(speaker.crops) == (clean.sum() >= 20)
