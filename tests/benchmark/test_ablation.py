@@ -1,0 +1,56 @@
+"""Each ablated mode differs from its base in one optimisation, and in nothing that decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluidaudio_cli.benchmark.ablation import OPTIMISATIONS, write_ablated_modes
+from fluidaudio_cli.diarization.config import load_mode, read_mode
+
+
+def _differences(left: dict[str, Any], right: dict[str, Any]) -> set[str]:
+    return {
+        f"{section}.{key}"
+        for section, values in left.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value != right[section][key]
+    }
+
+
+EXPECTED = {
+    "without-window-batches": ("balanced", {"windows.batch"}),
+    "without-crop-batches": ("balanced", {"embedding.batch"}),
+    "without-workers": ("balanced", {"execution.workers"}),
+    "without-executor": ("balanced", {"execution.executor", "execution.precision"}),
+    "without-precision": ("balanced", {"execution.precision"}),
+    "only-window-batches": ("reference", {"windows.batch"}),
+    "only-crop-batches": ("reference", {"embedding.batch"}),
+    "only-workers": ("reference", {"execution.workers"}),
+    "only-executor": ("reference", {"execution.executor"}),
+    "only-precision": ("reference", {"execution.executor", "execution.precision"}),
+}
+
+
+def test_every_optimisation_is_ablated_both_ways(tmp_path: Path) -> None:
+    names = {f"{way}-{each.name}" for each in OPTIMISATIONS for way in ("without", "only")}
+    assert set(write_ablated_modes(tmp_path)) == {"balanced", "reference", *names}
+    assert names == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_mode_differs_in_its_optimisation_alone(name: str, tmp_path: Path) -> None:
+    base, keys = EXPECTED[name]
+    mode = read_mode(write_ablated_modes(tmp_path)[name])
+    assert _differences(mode.as_dict(), load_mode(base).as_dict()) == keys
+
+
+def test_reference_decides_as_balanced_does() -> None:
+    reference, balanced = load_mode("reference"), load_mode("balanced")
+    assert reference.crops == balanced.crops
+    assert reference.clustering == balanced.clustering
+    assert reference.reconstruction == balanced.reconstruction
+    assert reference.windows.step_seconds == balanced.windows.step_seconds

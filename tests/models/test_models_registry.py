@@ -1,0 +1,94 @@
+"""The bundled packages are what their manifest says they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.coreml.inspect import inspect_package
+from fluidaudio_cli.coreml.package import package_sha256
+from fluidaudio_cli.errors import ModelFormatError, SelfTestError
+from fluidaudio_cli.executors.base import ExecutorOptions
+from fluidaudio_cli.executors.select import executor
+from fluidaudio_cli.executors.selftest import SelfTest
+from fluidaudio_cli.models import registry
+from fluidaudio_cli.models.loading import load_model
+from fluidaudio_cli.models.registry import MODEL_NAMES, bundled_models, package_of
+from fluidaudio_cli.resources import packages_dir
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_package_has_the_hash_and_shapes_of_the_manifest(name: str) -> None:
+    model = bundled_models()[name]
+    assert package_sha256(model.package) == model.sha256
+    report = inspect_package(model.package)
+    for ours, stated in zip(
+        (*report.inputs, *report.outputs),
+        (*model.facts["inputs"], *model.facts["outputs"]),
+        strict=True,
+    ):
+        assert ours.name == stated["name"]
+        # A flexible package states the shapes of its inputs only.
+        if ours.type.shape:
+            assert list(ours.type.shape)[1:] == stated["shape"][1:]
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_shipped_graph_has_no_slice_by_index(name: str) -> None:
+    assert inspect_package(bundled_models()[name].package).slice_by_index == 0
+
+
+def test_packages_together_are_at_most_24_mb() -> None:
+    size = sum(file.stat().st_size for file in packages_dir().rglob("*") if file.is_file())
+    assert size <= 24_000_000
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_licence_travels_with_the_package(name: str) -> None:
+    text = (packages_dir() / bundled_models()[name].facts["licence_file"]).read_text()
+    assert bundled_models()[name].facts["licence"].split("-")[0] in text
+
+
+def test_manifest_states_parity_within_the_limits() -> None:
+    facts = {name: model.facts["parity"] for name, model in bundled_models().items()}
+    assert facts["segmentation"]["max_log_probability_error_fp32"] <= 1e-3
+    assert facts["segmentation"]["frame_decision_agreement_shipped"] >= 0.995
+    assert facts["embedding"]["min_cosine_full"] >= 0.9999
+    assert facts["embedding"]["min_cosine_minus_40_db"] >= 0.9999
+
+
+def test_a_name_is_its_package_and_a_path_is_itself() -> None:
+    assert package_of("fbank") == packages_dir() / "fbank.mlpackage"
+    assert package_of("some/model.mlpackage") == Path("some/model.mlpackage")
+
+
+def test_damaged_manifest_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema": "fluidaudio.models/9"}))
+    monkeypatch.setattr(registry, "packages_dir", lambda: tmp_path)
+    bundled_models.cache_clear()
+    try:
+        with pytest.raises(ModelFormatError, match=r"fluidaudio\.models/9"):
+            bundled_models()
+    finally:
+        monkeypatch.undo()
+        bundled_models.cache_clear()
+
+
+def test_self_test_that_fails_stops_the_run_with_figures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
+    model = bundled_models()["fbank"]
+    true = model.selftest()
+    wrong = {name: np.asarray(array, np.float32) + 1 for name, array in true.expected.items()}
+    monkeypatch.setattr(
+        type(model),
+        "selftest",
+        lambda self: SelfTest(self.name, true.inputs, wrong, true.tolerances),
+    )
+    with pytest.raises(SelfTestError, match=r"fbank failed on onnxruntime .* max difference 1"):
+        load_model(model, executor("onnxruntime"), ExecutorOptions(precision="fp32"))
+    assert not list((tmp_path / "selftests").glob("*"))
