@@ -108,7 +108,8 @@ class Bottleneck:
 class PassCost:
     """What one kind of measuring costs: seconds of a run without and with it.
 
-    ``ratio`` is the median over pairs of with to without; 1.02 means 2 % slower.
+    ``ratio`` is the median over pairs of with to without; 1.02 means 2 % slower. Without pairs
+    it is reckoned, not measured.
     """
 
     name: str

@@ -54,7 +54,10 @@ from fluidaudio_cli.profiling.timeline import reference_turns, timeline
 
 # The timed run is repeated, in turn with a plain one, until the pairs took about this long.
 _PAIRS_SECONDS = 4.0
-_MOST_PAIRS = 9
+_FEWEST_PAIRS, _MOST_PAIRS = 3, 9
+# Of a run longer than this, one pair has to do.
+_LONG_RUN_SECONDS = 10.0
+_CLOCK_TRIALS = 200
 # Operator times and allocations of longer recordings are those of their beginning: an operator
 # profile grows with the length, and ONNX Runtime stops keeping one at a million events.
 EXCERPT_SECONDS = 600.0
@@ -166,7 +169,16 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         bottleneck=find_bottleneck(
             stages, side_by_side, models, busiest_while_idle(run.calls, pipeline.workers)
         ),
-        costs=tuple(each for each in (cost, operator_cost, allocation_cost) if each),
+        costs=tuple(
+            each
+            for each in (
+                cost,
+                _clock_cost(len(run.calls), cost.plain_seconds),
+                operator_cost,
+                allocation_cost,
+            )
+            if each
+        ),
         models=models,
         plans=model_plans(compiled),
         memory_curve=run.curve,
@@ -249,7 +261,8 @@ def _paired_runs(
         return time.perf_counter() - began
 
     once = max(first.timings.processing_seconds, 1e-3)
-    pairs = int(min(max(1, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
+    fewest = 1 if once > _LONG_RUN_SECONDS else _FEWEST_PAIRS
+    pairs = int(min(max(fewest, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
     plain_seconds, runs = [], []
     for number in range(pairs):
         if number % 2:
@@ -267,6 +280,24 @@ def _paired_runs(
         pairs,
     )
     return runs, cost
+
+
+def _clock_cost(calls: int, seconds: float) -> PassCost:
+    """What the clock alone adds to a run, free of the machine's noise: calls times their cost."""
+    clock = ProfilingClock()
+    began = time.perf_counter()
+    for _ in range(_CLOCK_TRIALS):
+        with clock.stage("trial"):
+            pass
+    each = (time.perf_counter() - began) / _CLOCK_TRIALS
+    added = calls * each
+    return PassCost(
+        f"of that the clock, reckoned: {calls} calls of {1e6 * each:.0f} µs",
+        seconds,
+        seconds + added,
+        1 + added / seconds,
+        0,
+    )
 
 
 class _AllocationClock(StageClock):

@@ -36,6 +36,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory, sample_wav: Path) -> Path
         "--executor",
         "onnxruntime",
         "--no-peaks",
+        "--precision-report",
         "--reference",
         sample_wav.with_suffix(".rttm"),
         "--trace",
@@ -76,10 +77,35 @@ def test_document_holds_the_whole_profile(profiled: Path) -> None:
     assert found["models"][0]["peak"] == "unavailable: not measured (--no-peaks)"
     assert [cost["name"].split()[0] for cost in found["costs"]] == [
         "stage",
+        "of",
         "operator",
         "allocations",
     ]
+    reckoned = found["costs"][1]
+    # A stage's clock costs less than 1 % of the run, however busy the machine.
+    assert 1.0 < reckoned["ratio"] < 1.01
     assert found["bottleneck"]["limit"] in ("unknown", "waiting", "Python")
+
+
+def test_precision_report_says_where_error_enters(profiled: Path) -> None:
+    report = document(profiled)["precision"]
+    rows = {(row["model"], row["precision"]): row for row in report["models"]}
+    assert len(rows) == 9
+    fbank = rows["fbank", "fp16"]
+    # Infinite in the profile; JSON has no such number.
+    assert fbank["figure"] is None
+    assert sum(layer["overflow"] for layer in fbank["layers"]) > 0
+    assert fbank["entry"] in [layer["layer"] for layer in fbank["layers"]]
+    assert rows["embedding", "fp16"]["figure"] > 0.999
+    assert rows["embedding", "bf16"]["figure"] < rows["embedding", "fp16"]["figure"]
+    assert rows["segmentation", "fp16 as packaged"]["figure"] < 0.02
+    assert rows["segmentation", "bf16"]["executed"] == (
+        "unavailable: onnxruntime does not compute in bf16 here"
+    )
+    rates = {row["precision"]: row for row in report["der"]}
+    assert rates["fp32"]["change"] == 0.0
+    assert rates["fp32"]["der"] == pytest.approx(document(profiled)["timeline"]["der_strict"])
+    assert rates["fp16"]["der"] == "unavailable: onnxruntime does not run fp16 on the CPU"
 
 
 def test_calls_lie_within_the_run(profiled: Path) -> None:
