@@ -78,7 +78,7 @@ def profile(
 
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.files import write_text_atomic
-    from fluidaudio_cli.profiling.session import Options
+    from fluidaudio_cli.profiling.options import Options
     from fluidaudio_cli.profiling.session import profile as run
 
     wanted = Options(

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fluidaudio_cli.coreml.costs import OperationCost, operation_costs
 from fluidaudio_cli.coreml.ir import Program
@@ -18,6 +17,7 @@ from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
 from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import (
     KindProfile,
     LayerProfile,
@@ -27,9 +27,6 @@ from fluidaudio_cli.profiling.records import (
     Peak,
     Unavailable,
 )
-
-if TYPE_CHECKING:
-    from fluidaudio_cli.profiling.session import Options
 
 # Runs with operator times on: enough that the first one's own costs thin out.
 _RUNS = 3

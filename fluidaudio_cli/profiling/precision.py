@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from fluidaudio_cli.profiling.layer_errors import (
     entry_layer,
     layer_errors,
 )
+from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import (
     PrecisionDer,
     PrecisionProfile,
@@ -42,9 +43,6 @@ from fluidaudio_cli.profiling.records import (
 )
 from fluidaudio_cli.profiling.timeline import strict_der
 from fluidaudio_cli.scoring.sweep import score_turns
-
-if TYPE_CHECKING:
-    from fluidaudio_cli.profiling.session import Options
 
 # Windows that are compared, spread over the recording.
 _WINDOWS = 4

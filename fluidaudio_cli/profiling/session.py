@@ -9,37 +9,35 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
-import statistics
 import tempfile
-import time
-import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.benchmark.environment import busy_before, describe
-from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
-from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
-from fluidaudio_cli.diarization.pipeline import Pipeline, load_pipeline
+from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
-from fluidaudio_cli.profiling.clock import Call, ProfilingClock
+from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
 from fluidaudio_cli.profiling.models import (
     measure_peaks,
     model_plans,
     model_profile,
     operator_pass,
+)
+from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import (
+    allocations,
+    clock_cost,
+    load,
+    paired_runs,
 )
 from fluidaudio_cli.profiling.records import ModelProfile, PassCost, Profile, Unavailable
 from fluidaudio_cli.profiling.stages import (
@@ -52,48 +50,11 @@ from fluidaudio_cli.profiling.stages import (
 )
 from fluidaudio_cli.profiling.timeline import reference_turns, timeline
 
-# The timed run is repeated, in turn with a plain one, until the pairs took about this long.
-_PAIRS_SECONDS = 4.0
-_FEWEST_PAIRS, _MOST_PAIRS = 3, 9
-# Of a run longer than this, one pair has to do.
-_LONG_RUN_SECONDS = 10.0
-_CLOCK_TRIALS = 200
 # Operator times and allocations of longer recordings are those of their beginning: an operator
 # profile grows with the length, and ONNX Runtime stops keeping one at a million events.
 EXCERPT_SECONDS = 600.0
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is profiled, as ``diarize`` would run it, and how much is measured.
-
-    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
-    score the turns with.
-    """
-
-    mode: str = "balanced"
-    executor: str = "auto"
-    precision: str = "auto"
-    compute_units: str = "all"
-    threads: int | None = None
-    speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
-    reference: Path | None = None
-    uem: Path | None = None
-    peaks: bool = True
-    precision_report: bool = False
-
-
-class _TimedRun(NamedTuple):
-    result: Diarization
-    calls: tuple[Call, ...]
-    queues: Mapping[str, tuple[tuple[float, int], ...]]
-    started: float
-    seconds: float
-    curve: tuple[tuple[float, int], ...]
-    baseline_rss: int
-    peak_rss: int | Unavailable
 
 
 def profile(path: Path, options: Options, step: Step = lambda name: None) -> Profile:
@@ -111,12 +72,12 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         reference_turns(options.reference, uri)
     notes = list(busy_before())
     step("loading")
-    pipeline = _load(mode, options)
+    pipeline = load(mode, options)
     step("warming up")
     first = pipeline.diarize(path, speakers=options.speakers)
     turns = timeline(first, options.reference, options.uem)
     step("timing")
-    runs, cost = _paired_runs(pipeline, path, options, first)
+    runs, cost = paired_runs(pipeline, path, options, first)
     run = sorted(runs, key=lambda each: each.seconds)[len(runs) // 2]
     compiled = dict(pipeline.compiled)
     notes.extend(run.result.notes)
@@ -124,7 +85,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         step("operators")
         models, operator_cost = _model_profiles(mode, part, options, pipeline, step)
         step("allocations")
-        allocated, allocation_cost = _allocations(mode, part, options)
+        allocated, allocation_cost = allocations(mode, part, options)
     facts = StageFacts(_traffic(compiled, run.result, path, run.calls), allocated)
     overlapped = run.result.timings.overlapped
     ran = {name: model.ran for name, model in compiled.items()}
@@ -173,7 +134,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             each
             for each in (
                 cost,
-                _clock_cost(len(run.calls), cost.plain_seconds),
+                clock_cost(len(run.calls), cost.plain_seconds),
                 operator_cost,
                 allocation_cost,
             )
@@ -197,23 +158,12 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     return outcome
 
 
-def _load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeline:
-    return load_pipeline(
-        mode,
-        executor=options.executor,
-        precision=options.precision,
-        compute_units=options.compute_units,
-        threads=options.threads,
-        profile=profile,
-    )
-
-
 def _model_profiles(
     mode: ModeConfig, path: Path, options: Options, pipeline: Pipeline, step: Step
 ) -> tuple[tuple[ModelProfile, ...], PassCost | None]:
     models = pipeline.compiled
     try:
-        profiled = _load(mode, options, profile=True)
+        profiled = load(mode, options, profile=True)
         times, work, cost = operator_pass(pipeline, profiled, path, options)
         profiled.close()
     except HostError as error:
@@ -225,125 +175,6 @@ def _model_profiles(
         model_profile(name, model, times[name], work[name], peaks[name])
         for name, model in models.items()
     ), cost
-
-
-def _timed(pipeline: Pipeline, path: Path, options: Options) -> _TimedRun:
-    can_reset = reset_peak()
-    clock = ProfilingClock()
-    baseline = clock.resident_bytes()
-    with RssSampler(os.getpid()) as sampler:
-        started = time.perf_counter()
-        result = pipeline.diarize(path, speakers=options.speakers, clock=clock)
-        seconds = time.perf_counter() - started
-    peak: int | Unavailable = Unavailable("this system keeps no resettable high-water mark")
-    if can_reset:
-        peak = peak_bytes() or peak
-    return _TimedRun(
-        result,
-        clock.calls(),
-        clock.queues(),
-        started,
-        seconds,
-        tuple(sampler.curve),
-        baseline,
-        peak,
-    )
-
-
-def _paired_runs(
-    pipeline: Pipeline, path: Path, options: Options, first: Diarization
-) -> tuple[list[_TimedRun], PassCost]:
-    """Timed runs, each paired with a plain one so that the machine's moods cancel out."""
-
-    def plain() -> float:
-        began = time.perf_counter()
-        pipeline.diarize(path, speakers=options.speakers)
-        return time.perf_counter() - began
-
-    once = max(first.timings.processing_seconds, 1e-3)
-    fewest = 1 if once > _LONG_RUN_SECONDS else _FEWEST_PAIRS
-    pairs = int(min(max(fewest, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
-    plain_seconds, runs = [], []
-    for number in range(pairs):
-        if number % 2:
-            runs.append(_timed(pipeline, path, options))
-            plain_seconds.append(plain())
-        else:
-            plain_seconds.append(plain())
-            runs.append(_timed(pipeline, path, options))
-    ratios = [run.seconds / bare for run, bare in zip(runs, plain_seconds, strict=True)]
-    cost = PassCost(
-        "stage clock, processor time and memory",
-        statistics.median(plain_seconds),
-        statistics.median(run.seconds for run in runs),
-        statistics.median(ratios),
-        pairs,
-    )
-    return runs, cost
-
-
-def _clock_cost(calls: int, seconds: float) -> PassCost:
-    """What the clock alone adds to a run, free of the machine's noise: calls times their cost."""
-    clock = ProfilingClock()
-    began = time.perf_counter()
-    for _ in range(_CLOCK_TRIALS):
-        with clock.stage("trial"):
-            pass
-    each = (time.perf_counter() - began) / _CLOCK_TRIALS
-    added = calls * each
-    return PassCost(
-        f"of that the clock, reckoned: {calls} calls of {1e6 * each:.0f} µs",
-        seconds,
-        seconds + added,
-        1 + added / seconds,
-        0,
-    )
-
-
-class _AllocationClock(StageClock):
-    """Highest traced memory within each stage over what was traced at its start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.highest: dict[str, int] = {}
-
-    @contextmanager
-    def stage(self, name: str, items: int = 1) -> Iterator[None]:
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        try:
-            with super().stage(name, items):
-                yield
-        finally:
-            peak = tracemalloc.get_traced_memory()[1] - before
-            self.highest[name] = max(self.highest.get(name, 0), peak)
-
-
-def _allocations(
-    mode: ModeConfig, path: Path, options: Options
-) -> tuple[Mapping[str, int] | Unavailable, PassCost | None]:
-    """A serial pass: of stages side by side nobody could tell who allocated what."""
-    serial = dataclasses.replace(mode, execution=dataclasses.replace(mode.execution, workers=1))
-    try:
-        pipeline = _load(serial, options)
-    except HostError as error:
-        return Unavailable(error.message), None
-    pipeline.diarize(path, speakers=options.speakers)
-    began = time.perf_counter()
-    pipeline.diarize(path, speakers=options.speakers)
-    plain = time.perf_counter() - began
-    clock = _AllocationClock()
-    tracemalloc.start()
-    try:
-        began = time.perf_counter()
-        pipeline.diarize(path, speakers=options.speakers, clock=clock)
-        traced = time.perf_counter() - began
-    finally:
-        tracemalloc.stop()
-    pipeline.close()
-    return clock.highest, PassCost(
-        "allocations (tracemalloc, one worker)", plain, traced, traced / plain, 1
-    )
 
 
 @contextmanager

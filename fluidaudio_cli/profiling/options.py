@@ -1,0 +1,28 @@
+"""What is profiled, and how much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is profiled, as ``diarize`` would run it, and how much is measured.
+
+    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
+    score the turns with.
+    """
+
+    mode: str = "balanced"
+    executor: str = "auto"
+    precision: str = "auto"
+    compute_units: str = "all"
+    threads: int | None = None
+    speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
+    reference: Path | None = None
+    uem: Path | None = None
+    peaks: bool = True
+    precision_report: bool = False

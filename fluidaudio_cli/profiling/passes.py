@@ -1,0 +1,174 @@
+"""The passes of a profile over a recording: timed runs in turn with plain ones, allocations."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import time
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.config import ModeConfig
+from fluidaudio_cli.diarization.pipeline import Pipeline, load_pipeline
+from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.profiling.clock import Call, ProfilingClock
+from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.records import PassCost, Unavailable
+
+# The timed run is repeated, in turn with a plain one, until the pairs took about this long.
+_PAIRS_SECONDS = 4.0
+_FEWEST_PAIRS, _MOST_PAIRS = 3, 9
+# Of a run longer than this, one pair has to do.
+_LONG_RUN_SECONDS = 10.0
+_CLOCK_TRIALS = 200
+
+
+class TimedRun(NamedTuple):
+    """One run under the profiling clock; times are on ``time.perf_counter``."""
+
+    result: Diarization
+    calls: tuple[Call, ...]
+    queues: Mapping[str, tuple[tuple[float, int], ...]]
+    started: float
+    seconds: float
+    curve: tuple[tuple[float, int], ...]
+    baseline_rss: int
+    peak_rss: int | Unavailable
+
+
+def load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeline:
+    """The pipeline as ``diarize`` would load it."""
+    return load_pipeline(
+        mode,
+        executor=options.executor,
+        precision=options.precision,
+        compute_units=options.compute_units,
+        threads=options.threads,
+        profile=profile,
+    )
+
+
+def _timed(pipeline: Pipeline, path: Path, options: Options) -> TimedRun:
+    can_reset = reset_peak()
+    clock = ProfilingClock()
+    baseline = clock.resident_bytes()
+    with RssSampler(os.getpid()) as sampler:
+        started = time.perf_counter()
+        result = pipeline.diarize(path, speakers=options.speakers, clock=clock)
+        seconds = time.perf_counter() - started
+    peak: int | Unavailable = Unavailable("this system keeps no resettable high-water mark")
+    if can_reset:
+        peak = peak_bytes() or peak
+    return TimedRun(
+        result,
+        clock.calls(),
+        clock.queues(),
+        started,
+        seconds,
+        tuple(sampler.curve),
+        baseline,
+        peak,
+    )
+
+
+def paired_runs(
+    pipeline: Pipeline, path: Path, options: Options, first: Diarization
+) -> tuple[list[TimedRun], PassCost]:
+    """Timed runs, each paired with a plain one so that the machine's moods cancel out."""
+
+    def plain() -> float:
+        began = time.perf_counter()
+        pipeline.diarize(path, speakers=options.speakers)
+        return time.perf_counter() - began
+
+    once = max(first.timings.processing_seconds, 1e-3)
+    fewest = 1 if once > _LONG_RUN_SECONDS else _FEWEST_PAIRS
+    pairs = int(min(max(fewest, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
+    plain_seconds, runs = [], []
+    for number in range(pairs):
+        if number % 2:
+            runs.append(_timed(pipeline, path, options))
+            plain_seconds.append(plain())
+        else:
+            plain_seconds.append(plain())
+            runs.append(_timed(pipeline, path, options))
+    ratios = [run.seconds / bare for run, bare in zip(runs, plain_seconds, strict=True)]
+    cost = PassCost(
+        "stage clock, processor time and memory",
+        statistics.median(plain_seconds),
+        statistics.median(run.seconds for run in runs),
+        statistics.median(ratios),
+        pairs,
+    )
+    return runs, cost
+
+
+def clock_cost(calls: int, seconds: float) -> PassCost:
+    """What the clock alone adds to a run, free of the machine's noise: calls times their cost."""
+    clock = ProfilingClock()
+    began = time.perf_counter()
+    for _ in range(_CLOCK_TRIALS):
+        with clock.stage("trial"):
+            pass
+    each = (time.perf_counter() - began) / _CLOCK_TRIALS
+    added = calls * each
+    return PassCost(
+        f"of that the clock, reckoned: {calls} calls of {1e6 * each:.0f} µs",
+        seconds,
+        seconds + added,
+        1 + added / seconds,
+        0,
+    )
+
+
+class _AllocationClock(StageClock):
+    """Highest traced memory within each stage over what was traced at its start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.highest: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str, items: int = 1) -> Iterator[None]:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        try:
+            with super().stage(name, items):
+                yield
+        finally:
+            peak = tracemalloc.get_traced_memory()[1] - before
+            self.highest[name] = max(self.highest.get(name, 0), peak)
+
+
+def allocations(
+    mode: ModeConfig, path: Path, options: Options
+) -> tuple[Mapping[str, int] | Unavailable, PassCost | None]:
+    """A serial pass: of stages side by side nobody could tell who allocated what."""
+    serial = dataclasses.replace(mode, execution=dataclasses.replace(mode.execution, workers=1))
+    try:
+        pipeline = load(serial, options)
+    except HostError as error:
+        return Unavailable(error.message), None
+    pipeline.diarize(path, speakers=options.speakers)
+    began = time.perf_counter()
+    pipeline.diarize(path, speakers=options.speakers)
+    plain = time.perf_counter() - began
+    clock = _AllocationClock()
+    tracemalloc.start()
+    try:
+        began = time.perf_counter()
+        pipeline.diarize(path, speakers=options.speakers, clock=clock)
+        traced = time.perf_counter() - began
+    finally:
+        tracemalloc.stop()
+    pipeline.close()
+    return clock.highest, PassCost(
+        "allocations (tracemalloc, one worker)", plain, traced, traced / plain, 1
+    )
