@@ -287,12 +287,18 @@ def _precision(profile: Profile) -> list[str]:
         )
     headings = ("network", "precision", "error enters at", "figure", "simulated", "executed")
     parts.append(table(headings, rows, "table-precision"))
+
+    def points(value: float | Unavailable) -> Cell:
+        if isinstance(value, Unavailable):
+            return number(value, False)
+        return Cell(f"{100 * value:+.2f} points", value)
+
     rates = [
         (
             Cell(row.precision),
             Cell(row.executor),
             number(row.der, True),
-            number(row.change, True),
+            points(row.change),
             Cell(row.against),
         )
         for row in report.der
