@@ -49,7 +49,8 @@ def format_csv(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
     writer.writerow(("uri", "start", "end", "duration", "speaker"))
     for start, end, speaker in _cues(turns):
         times = (f"{ms / 1000:.3f}" for ms in (start, end, end - start))
-        writer.writerow((uri, *times, speaker))
+        # Python 3.10 refuses to write NUL, and no reader expects it.
+        writer.writerow((uri, *times, speaker.replace("\0", "")))
     return text.getvalue()
 
 

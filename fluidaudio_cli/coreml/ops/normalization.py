@@ -82,13 +82,11 @@ def _local_response_norm(op: Lowering) -> str:
     # neighbouring channels (zeros beyond the first and last) as a pooling over channels.
     x, size, spatial = op.tensor("x"), op.integer("size"), op.type().rank - 2
     squares = op.emit("Unsqueeze", op.emit("Mul", x, x), op.constant([1]))
-    mean = op.emit(
-        "AveragePool",
-        squares,
-        kernel_shape=[size, *[1] * spatial],
-        pads=[(size - 1) // 2, *[0] * spatial, size // 2, *[0] * spatial],
-        count_include_pad=1,
-    )
+    # Padded apart: ONNX Runtime before 1.24 miscounts padded elements of an uneven pooling.
+    before = [0, 0, (size - 1) // 2, *[0] * spatial]
+    after = [0, 0, size // 2, *[0] * spatial]
+    padded = op.emit("Pad", squares, op.constant([*before, *after]))
+    mean = op.emit("AveragePool", padded, kernel_shape=[size, *[1] * spatial])
     scaled = op.emit(
         "Mul", op.emit("Squeeze", mean, op.constant([1])), op.like(op.number("alpha", 1e-4))
     )
