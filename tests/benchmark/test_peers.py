@@ -102,12 +102,12 @@ def test_turns_times_and_settings_come_back_per_file(tmp_path: Path) -> None:
     result = run_peer("sherpa-onnx", [path], threads=3, on_file=seen.append)
     assert result.unavailable == ""
     assert (result.version, result.threads) == ("2.9", 3)
-    assert result.settings["threshold"] == 0.6
+    assert result.settings["threshold"] == 0.8
     assert (result.settings["min_duration_on"], result.settings["min_duration_off"]) == (0.3, 0.5)
     (file,) = result.files
     assert seen == [file]
     assert file.path == path
-    assert file.turns == (Turn(0.0, 0.6, "0"), Turn(1.0, 5.0, "1"))
+    assert file.turns == (Turn(0.0, 0.8, "0"), Turn(1.0, 5.0, "1"))
     assert file.audio_seconds == 5.0
     assert result.rtfx == file.rtfx == 5.0 / file.wall_seconds
     assert 0.2 <= file.wall_seconds < 5.0  # the stand-in sleeps 0.2 s with several threads
