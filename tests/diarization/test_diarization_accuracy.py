@@ -1,0 +1,87 @@
+"""Error rates on the development meetings, which a fresh machine does not have.
+
+The bounds are the project's own; the sets are used whole where that is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.pipeline import load_pipeline
+from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.scoring.matching import read_annotations, read_uems
+from fluidaudio_cli.scoring.metrics import Scores, pool, score_both
+
+SIMULATED, AMI = "sim-meetings", "ami-excerpts"
+
+
+@pytest.fixture(autouse=True)
+def untuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was tuned on this machine must not change what the tests see."""
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "none.json"))
+
+
+def scores(mode: str, folder: Path, uris: Sequence[str] = ()) -> Scores:
+    """Pooled over the recordings of a folder, or those of these names."""
+    references, uems = read_annotations(folder).turns, read_uems(folder)
+    pipeline = load_pipeline(mode)
+    paths = [folder / f"{uri}.flac" for uri in uris or sorted(references)]
+    found = []
+    for result in pipeline.diarize_many([(path, None) for path in paths]):
+        assert isinstance(result, Diarization), result
+        found.append(score_both(references[result.uri], result.turns, uems[result.uri]))
+    pipeline.close()
+    assert len(found) == len(paths)
+    return pool(found)
+
+
+@pytest.mark.parametrize(("mode", "strict"), [("balanced", 0.12), ("fast", 0.135)])
+def test_simulated_meetings(shared_data: Path, mode: str, strict: float) -> None:
+    pooled = scores(mode, shared_data / SIMULATED)
+    assert pooled.strict.der.rate <= strict
+    assert pooled.speakers.files == 10
+    assert pooled.speakers.correct_files >= 8
+
+
+def test_simulated_meetings_accurate(shared_data: Path) -> None:
+    """Three of the ten, for time's sake: quiet, noisy, and eight voices."""
+    uris = ("call-2spk", "meeting-noisy15db", "panel-8spk")
+    assert scores("accurate", shared_data / SIMULATED, uris).strict.der.rate <= 0.11
+
+
+def test_ami_excerpts_accurate(shared_data: Path) -> None:
+    pooled = scores("accurate", shared_data / AMI)
+    assert pooled.strict.der.rate <= 0.34
+    assert pooled.lenient.der.rate <= 0.16
+
+
+@pytest.mark.parametrize(
+    ("uri", "counts"), [("meeting1", (2, 3, 4, 5)), ("panel-8spk", (4, 7, 8, 9))]
+)
+def test_number_of_speakers_is_honoured_where_there_are_voices(
+    shared_data: Path, uri: str, counts: tuple[int, ...]
+) -> None:
+    pipeline = load_pipeline("fast")
+    for count in counts:
+        result = pipeline.diarize(
+            shared_data / SIMULATED / f"{uri}.flac", speakers=SpeakerBounds(exactly=count)
+        )
+        assert (len(result.speakers), result.notes) == (count, ())
+        assert {turn.speaker for turn in result.turns} == {s.label for s in result.speakers}
+    pipeline.close()
+
+
+def test_bounds_hold_on_a_meeting_of_four(shared_data: Path) -> None:
+    pipeline = load_pipeline("fast")
+    path = shared_data / SIMULATED / "meeting1.flac"
+    for bounds, least, most in (
+        (SpeakerBounds(at_most=3), 1, 3),
+        (SpeakerBounds(at_least=6), 6, 6),
+        (SpeakerBounds(at_least=2, at_most=5), 2, 5),
+    ):
+        assert least <= len(pipeline.diarize(path, speakers=bounds).speakers) <= most
+    pipeline.close()

@@ -1,0 +1,301 @@
+"""The whole pipeline on the bundled sample: golden turns, determinism, errors, timings."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import wave
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.pipeline import Pipeline, load_pipeline
+from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError
+from fluidaudio_cli.executors.select import availabilities
+from fluidaudio_cli.executors.selftest import Tolerance
+from fluidaudio_cli.models import registry
+from fluidaudio_cli.scoring.metrics import score_both
+from fluidaudio_cli.scoring.rttm import format_rttm, read_rttm
+
+EXECUTORS = ("onnxruntime", "openvino")
+LoadedOnce = Callable[..., Pipeline]
+
+
+@pytest.fixture(autouse=True)
+def untuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was tuned on this machine must not change what the tests see."""
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "none.json"))
+
+
+@pytest.fixture(scope="module")
+def reference() -> Pipeline:
+    return load_pipeline("reference")
+
+
+@pytest.fixture(scope="module")
+def fast() -> Pipeline:
+    """The quickest mode on ONNX Runtime, one thread."""
+    return load_pipeline("fast", executor="onnxruntime", precision="fp32", threads=1)
+
+
+def available(executor: str) -> None:
+    state = availabilities()[executor]
+    if not state.ok:
+        pytest.skip(f"{executor} is not here: {state.reason}")
+
+
+def rttm(result: Diarization) -> str:
+    return format_rttm(result.uri, result.turns)
+
+
+def samples_of(path: Path) -> npt.NDArray[np.int16]:
+    with wave.open(str(path)) as reader:
+        return np.frombuffer(reader.readframes(reader.getnframes()), "<i2")
+
+
+def write(path: Path, samples: npt.NDArray[np.int16]) -> Path:
+    with wave.open(str(path), "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(16_000)
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return path
+
+
+# --- What comes out ---
+
+
+def test_golden_turns_of_the_reference_mode(reference: Pipeline, sample_wav: Path) -> None:
+    """Another processor's fp32 may move a boundary by one frame of 17 ms, not more."""
+    result = reference.diarize(sample_wav)
+    assert [turn.speaker for turn in result.turns] == [speaker for _, _, speaker in GOLDEN]
+    for turn, (start, end, _) in zip(result.turns, GOLDEN, strict=True):
+        assert turn.start == pytest.approx(start, abs=0.025)
+        assert turn.end == pytest.approx(end, abs=0.025)
+    assert result.duration_seconds == 30.0
+    assert result.notes == ()
+
+
+GOLDEN = [
+    (6.69, 14.77, "SPEAKER_00"),
+    (9.96, 10.99, "SPEAKER_01"),
+    (14.30, 17.94, "SPEAKER_01"),
+    (17.94, 21.50, "SPEAKER_00"),
+    (21.76, 28.52, "SPEAKER_01"),
+    (27.78, 29.96, "SPEAKER_00"),
+]
+
+
+@pytest.mark.parametrize("mode", ["reference", "accurate", "balanced", "fast"])
+def test_error_on_the_sample(mode: str, sample_wav: Path) -> None:
+    """The exact reference of 30 s, where one boundary weighs much: 11 to 12 % strict."""
+    result = load_pipeline(mode).diarize(sample_wav)
+    truth = read_rttm(sample_wav.with_suffix(".rttm"))["sample"]
+    scores = score_both(truth, result.turns, ((0.0, 30.0),))
+    assert scores.strict.der.rate < 0.135
+    assert scores.lenient.der.rate < 0.04
+    assert scores.speakers.hypothesis == 2
+
+
+def test_speakers_agree_with_the_turns(reference: Pipeline, sample_wav: Path) -> None:
+    result = reference.diarize(sample_wav)
+    assert [speaker.label for speaker in result.speakers] == ["SPEAKER_00", "SPEAKER_01"]
+    assert result.turns[0].speaker == "SPEAKER_00"  # named by first appearance
+    for speaker in result.speakers:
+        own = [turn for turn in result.turns if turn.speaker == speaker.label]
+        assert speaker.turns == len(own)
+        assert speaker.speech_seconds == pytest.approx(sum(turn.duration for turn in own))
+        assert float(np.linalg.norm(speaker.embedding)) == pytest.approx(1.0, abs=1e-5)
+    assert list(result.turns) == sorted(result.turns)
+
+
+# --- The same whatever the route ---
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("mode", ["balanced", "fast"])
+def test_threads_change_nothing(executor: str, mode: str, sample_wav: Path, tmp_path: Path) -> None:
+    """Serial and concurrent, in the precision that is fastest here: the same bytes."""
+    available(executor)
+    long = write(tmp_path / "long.wav", np.tile(samples_of(sample_wav), 4))
+    texts = set()
+    for threads in (1, 2, 3):
+        pipeline = load_pipeline(mode, executor=executor, threads=threads)
+        texts.add(rttm(pipeline.diarize(long)))
+        pipeline.close()
+    assert len(texts) == 1
+    assert texts.pop().count("\n") > 12
+
+
+def test_repeated_runs_change_nothing(fast: Pipeline, sample_wav: Path) -> None:
+    first, second = fast.diarize(sample_wav), fast.diarize(sample_wav)
+    assert first.turns == second.turns
+    assert first.exclusive_turns == second.exclusive_turns
+    for left, right in zip(first.speakers, second.speakers, strict=True):
+        assert np.array_equal(left.embedding, right.embedding)
+
+
+def test_batches_change_nothing_in_fp32(sample_wav: Path) -> None:
+    """Batch, shared blocks and workers are about speed only."""
+    mode = replace(load_mode("balanced"), name="variant")
+    texts = set()
+    for batch, share, workers in ((1, False, 1), (3, True, 2), (8, True, 1)):
+        variant = replace(
+            mode,
+            windows=replace(mode.windows, batch=batch, share_batches=share),
+            embedding=replace(mode.embedding, batch=batch),
+            execution=replace(mode.execution, workers=workers),
+        )
+        pipeline = load_pipeline(variant, executor="onnxruntime", precision="fp32")
+        texts.add(rttm(pipeline.diarize(sample_wav)))
+        pipeline.close()
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("share", [False, True])
+def test_many_recordings_are_as_each_alone(
+    workers: int, share: bool, sample_wav: Path, tmp_path: Path
+) -> None:
+    mode = load_mode("fast")
+    variant = replace(
+        mode,
+        windows=replace(mode.windows, share_batches=share),
+        execution=replace(mode.execution, workers=workers),
+    )
+    pipeline = load_pipeline(variant, executor="onnxruntime", precision="fp32", threads=2)
+    speech = samples_of(sample_wav)
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio", encoding="utf-8")
+    paths = [
+        write(tmp_path / "one.wav", speech[6 * 16_000 : 19 * 16_000]),
+        bad,
+        write(tmp_path / "two.wav", np.tile(speech, 3)),
+        write(tmp_path / "three.wav", speech[: 8 * 16_000]),
+    ]
+    results = list(pipeline.diarize_many([(path, None) for path in paths]))
+    errors = [result for result in results if isinstance(result, AudioError)]
+    good = [result for result in results if isinstance(result, Diarization)]
+    assert [str(error).startswith(f"{bad} ") for error in errors] == [True]
+    assert [result.uri for result in good] == ["one", "two", "three"]
+    for result in good:
+        assert result.turns == pipeline.diarize(result.audio.path).turns
+    pipeline.close()
+
+
+# --- Speaker counts ---
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_number_of_speakers(fast: Pipeline, sample_wav: Path, count: int) -> None:
+    result = fast.diarize(sample_wav, speakers=SpeakerBounds(exactly=count))
+    assert len(result.speakers) == len({turn.speaker for turn in result.turns})
+    if len(result.speakers) != count:
+        assert result.notes == (
+            f"{count} speakers were asked for, but only {len(result.speakers)} voices could be "
+            "told apart",
+        )
+    else:
+        assert result.notes == ()
+    if count <= 2:
+        assert len(result.speakers) == count
+
+
+# --- What happens on the way ---
+
+
+def test_serial_stages_add_up(fast: Pipeline, sample_wav: Path) -> None:
+    clock = StageClock()
+    timings = fast.diarize(sample_wav, clock=clock).timings
+    assert not timings.overlapped
+    assert sum(stage.busy_seconds for stage in timings.stages) == pytest.approx(
+        timings.processing_seconds, rel=1e-6
+    )
+    spans = clock.spans()
+    assert {span.stage for span in spans} | {"other"} == {stage.name for stage in timings.stages}
+    for earlier, later in pairwise(spans):
+        assert earlier.end <= later.start
+    assert timings.windows == 3
+    assert timings.crops >= 3
+
+
+def test_progress_reaches_the_end(fast: Pipeline, sample_wav: Path, tmp_path: Path) -> None:
+    long = write(tmp_path / "long.wav", np.tile(samples_of(sample_wav), 5))
+    seen: list[tuple[float, float | None]] = []
+    fast.diarize(long, progress=lambda done, total: seen.append((done, total)))
+    done = [seconds for seconds, _ in seen]
+    assert {total for _, total in seen} == {150.0}
+    assert done == sorted(done)
+    assert len(done) > 1
+    assert done[-1] == pytest.approx(150.0, abs=10.0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_error_leaves_the_pipeline_usable_and_no_thread_behind(
+    workers: int, sample_wav: Path, tmp_path: Path
+) -> None:
+    pipeline = load_pipeline("fast", executor="onnxruntime", precision="fp32", threads=workers)
+    before = pipeline.diarize(sample_wav)
+    threads = set(threading.enumerate())
+    cut = tmp_path / "cut.wav"
+    content = write(tmp_path / "whole.wav", np.tile(samples_of(sample_wav), 4)).read_bytes()
+    cut.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(AudioError, match="cut off or damaged"):
+        pipeline.diarize(cut)
+    assert set(threading.enumerate()) == threads
+    assert pipeline.diarize(sample_wav).turns == before.turns
+    pipeline.close()
+
+
+def test_run_that_is_abandoned_leaves_no_thread_behind(sample_wav: Path, tmp_path: Path) -> None:
+    pipeline = load_pipeline("fast", executor="onnxruntime", precision="fp32", threads=2)
+    paths = [(Path(shutil.copy(sample_wav, tmp_path / f"{n}.wav")), None) for n in range(6)]
+    threads = set(threading.enumerate())
+    run = pipeline.diarize_many(paths)
+    assert isinstance(next(run), Diarization)
+    run.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) == threads
+    assert len(list(pipeline.diarize_many(paths))) == 6
+    pipeline.close()
+
+
+def test_window_alone(fast: Pipeline, sample_wav: Path) -> None:
+    speech = (samples_of(sample_wav) / 32768).astype(np.float32)
+    assert fast.process_window(speech[10 * 16_000 : 20 * 16_000]) == 2
+    assert fast.process_window(np.zeros(160_000, np.float32)) == 0
+    with pytest.raises(UsageError, match=r"^a window has 160000 samples, not \(5,\)$"):
+        fast.process_window(np.zeros(5, np.float32))
+
+
+def test_failed_self_test_stops_the_run_with_the_figures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It does not try another executor in silence."""
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
+    original = registry.BundledModel.selftest
+
+    def impossible(model: registry.BundledModel) -> object:
+        test = original(model)
+        return replace(test, tolerances={"fp32": Tolerance(max_abs=0.0)})
+
+    monkeypatch.setattr(registry.BundledModel, "selftest", impossible)
+    with pytest.raises(SelfTestError) as caught:
+        load_pipeline("reference")
+    text = str(caught.value)
+    assert text.startswith("self-test of segmentation failed on onnxruntime ")
+    assert "max difference" in text
+    assert "required difference at most 0" in text
+
+
+def test_precision_that_is_not_here() -> None:
+    with pytest.raises(ExecutorUnavailableError, match="fp16"):
+        load_pipeline("fast", executor="onnxruntime", precision="fp16")
