@@ -123,7 +123,7 @@ def benchmark(
     ] = None,
     peer_threshold: Annotated[
         list[float] | None,
-        typer.Option(metavar="T", help="sherpa-onnx's; its best is taken. Default 0.5 0.6 0.7."),
+        typer.Option(metavar="T", help="sherpa-onnx's; its best is taken. Default 0.6 0.7 0.8."),
     ] = None,
     roofline: Annotated[
         bool, typer.Option("--roofline", help="Set stages against this machine's limits.")

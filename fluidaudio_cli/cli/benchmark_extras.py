@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.corpora.dataset import Dataset
 
 # The peer's decision threshold changes its error; its best is what it is compared by.
-SHERPA_THRESHOLDS = (0.5, 0.6, 0.7)
+SHERPA_THRESHOLDS = (0.6, 0.7, 0.8)
 
 
 def compare_with_peers(

@@ -40,6 +40,9 @@ class StageClock:
                 Span(name, start, time.perf_counter(), threading.current_thread().name, items)
             )
 
+    def depth(self, queue: str, items: int) -> None:
+        """Take note of how many items a queue holds; only a profiler keeps it."""
+
     def spans(self) -> tuple[Span, ...]:
         """All calls so far, sorted by start."""
         return tuple(sorted(self._spans, key=lambda span: span.start))

@@ -55,6 +55,9 @@ def run_concurrently(
         run.stop()
 
 
+_READY, _FREE = "blocks ready", "free buffers"
+
+
 class _StoppedError(Exception):
     """The run is over; unwinds a thread that waits."""
 
@@ -130,6 +133,7 @@ class _ConcurrentRun:
             if isinstance(event, Block):
                 self._positions[event.index] = position
                 self._blocks.put(event)
+                self._clock.depth(_READY, self._blocks.qsize())
             else:
                 self._done.put((position, event))
             position += 1
@@ -140,14 +144,23 @@ class _ConcurrentRun:
         self._done.put(None)
 
     def _work(self, worker: Worker) -> None:
-        while (block := self._wait_for(self._blocks)) is not None:
+        while (block := self._take_block()) is not None:
             result = worker.process(block, self._clock)
             self._free.put(block.buffer)
+            self._clock.depth(_FREE, self._free.qsize())
             self._done.put((self._positions[block.index], result))
+
+    def _take_block(self) -> Block | None:
+        with self._clock.stage("wait for a block"):
+            block = self._wait_for(self._blocks)
+        self._clock.depth(_READY, self._blocks.qsize())
+        return block
 
     def _take_buffer(self) -> Samples:
         with self._clock.stage("wait for a free buffer"):
-            return self._wait_for(self._free)
+            buffer = self._wait_for(self._free)
+        self._clock.depth(_FREE, self._free.qsize())
+        return buffer
 
     def _wait_for(self, source: queue.Queue[_Item]) -> _Item:
         """Next item, or ``_StoppedError`` once the run is over."""

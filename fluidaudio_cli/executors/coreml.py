@@ -116,6 +116,7 @@ class CoreMLExecutor:
             ran,
             inputs=_specs(details["inputs"]),
             outputs=_specs(details["outputs"]),
+            compiled_path=compiled,
             cache_hit=entry.hit,
             load_seconds=time.perf_counter() - began,
         )
@@ -132,10 +133,12 @@ class CoreMLModel:
         *,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
+        compiled_path: Path,
         cache_hit: bool,
         load_seconds: float,
     ) -> None:
         self.native = native
+        self.compiled_path = compiled_path
         self.asked = asked
         self.ran = ran
         self.inputs = inputs
