@@ -122,7 +122,8 @@ class CompileCache:
     def __init__(self, root: Path | None = None) -> None:
         self.root = cache_dir() if root is None else root
         self._warned = False
-        self._lock = threading.Lock()
+        # Re-entrant: building one entry (a compiled blob) may fetch another (the lowered model).
+        self._lock = threading.RLock()
         self._temporary: Path | None = None
 
     def fetch(self, key: CacheKey, build: Builder) -> CacheEntry:

@@ -280,6 +280,8 @@ def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[s
         "NUM_STREAMS": str(streams),
         "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "PERF_COUNT": "YES" if profile else "NO",
+        # Pinned, the first streams of two models share a core while another idles.
+        "ENABLE_CPU_PINNING": "NO",
     }
 
 
