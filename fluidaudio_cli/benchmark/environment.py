@@ -8,10 +8,12 @@ import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from fluidaudio_cli.benchmark.results import EnvironmentRecord, MachineRecord
+if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.results import EnvironmentRecord
 
 _PACKAGES = (
     "fluidaudio",
@@ -39,6 +41,8 @@ _BUSY_STEAL_SHARE = 0.02
 
 def describe(checkout: Path | None = None) -> EnvironmentRecord:
     """The host's facts; ``checkout`` is the source tree whose commit is recorded."""
+    from fluidaudio_cli.benchmark.results import EnvironmentRecord, MachineRecord
+
     commit, dirty = git_state(checkout or Path(__file__).resolve().parents[2])
     return EnvironmentRecord(
         machine=MachineRecord(

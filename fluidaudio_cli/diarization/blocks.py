@@ -162,7 +162,7 @@ class BlockReader:
     """Decodes recordings one after the other and deals them out in blocks.
 
     ``take_buffer`` gives a buffer of ``plan.buffer_samples`` (waiting for one, where there is a
-    limit); ``stage`` times decoding.
+    limit); ``stage`` times the decoding of some samples of a recording.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class BlockReader:
         recordings: Sequence[tuple[Path, str | None]],
         plan: WindowPlan,
         take_buffer: Callable[[], Samples],
-        stage: Callable[[int], AbstractContextManager[None]],
+        stage: Callable[[int, int], AbstractContextManager[None]],
     ) -> None:
         self._recordings = recordings
         self._plan = plan
@@ -207,7 +207,7 @@ class BlockReader:
             target = block.buffer[begin : begin + room]
             target[: carry.size] = carry
             block.copied_bytes += carry.nbytes
-            with self._stage(room - carry.size):
+            with self._stage(recording, room - carry.size):
                 read = read_into(target[carry.size :])
             filled = carry.size + read
             start = first_window * plan.step_samples

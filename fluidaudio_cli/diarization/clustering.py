@@ -127,12 +127,13 @@ def cluster(voices: Voices, rules: ClusteringRules, bounds: SpeakerBounds) -> Cl
     fixed[core] = core_labels
     labels = _assign(voices, centroids, fixed)
     for _ in range(rules.reassign_passes):
-        kept = labels[core]
+        moved = _assign(voices, centroids, np.full(count, -1, np.intp))
+        kept = moved[core] >= 0
         # A speaker that lost all its voices would vanish, and the count with it.
-        if len(np.unique(kept[kept >= 0])) < len(centroids):
+        if len(np.unique(moved[core][kept])) < len(centroids):
             break
-        centroids = _centroids(voices, core[kept >= 0], kept[kept >= 0])
-        labels = _assign(voices, centroids, np.full(count, -1, np.intp))
+        labels = moved
+        centroids = _centroids(voices, core[kept], labels[core][kept])
     return Clusters(labels, centroids)
 
 

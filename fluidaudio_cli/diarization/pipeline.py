@@ -119,19 +119,23 @@ class Pipeline:
     ) -> Iterator[Diarization | AudioError]:
         """Diarize recordings (path and uri, or None for one made of the path), in order.
 
-        One result or error for each, as soon as it is done. Short recordings share batches;
-        of several, a timing covers the wall time in which the others were worked on too.
+        One result or error for each, as soon as it and those before it are done. Of several
+        recordings, a processing time covers the wall time in which others were worked on too;
+        the stages are a recording's own, and a block that recordings share counts for the one
+        that begins it. ``clock``, if given, keeps the calls of all.
         """
-        clock = clock or StageClock()
+        clocks = [clock or StageClock() for _ in recordings]
+        run_clock = clocks[0] if len(clocks) == 1 else clock or StageClock()
         open_recordings: dict[int, Recording] = {}
+        ready: dict[int, Diarization | AudioError] = {}
+        following = 0
         done_seconds = 0.0
-        outcomes = self._outcomes(recordings, clock)
-        for outcome in outcomes:
+        for outcome in self._outcomes(recordings, clocks, run_clock):
             if isinstance(outcome, Opened):
                 open_recordings[outcome.recording] = Recording(outcome.info)
             elif isinstance(outcome, Failed):
                 open_recordings.pop(outcome.recording, None)
-                yield outcome.error
+                ready[outcome.recording] = outcome.error
             elif isinstance(outcome, Ended):
                 open_recordings[outcome.recording].ended(outcome.samples, outcome.windows)
             elif isinstance(outcome, BlockResult):
@@ -142,7 +146,11 @@ class Pipeline:
                         done_seconds += len(piece.windows) * self.mode.windows.step_seconds
                 progress(done_seconds, _total_seconds(open_recordings.values(), len(recordings)))
             for number in [key for key, value in open_recordings.items() if value.complete]:
-                yield self._finish(open_recordings.pop(number), speakers, clock, len(recordings))
+                recording = open_recordings.pop(number)
+                ready[number] = self._finish(recording, speakers, clocks[number], len(recordings))
+            while following in ready:
+                yield ready.pop(following)
+                following += 1
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window at batch 1, as a stream would; no clustering.
@@ -172,18 +180,25 @@ class Pipeline:
         )
 
     def _outcomes(
-        self, recordings: Sequence[tuple[Path, str | None]], clock: StageClock
+        self,
+        recordings: Sequence[tuple[Path, str | None]],
+        clocks: Sequence[StageClock],
+        run_clock: StageClock,
     ) -> Iterator[Outcome]:
         def make_reader(take_buffer: Callable[[], Samples]) -> BlockReader:
             return BlockReader(
-                recordings, self._plan, take_buffer, lambda count: clock.stage("decode", count)
+                recordings,
+                self._plan,
+                take_buffer,
+                lambda recording, count: clocks[recording].stage("decode", count),
             )
 
+        workers = [_OnRecordingsClock(worker, clocks) for worker in self._workers]
         if self.workers == 1:
-            return run_serially(make_reader, self._workers[0], self._buffers[0], clock)
+            return run_serially(make_reader, workers[0], self._buffers[0], run_clock)
         while len(self._buffers) < self.workers + _SPARE_BUFFERS:
             self._buffers.append(new_buffer(self._plan))
-        return run_concurrently(make_reader, self._workers, self._buffers, clock)
+        return run_concurrently(make_reader, workers, self._buffers, run_clock)
 
     def _finish(
         self, recording: Recording, speakers: SpeakerBounds, clock: StageClock, of: int
@@ -210,6 +225,18 @@ class Pipeline:
             timings=timings,
             notes=outcome.notes,
         )
+
+
+@dataclass(frozen=True)
+class _OnRecordingsClock:
+    """A worker whose calls count for the recording that begins the block."""
+
+    worker: BlockWorker
+    clocks: Sequence[StageClock]
+
+    def process(self, block: Block, clock: StageClock) -> BlockResult:
+        """The result of ``block``; ``clock``, that of the run, is not used."""
+        return self.worker.process(block, self.clocks[block.pieces[0].recording])
 
 
 def _total_seconds(open_recordings: Iterable[Recording], count: int) -> float | None:

@@ -140,6 +140,10 @@ def _in_order_of_appearance(
 
 def _notes(bounds: SpeakerBounds, found: int) -> tuple[str, ...]:
     wanted = bounds.exactly or bounds.at_least
-    if wanted is not None and found < wanted:
-        return (f"{wanted} speakers were asked for, but only {found} voices could be told apart",)
-    return ()
+    if wanted is None or found >= wanted:
+        return ()
+    heard = "1 speaker" if found == 1 else f"{found} speakers"
+    return (
+        f"{wanted} speakers were asked for, but only {heard} could be given turns: "
+        "the others' voices cannot be told apart, or never speak alone",
+    )

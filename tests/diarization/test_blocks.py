@@ -89,7 +89,10 @@ def read() -> Iterator[Any]:
         windows: dict[tuple[int, int], Samples] = {}
         found = []
         reader = BlockReader(
-            [(path, None) for path in streams], plan, lambda: buffer, lambda _: nullcontext()
+            [(path, None) for path in streams],
+            plan,
+            lambda: buffer,
+            lambda recording, count: nullcontext(),
         )
         for event in reader:
             found.append(event)
