@@ -447,7 +447,10 @@ def test_speakers_that_are_not_there_are_said(command: Command, sample_wav: Path
     code, out, _ = command("diarize", sample_wav, *given)
     document = json.loads(out)
     found = len(document["speakers"])
-    note = f"40 speakers were asked for, but only {found} voices could be told apart"
+    note = (
+        f"40 speakers were asked for, but only {found} speakers could be given turns: "
+        "the others' voices cannot be told apart, or never speak alone"
+    )
     assert code == 0
     assert 2 <= found < 40
     assert document["notes"] == [note]
