@@ -13,6 +13,7 @@ from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.resources import configs_dir
 
+# The modes that ship with the program, the proven one first.
 MODE_NAMES = ("reference", "accurate", "balanced", "fast")
 DEFAULT_MODE = "balanced"
 
@@ -69,11 +70,6 @@ class ModeConfig:
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as in the file, with the mode's name."""
         return asdict(self)
-
-
-def mode_names() -> tuple[str, ...]:
-    """The modes that ship with the program, the proven one first."""
-    return MODE_NAMES
 
 
 def load_mode(name_or_path: str | Path) -> ModeConfig:

@@ -105,7 +105,7 @@ class CoreMLExecutor:
         except Exception as error:
             # coremltools raises plain Exception and what the native module throws.
             raise HostError(
-                f"Core ML cannot load {package} on {options.compute_units}: {_one_line(error)}",
+                f"Core ML cannot load {package} on {options.compute_units}: {error}",
                 "try other --compute-units",
             ) from error
         batch = details["batch"]
@@ -221,7 +221,7 @@ class CoreMLRequest(ThreadedRequest):
             answers: Sequence[Mapping[str, Any]] = self._model.native.predict(chunks)
         except Exception as error:
             raise HostError(
-                f"Core ML failed on {self._model.ran.device}: {_one_line(error)}",
+                f"Core ML failed on {self._model.ran.device}: {error}",
                 "try other --compute-units",
             ) from error
         return answers
@@ -253,7 +253,7 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
         raise
     except Exception as error:
         raise HostError(
-            f"Core ML cannot compile {package}: {_one_line(error)}",
+            f"Core ML cannot compile {package}: {error}",
             "fluidaudio models inspect shows what the package needs",
         ) from error
     # The specification may leave an output's shape out; the program knows it.
@@ -357,13 +357,9 @@ def _coremltools() -> Any:
             return coremltools
     except ImportError as error:
         raise ExecutorUnavailableError(
-            f"coremltools cannot be imported: {_one_line(error)}",
+            f"coremltools cannot be imported: {error}",
             "install it with: pip install coremltools",
         ) from error
     finally:
         if hide:
             sys.modules.pop("sklearn", None)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -109,7 +109,7 @@ class OnnxRuntimeExecutor:
                     str(folder / _OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
                 )
             except _errors() as error:
-                raise HostError(f"onnxruntime cannot load {package}: {_one_line(error)}") from error
+                raise HostError(f"onnxruntime cannot load {package}: {error}") from error
 
         session, entry = cache.load(key, build, load)
         ran = ExecutorRun(
@@ -220,7 +220,7 @@ class OnnxRuntimeRequest(ThreadedRequest):
         try:
             self._model.session.run_with_iobinding(self._binding)
         except _errors() as error:
-            raise HostError(f"onnxruntime failed: {_one_line(error)}") from error
+            raise HostError(f"onnxruntime failed: {error}") from error
 
 
 def read_profile(events: Sequence[Mapping[str, Any]]) -> tuple[OperatorTime, ...]:
@@ -247,7 +247,7 @@ def _runtime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise ExecutorUnavailableError(
-            f"onnxruntime cannot be imported: {_one_line(error)}",
+            f"onnxruntime cannot be imported: {error}",
             "install it with: pip install onnxruntime",
         ) from error
     if sys.platform == "win32":
@@ -287,7 +287,7 @@ def _optimize(runtime: Any, lowered: Path, target: Path, package: Path) -> None:
         runtime.InferenceSession(str(lowered), settings, providers=["CPUExecutionProvider"])
     except _errors() as error:
         raise ModelFormatError(
-            f"onnxruntime refuses the lowered form of {package}: {_one_line(error)}",
+            f"onnxruntime refuses the lowered form of {package}: {error}",
             "report the package: its lowering is not valid here",
         ) from error
     if not target.is_file():
@@ -299,7 +299,3 @@ def _spec(node: Any, batch: int | None) -> TensorSpec:
     if batch is not None and shape and fits((batch,), shape[:1]):
         shape = (batch, *shape[1:])
     return TensorSpec(node.name, shape, _DTYPES[node.type])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -112,7 +112,7 @@ class OpenVinoExecutor:
                 blob = openvino.tensor_from_file(str(folder / _BLOB_NAME))
                 return core.import_model(blob, _DEVICE, config)
             except RuntimeError as error:
-                raise HostError(f"openvino cannot load {package}: {_one_line(error)}") from error
+                raise HostError(f"openvino cannot load {package}: {error}") from error
 
         compiled, entry = cache.load(key, build, load)
         ran = ExecutorRun(
@@ -227,7 +227,7 @@ class OpenVinoRequest:
                 self._share(name, array)
             self._request.start_async()
         except RuntimeError as error:
-            raise HostError(f"openvino failed: {_one_line(error)}") from error
+            raise HostError(f"openvino failed: {error}") from error
         self._pending = _Pending(arrays, outputs, results)
 
     def wait(self) -> Mapping[str, Array]:
@@ -238,7 +238,7 @@ class OpenVinoRequest:
         try:
             self._request.wait()
         except RuntimeError as error:
-            raise HostError(f"openvino failed: {_one_line(error)}") from error
+            raise HostError(f"openvino failed: {error}") from error
         if self._model.asked.profile:
             self._model.record(self._request.profiling_info)
         return self._learnt(pending) if pending.results is None else pending.results
@@ -301,7 +301,7 @@ def _compile(
         return core.compile_model(model, _DEVICE, dict(config))
     except RuntimeError as error:
         raise ModelFormatError(
-            f"openvino refuses the lowered form of {package}: {_one_line(error)}",
+            f"openvino refuses the lowered form of {package}: {error}",
             "use --executor onnxruntime and report the package",
         ) from error
 
@@ -336,7 +336,7 @@ def _runtime() -> tuple[Any, Any]:
             return openvino, openvino.Core()
         except (ImportError, RuntimeError) as error:
             raise ExecutorUnavailableError(
-                f"openvino cannot be imported: {_one_line(error)}",
+                f"openvino cannot be imported: {error}",
                 "install it with: pip install openvino, or use --executor onnxruntime",
             ) from error
         finally:
@@ -352,7 +352,7 @@ def _support() -> tuple[str, tuple[str, ...]]:
         capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
     except RuntimeError as error:
         raise ExecutorUnavailableError(
-            f"openvino does not support this processor: {_one_line(error)}",
+            f"openvino does not support this processor: {error}",
             "use --executor onnxruntime",
         ) from error
     precisions = tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
@@ -362,7 +362,3 @@ def _support() -> tuple[str, tuple[str, ...]]:
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
     return TensorSpec(port.any_name, shape, _DTYPES[port.element_type.get_type_name()])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

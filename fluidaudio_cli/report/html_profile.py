@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fluidaudio_cli.profiling.records import (
+    STAGE_COLUMNS,
     ModelProfile,
     Profile,
     StageProfile,
@@ -91,23 +92,6 @@ def _bottleneck(profile: Profile) -> str:
 
 
 def _stage_table(stages: Sequence[StageProfile]) -> str:
-    headings = (
-        "stage",
-        "wall",
-        "CPU",
-        "share",
-        "calls",
-        "p50",
-        "p90",
-        "p99",
-        "items",
-        "in",
-        "out",
-        "copied",
-        "allocated",
-        "RSS",
-        "RTFx",
-    )
     reasons: dict[str, str] = {}
 
     def seconds(value: float | Unavailable) -> Cell:
@@ -146,7 +130,7 @@ def _stage_table(stages: Sequence[StageProfile]) -> str:
         "RSS: highest while the stage ran; others may have run beside it.",
         soft=True,
     )
-    return table(headings, rows, "table-stages") + "".join(notes) + explained
+    return table(STAGE_COLUMNS, rows, "table-stages") + "".join(notes) + explained
 
 
 def _concurrency(profile: Profile) -> list[str]:

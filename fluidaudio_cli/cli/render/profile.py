@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluidaudio_cli.profiling.records import (
+    STAGE_COLUMNS,
     KindProfile,
     LayerProfile,
     ModelProfile,
@@ -69,23 +70,7 @@ def _headline(profile: Profile) -> str:
 def _stages(stages: Sequence[StageProfile], reasons: dict[str, str]) -> Table:
     table = _table(
         "Stages",
-        (
-            "stage",
-            "wall",
-            "CPU",
-            "share",
-            "calls",
-            "p50",
-            "p90",
-            "p99",
-            "items",
-            "in",
-            "out",
-            "copied",
-            "allocated",
-            "RSS",
-            "RTFx",
-        ),
+        STAGE_COLUMNS,
     )
 
     def cell(value: float | int | Unavailable, kind: str) -> str:
