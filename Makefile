@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+KERNEL := fluidaudio_cli/executors/amx_lstm/kernel.c
 UV_VERSION := 0.13.9
 TORCH_VERSION := 2.13.0
 
@@ -103,8 +104,9 @@ $(INSTALLED)-dev: requirements-dev.txt | $(BIN)/python
 	@$(PIP) install --quiet --require-hashes -r requirements-dev.txt
 	@touch $@ $(INSTALLED)-run
 
-# Offline: the build backend is in the lock.
-$(INSTALLED)-project: pyproject.toml fluidaudio_cli/__init__.py | $(INSTALLED)-run
+# Offline: the build backend is in the lock. Compiles the kernel where there is a C compiler.
+$(INSTALLED)-project: pyproject.toml hatch_build.py fluidaudio_cli/__init__.py $(KERNEL) \
+    | $(INSTALLED)-run
 	@$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 

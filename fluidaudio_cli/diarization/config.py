@@ -45,13 +45,15 @@ class ExecutionRules:
     """What runs the networks, unless the command line says otherwise.
 
     ``executor`` and ``precision`` as in ``--executor`` and ``--precision``;
-    ``embedding_precision`` is the embedding network's own, unless ``auto``. ``workers``: blocks
-    of audio worked on at the same time; 0 means one for each processor.
+    ``embedding_precision`` is the embedding network's own, unless ``auto``. ``lstm``: ``auto``
+    runs LSTM layers with the AMX kernel where it can, ``runtime`` never does. ``workers``:
+    blocks of audio worked on at the same time; 0 means one for each processor.
     """
 
     executor: str
     precision: str
     embedding_precision: str
+    lstm: str
     workers: int
 
 

@@ -289,6 +289,7 @@ def load_pipeline(
             streams=workers,
             compute_units=compute_units,  # type: ignore[arg-type]
             profile=profile,
+            lstm=rules.lstm,  # type: ignore[arg-type]
         )
         models[name] = load_model(bundled_models()[name], chosen, options)
     loading = Loading(

@@ -23,8 +23,10 @@ Feeds = Mapping[str, Array]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ComputeUnits = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
+Lstm = Literal["auto", "runtime"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 COMPUTE_UNITS: tuple[str, ...] = get_args(ComputeUnits)
+LSTM_CHOICES: tuple[str, ...] = get_args(Lstm)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class ExecutorOptions:
         batch: a fixed batch size to compile for; ``None`` leaves the batch free where the
             executor can (Core ML then compiles for a batch of one).
         profile: keep a time for each operator, at some cost in speed.
+        lstm: ``auto`` lets this project's kernel run LSTM layers where it can
+            (:mod:`fluidaudio_cli.executors.amx_lstm`), ``runtime`` leaves them to the runtime.
     """
 
     precision: Precision = "auto"
@@ -66,6 +70,7 @@ class ExecutorOptions:
     compute_units: ComputeUnits = "all"
     batch: int | None = None
     profile: bool = False
+    lstm: Lstm = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values no executor can honour."""
@@ -78,6 +83,8 @@ class ExecutorOptions:
                 f"compute units {self.compute_units!r} are not known",
                 f"use {', '.join(COMPUTE_UNITS)}",
             )
+        if self.lstm not in LSTM_CHOICES:
+            raise UsageError(f"lstm {self.lstm!r} is not known", f"use {', '.join(LSTM_CHOICES)}")
         for name, value in (
             ("threads", self.threads),
             ("streams", self.streams),
@@ -93,6 +100,7 @@ class ExecutorRun:
 
     ``threads`` is ``None`` where the executor decides and does not tell (Core ML). ``device`` is
     ``CPU``, or for Core ML the compute units it was allowed, which it need not all use.
+    ``lstm``: who runs the LSTM layers, the ``runtime`` or this project's ``kernel`` with its version.
     """
 
     executor: str
@@ -102,6 +110,7 @@ class ExecutorRun:
     threads: int | None
     streams: int
     batch: int | None = None
+    lstm: str = "runtime"
 
 
 @dataclass(frozen=True)

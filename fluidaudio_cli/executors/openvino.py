@@ -7,6 +7,7 @@ array is copied. The precision that runs is read back from the compiled model.
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
@@ -24,6 +25,9 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
     UsageError,
 )
+from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
+from fluidaudio_cli.executors.amx_lstm.kernel import kernel_version, unavailable
+from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import (
     Array,
     Availability,
@@ -38,9 +42,10 @@ from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, has_amx_bf16, processors
+from fluidaudio_cli.executors.openvino_lstm import OpenVinoLstmModel
 
 NAME = "openvino"
-_BLOB_NAME = "compiled.blob"
+_STACK_NAME = "lstm.npz"
 _DEVICE = "CPU"
 # OpenVINO's names of the precisions: in its capability list, as a hint, and as a C++ type.
 _CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
@@ -74,7 +79,9 @@ class OpenVinoExecutor:
             return Availability(False, error.message, error.remedy)
         return Availability(True, version=version, precisions=precisions)
 
-    def load(self, package: Path, options: ExecutorOptions) -> OpenVinoModel:
+    def load(
+        self, package: Path, options: ExecutorOptions
+    ) -> OpenVinoModel | OpenVinoLstmModel:
         """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
         openvino, core = _runtime()
         version, precisions = _support()
@@ -92,46 +99,77 @@ class OpenVinoExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         config = _config(precision, threads, streams, options.profile)
+        # The kernel computes in bf16, so that other precisions keep OpenVINO's own LSTM.
+        with_kernel = options.lstm == "auto" and precision == "bf16" and not unavailable()
+        lstm = kernel_version() if with_kernel else "runtime"
         # Threads, streams and profiling are settled at import: the blob is the same for all.
         key = CacheKey(
             digest,
             NAME,
             f"openvino {version}, {lowering_version()}",
-            {"cpu": cpu_identity(), "batch": str(options.batch), "precision": precision},
+            {
+                "cpu": cpu_identity(),
+                "batch": str(options.batch),
+                "precision": precision,
+                "lstm": lstm,
+            },
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
-            lowered = lowered_model(package, digest, cache)
-            compiled = _compile(core, lowered, package, options.batch, config)
-            (folder / _BLOB_NAME).write_bytes(compiled.export_model().getbuffer())
+            # Imported here: a warm start builds nothing and need not pay for it.
+            import onnx
+
+            model = onnx.load(lowered_model(package, digest, cache))
+            cut = cut_at_lstm(model) if with_kernel else None
+            wholes = {"model": model} if cut is None else {"before": cut.before, "after": cut.after}
+            for name, part in wholes.items():
+                compiled = _compile(core, part, package, options.batch, config)
+                (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
+            if cut is not None:
+                LstmStack.of(cut.layers).save(folder / _STACK_NAME)
             return {}
 
-        def load(folder: Path) -> Any:
+        def load(folder: Path) -> _Parts:
             try:
-                # Mapped, not read: the checksum has just brought its pages in.
-                blob = openvino.tensor_from_file(str(folder / _BLOB_NAME))
-                return core.import_model(blob, _DEVICE, config)
+                # Mapped, not read: the checksum has just brought the pages in.
+                compiled = {
+                    path.stem: core.import_model(
+                        openvino.tensor_from_file(str(path)), _DEVICE, config
+                    )
+                    for path in folder.glob("*.blob")
+                }
             except RuntimeError as error:
                 raise HostError(f"openvino cannot load {package}: {error}") from error
+            stack = folder / _STACK_NAME
+            return _Parts(compiled, LstmStack.load(stack) if stack.is_file() else None)
 
-        compiled, entry = cache.load(key, build, load)
+        parts, entry = cache.load(key, build, load)
+        load_seconds = time.perf_counter() - began
+        first = next(iter(parts.compiled.values()))
         ran = ExecutorRun(
             NAME,
             version,
-            _compiled_precision(compiled, precision),
+            _compiled_precision(first, precision),
             _DEVICE,
-            int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            int(compiled.get_property("NUM_STREAMS")),
+            int(first.get_property("INFERENCE_NUM_THREADS")),
+            int(first.get_property("NUM_STREAMS")),
             options.batch,
+            "runtime" if parts.stack is None else lstm,
         )
-        return OpenVinoModel(
-            openvino,
-            compiled,
-            options,
-            ran,
-            cache_hit=entry.hit,
-            load_seconds=time.perf_counter() - began,
-        )
+        models = {
+            name: OpenVinoModel(
+                openvino,
+                compiled,
+                options,
+                ran,
+                cache_hit=entry.hit,
+                load_seconds=load_seconds,
+            )
+            for name, compiled in parts.compiled.items()
+        }
+        if parts.stack is None:
+            return models["model"]
+        return OpenVinoLstmModel(models["before"], parts.stack, models["after"])
 
 
 class OpenVinoModel:
@@ -285,11 +323,19 @@ def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[s
     }
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Compiled models by file name: ``model``, or ``before`` and ``after`` the LSTM layers."""
+
+    compiled: dict[str, Any]
+    stack: LstmStack | None
+
+
 def _compile(
-    core: Any, lowered: Path, package: Path, batch: int | None, config: Mapping[str, str]
+    core: Any, lowered: Any, package: Path, batch: int | None, config: Mapping[str, str]
 ) -> Any:
     try:
-        model = core.read_model(str(lowered))
+        model = core.read_model(io.BytesIO(lowered.SerializeToString()))
         if batch is not None:
             shapes = {}
             for port in model.inputs:

@@ -23,7 +23,9 @@ def operator_layers(
     ``layers``: the package's operation by every name that an executor may know it by. Without
     the executor's graph the operators' own names are all there is to go by.
     """
-    found = _graph_layers(getattr(model, "compiled", None), layers)
+    found: dict[str, tuple[str, ...]] = {}
+    for part in getattr(model, "parts", (model,)):
+        found.update(_graph_layers(getattr(part, "compiled", None), layers))
     for operator in operators:
         if operator.name not in found and operator.layer in layers:
             found[operator.name] = (layers[operator.layer],)

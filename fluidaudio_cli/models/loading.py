@@ -26,7 +26,15 @@ def load_model(model: BundledModel, executor: Executor, options: ExecutorOptions
     compiled = executor.load(model.package, options)
     ran = compiled.ran
     circumstances = json.dumps(
-        [model.sha256, ran.executor, ran.version, ran.precision, ran.device, cpu_identity()]
+        [
+            model.sha256,
+            ran.executor,
+            ran.version,
+            ran.precision,
+            ran.device,
+            ran.lstm,
+            cpu_identity(),
+        ]
     )
     key = hashlib.sha256(circumstances.encode()).hexdigest()[:32]
     passed = cache_dir() / "selftests" / f"{model.name}-{key}.json"

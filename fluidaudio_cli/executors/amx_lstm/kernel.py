@@ -1,0 +1,74 @@
+"""The compiled kernel: where it lies, whether it can run here, and its functions.
+
+It is built when the package is installed (``hatch_build.py``), because a host that runs the
+program need not have a compiler.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from fluidaudio_cli.executors.machine import cpu_flags, has_amx_bf16
+
+LIBRARY_NAME = "libfluidaudio_lstm.so"
+# Windows of one call: the rows of a tile.
+MAX_ROWS = 16
+HIDDEN = 128
+# Values along a tile's row; inputs are padded to a multiple.
+DEPTH = 32
+# Rows beyond the last that the kernel may read, whatever they hold.
+SLACK_ROWS = 31
+
+_NEEDED_FLAGS = frozenset(
+    ("amx_tile", "amx_bf16", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16")
+)
+
+
+@lru_cache(maxsize=1)
+def unavailable() -> str:
+    """Why the kernel cannot run here; empty when it can."""
+    if not has_amx_bf16():
+        return "the processor has no AMX tiles for bf16"
+    missing = sorted(_NEEDED_FLAGS - cpu_flags())
+    if missing:
+        return f"the processor lacks {', '.join(missing)}"
+    library = Path(__file__).with_name(LIBRARY_NAME)
+    if not library.is_file():
+        return "it was not built: no C compiler was found when fluidaudio was installed"
+    try:
+        granted = kernel().fluidaudio_request_tiles() == 0
+    except OSError as error:
+        return f"it does not load: {error}"
+    return "" if granted else "the system does not grant the use of AMX tiles"
+
+
+@lru_cache(maxsize=1)
+def kernel_version() -> str:
+    """Changes with the compiled kernel and with what prepares its weights."""
+    digest = hashlib.sha256()
+    for name in (LIBRARY_NAME, "cut.py", "stack.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return f"kernel {digest.hexdigest()[:8]}"
+
+
+@lru_cache(maxsize=1)
+def kernel() -> ctypes.CDLL:
+    """The library with its signatures declared. Calls release the interpreter's lock."""
+    library = ctypes.CDLL(str(Path(__file__).with_name(LIBRARY_NAME)))
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    library.fluidaudio_request_tiles.argtypes = []
+    library.fluidaudio_request_tiles.restype = number
+    library.fluidaudio_lstm_scratch_floats.argtypes = []
+    library.fluidaudio_lstm_scratch_floats.restype = ctypes.c_size_t
+    library.fluidaudio_lstm_direction.argtypes = [
+        *(pointer, number, number, number, pointer, pointer, pointer, number, pointer, pointer)
+    ]
+    library.fluidaudio_lstm_direction.restype = None
+    library.fluidaudio_lstm_pack_input.argtypes = [pointer, number, number, number, number, pointer]
+    library.fluidaudio_lstm_pack_input.restype = None
+    library.fluidaudio_lstm_unpack_output.argtypes = [pointer, number, number, pointer]
+    library.fluidaudio_lstm_unpack_output.restype = None
+    return library

@@ -1,0 +1,104 @@
+"""A model in three parts: OpenVINO before and after the LSTM layers, the kernel between them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import numpy as np
+
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
+from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmRun, LstmStack
+from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
+from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.requests import ThreadedRequest
+
+
+class OpenVinoLstmModel:
+    """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`.
+
+    ``before`` has one output and ``after`` one input, both (windows, steps, features).
+    """
+
+    def __init__(self, before: CompiledModel, stack: LstmStack, after: CompiledModel) -> None:
+        self.parts = (before, after)
+        self.stack = stack
+        self.inputs = before.inputs
+        self.outputs = after.outputs
+        self.asked = before.asked
+        self.ran = before.ran
+        self.cache_hit = before.cache_hit
+        self.load_seconds = before.load_seconds
+        # One stream with several threads is meant to answer soon: the directions run side by
+        # side. With several streams every processor has a sequence of its own.
+        side_by_side = self.ran.streams == 1 and (self.ran.threads or 1) > 1
+        self.helper = ThreadPoolExecutor(1, "lstm") if side_by_side else None
+        self._lstm_times: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def request(self) -> OpenVinoLstmRequest:
+        """A new request with buffers of its own."""
+        return OpenVinoLstmRequest(self)
+
+    def operator_times(self) -> Sequence[OperatorTime]:
+        """Times of all runs so far, slowest first."""
+        times = [time for part in self.parts for time in part.operator_times()]
+        with self._lock:
+            times += [
+                OperatorTime(name, "LSTM", "amx_bf16", calls, seconds)
+                for name, (calls, seconds) in self._lstm_times.items()
+            ]
+        return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
+
+    def record(self, layer: str, seconds: float) -> None:
+        """Add one run of one LSTM layer."""
+        with self._lock:
+            calls, total = self._lstm_times.get(layer, (0, 0.0))
+            self._lstm_times[layer] = (calls + 1, total + seconds)
+
+    def close(self) -> None:
+        """Free the compiled parts."""
+        if self.helper is not None:
+            self.helper.shutdown()
+        for part in self.parts:
+            part.close()
+
+
+class OpenVinoLstmRequest(ThreadedRequest):
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
+
+    def __init__(self, model: OpenVinoLstmModel) -> None:
+        super().__init__()
+        self._model = model
+        before, after = model.parts
+        self._before, self._after = before.request(), after.request()
+        self._between = before.outputs[0].name, after.inputs[0].name
+        self._lstm = LstmRun(model.stack)
+        self._store = np.empty(0, np.float32)
+        self._states: Floats = self._store.reshape(0, 0, 2 * HIDDEN)
+
+    def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
+        """Run the three parts one after the other."""
+        model = self._model
+        given, taken = self._between
+        sequences = self._before.run(feeds)[given]
+        states = self._states_for(sequences)
+        record = model.record if model.asked.profile else None
+        self._lstm(np.asarray(sequences, np.float32), states, model.helper, record)
+        results = self._after.run({taken: states}, outputs)
+        self.copied_bytes = self._before.copied_bytes + self._after.copied_bytes
+        return results
+
+    def _states_for(self, sequences: Array) -> Floats:
+        """A view, the same for as long as the shape stays, so that it need not be bound anew."""
+        shape = (*sequences.shape[:2], 2 * HIDDEN)
+        if self._states.shape != shape:
+            size = math.prod(shape)
+            if self._store.size < size:
+                self._store = cast(Floats, aligned_empty((size,), np.float32))
+            self._states = self._store[:size].reshape(shape)
+        return self._states
