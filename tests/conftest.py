@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untuned_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What was tuned on this machine must change no test's result, here or in a subprocess."""
+    with pytest.MonkeyPatch.context() as patch:
+        none = tmp_path_factory.mktemp("untuned") / "none.json"
+        patch.setenv("FLUIDAUDIO_TUNING", str(none))
+        yield
 
 
 @pytest.fixture(scope="session")

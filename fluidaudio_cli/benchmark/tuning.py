@@ -1,32 +1,67 @@
-"""Find the fastest setting of this machine that costs no accuracy on the bundled check."""
+"""Find the fastest setting of this machine that costs no accuracy on the bundled check.
+
+The full product of executors, precisions, compute units, workers and batches is a hundred
+measurements, most of them of what one look rules out. So the search is staged, each stage with
+what the one before left:
+
+1. every executor, precision and set of compute units, at the mode's own batches and with all
+   processors at work;
+2. the candidates within a factor of two of the best, which is more than what follows gains:
+   fewer workers with more threads each, then every batch;
+3. the error on the bundled sample, fastest candidate first, until one is close enough to fp32.
+   When none is, the candidates that stage 2 left out get their turn.
+
+A candidate has one executor, one set of compute units and one number of workers, because a
+worker takes a block of audio through all networks; precision and batch are each network's own.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
 
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode
-from fluidaudio_cli.diarization.pipeline import load_pipeline
-from fluidaudio_cli.diarization.tuning import Tuning, machine_identity
-from fluidaudio_cli.errors import HostError
+import psutil
+
+from fluidaudio_cli.benchmark.measure import turns_of
+from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.config import DEFAULT_MODE, load_mode
+from fluidaudio_cli.diarization.tuning import (
+    TUNING_VARIABLE,
+    NetworkTuning,
+    Tuning,
+    machine_identity,
+    save_tuning,
+)
+from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.executors.machine import processors
-from fluidaudio_cli.executors.probe import ProbeResult, ProbeSetting, probe
+from fluidaudio_cli.executors.probe import TIMEOUT_SECONDS, ProbeResult, ProbeSetting, probe
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.scoring.sweep import score_turns
 
-WINDOW_BATCHES = (1, 2, 4, 8, 16)
-CROP_BATCHES = (1, 8, 16, 32)
+# In this order: the largest, which memory may not suffice for, costs only itself.
+BATCHES = {"segmentation": (1, 2, 4, 8, 16), "embedding": (4, 8, 16, 32)}
 CORE_ML_UNITS = ("cpu-and-ne", "cpu-and-gpu", "cpu-only", "all")
+# Candidates below this share of the fastest one's speed are not looked at further.
+WORTH_REFINING = 0.5
+# Fewer workers or another batch than the mode's must gain this much: less is noise.
+WORTH_CHANGING = 1.03
 # A setting may change the error rate of the bundled check by this much, in points.
 MAX_DER_CHANGE = 0.2
 # Local speakers embedded per 10 s window on the development meetings; weighs the two networks.
 CROPS_PER_WINDOW = 1.5
 
-Report = Callable[[ProbeResult], None]
+Watch = Callable[[str, int, int], None]
+"""(what begins now, steps done, steps expected in all)"""
 
 
 @dataclass(frozen=True)
@@ -47,108 +82,239 @@ class Rejected:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """The choice, what it was measured against, and what was passed over."""
+    """The choice, what it was measured against, what was passed over, and the time it took."""
 
     chosen: Candidate
     der: float
     fp32_der: float
     rejected: tuple[Rejected, ...]
     probes: tuple[ProbeResult, ...]
+    seconds: float
 
 
-def tune(report: Report = lambda result: None, timeout: float = 120.0) -> TuningResult:
-    """Probe every executor, precision, batch and number of workers this machine has.
-
-    Each probe runs in a process of its own, so that a setting that crashes or hangs is only a
-    failed probe. The fastest candidate is taken whose error on the bundled sample is within
-    ``MAX_DER_CHANGE`` points of fp32's. Raises ``HostError`` when none can be used.
-    """
-    probes: list[ProbeResult] = []
-    candidates = []
-    for executor, precision, units, workers in _layouts():
-        best = {}
-        for network, batches in (("segmentation", WINDOW_BATCHES), ("embedding", CROP_BATCHES)):
-            results = []
-            for batch in batches:
-                setting = ProbeSetting(
-                    str(bundled_models()[network].package),
-                    executor,
-                    precision,
-                    processors(),
-                    workers,
-                    batch,
-                    units,
-                )
-                result = probe(setting, timeout)
-                report(result)
-                results.append(result)
-                if result.items_per_second is None:
-                    # What fails at a small batch will not do better at a larger one.
-                    break
-            probes += results
-            best[network] = max(results, key=lambda item: item.items_per_second or 0.0)
-        windows, crops = (best[name].items_per_second for name in ("segmentation", "embedding"))
-        if windows and crops:
-            tuning = Tuning(
-                executor,
-                precision,
-                units,
-                best["segmentation"].setting.batch,
-                best["embedding"].setting.batch,
-                workers,
-                machine_identity(),
-            )
-            speed = 1.0 / (1.0 / windows + CROPS_PER_WINDOW / crops)
-            candidates.append(Candidate(tuning, speed))
-    candidates.sort(key=lambda candidate: -candidate.windows_per_second)
-    return _first_that_keeps_accuracy(candidates, probes)
-
-
-def _layouts() -> Iterator[tuple[str, str, str, int]]:
-    """Executor, precision, compute units and workers worth trying."""
-    for name, state in availabilities().items():
-        if not state.ok:
-            continue
-        for precision in state.precisions:
-            for units in CORE_ML_UNITS if name == "coreml" else ("all",):
-                for workers in sorted({1, processors()}):
-                    yield name, precision, units, workers
-
-
-def _first_that_keeps_accuracy(
-    candidates: Sequence[Candidate], probes: Sequence[ProbeResult]
+def tune(
+    watch: Watch = lambda what, done, expected: None, timeout: float = TIMEOUT_SECONDS
 ) -> TuningResult:
-    mode = load_mode("balanced")
-    exact = _der(mode, "onnxruntime", "fp32", "all")
-    rejected = []
-    for candidate in candidates:
-        tuning = candidate.tuning
-        try:
-            der = _der(tuning.apply(mode), tuning.executor, tuning.precision, tuning.compute_units)
-        except HostError as error:
-            rejected.append(Rejected(tuning, str(error)))
-            continue
-        change = (der - exact) * 100
-        if change <= MAX_DER_CHANGE:
-            return TuningResult(candidate, der, exact, tuple(rejected), tuple(probes))
-        rejected.append(
-            Rejected(tuning, f"DER {der:.2%} against {exact:.2%} in fp32: {change:+.2f} points")
-        )
+    """Search this machine's settings in the stages described above.
+
+    Every probe and every check of the error runs in a process of its own, so that a setting
+    that crashes, or hangs for ``timeout`` seconds, is only a failed one. The error of the
+    candidate is that of the default mode as it would run with it stored. Raises ``HostError``
+    when no setting can be used.
+    """
+    began = time.perf_counter()
+    search = _Search(watch, timeout)
+    waiting = search.first_look()
+    search.begin("error in fp32")
+    exact = bundled_sample_der(None, timeout)
+    rejected: list[Rejected] = []
+    while waiting:
+        limit = waiting[0].windows_per_second * WORTH_REFINING
+        near = [each for each in waiting if each.windows_per_second >= limit]
+        waiting = waiting[len(near) :]
+        search.expect(near)
+        for candidate in _fastest_first(search.refined(each) for each in near):
+            search.begin(f"error with {candidate.tuning}")
+            reason = ""
+            try:
+                der = bundled_sample_der(candidate.tuning, timeout)
+            except FluidAudioError as error:
+                reason = str(error)
+            else:
+                if (der - exact) * 100 <= MAX_DER_CHANGE:
+                    return TuningResult(
+                        candidate,
+                        der,
+                        exact,
+                        tuple(rejected),
+                        tuple(search.probes),
+                        time.perf_counter() - began,
+                    )
+                points = (der - exact) * 100
+                reason = f"DER {der:.2%} against {exact:.2%} in fp32: {points:+.2f} points"
+            rejected.append(Rejected(candidate.tuning, reason))
     reasons = "; ".join(
-        {result.failure for result in probes if result.failure} | {item.reason for item in rejected}
+        dict.fromkeys(
+            [result.failure for result in search.probes if result.failure]
+            + [item.reason for item in rejected]
+        )
     )
     raise HostError(f"no setting works on this machine: {reasons}", "run fluidaudio doctor")
 
 
-def _der(mode: ModeConfig, executor: str, precision: str, units: str) -> float:
-    """Strict error rate of the bundled sample under a setting."""
+class _Search:
+    """Probes made so far, none of them twice, and the candidates they give."""
+
+    def __init__(self, watch: Watch, timeout: float) -> None:
+        self.probes: list[ProbeResult] = []
+        self._watch = watch
+        self._timeout = timeout
+        self._known: dict[tuple[ProbeSetting, tuple[int, ...]], dict[int, float]] = {}
+        self._done = 0
+        self._expected = 0
+
+    def begin(self, what: str) -> None:
+        """Say what comes next."""
+        self._expected = max(self._expected, self._done + 1)
+        self._watch(what, self._done, self._expected)
+        self._done += 1
+
+    def expect(self, near: Sequence[Candidate]) -> None:
+        """Reckon the steps left: a look at fewer workers and at batches, and one check."""
+        networks = {
+            (name, each.tuning.executor, each.tuning.compute_units, each.tuning.network(name))
+            for each in near
+            for name in BATCHES
+        }
+        self._expected = self._done + 1 + len(networks) * (2 if processors() > 1 else 1)
+
+    def first_look(self) -> list[Candidate]:
+        """Every layout at the default mode's batches with all processors; fastest first."""
+        mode = load_mode(DEFAULT_MODE)
+        batches = {"segmentation": mode.windows.batch, "embedding": mode.embedding.batch}
+        layouts = list(_layouts())
+        # One setting to refine, its check and that in fp32 are the least that follows.
+        looks = sum(len(precisions) for _, _, precisions in layouts) * len(batches)
+        self._expected = looks + 2 * len(batches) + 2
+        candidates = []
+        for executor, units, precisions in layouts:
+            choices = product(precisions, repeat=len(batches))
+            for segmentation, embedding in choices:
+                tuning = Tuning(
+                    executor,
+                    units,
+                    processors(),
+                    NetworkTuning(segmentation, batches["segmentation"]),
+                    NetworkTuning(embedding, batches["embedding"]),
+                    machine_identity(),
+                )
+                candidates.append(self._candidate(tuning))
+        return _fastest_first(each for each in candidates if each.windows_per_second)
+
+    def refined(self, candidate: Candidate) -> Candidate:
+        """The candidate with the workers and then the batches that suit it best."""
+        best = candidate
+        # ONNX Runtime runs one thread for each worker: fewer would leave processors idle.
+        while best.tuning.executor != "onnxruntime" and best.tuning.workers > 1:
+            fewer = self._candidate(replace(best.tuning, workers=best.tuning.workers // 2))
+            if fewer.windows_per_second < best.windows_per_second * WORTH_CHANGING:
+                break
+            best = fewer
+        tuning, speeds = best.tuning, {}
+        for name, batches in BATCHES.items():
+            found = self._speeds(tuning, name, batches)
+            if not found:  # it ran in the first look: keep that
+                speeds[name] = self._speed(tuning, name)
+                continue
+            batch = max(found, key=lambda each: found[each])
+            usual = tuning.network(name).batch
+            if found[batch] < found.get(usual, 0.0) * WORTH_CHANGING:
+                batch = usual
+            speeds[name] = found[batch]
+            tuning = tuning.with_batch(name, batch)
+        return Candidate(tuning, _together(speeds["segmentation"], speeds["embedding"]))
+
+    def _candidate(self, tuning: Tuning) -> Candidate:
+        segmentation, embedding = (self._speed(tuning, name) for name in BATCHES)
+        return Candidate(tuning, _together(segmentation, embedding))
+
+    def _speed(self, tuning: Tuning, network: str) -> float:
+        """Items per second of one network under ``tuning``; 0 when it does not run."""
+        batch = tuning.network(network).batch
+        return self._speeds(tuning, network, (batch,)).get(batch, 0.0)
+
+    def _speeds(self, tuning: Tuning, network: str, batches: tuple[int, ...]) -> dict[int, float]:
+        """Items per second by batch, of those that ran."""
+        precision = tuning.network(network).precision
+        setting = ProbeSetting(
+            str(bundled_models()[network].package),
+            tuning.executor,
+            precision,
+            # As load_pipeline shares them out.
+            tuning.workers if tuning.executor == "onnxruntime" else processors(),
+            tuning.workers,
+            tuning.compute_units,
+        )
+        if (setting, batches) not in self._known:
+            sizes = ", ".join(map(str, batches))
+            self.begin(
+                f"{network} on {tuning.executor} {precision}, {tuning.compute_units}, "
+                f"{tuning.workers} at a time, by {sizes}"
+            )
+            results = probe(setting, batches, self._timeout)
+            self.probes += results
+            self._known[setting, batches] = {
+                result.batch: result.items_per_second
+                for result in results
+                if result.items_per_second is not None
+            }
+        return self._known[setting, batches]
+
+
+def _layouts() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Executor, compute units and the precisions to try."""
+    for name, state in availabilities().items():
+        if not state.ok:
+            continue
+        if name == "coreml":
+            # The precision is the package's own; only the units are a choice.
+            for units in CORE_ML_UNITS:
+                yield name, units, ("auto",)
+        else:
+            yield name, "all", state.precisions
+
+
+def _together(windows: float, crops: float) -> float:
+    """Windows per second through both networks, one after the other."""
+    return 1.0 / (1.0 / windows + CROPS_PER_WINDOW / crops) if windows and crops else 0.0
+
+
+def _fastest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: -each.windows_per_second)
+
+
+def bundled_sample_der(tuning: Tuning | None, timeout: float) -> float:
+    """Strict error rate of the default mode on the bundled sample, run in a process of its own.
+
+    With ``tuning`` stored, and all left to ``auto``; without, in fp32 on ONNX Runtime. Raises
+    ``HostError`` when the process crashes, or hangs for ``timeout`` seconds, and what loading and
+    diarizing raise.
+    """
     sample = datasets_dir() / "sample" / "sample.wav"
-    pipeline = load_pipeline(mode, executor=executor, precision=precision, compute_units=units)
-    try:
-        result = pipeline.diarize(sample)
-    finally:
-        pipeline.close()
+    options = PipelineOptions()
+    with tempfile.TemporaryDirectory(prefix="fluidaudio-tuning-") as folder:
+        path = Path(folder) / "tuning.json"
+        if tuning is None:
+            options = PipelineOptions(executor="onnxruntime", precision="fp32")
+        else:
+            save_tuning(tuning, path)
+        command = WorkerCommand().with_env(**{TUNING_VARIABLE: str(path)})
+        with Worker(command) as worker, _killed_after(timeout, worker):
+            worker.load(DEFAULT_MODE, options)
+            reply = worker.diarize(sample)
     reference = read_rttm(sample.with_suffix(".rttm"))["sample"]
-    whole = ((0.0, result.duration_seconds),)
-    rate = score_turns(reference, result.turns, whole).rate
+    whole = ((0.0, float(reply["audio_seconds"])),)
+    rate = score_turns(reference, turns_of(reply), whole).rate
     return math.inf if math.isnan(rate) else rate
+
+
+@contextmanager
+def _killed_after(timeout: float, worker: Worker) -> Iterator[None]:
+    """Kill a worker that is still at it after ``timeout`` seconds; then raise ``HostError``."""
+    hung = threading.Event()
+    process = psutil.Process(worker.pid)
+
+    def kill() -> None:
+        hung.set()
+        process.kill()
+
+    alarm = threading.Timer(timeout, kill)
+    alarm.start()
+    try:
+        yield
+    except HostError as error:
+        if hung.is_set():
+            raise HostError(f"no answer within {timeout:g} s") from error
+        raise
+    finally:
+        alarm.cancel()

@@ -15,15 +15,16 @@ def tune(
         bool, typer.Option("--forget", help="Delete the stored choice; measure nothing.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=1.0, help="Seconds after which a probe counts as hung.")
+        float, typer.Option(min=1.0, help="Seconds after which a probe or check counts as hung.")
     ] = 120.0,
 ) -> None:
-    """Probe executors, precisions, batches and workers; store the best for this machine.
+    """Probe executors, precisions, workers and batches; store the best for this machine.
 
     Each probe runs in a process of its own. The fastest setting is kept whose error rate on the
-    bundled sample is within 0.2 points of fp32's. Run it on an idle machine.
+    bundled sample is within 0.2 points of fp32's. Takes about a minute; run it on an idle
+    machine.
     """
-    from fluidaudio_cli.cli.render.tune import print_stored, print_tuning, probe_progress
+    from fluidaudio_cli.cli.render.tune import print_stored, print_tuning, tuning_progress
     from fluidaudio_cli.diarization.tuning import load_tuning, save_tuning, tuning_path
     from fluidaudio_cli.errors import UsageError
 
@@ -37,6 +38,6 @@ def tune(
         return
     from fluidaudio_cli.benchmark.tuning import tune as find_best
 
-    with probe_progress() as report:
-        result = find_best(report, timeout)
+    with tuning_progress() as watch:
+        result = find_best(watch, timeout)
     print_tuning(result, save_tuning(result.chosen.tuning))

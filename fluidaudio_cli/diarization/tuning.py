@@ -13,39 +13,81 @@ from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import write_text_atomic
 
-SCHEMA = "fluidaudio.tuning/1"
+SCHEMA = "fluidaudio.tuning/2"
+# Names another file for the choice; one that does not exist sets the tuning aside.
+TUNING_VARIABLE = "FLUIDAUDIO_TUNING"
+
+
+@dataclass(frozen=True)
+class NetworkTuning:
+    """One network's own part: ``batch`` items at a time, computed in ``precision``."""
+
+    precision: str
+    batch: int
 
 
 @dataclass(frozen=True)
 class Tuning:
     """The fastest setting whose error stays that of fp32 on the bundled check.
 
-    ``window_batch`` and ``crop_batch``: items at a time; ``workers``: blocks at a time.
-    ``machine`` says for which processor and how many of them it holds.
+    Precision and batch are each network's own. Executor, compute units and ``workers`` (blocks
+    at a time, and so streams of every network) are shared: a worker takes a block through all
+    networks. ``machine`` says for which processor and how many of them it holds.
     """
 
     executor: str
-    precision: str
     compute_units: str
-    window_batch: int
-    crop_batch: int
     workers: int
+    segmentation: NetworkTuning
+    embedding: NetworkTuning
     machine: str
 
+    def network(self, name: str) -> NetworkTuning:
+        """The part of ``segmentation`` or ``embedding``."""
+        return {"segmentation": self.segmentation, "embedding": self.embedding}[name]
+
+    def with_batch(self, name: str, batch: int) -> Tuning:
+        """The same with another batch for ``segmentation`` or ``embedding``."""
+        changed = replace(self.network(name), batch=batch)
+        if name == "segmentation":
+            return replace(self, segmentation=changed)
+        return replace(self, embedding=changed)
+
     def apply(self, mode: ModeConfig) -> ModeConfig:
-        """``mode`` with this machine's setting, where the mode leaves it to ``auto``."""
-        if mode.execution.executor != "auto":
+        """``mode`` with this machine's setting, where the mode leaves it to ``auto``.
+
+        A mode that fixes a precision keeps the batch that goes with it, because batches were
+        chosen, and their error checked, at the precision found here. A ``workers`` other than 0
+        is kept too.
+        """
+        execution = mode.execution
+        if execution.executor != "auto" or execution.precision != "auto":
+            return mode
+        mode = replace(
+            mode,
+            windows=replace(mode.windows, batch=self.segmentation.batch),
+            execution=replace(
+                execution,
+                executor=self.executor,
+                precision=self.segmentation.precision,
+                workers=execution.workers or self.workers,
+            ),
+        )
+        if execution.embedding_precision != "auto":
             return mode
         return replace(
             mode,
-            windows=replace(mode.windows, batch=self.window_batch),
-            embedding=replace(mode.embedding, batch=self.crop_batch),
-            execution=replace(
-                mode.execution,
-                executor=self.executor,
-                precision=self.precision,
-                workers=self.workers,
-            ),
+            embedding=replace(mode.embedding, batch=self.embedding.batch),
+            execution=replace(mode.execution, embedding_precision=self.embedding.precision),
+        )
+
+    def __str__(self) -> str:
+        """One line for people."""
+        units = f" on {self.compute_units}" if self.executor == "coreml" else ""
+        return (
+            f"{self.executor}{units}, {self.workers} at a time; "
+            f"segmentation in {self.segmentation.precision} by {self.segmentation.batch}, "
+            f"embedding in {self.embedding.precision} by {self.embedding.batch}"
         )
 
 
@@ -56,7 +98,7 @@ def machine_identity() -> str:
 
 def tuning_path() -> Path:
     """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says."""
-    given = os.environ.get("FLUIDAUDIO_TUNING")
+    given = os.environ.get(TUNING_VARIABLE)
     if given:
         return Path(given)
     import platformdirs
@@ -74,6 +116,8 @@ def load_tuning() -> Tuning | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
             raise ValueError("another schema")
+        for name in ("segmentation", "embedding"):
+            content[name] = NetworkTuning(**content[name])
         tuning = Tuning(**content)
     except FileNotFoundError:
         return None
@@ -84,8 +128,8 @@ def load_tuning() -> Tuning | None:
     return tuning if tuning.machine == machine_identity() else None
 
 
-def save_tuning(tuning: Tuning) -> Path:
-    """Store the choice; returns where."""
-    path = tuning_path()
+def save_tuning(tuning: Tuning, path: Path | None = None) -> Path:
+    """Store the choice at ``path``, by default where it is looked for; returns where."""
+    path = path or tuning_path()
     write_text_atomic(path, json.dumps({"schema": SCHEMA, **asdict(tuning)}, indent=2) + "\n")
     return path
