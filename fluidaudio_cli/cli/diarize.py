@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
 _BAD_INPUT = 3
+_TABLE_RENDERER = "fluidaudio_cli.cli.render.diarize"
 
 
 def diarize(
@@ -107,6 +110,9 @@ def diarize(
     from fluidaudio_cli.diarization.pipeline import load_pipeline
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
+    if destination.format is Format.table:
+        # Runtimes load models outside Python's lock: beside that, importing Rich takes no time.
+        threading.Thread(target=import_module, args=(_TABLE_RENDERER,)).start()
     pipeline = load_pipeline(
         performance_mode,
         executor=executor.value,

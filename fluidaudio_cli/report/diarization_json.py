@@ -36,10 +36,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
@@ -153,6 +151,9 @@ def format_document(document: Mapping[str, Any]) -> str:
 
 def describe_host() -> dict[str, object]:
     """The ``environment`` of the document: quick to gather, and nothing that names the user."""
+    # Imported here: every format needs this module, only JSON the facts.
+    import platform
+
     from fluidaudio_cli.benchmark.environment import cpu_model, usable_cores
 
     return {
@@ -167,6 +168,8 @@ def describe_host() -> dict[str, object]:
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:
+    from importlib import metadata
+
     found = {}
     for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):

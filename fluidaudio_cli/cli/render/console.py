@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fluidaudio_cli.progress import ProgressCallback
 
@@ -17,7 +16,9 @@ _PIPED_WIDTH = 160
 
 def stdout_console() -> Console:
     """Console for results; without colours, and never narrowed, when piped."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    # Names in cells are the user's: `:cat:` in one is no emoji.
+    return Console(width=width, highlight=False, emoji=False)
 
 
 def stderr_console() -> Console:
@@ -31,6 +32,15 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
+    # Imported here: most output has no bar, and a run of a second would notice.
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

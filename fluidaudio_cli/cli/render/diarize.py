@@ -21,7 +21,9 @@ def diarization_text(
     result: Diarization, run: RunFacts, scored: ScoredAgainst | None, *, styled: bool
 ) -> str:
     """Everything about one recording; ``styled`` as stdout takes it, else plain text."""
-    console = stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None)
+    console = (
+        stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None, emoji=False)
+    )
     with console.capture() as capture:
         _render(console, result, run, scored)
     return capture.get()
