@@ -52,10 +52,13 @@ def measure_file(
     *,
     baseline_bytes: int,
     meter: Meter,
-    assess: Assess,
+    assess: Assess | None,
     tick: Callable[[], None],
 ) -> FileRecord:
-    """Every sample of one file; ``tick`` is called after each pass. Raises the worker's errors."""
+    """Every sample of one file; ``tick`` is called after each pass. Raises the worker's errors.
+
+    Without ``assess`` the turns are not scored.
+    """
     was_reset, mark_before = worker.reset_peak() if plan.measure_memory else (False, None)
     sampler = RssSampler(worker.pid) if plan.measure_memory else None
     with sampler or nullcontext():
@@ -83,7 +86,7 @@ def measure_file(
         audio_seconds=first["audio_seconds"],
         iterations=tuple(samples),
         latency_seconds=latency,
-        accuracy=assess(item, turns_of(first), first["audio_seconds"]),
+        accuracy=assess and assess(item, turns_of(first), first["audio_seconds"]),
         repeatable=all(reply["turns"] == first["turns"] for reply in replies),
         memory=memory,
     )

@@ -260,6 +260,24 @@ class PairedRecord(Record):
     head_strict: DerRecord | None = None
 
 
+class ScalingRecord(Record):
+    """One variant on one length of audio with so many threads.
+
+    One file record, of one iteration, and one loading time for each fresh process.
+    """
+
+    variant: str
+    length_seconds: float = Field(gt=0.0)
+    threads: int = Field(ge=1)
+    load_seconds: tuple[float, ...] = ()
+    runs: tuple[FileRecord, ...] = ()
+
+    @property
+    def finished(self) -> tuple[FileRecord, ...]:
+        """Processes with a measurement."""
+        return tuple(run for run in self.runs if run.error is None)
+
+
 class BenchmarkResult(Record):
     """A whole run; ``complete`` is false while it runs and after an interruption."""
 
@@ -274,6 +292,7 @@ class BenchmarkResult(Record):
     warnings: tuple[str, ...] = ()
     variants: tuple[VariantRecord, ...] = ()
     paired: tuple[PairedRecord, ...] = ()
+    scaling: tuple[ScalingRecord, ...] = ()
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
@@ -282,12 +301,9 @@ class BenchmarkResult(Record):
     @property
     def failures(self) -> tuple[tuple[str, FileRecord], ...]:
         """(variant name, file) of every file that could not be diarized or scored."""
-        return tuple(
-            (variant.name, record)
-            for variant in self.variants
-            for record in variant.files
-            if record.error is not None
-        )
+        files = [(each.name, record) for each in self.variants for record in each.files]
+        files += [(each.variant, record) for each in self.scaling for record in each.runs]
+        return tuple((name, record) for name, record in files if record.error is not None)
 
 
 def read_result(path: Path) -> BenchmarkResult:

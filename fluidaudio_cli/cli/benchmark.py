@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 
+# Ten hours are long enough in the fastest.
+SCALING_MODE = "fast"
+
+
 class OutputFormat(str, Enum):
     """How the report is written to stdout."""
 
@@ -34,7 +38,10 @@ class OutputFormat(str, Enum):
 def benchmark(
     performance_mode: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|all", help="Mode to measure; repeatable. Default: balanced."),
+        typer.Option(
+            metavar="NAME|all",
+            help="Mode to measure; repeatable. Default: balanced, with --scaling fast.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -131,6 +138,12 @@ def benchmark(
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Measure each optimisation off, and on, alone.")
     ] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Time and memory from a minute to ten hours.")
+    ] = False,
+    scaling_lengths: Annotated[
+        str, typer.Option(metavar="LENGTH,…", help="Lengths of --scaling; s, m and h.")
+    ] = "1m,10m,1h,10h",
 ) -> None:
     """Measure speed, accuracy, memory and energy of the pipeline; compare and gate them.
 
@@ -144,10 +157,13 @@ def benchmark(
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     kinds = check_kinds(allow_different)
+    lengths = benchmark_extras.check_lengths(scaling_lengths) if scaling else ()
     gates = tuple(limit for path in gate or () for limit in read_gates(_gate_file(path)))
     base = read_result(baseline) if baseline is not None else None
     plan = PlanRecord(
-        modes=benchmark_plan.choose_modes(performance_mode or [DEFAULT_MODE], MODE_NAMES),
+        modes=benchmark_plan.choose_modes(
+            performance_mode or [SCALING_MODE if scaling else DEFAULT_MODE], MODE_NAMES
+        ),
         executors=benchmark_plan.choose("--executor", executor, benchmark_plan.EXECUTORS),
         precisions=benchmark_plan.choose("--precision", precision, benchmark_plan.PRECISIONS),
         iterations=iterations,
@@ -170,6 +186,8 @@ def benchmark(
         judgements = _interleave(against, result, recordings, pairs)
         result = result.model_copy(update={"paired": judgements})
         write_result(result, journal)
+    if scaling:
+        result = benchmark_extras.measure_scaling(result, recordings, lengths, journal)
     report = BenchmarkReport(
         result,
         evaluate(gates, result, _comparable(base, result, kinds)),

@@ -1,4 +1,4 @@
-"""The benchmark's further questions: peers, the machine's limits, each optimisation's worth."""
+"""The benchmark's further questions: peers, the machine's limits, optimisations, long audio."""
 
 from __future__ import annotations
 
@@ -116,3 +116,38 @@ def run_ablation(result: BenchmarkResult, dataset: Dataset) -> None:
     names = {str(path): name for name, path in paths.items()}
     variants = {names[variant.mode]: variant for variant in measured.variants}
     render_ablation(stdout_console(), ablation_rows(variants))
+
+
+def check_lengths(text: str) -> tuple[float, ...]:
+    """Seconds of ``--scaling-lengths``, for which there is room; said before measuring."""
+    from fluidaudio_cli.benchmark.long_audio import check_space
+    from fluidaudio_cli.benchmark.scaling import parse_lengths
+
+    lengths = parse_lengths(text)
+    check_space(Path(tempfile.gettempdir()), lengths)
+    return lengths
+
+
+def measure_scaling(
+    result: BenchmarkResult, dataset: Dataset, lengths: Sequence[float], journal: Path
+) -> BenchmarkResult:
+    """``result`` with every mode measured on audio of ``lengths`` seconds, kept in ``journal``."""
+    from fluidaudio_cli.benchmark.results import write_result
+    from fluidaudio_cli.benchmark.scaling import run_scaling
+    from fluidaudio_cli.cli.render.console import progress_bar
+
+    with progress_bar("scaling") as progress:
+        try:
+            records = run_scaling(
+                result,
+                [item.audio for item in dataset.items],
+                lengths,
+                save=lambda each: write_result(
+                    result.model_copy(update={"scaling": each}), journal
+                ),
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            typer.echo(f"what was measured is kept in {journal}", err=True)
+            raise
+    return result.model_copy(update={"scaling": records})

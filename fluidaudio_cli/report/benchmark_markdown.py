@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
+from fluidaudio_cli.report.benchmark_scaling import scaling_lines, scaling_table
 from fluidaudio_cli.report.benchmark_tables import Table
 
 
@@ -20,11 +21,16 @@ def to_markdown(report: BenchmarkReport) -> str:
         + (f" at `{result.environment.git_commit[:12]}`" if result.environment.git_commit else ""),
         markdown_table(tables.overview(report)),
     ]
-    optional = (tables.comparison(report), tables.paired_table(report), tables.gate_table(report))
+    optional = (
+        tables.comparison(report),
+        tables.paired_table(report),
+        scaling_table(result),
+        tables.gate_table(report),
+    )
     parts.extend(markdown_table(table) for table in optional if table is not None)
     if line := tables.pareto_line(report):
         parts.append(line)
-    parts += [f"- {remark}" for remark in remarks(report)]
+    parts += [f"- {line}" for line in (*scaling_lines(result), *remarks(report))]
     for variant in result.variants:
         if variant.files:
             details = [tables.variant_details(variant), tables.stage_table(variant)]

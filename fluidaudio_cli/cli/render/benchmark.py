@@ -11,6 +11,7 @@ from rich.text import Text
 from fluidaudio_cli.benchmark.results import EnvironmentRecord, MemoryRecord, VariantRecord
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, remarks
+from fluidaudio_cli.report.benchmark_scaling import scaling_lines, scaling_table
 from fluidaudio_cli.report.benchmark_tables import Table
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -36,12 +37,15 @@ def render_report(console: Console, report: BenchmarkReport, *, detailed: bool) 
     for table in (
         tables.comparison(report),
         tables.paired_table(report),
+        scaling_table(report.result),
         tables.gate_table(report),
     ):
         if table is not None:
             _table(console, table)
     if line := tables.pareto_line(report):
         _line(console, line)
+    for verdict in scaling_lines(report.result):
+        _line(console, verdict)
     for remark in remarks(report):
         _line(console, f"note: {remark}")
     for name, record in result.failures:
