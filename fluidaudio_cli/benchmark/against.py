@@ -42,6 +42,7 @@ from fluidaudio_cli.benchmark.measure import Assess, Item, turns_of
 from fluidaudio_cli.benchmark.results import BenchmarkResult, DerRecord, PairedRecord
 from fluidaudio_cli.benchmark.runner import CACHE_VARIABLE
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -162,8 +163,10 @@ def run_pairs(
     """Time ``pairs`` pairs of fresh processes over all ``items``, in rounds A B A B ….
 
     Both sides get a compile cache of their own, empty at first: sharing one would let a version
-    run what the other compiled. Speed is never reported without error: where a side gives turns
-    and ``assess`` is given, it is scored.
+    run what the other compiled. What ``fluidaudio tune`` stored is set aside on both: it was
+    found with one version, and another may not know it, so that settings would be compared.
+    Speed is never reported without error: where a side gives turns and ``assess`` is given, it
+    is scored.
     """
     if pairs < statistics.FEWEST_PAIRS:
         raise UsageError(f"--pairs {pairs}", f"give at least {statistics.FEWEST_PAIRS}")
@@ -172,22 +175,27 @@ def run_pairs(
     costs: list[tuple[Cost, Cost]] = []
     rounds = 0
     with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-pairs-"))
+
+        def untuned(command: WorkerCommand) -> WorkerCommand:
+            return command.with_env(**{TUNING_VARIABLE: str(Path(folder) / "none.json")})
 
         def worker(command: WorkerCommand, scores: dict[str, DerRecord]) -> Opener:
             cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-pairs-"))
-            cached = command.with_env(**{CACHE_VARIABLE: cache})
+            cached = untuned(command).with_env(**{CACHE_VARIABLE: cache})
             with Worker(cached) as first:
                 first.load(mode, options)
             return lambda: _worker_side(cached, mode, options, assess, scores)
 
         if base.kind == "process":
-            open_head = _command_side(_own_diarize(mode, options), mode, timed=True)
+            open_head = _command_side(untuned(_own_diarize(mode, options)), mode, timed=True)
         else:
             open_head = worker(head or WorkerCommand(), head_scores)
         if base.kind == "worker":
             open_base = worker(base.command, base_scores)
         else:
-            open_base = _command_side(base.command, mode, timed=base.kind == "process")
+            timed = base.kind == "process"
+            open_base = _command_side(untuned(base.command), mode, timed=timed)
         for index in range(pairs):
             with ExitStack() as pair:
                 # Whoever starts second was seen to be slower beside busy neighbours.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -30,6 +30,7 @@ from fluidaudio_cli.benchmark.results import (
     VariantRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -71,7 +72,7 @@ class BenchmarkRun:
         opened = power.open_meter() if self.plan.measure_power else None
         self._meter: Meter = None if isinstance(opened, power.Unavailable) else opened
         self._result = self._first_result(opened)
-        for line in environment.busy_before():
+        for line in (*environment.busy_before(), *self._tuning_in_use()):
             self._note(line)
         before = environment.cpu_snapshot()
         for key in self._keys():
@@ -83,6 +84,12 @@ class BenchmarkRun:
 
     def _keys(self) -> list[tuple[str, str, str]]:
         return list(product(self.plan.modes, self.plan.executors, self.plan.precisions))
+
+    def _tuning_in_use(self) -> Iterator[str]:
+        """One line when settings stored on this machine replace those of the modes."""
+        tuning = load_tuning()
+        if tuning and "auto" in self.plan.executors and "auto" in self.plan.precisions:
+            yield f"modes that leave it to auto run as tuned on this machine: {tuning}"
 
     def _first_result(self, meter: power.EnergyMeter | power.Unavailable | None) -> BenchmarkResult:
         fresh = BenchmarkResult(

@@ -13,8 +13,8 @@ from fluidaudio_cli.benchmark import against
 from fluidaudio_cli.benchmark.accuracy import assess
 from fluidaudio_cli.benchmark.against import Base, judge, open_base, run_pairs
 from fluidaudio_cli.benchmark.results import PairedRecord
-from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.errors import HostError, UsageError
 
 
 def pairs(ratios: list[float]) -> PairedRecord:
@@ -52,6 +52,29 @@ def test_noise_passes_but_says_that_it_hides_much() -> None:
     assert not judgement.regression
     assert judgement.blurred
     assert not judge(pairs([0.99, 1.0, 1.01, 1.0, 1.0, 1.0, 1.0, 1.0])).blurred
+
+
+def test_a_stored_tuning_is_seen_by_neither_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(against, "_SECONDS_PER_SIDE", 0.0)
+    stored = tmp_path / "tuning.json"
+    stored.write_text("{}")
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(stored))
+    code = "import os; assert not os.path.exists(os.environ['FLUIDAUDIO_TUNING']); "
+    stub = f"{code}import runpy; runpy.run_path({str(STUB)!r}, run_name='__main__')"
+    worker = WorkerCommand((sys.executable, "-c", stub))
+    process = WorkerCommand((sys.executable, "-c", code))
+    monkeypatch.setattr(against, "_own_diarize", lambda *_: process)
+    items = tiny_dataset(tmp_path, "one")
+    options = PipelineOptions()
+    for base in (Base("other", "worker", worker), Base("other", "process", process)):
+        record = run_pairs(
+            base, items, mode="fast", options=options, name="fast", pairs=6, head=worker
+        )
+        assert len(record.head_seconds) == 6
+    with pytest.raises(HostError, match="AssertionError"), Worker(worker):
+        pass
 
 
 def test_two_workers_are_timed_in_turn_and_scored(

@@ -10,6 +10,12 @@ from benchmarking import stub_run
 from fluidaudio_cli.benchmark.measure import iteration_sample
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
+from fluidaudio_cli.diarization.tuning import (
+    NetworkTuning,
+    Tuning,
+    machine_identity,
+    save_tuning,
+)
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
 
 
@@ -54,6 +60,21 @@ def test_serial_stages_sum_to_the_wall_time_through_a_measured_remainder() -> No
     assert [stage.busy_seconds for stage in serial.stages] == pytest.approx([0.7, 0.3])
     overlapped = iteration_sample({**reply, "overlapped": True})
     assert [s.name for s in overlapped.stages] == ["decode"]
+
+
+def test_a_tuning_in_use_is_said_in_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = NetworkTuning("bf16", 16), NetworkTuning("fp32", 8)
+    tuning = Tuning("openvino", "all", 2, *networks, machine_identity())
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(save_tuning(tuning, tmp_path / "tuning.json")))
+    line = (
+        "modes that leave it to auto run as tuned on this machine: openvino, 2 at a time; "
+        "segmentation in bf16 by 16, embedding in fp32 by 8"
+    )
+    assert line in stub_run(tmp_path, uris=("a",)).run().warnings
+    fixed = stub_run(tmp_path, uris=("a",), precisions=("fp32",)).run()
+    assert line not in fixed.warnings
 
 
 def test_a_failed_file_is_recorded_and_the_rest_is_done(tmp_path: Path) -> None:
