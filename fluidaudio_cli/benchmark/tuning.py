@@ -237,8 +237,9 @@ class _Search:
         )
         if (setting, batches) not in self._known:
             sizes = ", ".join(map(str, batches))
+            units = f" {tuning.compute_units}" if tuning.executor == "coreml" else ""
             self.begin(
-                f"{network} on {tuning.executor} {precision}, {tuning.compute_units}, "
+                f"{network} on {tuning.executor} {precision}{units}, "
                 f"{tuning.workers} at a time, by {sizes}"
             )
             results = probe(setting, batches, self._timeout)

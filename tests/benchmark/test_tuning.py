@@ -32,7 +32,7 @@ CHOICE = Tuning(
     NetworkTuning("fp32", 32),
     machine_identity(),
 )
-MIDDLE = {"segmentation": 8, "embedding": 16}  # the batches of the default mode
+MIDDLE = {"segmentation": 8, "embedding": 16}  # the batches of the made-up default mode
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +103,13 @@ class Machine:
         self.asked: list[tuple[str, str, str, int, tuple[int, ...]]] = []
         self.checked: list[str] = []
         self.cores = cores
+        mode = load_mode("balanced")
+        mode = replace(
+            mode,
+            windows=replace(mode.windows, batch=MIDDLE["segmentation"]),
+            embedding=replace(mode.embedding, batch=MIDDLE["embedding"]),
+        )
+        monkeypatch.setattr(tuner, "load_mode", lambda name: mode)
         monkeypatch.setattr(tuner, "processors", lambda: cores)
         monkeypatch.setattr(tuner, "availabilities", self.availabilities)
         monkeypatch.setattr(tuner, "probe", self.probe)
@@ -284,7 +291,7 @@ def test_progress_counts_towards_what_is_expected(monkeypatch: pytest.MonkeyPatc
     # 6 looks; fewer workers and batches for two networks; the error in fp32 and of the choice.
     assert len(steps) == 12
     assert {expected for _, _, expected in steps} == {12}
-    assert steps[0][0] == "segmentation on openvino fp32, all, 2 at a time, by 8"
+    assert steps[0][0] == "segmentation on openvino fp32, 2 at a time, by 8"
     assert steps[6][0] == "error in fp32"
 
 

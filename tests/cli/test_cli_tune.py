@@ -78,7 +78,7 @@ def test_probes_choice_time_and_place_are_printed_and_the_choice_stored(
     code, out, err = command("tune", "--timeout", "9")
     assert (code, err) == (0, "")  # silent where nobody watches
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
-    assert ["embedding", "openvino", "bf16", "all", "2", "4", "16", "123.5"] in rows
+    assert ["embedding", "openvino bf16", "2", "4", "16", "123.5"] in rows
     assert ["32", "failed: exit status -6"] in [row[-2:] for row in rows if row]
     assert out.splitlines()[-4:] == [
         f"not taken: {WORDS}: it died",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fluidaudio_cli.benchmark.tuning import TuningResult, Watch
 from fluidaudio_cli.cli.render.console import stderr_console, stdout_console
-from fluidaudio_cli.diarization.tuning import Tuning
-from fluidaudio_cli.executors.probe import ProbeResult
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.tuning import TuningResult, Watch
+    from fluidaudio_cli.diarization.tuning import Tuning
+    from fluidaudio_cli.executors.probe import ProbeResult
 
 
 @contextmanager
@@ -29,17 +32,16 @@ def print_tuning(result: TuningResult, path: Path) -> None:
     """All probes, then what was chosen, what it costs in accuracy, and where it is kept."""
     console = stdout_console()
     table = Table(title="Probes")
-    for heading in ("network", "executor", "precision", "units"):
+    for heading in ("network", "setting"):
         table.add_column(heading)
-    for heading in ("at a time", "threads", "batch", "items/s"):
+    for heading in ("streams", "threads", "batch", "items/s"):
         table.add_column(heading, justify="right")
     for probe in result.probes:
         setting = probe.setting
+        units = f" {setting.compute_units}" if setting.executor == "coreml" else ""
         table.add_row(
             Path(setting.package).stem,
-            setting.executor,
-            setting.precision,
-            setting.compute_units,
+            f"{setting.executor} {setting.precision}{units}",
             str(setting.streams),
             str(setting.threads),
             str(probe.batch),
