@@ -23,7 +23,7 @@ _LIBRARY = "libfluidaudio_lstm.so"
 _FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
-class KernelBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
     """Adds the compiled kernel to a wheel, or puts it beside its source for an editable one."""
 
     PLUGIN_NAME = "custom"

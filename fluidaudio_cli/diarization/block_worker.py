@@ -6,40 +6,27 @@ depend on which worker computes it, nor on how many there are.
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.blocks import Block, Piece, WindowPlan, window_valid_frames
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.frames import (
-    CROP_FRAMES,
-    CROP_SAMPLES,
-    FBANK_HOP_SAMPLES,
-    FBANK_TAIL_SAMPLES,
-    WINDOW_FRAMES,
-    WINDOW_SAMPLES,
+from fluidaudio_cli.diarization.crop_embedder import (
+    EMBEDDING_SIZE,
+    CropEmbedder,
+    Vectors,
+    Voices,
+    unit_length,
 )
-from fluidaudio_cli.diarization.local_speakers import (
-    SEAM_FRAMES,
-    Crop,
-    CropRules,
-    LocalSpeaker,
-    find_local_speakers,
-)
+from fluidaudio_cli.diarization.frames import WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.local_speakers import CropRules, LocalSpeaker, find_local_speakers
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, LocalActivity, decode
 from fluidaudio_cli.executors.base import InferRequest
-from fluidaudio_cli.executors.buffers import aligned_empty
-
-MEL_BINS = 80
-EMBEDDING_SIZE = 192
-
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -117,11 +104,24 @@ class _Found:
     speakers: list[LocalSpeaker]
 
 
+@dataclass(frozen=True)
+class _OpenBlock:
+    """A block whose voices are not all there yet; its audio is no longer needed."""
+
+    block: Block
+    found: list[_Found]
+    voices: Voices
+
+
 _NOBODY = np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
 
 
 class BlockWorker:
-    """Runs the networks over blocks, one block at a time."""
+    """Runs the networks over blocks, one block after the other.
+
+    A block's result comes once its last crop is embedded, which may be while a later block is
+    worked on.
+    """
 
     def __init__(
         self,
@@ -131,24 +131,46 @@ class BlockWorker:
         embedding_batch: int,
         silence_dbfs: float,
     ) -> None:
-        self._requests = requests
+        self._segmentation = requests.segmentation
+        self._embedder = CropEmbedder(requests.fbank, requests.embedding, embedding_batch)
         self._plan = plan
         self._rules = crops
-        self._batch = embedding_batch
         self._silent_peak = 10.0 ** (silence_dbfs / 20.0)
-        self._audio = cast(Vectors, aligned_empty((embedding_batch, 1, CROP_SAMPLES), np.float32))
-        # The filter bank writes here, and the embedding reads here.
-        self._frames = cast(
-            Vectors, aligned_empty((embedding_batch, CROP_FRAMES, MEL_BINS), np.float32)
-        )
+        self._open: deque[_OpenBlock] = deque()
 
-    def process(self, block: Block, clock: StageClock) -> BlockResult:
-        """All windows that start in ``block``."""
+    def process(self, block: Block, clock: StageClock) -> list[BlockResult]:
+        """Work on all windows that start in ``block``; the results that are ready now."""
         found = self._segment(block, clock)
-        vectors, copied = self._embed(block, found, clock)
-        with clock.stage("collect", len(found)):
-            pieces = self._collect(block, found, vectors)
-        return BlockResult(block.index, pieces, len(vectors), block.copied_bytes + copied)
+        crops = [
+            (item.job, crop)
+            for item in found
+            for speaker in item.speakers
+            for crop in speaker.crops
+        ]
+        voices = Voices(len(crops))
+        self._open.append(_OpenBlock(block, found, voices))
+        for row, (job, crop) in enumerate(crops):
+            window = block.window(self._plan, job.phase, job.unit)
+            self._embedder.add(window, crop, voices, row, clock)
+        return list(self._ready(clock))
+
+    def flush(self, clock: StageClock) -> list[BlockResult]:
+        """The results of all blocks so far: no more blocks will come."""
+        self._embedder.flush(clock)
+        return list(self._ready(clock))
+
+    def discard(self) -> None:
+        """Forget blocks whose results were not asked for, after a run that was broken off."""
+        self._embedder.discard()
+        self._open.clear()
+
+    def _ready(self, clock: StageClock) -> Iterator[BlockResult]:
+        while self._open and not self._open[0].voices.missing:
+            done = self._open.popleft()
+            with clock.stage("collect", len(done.found)):
+                pieces = _collect(done)
+            copied = done.block.copied_bytes + done.voices.copied_bytes
+            yield BlockResult(done.block.index, pieces, len(done.voices.vectors), copied)
 
     def _segment(self, block: Block, clock: StageClock) -> list[_Found]:
         """Run segmentation phase by phase over the block's own memory."""
@@ -165,7 +187,7 @@ class BlockWorker:
             first, last = jobs[0].unit, jobs[-1].unit + 1
             with clock.stage("segmentation", last - first):
                 audio = block.phase(plan, phase, first, last - first)
-                scores = self._requests.segmentation.run({"audio": audio})["log_probabilities"]
+                scores = self._segmentation.run({"audio": audio})["log_probabilities"]
             with clock.stage("local speakers", len(jobs)):
                 activity = decode(np.asarray(scores, np.float32))
                 found.extend(self._local_speakers(activity, job, job.unit - first) for job in jobs)
@@ -182,93 +204,23 @@ class BlockWorker:
         # A copy, so that the batch it is part of is freed.
         return _Found(job, activity.presence[row].copy(), speakers)
 
-    def _embed(
-        self, block: Block, found: Sequence[_Found], clock: StageClock
-    ) -> tuple[Vectors, int]:
-        """Unit-length embeddings (crops, 192) in the order of ``found``, and bytes copied."""
-        crops = [
-            (item.job, crop)
-            for item in found
-            for speaker in item.speakers
-            for crop in speaker.crops
-        ]
-        vectors = np.empty((len(crops), EMBEDDING_SIZE), np.float32)
-        copied = 0
-        for first, last in even_batches(len(crops), self._batch):
-            count = last - first
-            audio, frames = self._audio[:count], self._frames[:count]
-            with clock.stage("crops", count):
-                for row, (job, crop) in enumerate(crops[first:last]):
-                    window = block.window(self._plan, job.phase, job.unit)
-                    copied += _lay_end_to_end(window, crop, audio[row, 0])
-            with clock.stage("fbank", count):
-                self._requests.fbank.run({"audio": audio}, {"frames": frames})
-            with clock.stage("crops", 0):
-                for row, (_, crop) in enumerate(crops[first:last]):
-                    copied += _fill_by_repetition(frames[row], crop)
-            with clock.stage("embedding", count):
-                vectors[first:last] = self._requests.embedding.run({"frames": frames})["embedding"]
-        return _unit_length(vectors), copied
 
-    def _collect(
-        self, block: Block, found: Sequence[_Found], vectors: Vectors
-    ) -> tuple[PieceResult, ...]:
-        by_piece: dict[int, list[WindowResult]] = {piece.unit: [] for piece in block.pieces}
-        used = 0
-        for item in found:
-            speakers = []
-            for speaker in item.speakers:
-                count = len(speaker.crops)
-                voice = _mean_direction(vectors[used : used + count])
-                speakers.append(EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice))
-                used += count
-            packed = zlib.compress(item.presence.tobytes(), 1) if speakers else b""
-            number = item.job.piece.first_window + item.job.window
-            by_piece[item.job.piece.unit].append(WindowResult(number, tuple(speakers), packed))
-        return tuple(
-            PieceResult(piece.recording, tuple(by_piece[piece.unit])) for piece in block.pieces
-        )
-
-
-def even_batches(count: int, limit: int) -> list[tuple[int, int]]:
-    """Split ``count`` items into the fewest batches of at most ``limit``, as even as can be."""
-    batches = -(-count // limit)
-    edges = [count * number // batches for number in range(batches + 1)] if batches else []
-    return list(itertools.pairwise(edges))
-
-
-def _lay_end_to_end(window: Vectors, crop: Crop, out: Vectors) -> int:
-    """Write the audio of a crop's runs to ``out`` (32240,), zeros after it; bytes copied.
-
-    Run k begins where the frames of the run before, and the seam, end.
-    """
-    position = 0
-    for first, last in crop:
-        samples = (last - first) * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
-        start = first * FBANK_HOP_SAMPLES
-        out[position : position + samples] = window[start : start + samples]
-        end = position + samples
-        position += (last - first + SEAM_FRAMES) * FBANK_HOP_SAMPLES
-        # The seam's frames are dropped, but stale samples could make them infinite.
-        out[end:position] = 0
-    out[end:] = 0
-    return int(out.nbytes)
-
-
-def _fill_by_repetition(frames: Vectors, crop: Crop) -> int:
-    """Leave out the seams of ``frames`` (200, 80) and repeat the rest to the end; bytes copied.
-
-    Repetition leaves the mean and the statistics of a short crop as they are.
-    """
-    rows: list[int] = []
-    position = 0
-    for first, last in crop:
-        rows.extend(range(position, position + last - first))
-        position += last - first + SEAM_FRAMES
-    if len(rows) == CROP_FRAMES:
-        return 0
-    frames[:] = frames[np.resize(rows, CROP_FRAMES)]
-    return int(frames.nbytes)
+def _collect(done: _OpenBlock) -> tuple[PieceResult, ...]:
+    by_piece: dict[int, list[WindowResult]] = {piece.unit: [] for piece in done.block.pieces}
+    used = 0
+    for item in done.found:
+        speakers = []
+        for speaker in item.speakers:
+            count = len(speaker.crops)
+            voice = _mean_direction(done.voices.vectors[used : used + count])
+            speakers.append(EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice))
+            used += count
+        packed = zlib.compress(item.presence.tobytes(), 1) if speakers else b""
+        number = item.job.piece.first_window + item.job.window
+        by_piece[item.job.piece.unit].append(WindowResult(number, tuple(speakers), packed))
+    return tuple(
+        PieceResult(piece.recording, tuple(by_piece[piece.unit])) for piece in done.block.pieces
+    )
 
 
 def _jobs(piece: Piece, phase: int, plan: WindowPlan) -> list[_Job]:
@@ -279,15 +231,10 @@ def _jobs(piece: Piece, phase: int, plan: WindowPlan) -> list[_Job]:
     ]
 
 
-def _unit_length(vectors: Vectors) -> Vectors:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
-
-
 def _mean_direction(vectors: Vectors) -> Vectors:
     """Unit-length mean of unit vectors; zeros of none."""
     if not len(vectors):
         return np.zeros(EMBEDDING_SIZE, np.float32)
     if len(vectors) == 1:
         return np.array(vectors[0])
-    return np.asarray(_unit_length(vectors.mean(axis=0, keepdims=True))[0])
+    return np.asarray(unit_length(vectors.mean(axis=0, keepdims=True))[0])

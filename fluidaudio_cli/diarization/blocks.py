@@ -37,25 +37,28 @@ class WindowPlan:
     """Where windows lie: ``step_samples`` apart, at most ``units`` of 10 s to a block.
 
     ``share_blocks``: short recordings share blocks, instead of each beginning one.
+    ``small_first``: a recording begins with small blocks.
     """
 
     step_samples: int
     units: int
     share_blocks: bool = False
+    small_first: bool = True
 
     @classmethod
-    def of(cls, step_seconds: float, units: int, share_blocks: bool = False) -> WindowPlan:
+    def of(
+        cls, step_seconds: float, units: int, share_blocks: bool = False, small_first: bool = True
+    ) -> WindowPlan:
         """Plan for a step given in seconds, a divisor of 10."""
-        return cls(round(step_seconds * SAMPLE_RATE), units, share_blocks)
+        return cls(round(step_seconds * SAMPLE_RATE), units, share_blocks, small_first)
 
     def units_of_block(self, index: int) -> int:
         """Size of a recording's block number ``index``: 1, 1, 2, 2, 4, 4 … up to ``units``.
 
         Small first blocks give every worker something to do at once, and short recordings more
-        than one block. The sizes depend on nothing but the plan, because in bf16 the size of a
-        batch shows in the last digits.
+        than one block.
         """
-        return int(min(self.units, 2 ** min(index // 2, 30)))
+        return int(min(self.units, 2 ** min(index // 2, 30))) if self.small_first else self.units
 
     @property
     def phases(self) -> int:

@@ -176,9 +176,11 @@ def _absorb_small(
     rules: ClusteringRules,
     bounds: SpeakerBounds,
 ) -> Labels:
-    """Merge speakers of little speech into one they are not clearly apart from.
+    """Merge speakers of little speech into a well-heard one they are not clearly apart from.
 
-    ``seconds``: speech of each item. Fewer speakers than ``bounds`` asks for are never made.
+    Fragments come from speakers who speak much; of two that are both hardly heard neither says
+    who the other is. ``seconds``: speech of each item. Fewer speakers than ``bounds`` asks for
+    are never made.
     """
     fewest = bounds.exactly or bounds.at_least or 1
     while (count := int(labels.max()) + 1) > fewest:
@@ -186,8 +188,9 @@ def _absorb_small(
         means = totals / weights[:, None].astype(np.float32)
         distance = 1.0 - (means @ means.T).astype(np.float64)
         np.fill_diagonal(distance, np.inf)
-        nearest = distance.min(axis=1)
         small = np.bincount(labels, weights=seconds, minlength=count) < rules.small_seconds
+        distance[:, small] = np.inf
+        nearest = distance.min(axis=1)
         nearest[~small] = np.inf
         speaker = int(nearest.argmin())
         if not nearest[speaker] < rules.small_threshold:

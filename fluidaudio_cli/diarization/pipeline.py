@@ -73,7 +73,11 @@ class Pipeline:
         self.load_cached = loading.cached
         self._compiled = models
         windows = mode.windows
-        self._plan = WindowPlan.of(windows.step_seconds, windows.batch, windows.share_batches)
+        # Where windows run in batches of one size, a small block would be padded to it.
+        small_first = models["segmentation"].ran.batch in (None, 1)
+        self._plan = WindowPlan.of(
+            windows.step_seconds, windows.batch, windows.share_batches, small_first
+        )
         self._workers = [self._new_worker() for _ in range(workers)]
         self._buffers = [new_buffer(self._plan)]
         hashes = {name: model.sha256 for name, model in bundled_models().items()}
@@ -163,7 +167,9 @@ class Pipeline:
         block.buffer[:WINDOW_SAMPLES] = samples
         block.buffer[WINDOW_SAMPLES : WINDOW_SAMPLES + self._plan.lookahead_samples] = 0
         block.pieces.append(Piece(0, 0, 1, 0, WINDOW_SAMPLES, last=True))
-        result = self._workers[0].process(block, clock or StageClock())
+        clock = clock or StageClock()
+        worker = self._workers[0]
+        (result,) = (*worker.process(block, clock), *worker.flush(clock))
         return len(result.pieces[0].windows[0].speakers)
 
     def close(self) -> None:
@@ -193,6 +199,8 @@ class Pipeline:
                 lambda recording, count: clocks[recording].stage("decode", count),
             )
 
+        for worker in self._workers:
+            worker.discard()
         workers = [_OnRecordingsClock(worker, clocks) for worker in self._workers]
         if self.workers == 1:
             return run_serially(make_reader, workers[0], self._buffers[0], run_clock)
@@ -227,16 +235,22 @@ class Pipeline:
         )
 
 
-@dataclass(frozen=True)
 class _OnRecordingsClock:
-    """A worker whose calls count for the recording that begins the block."""
+    """A worker whose calls count for the recording that begins the block at hand."""
 
-    worker: BlockWorker
-    clocks: Sequence[StageClock]
+    def __init__(self, worker: BlockWorker, clocks: Sequence[StageClock]) -> None:
+        self._worker = worker
+        self._clocks = clocks
+        self._current = clocks[0] if clocks else StageClock()
 
-    def process(self, block: Block, clock: StageClock) -> BlockResult:
-        """The result of ``block``; ``clock``, that of the run, is not used."""
-        return self.worker.process(block, self.clocks[block.pieces[0].recording])
+    def process(self, block: Block, clock: StageClock) -> Sequence[BlockResult]:
+        """Work on ``block``; ``clock``, that of the run, is not used."""
+        self._current = self._clocks[block.pieces[0].recording]
+        return self._worker.process(block, self._current)
+
+    def flush(self, clock: StageClock) -> Sequence[BlockResult]:
+        """What is left counts for the last recording."""
+        return self._worker.flush(self._current)
 
 
 def _total_seconds(open_recordings: Iterable[Recording], count: int) -> float | None:
@@ -280,6 +294,8 @@ def load_pipeline(
     # ONNX Runtime's sums depend on how many threads share one inference: one thread for each,
     # so that results do not depend on --threads. OpenVINO's are the same for any number.
     inference_threads = workers if chosen.name == "onnxruntime" else count
+    batches = dict.fromkeys(MODEL_NAMES, config.embedding.batch)
+    batches["segmentation"] = config.windows.batch
     started = time.perf_counter()
     models = {}
     for name in MODEL_NAMES:
@@ -288,6 +304,7 @@ def load_pipeline(
             threads=inference_threads,
             streams=workers,
             compute_units=compute_units,  # type: ignore[arg-type]
+            batch=batches[name],
             profile=profile,
             lstm=rules.lstm,  # type: ignore[arg-type]
         )

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo
-from fluidaudio_cli.diarization.block_worker import EMBEDDING_SIZE, WindowResult
+from fluidaudio_cli.diarization.block_worker import WindowResult
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import Clusters, SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.config import ModeConfig
+from fluidaudio_cli.diarization.crop_embedder import EMBEDDING_SIZE
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_SECONDS
 from fluidaudio_cli.diarization.reconstruction import LabelledWindow, Reconstruction, reconstruct
 from fluidaudio_cli.diarization.result import Speaker

@@ -18,10 +18,13 @@ from fluidaudio_cli.diarization.clock import StageClock
 
 
 class Worker(Protocol):
-    """What turns a block into its result."""
+    """What turns blocks into results."""
 
-    def process(self, block: Block, clock: StageClock) -> BlockResult:
-        """The result of ``block``."""
+    def process(self, block: Block, clock: StageClock) -> Sequence[BlockResult]:
+        """Take a block, which is not looked at afterwards; the results that are ready."""
+
+    def flush(self, clock: StageClock) -> Sequence[BlockResult]:
+        """The results that are not out yet: no block follows."""
 
 
 _Item = TypeVar("_Item")
@@ -32,9 +35,16 @@ Outcome = Event | BlockResult
 def run_serially(
     make_reader: MakeReader, worker: Worker, buffer: Samples, clock: StageClock
 ) -> Iterator[Outcome]:
-    """Decode a block, process it, decode the next; blocks are replaced by their results."""
+    """Decode a block, process it, decode the next; blocks are replaced by their results.
+
+    A block's result may come after events that follow the block.
+    """
     for event in make_reader(lambda: buffer):
-        yield worker.process(event, clock) if isinstance(event, Block) else event
+        if isinstance(event, Block):
+            yield from worker.process(event, clock)
+        else:
+            yield event
+    yield from worker.flush(clock)
 
 
 def run_concurrently(
@@ -145,10 +155,15 @@ class _ConcurrentRun:
 
     def _work(self, worker: Worker) -> None:
         while (block := self._take_block()) is not None:
-            result = worker.process(block, self._clock)
+            results = worker.process(block, self._clock)
             self._free.put(block.buffer)
             self._clock.depth(_FREE, self._free.qsize())
-            self._done.put((self._positions[block.index], result))
+            self._hand_over(results)
+        self._hand_over(worker.flush(self._clock))
+
+    def _hand_over(self, results: Sequence[BlockResult]) -> None:
+        for result in results:
+            self._done.put((self._positions[result.index], result))
 
     def _take_block(self) -> Block | None:
         with self._clock.stage("wait for a block"):

@@ -100,7 +100,7 @@ class ExecutorRun:
 
     ``threads`` is ``None`` where the executor decides and does not tell (Core ML). ``device`` is
     ``CPU``, or for Core ML the compute units it was allowed, which it need not all use.
-    ``lstm``: who runs the LSTM layers, the ``runtime`` or this project's ``kernel`` with its version.
+    ``lstm``: who runs the LSTM layers, the ``runtime`` or this project's ``kernel``, with version.
     """
 
     executor: str

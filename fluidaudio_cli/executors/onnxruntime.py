@@ -27,6 +27,7 @@ from fluidaudio_cli.errors import (
 from fluidaudio_cli.executors.base import (
     Array,
     Availability,
+    CompiledModel,
     ExecutorOptions,
     ExecutorRun,
     Feeds,
@@ -36,6 +37,7 @@ from fluidaudio_cli.executors.base import (
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked, fits
+from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.executors.requests import ThreadedRequest
@@ -71,7 +73,7 @@ class OnnxRuntimeExecutor:
             return Availability(False, error.message, error.remedy)
         return Availability(True, version=str(runtime.__version__), precisions=("fp32",))
 
-    def load(self, package: Path, options: ExecutorOptions) -> OnnxRuntimeModel:
+    def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means fp32, the only one offered."""
         runtime = _runtime()
         if options.precision not in ("auto", "fp32"):
@@ -115,9 +117,12 @@ class OnnxRuntimeExecutor:
         ran = ExecutorRun(
             NAME, str(runtime.__version__), "fp32", "CPU", threads, streams, options.batch
         )
-        return OnnxRuntimeModel(
+        model = OnnxRuntimeModel(
             session, options, ran, cache_hit=entry.hit, load_seconds=time.perf_counter() - began
         )
+        if options.batch is not None and has_batch(model, options.batch):
+            return FixedBatchModel(model, options.batch)
+        return model
 
 
 class OnnxRuntimeModel:
@@ -138,7 +143,7 @@ class OnnxRuntimeModel:
         self.cache_hit = cache_hit
         self.load_seconds = load_seconds
         self.inputs = tuple(_spec(node, asked.batch) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node, None) for node in session.get_outputs())
+        self.outputs = tuple(_spec(node, asked.batch) for node in session.get_outputs())
         self.output_shapes = OutputShapes(self.outputs)
         self._times: tuple[OperatorTime, ...] | None = None
 

@@ -31,6 +31,7 @@ from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import (
     Array,
     Availability,
+    CompiledModel,
     ExecutorOptions,
     ExecutorRun,
     Feeds,
@@ -40,6 +41,7 @@ from fluidaudio_cli.executors.base import (
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
+from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, has_amx_bf16, processors
 from fluidaudio_cli.executors.openvino_lstm import OpenVinoLstmModel
@@ -79,9 +81,7 @@ class OpenVinoExecutor:
             return Availability(False, error.message, error.remedy)
         return Availability(True, version=version, precisions=precisions)
 
-    def load(
-        self, package: Path, options: ExecutorOptions
-    ) -> OpenVinoModel | OpenVinoLstmModel:
+    def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
         openvino, core = _runtime()
         version, precisions = _support()
@@ -122,8 +122,10 @@ class OpenVinoExecutor:
             model = onnx.load(lowered_model(package, digest, cache))
             cut = cut_at_lstm(model) if with_kernel else None
             wholes = {"model": model} if cut is None else {"before": cut.before, "after": cut.after}
+            # Around the kernel one window at a time: its data stay in the cache.
+            batch = options.batch if cut is None else 1
             for name, part in wholes.items():
-                compiled = _compile(core, part, package, options.batch, config)
+                compiled = _compile(core, part, package, batch, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
             if cut is not None:
                 LstmStack.of(cut.layers).save(folder / _STACK_NAME)
@@ -153,23 +155,26 @@ class OpenVinoExecutor:
             _DEVICE,
             int(first.get_property("INFERENCE_NUM_THREADS")),
             int(first.get_property("NUM_STREAMS")),
-            options.batch,
+            options.batch if parts.stack is None else None,
             "runtime" if parts.stack is None else lstm,
         )
-        models = {
-            name: OpenVinoModel(
+
+        def model(name: str, batch: int | None) -> CompiledModel:
+            whole = OpenVinoModel(
                 openvino,
-                compiled,
+                parts.compiled[name],
                 options,
                 ran,
                 cache_hit=entry.hit,
                 load_seconds=load_seconds,
             )
-            for name, compiled in parts.compiled.items()
-        }
+            if batch is not None and has_batch(whole, batch):
+                return FixedBatchModel(whole, batch)
+            return whole
+
         if parts.stack is None:
-            return models["model"]
-        return OpenVinoLstmModel(models["before"], parts.stack, models["after"])
+            return model("model", options.batch)
+        return OpenVinoLstmModel(model("before", 1), parts.stack, model("after", 1))
 
 
 class OpenVinoModel:

@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
 from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmRun, LstmStack
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
@@ -78,8 +77,7 @@ class OpenVinoLstmRequest(ThreadedRequest):
         self._before, self._after = before.request(), after.request()
         self._between = before.outputs[0].name, after.inputs[0].name
         self._lstm = LstmRun(model.stack)
-        self._store = np.empty(0, np.float32)
-        self._states: Floats = self._store.reshape(0, 0, 2 * HIDDEN)
+        self._states: Floats = np.empty(0, np.float32)
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run the three parts one after the other."""
@@ -88,17 +86,14 @@ class OpenVinoLstmRequest(ThreadedRequest):
         sequences = self._before.run(feeds)[given]
         states = self._states_for(sequences)
         record = model.record if model.asked.profile else None
-        self._lstm(np.asarray(sequences, np.float32), states, model.helper, record)
+        self._lstm(cast(Floats, sequences), states, model.helper, record)
         results = self._after.run({taken: states}, outputs)
         self.copied_bytes = self._before.copied_bytes + self._after.copied_bytes
         return results
 
     def _states_for(self, sequences: Array) -> Floats:
-        """A view, the same for as long as the shape stays, so that it need not be bound anew."""
         shape = (*sequences.shape[:2], 2 * HIDDEN)
-        if self._states.shape != shape:
-            size = math.prod(shape)
-            if self._store.size < size:
-                self._store = cast(Floats, aligned_empty((size,), np.float32))
-            self._states = self._store[:size].reshape(shape)
-        return self._states
+        size = math.prod(shape)
+        if self._states.size < size:
+            self._states = cast(Floats, aligned_empty((size,), np.float32))
+        return self._states[:size].reshape(shape)

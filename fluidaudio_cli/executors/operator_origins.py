@@ -7,7 +7,7 @@ layer whose result they help to compute: the nearest one after them in that grap
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
@@ -24,12 +24,21 @@ def operator_layers(
     the executor's graph the operators' own names are all there is to go by.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for part in getattr(model, "parts", (model,)):
+    for part in _parts(model):
         found.update(_graph_layers(getattr(part, "compiled", None), layers))
     for operator in operators:
         if operator.name not in found and operator.layer in layers:
             found[operator.name] = (layers[operator.layer],)
     return found
+
+
+def _parts(model: CompiledModel) -> Iterator[CompiledModel]:
+    """The models that a runtime holds, of which ``model`` is made."""
+    inner: tuple[CompiledModel, ...] = getattr(model, "parts", ())
+    if not inner:
+        yield model
+    for part in inner:
+        yield from _parts(part)
 
 
 def _graph_layers(compiled: Any, layers: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -10,11 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fluidaudio_cli.diarization.block_worker import (
-    BlockResult,
-    BlockWorker,
-    even_batches,
-)
+from fluidaudio_cli.diarization.block_worker import BlockResult, BlockWorker
 from fluidaudio_cli.diarization.blocks import Block, Piece, WindowPlan, new_buffer
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
@@ -107,7 +103,13 @@ def run(
     windows = plan.windows_of(samples.size)
     block.pieces.append(Piece(0, 0, windows, 0, samples.size, last=True))
     machine, requests = worker(plan, rules, batch)
-    return machine.process(block, StageClock()), requests
+    return finish(machine, block), requests
+
+
+def finish(machine: BlockWorker, block: Block) -> BlockResult:
+    clock = StageClock()
+    (result,) = (*machine.process(block, clock), *machine.flush(clock))
+    return result
 
 
 def test_crops_are_the_frames_where_the_speaker_is_alone() -> None:
@@ -142,7 +144,7 @@ def test_short_speech_is_repeated_and_seams_are_left_out() -> None:
     block.pieces.append(Piece(0, 0, 1, 0, audio.size, last=True))
     machine, requests = worker(plan)
     requests.embedding.compute = spy
-    machine.process(block, StageClock())
+    finish(machine, block)
     heard = seen[0][0, :, 0]
     assert heard.shape == (CROP_FRAMES,)
     times = heard % 1000
@@ -161,12 +163,12 @@ def test_windows_are_numbered_and_batches_are_whole(step: float) -> None:
     windows = result.pieces[0].windows
     assert [window.number for window in windows] == list(range(plan.windows_of(audio.size)))
     assert all(len(window.speakers) == 1 for window in windows)
-    # One batch for each phase; embeddings in even batches of at most 8.
+    # One batch for each phase; embeddings in batches of 8 and a rest.
     assert len(requests.segmentation.batches) == plan.phases
     sizes = requests.embedding.batches
     assert sum(sizes) == result.crops == len(windows)
-    assert max(sizes) <= 8
-    assert max(sizes) - min(sizes) <= 1
+    assert all(size == 8 for size in sizes[:-1])
+    assert sizes[-1] <= 8
 
 
 def test_presence_survives_its_compression() -> None:
@@ -208,21 +210,51 @@ def test_two_recordings_in_a_block_are_kept_apart() -> None:
     block.pieces.append(Piece(5, 0, 1, 0, 80_000, last=True))
     block.pieces.append(Piece(6, 0, 1, 1, 96_000, last=True))
     machine, _ = worker(plan)
-    result = machine.process(block, StageClock())
+    result = finish(machine, block)
     assert [piece.recording for piece in result.pieces] == [5, 6]
     slots = [[s.slot for w in piece.windows for s in w.speakers] for piece in result.pieces]
     assert slots == [[0], [2]]
 
 
-@pytest.mark.parametrize(
-    ("count", "limit", "batches"),
-    [
-        (0, 4, []),
-        (1, 4, [(0, 1)]),
-        (4, 4, [(0, 4)]),
-        (5, 4, [(0, 2), (2, 5)]),
-        (17, 16, [(0, 8), (8, 17)]),
-    ],
-)
-def test_even_batches(count: int, limit: int, batches: list[tuple[int, int]]) -> None:
-    assert even_batches(count, limit) == batches
+def block_of(plan: WindowPlan, index: int, samples: Floats) -> Block:
+    block = Block(index, new_buffer(plan))
+    block.buffer[: samples.size] = samples
+    windows = plan.windows_of(samples.size)
+    block.pieces.append(Piece(index, 0, windows, 0, samples.size, last=True))
+    return block
+
+
+def test_batches_fill_across_blocks_and_a_block_waits_for_its_last_crop() -> None:
+    """Three crops, then none, then two: the first batch of four ends within the third block."""
+    plan = WindowPlan.of(10.0, 3)
+    machine, requests = worker(plan, batch=4)
+    clock = StageClock()
+    blocks = [
+        block_of(plan, 0, speech(3 * WINDOW_SAMPLES, (0, 30, 1))),
+        block_of(plan, 1, speech(WINDOW_SAMPLES)),
+        block_of(plan, 2, speech(2 * WINDOW_SAMPLES, (0, 20, 2))),
+    ]
+    assert machine.process(blocks[0], clock) == []
+    assert machine.process(blocks[1], clock) == []
+    done = machine.process(blocks[2], clock)
+    assert [result.index for result in done] == [0, 1]
+    rest = machine.flush(clock)
+    assert [result.index for result in rest] == [2]
+    assert [result.crops for result in (*done, *rest)] == [3, 0, 2]
+    assert requests.embedding.batches == [4, 1]
+    alone, _ = worker(plan, batch=1)
+    whole = [result for block in blocks for result in alone.process(block, clock)]
+    for result, expected in zip((*done, *rest), whole, strict=True):
+        for window, same in zip(result.pieces[0].windows, expected.pieces[0].windows, strict=True):
+            for speaker, its in zip(window.speakers, same.speakers, strict=True):
+                assert np.array_equal(speaker.vector, its.vector)
+
+
+def test_what_a_broken_run_left_is_forgotten() -> None:
+    plan = WindowPlan.of(10.0, 1)
+    machine, requests = worker(plan, batch=4)
+    clock = StageClock()
+    assert machine.process(block_of(plan, 0, speech(WINDOW_SAMPLES, (0, 9, 1))), clock) == []
+    machine.discard()
+    assert machine.flush(clock) == []
+    assert requests.embedding.batches == []

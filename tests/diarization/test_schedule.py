@@ -54,14 +54,33 @@ class Doubler:
         self.seconds = seconds
         self.done = 0
 
-    def process(self, block: Block, clock: StageClock) -> BlockResult:
+    def process(self, block: Block, clock: StageClock) -> list[BlockResult]:
         with clock.stage("double"):
             if block.index % 2 == 0:
                 time.sleep(self.seconds)
             if block.index == self.fails_at:
                 raise RuntimeError(f"block {block.index} broke")
             self.done += 1
-            return BlockResult(block.index, (), int(2 * block.buffer[0]), 0)
+            return [BlockResult(block.index, (), int(2 * block.buffer[0]), 0)]
+
+    def flush(self, clock: StageClock) -> list[BlockResult]:
+        return []
+
+
+class Hoarder(Doubler):
+    """Gives results out three at a time, and the rest when told that no block follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[BlockResult] = []
+
+    def process(self, block: Block, clock: StageClock) -> list[BlockResult]:
+        self.kept += super().process(block, clock)
+        return self.flush(clock) if len(self.kept) >= 3 else []
+
+    def flush(self, clock: StageClock) -> list[BlockResult]:
+        kept, self.kept = self.kept, []
+        return kept
 
 
 def told(outcome: object) -> object:
@@ -100,6 +119,19 @@ def test_concurrent_run_gives_the_same_in_the_same_order(workers: int, blocks: i
     assert sum(row.calls for row in doubled) == blocks
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 40])
+def test_results_that_come_late_keep_their_place(workers: int, blocks: int) -> None:
+    at_once = list(run_serially(Reader(blocks), Doubler(), buffers(1)[0], StageClock()))
+    late = run_concurrently(
+        Reader(blocks), [Hoarder() for _ in range(workers)], buffers(workers + 1), StageClock()
+    )
+    assert [told(outcome) for outcome in late] == [told(outcome) for outcome in at_once]
+    serial = list(run_serially(Reader(blocks), Hoarder(), buffers(1)[0], StageClock()))
+    results = [outcome for outcome in serial if isinstance(outcome, BlockResult)]
+    assert [result.index for result in results] == list(range(blocks))
+
+
 def test_decoder_waits_for_a_free_buffer() -> None:
     """While the worker holds the first of three buffers, three blocks are decoded, not more."""
     reader = Reader(50)
@@ -107,7 +139,7 @@ def test_decoder_waits_for_a_free_buffer() -> None:
     given = []
 
     class Held(Doubler):
-        def process(self, block: Block, clock: StageClock) -> BlockResult:
+        def process(self, block: Block, clock: StageClock) -> list[BlockResult]:
             gate.wait(60)
             return super().process(block, clock)
 

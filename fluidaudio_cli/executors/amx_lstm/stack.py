@@ -102,7 +102,8 @@ class LstmStack:
             with np.load(path, allow_pickle=False) as arrays:
                 layers = tuple(
                     PackedLayer(
-                        str(name), (_direction(arrays, number, "f"), _direction(arrays, number, "b"))
+                        str(name),
+                        (_direction(arrays, number, "f"), _direction(arrays, number, "b")),
                     )
                     for number, name in enumerate(arrays["names"])
                 )
@@ -155,9 +156,7 @@ class LstmRun:
             if record is not None:
                 record(layer.name, time.perf_counter() - began)
             source, target, spare = target, spare, target
-        kernel().fluidaudio_lstm_unpack_output(
-            source.ctypes.data, steps, rows, output.ctypes.data
-        )
+        kernel().fluidaudio_lstm_unpack_output(source.ctypes.data, steps, rows, output.ctypes.data)
 
     def _layer(
         self,
@@ -237,14 +236,14 @@ def _to_bf16(values: Floats) -> Bf16:
     return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
 
 
-def _direction(arrays: Mapping[str, NDArray[np.generic]], number: int, side: str) -> PackedDirection:
+def _direction(
+    arrays: Mapping[str, NDArray[np.generic]], number: int, side: str
+) -> PackedDirection:
     input_weights, state_weights, bias = (
         _aligned_copy(arrays[f"{number}{side}.{part}"])
         for part in ("input_weights", "state_weights", "bias")
     )
-    return PackedDirection(
-        cast(Bf16, input_weights), cast(Bf16, state_weights), cast(Floats, bias)
-    )
+    return PackedDirection(cast(Bf16, input_weights), cast(Bf16, state_weights), cast(Floats, bias))
 
 
 def _aligned(size: int, dtype: type) -> NDArray:  # type: ignore[type-arg]

@@ -1,0 +1,115 @@
+"""A model compiled for one batch size that takes any number of rows.
+
+Runtimes are fastest when every shape is known, and in bf16 the size of a batch shows in the last
+digits. With one size a row's result depends neither on the rows beside it nor on their number,
+so that batches may be filled from wherever rows come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fluidaudio_cli.executors.base import (
+    Array,
+    CompiledModel,
+    Feeds,
+    InferRequest,
+    OperatorTime,
+    TensorSpec,
+)
+from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.feeds import ResultBuffers, checked
+from fluidaudio_cli.executors.requests import ThreadedRequest
+
+
+def has_batch(model: CompiledModel, batch: int) -> bool:
+    """Whether every input and output of ``model`` has ``batch`` rows."""
+    return all(
+        spec.shape[:1] == (batch,) and None not in spec.shape
+        for spec in (*model.inputs, *model.outputs)
+    )
+
+
+class FixedBatchModel:
+    """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`.
+
+    ``inner``: a model for which :func:`has_batch` holds.
+    """
+
+    def __init__(self, inner: CompiledModel, batch: int) -> None:
+        self.inner = inner
+        self.batch = batch
+        self.inputs = tuple(_any_rows(spec) for spec in inner.inputs)
+        self.outputs = tuple(_any_rows(spec) for spec in inner.outputs)
+        self.asked = inner.asked
+        self.ran = inner.ran
+        self.cache_hit = inner.cache_hit
+        self.load_seconds = inner.load_seconds
+
+    @property
+    def parts(self) -> tuple[CompiledModel, ...]:
+        """The models that the runtime holds."""
+        return (self.inner,)
+
+    def request(self) -> FixedBatchRequest:
+        """A new request with buffers of its own."""
+        return FixedBatchRequest(self, self.inner.request())
+
+    def operator_times(self) -> Sequence[OperatorTime]:
+        """Times of all runs so far, slowest first."""
+        return self.inner.operator_times()
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        self.inner.close()
+
+
+class FixedBatchRequest(ThreadedRequest):
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`.
+
+    Whole batches are run where they lie; the rows of a last, short one are copied beside rows
+    whose results are thrown away.
+    """
+
+    def __init__(self, model: FixedBatchModel, inner: InferRequest) -> None:
+        super().__init__()
+        self._model = model
+        self._inner = inner
+        self._buffers = ResultBuffers(model.outputs)
+        self._padded: dict[str, Array] = {}
+        self._padding_bytes = 0
+
+    def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
+        """Run batch by batch."""
+        model = self._model
+        arrays = checked(feeds, model.inputs)
+        rows = len(next(iter(arrays.values())))
+        shapes = {spec.name: (rows, *spec.shape[1:]) for spec in model.outputs}
+        results = self._buffers.of(shapes, outputs)  # type: ignore[arg-type]
+        for first in range(0, rows, model.batch):
+            last = first + model.batch
+            part = {name: array[first:last] for name, array in arrays.items()}
+            target = {name: array[first:last] for name, array in results.items()}
+            if last <= rows:
+                self._inner.run(part, target)
+                continue
+            made = self._inner.run({name: self._pad(name, array) for name, array in part.items()})
+            for name, array in target.items():
+                array[...] = made[name][: len(array)]
+        self.copied_bytes = self._inner.copied_bytes + self._padding_bytes
+        return results
+
+    def _pad(self, name: str, rows: Array) -> Array:
+        buffer = self._padded.get(name)
+        if buffer is None:
+            buffer = aligned_empty((self._model.batch, *rows.shape[1:]), rows.dtype)
+            buffer[...] = 0
+            self._padded[name] = buffer
+        buffer[: len(rows)] = rows
+        self._padding_bytes += rows.nbytes
+        return buffer
+
+
+def _any_rows(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, shape=(None, *spec.shape[1:]))
