@@ -29,7 +29,6 @@ from fluidaudio_cli.errors import FluidAudioError, UsageError
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
-DEFAULT_LENGTHS = "1m,10m,1h,10h"
 # Below this the first blocks, which are small on purpose, and the clustering's start weigh in.
 JUDGED_FROM_SECONDS = 600.0
 # Work that grows faster than the audio would exceed this within a factor of 60 in length.
@@ -91,7 +90,7 @@ def parse_lengths(text: str) -> tuple[float, ...]:
         if seconds < 1.0:
             raise UsageError(
                 f"--scaling-lengths {text}: {part.strip()!r} is no length of a second or more",
-                f"give lengths such as {DEFAULT_LENGTHS} or 20s",
+                "give lengths such as 20s,1m,10h",
             )
         lengths.add(seconds)
     return tuple(sorted(lengths))

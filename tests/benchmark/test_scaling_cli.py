@@ -70,14 +70,14 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
     scratch, output = tmp_path / "scratch", tmp_path / "r.json"
     scratch.mkdir()
     process = subprocess.Popen(
-        [*SCALING, *QUICK, "--scaling-lengths", "5s,10h", "--iterations", "1", "--output", output],
+        [*SCALING, *QUICK, "--scaling-lengths", "5s,1h", "--iterations", "1", "--output", output],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     deadline = time.monotonic() + 90
-    while not list(scratch.glob("fluidaudio-scaling-*/10h.wav")):
+    while not list(scratch.glob("fluidaudio-scaling-*/1h.wav")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
@@ -97,7 +97,7 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
             ["--scaling-lengths", "10m,soon"],
             2,
             "--scaling-lengths 10m,soon: 'soon' is no length of a second or more: "
-            "give lengths such as 1m,10m,1h,10h or 20s",
+            "give lengths such as 20s,1m,10h",
         ),
         (
             ["--scaling-lengths", "50h"],
