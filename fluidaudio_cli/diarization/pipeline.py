@@ -125,8 +125,9 @@ class Pipeline:
 
         One result or error for each, as soon as it and those before it are done. Of several
         recordings, a processing time covers the wall time in which others were worked on too;
-        the stages are a recording's own, and a block that recordings share counts for the one
-        that begins it. ``clock``, if given, keeps the calls of all.
+        the stages are a recording's own, but a block that recordings share counts for the one
+        that begins it, and a batch of crops for the one that fills it. ``clock``, if given,
+        keeps the calls of all.
         """
         clocks = [clock or StageClock() for _ in recordings]
         run_clock = clocks[0] if len(clocks) == 1 else clock or StageClock()

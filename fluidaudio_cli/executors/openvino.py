@@ -116,10 +116,7 @@ class OpenVinoExecutor:
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
-            # Imported here: a warm start builds nothing and need not pay for it.
-            import onnx
-
-            model = onnx.load(lowered_model(package, digest, cache))
+            model = _lowered(lowered_model(package, digest, cache), package)
             cut = cut_at_lstm(model) if with_kernel else None
             wholes = {"model": model} if cut is None else {"before": cut.before, "after": cut.after}
             # Around the kernel one window at a time: its data stay in the cache.
@@ -336,6 +333,25 @@ class _Parts:
     stack: LstmStack | None
 
 
+def _lowered(path: Path, package: Path) -> Any:
+    """The lowered package (ONNX)."""
+    # Imported here: a warm start builds nothing and need not pay for it.
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path)
+    except DecodeError as error:
+        raise _refusal(package, error) from error
+
+
+def _refusal(package: Path, error: Exception) -> ModelFormatError:
+    return ModelFormatError(
+        f"openvino refuses the lowered form of {package}: {error}",
+        "use --executor onnxruntime and report the package",
+    )
+
+
 def _compile(
     core: Any, lowered: Any, package: Path, batch: int | None, config: Mapping[str, str]
 ) -> Any:
@@ -351,10 +367,7 @@ def _compile(
             model.reshape(shapes)
         return core.compile_model(model, _DEVICE, dict(config))
     except RuntimeError as error:
-        raise ModelFormatError(
-            f"openvino refuses the lowered form of {package}: {error}",
-            "use --executor onnxruntime and report the package",
-        ) from error
+        raise _refusal(package, error) from error
 
 
 def _compiled_precision(compiled: Any, wanted: str) -> str:

@@ -238,8 +238,11 @@ def test_each_of_several_recordings_has_its_own_stages(
     for result in found:
         assert isinstance(result, Diarization)
         calls.append({stage.name: stage.calls for stage in result.timings.stages})
-    assert calls[0] == calls[1]
-    assert calls[0]["clustering"] == 1
+    # Crops of several recordings fill batches together; every other stage is a recording's own.
+    shared = {"crops", "fbank", "embedding", "collect"}
+    own = [{name: count for name, count in each.items() if name not in shared} for each in calls]
+    assert own[0] == own[1]
+    assert own[0]["clustering"] == 1
 
 
 def test_recordings_that_share_blocks_come_in_order(sample_wav: Path, tmp_path: Path) -> None:

@@ -236,14 +236,26 @@ def test_operator_times_need_the_profile_option(model: CompiledModel) -> None:
         model.operator_times()
 
 
-def test_fixed_batch_is_compiled_in(runtime: str, package: Package, cache: CompileCache) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5])
+def test_fixed_batch_takes_any_number_of_rows(
+    runtime: str, package: Package, cache: CompileCache, rows: int
+) -> None:
     model = executor(runtime, cache).load(
         package("affine"), ExecutorOptions(precision="fp32", batch=2)
     )
     assert model.ran.batch == 2
-    np.testing.assert_array_equal(model.request().run({"x": X.copy()})["y"], Y)
-    with pytest.raises(UsageError, match=r"float32\[1, 3\]: the model takes x float32\[2, 3\]"):
-        model.request().run({"x": X[:1].copy()})
+    assert model.inputs[0].shape == (None, 3)
+    given, expected = np.tile(X, (3, 1))[:rows].copy(), np.tile(Y, (3, 1))[:rows]
+    request = model.request()
+    np.testing.assert_array_equal(request.run({"x": given})["y"], expected)
+    # The rows beyond the last whole batch are copied, the others used where they lie.
+    assert request.copied_bytes == (rows % 2) * given[0].nbytes
+    own = np.full((rows, 2), np.nan, np.float32)
+    results = request.run({"x": given}, {"y": own})
+    assert results["y"] is own
+    np.testing.assert_array_equal(own, expected)
+    with pytest.raises(UsageError, match=r"float32\[2, 2\]: the model takes x float32\[\*, 3\]"):
+        request.run({"x": np.zeros((2, 2), np.float32)})
 
 
 def test_precision_that_is_not_there_is_refused(package: Package, cache: CompileCache) -> None:
