@@ -92,6 +92,9 @@ def script() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line, print any expected error as one line, exit."""
+    # Before NumPy is imported: OpenBLAS's threads spin on processors that the networks need, and
+    # sums would depend on how many there are. NumPy's share of the work is small.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except errors.FluidAudioError as error:

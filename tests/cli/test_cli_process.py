@@ -1,4 +1,4 @@
-"""The installed command ends at once, and yet loses nothing."""
+"""The installed command starts lean, ends at once, and yet loses nothing."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def script(
         "from fluidaudio_cli.cli.app import script\nscript()"
     )
     command = [sys.executable, "-c", code]
-    # Without a buffer there would be nothing to lose.
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    # Without a buffer there would be nothing to lose; the threads are the command's to choose.
+    unset = ("PYTHONUNBUFFERED", "OPENBLAS_NUM_THREADS")
+    env = {name: value for name, value in os.environ.items() if name not in unset}
     if stdout is None:
         return subprocess.run(command, capture_output=True, text=True, env=env)
     with stdout.open("w") as target:
@@ -65,3 +66,10 @@ def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.endswith("IndexError: list index out of range\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
+def test_numpy_brings_no_threads_of_its_own() -> None:
+    count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
+    done = script("--version", before=f"atexit.register(exec, {count!r})")
+    assert done.stdout.splitlines()[1:] == ["1"]
