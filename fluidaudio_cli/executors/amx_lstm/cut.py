@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmLayer
+from fluidaudio_cli.executors.amx_lstm.stack import LstmLayer
 
 # Batch first outside the layers, second inside.
 _SWAP = [1, 0, 2]
@@ -51,7 +51,7 @@ def cut_at_lstm(model: Any) -> CutModel | None:
         extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
         before = extractor.extract_model(inputs, [entry])
         after = extractor.extract_model([end], outputs)
-    except ValueError:
+    except (KeyError, ValueError):
         # The shape of a tensor at a cut is not known.
         return None
     if not _is_closed(after):
@@ -73,7 +73,8 @@ class _Graph:
         self._readers: dict[str, list[Any]] = {}
         self._uses: Counter[str] = Counter(port.name for port in model.graph.output)
         for node in self._nodes:
-            for name in node.input:
+            # An input that is not given has the empty name.
+            for name in filter(None, node.input):
                 self._readers.setdefault(name, []).append(node)
                 self._uses[name] += 1
 
@@ -95,10 +96,7 @@ class _Graph:
 
     def layer(self, node: Any) -> LstmLayer:
         """Weights of a node of the stack."""
-        weights: list[Floats] = [
-            np.asarray(self._arrays[name], np.float32) for name in node.input[1:4]
-        ]
-        return LstmLayer(node.name, *weights)
+        return LstmLayer(node.name, *(self._arrays[name] for name in node.input[1:4]))
 
     def _fits(self, node: Any) -> bool:
         """Whether the kernel computes this LSTM: plain activations, no states, nothing cut."""
@@ -110,10 +108,14 @@ class _Graph:
             and attributes["direction"].s == b"bidirectional"
             and attributes["hidden_size"].i == HIDDEN
             and len(given) == len(node.input) == 4
-            and all(name in self._arrays for name in given[1:])
+            and all(self._is_fp32(name) for name in given[1:])
             and not any(self._uses[name] for name in node.output[1:])
             and bool(self._joined(node))
         )
+
+    def _is_fp32(self, name: str) -> bool:
+        array = self._arrays.get(name)
+        return array is not None and array.dtype == np.float32
 
     def _joined(self, node: Any) -> str:
         """The (steps, batch, 256) tensor made of a layer's two directions, or ""."""

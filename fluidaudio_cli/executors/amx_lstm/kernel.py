@@ -40,7 +40,8 @@ def unavailable() -> str:
         return "it was not built: no C compiler was found when fluidaudio was installed"
     try:
         granted = kernel().fluidaudio_request_tiles() == 0
-    except OSError as error:
+    except (OSError, AttributeError) as error:
+        # Without a function: the library of another version.
         return f"it does not load: {error}"
     return "" if granted else "the system does not grant the use of AMX tiles"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -100,16 +101,29 @@ class LstmStack:
         """Read what :meth:`save` wrote. Raises ``HostError`` for anything else."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
+                width = int(arrays["width"])
+                # The kernel trusts the sizes it is told.
+                depths = [-(-width // DEPTH)] + [2 * HIDDEN // DEPTH] * (len(arrays["names"]) - 1)
                 layers = tuple(
                     PackedLayer(
                         str(name),
-                        (_direction(arrays, number, "f"), _direction(arrays, number, "b")),
+                        (
+                            _direction(arrays, f"{number}f", depth),
+                            _direction(arrays, f"{number}b", depth),
+                        ),
                     )
-                    for number, name in enumerate(arrays["names"])
+                    for number, (name, depth) in enumerate(
+                        zip(arrays["names"], depths, strict=True)
+                    )
                 )
-                return cls(int(arrays["width"]), layers)
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise HostError(f"cannot read the packed LSTM {path}: {error}") from error
+                return cls(width, layers)
+        except (
+            *(OSError, ValueError, TypeError, KeyError, EOFError),
+            zipfile.BadZipFile,
+        ) as error:
+            raise HostError(
+                f"cannot read the packed LSTM {path}: {error}", "delete the file"
+            ) from error
 
 
 class LstmRun:
@@ -237,12 +251,21 @@ def _to_bf16(values: Floats) -> Bf16:
 
 
 def _direction(
-    arrays: Mapping[str, NDArray[np.generic]], number: int, side: str
+    arrays: Mapping[str, NDArray[np.generic]], key: str, depth_tiles: int
 ) -> PackedDirection:
-    input_weights, state_weights, bias = (
-        _aligned_copy(arrays[f"{number}{side}.{part}"])
-        for part in ("input_weights", "state_weights", "bias")
-    )
+    """The arrays of one direction. Raises ``ValueError`` for another shape or dtype."""
+    tiles = (_UNITS, DEPTH // 2, 2)
+    columns = 4 * HIDDEN // _UNITS
+    wanted = {
+        "input_weights": ("uint16", (columns, depth_tiles, *tiles)),
+        "state_weights": ("uint16", (columns, HIDDEN // DEPTH, *tiles)),
+        "bias": ("float32", (HIDDEN // _UNITS, 4, _UNITS)),
+    }
+    found = {part: arrays[f"{key}.{part}"] for part in wanted}
+    for part, array in found.items():
+        if (array.dtype.name, array.shape) != wanted[part]:
+            raise ValueError(f"{key}.{part} is {array.dtype}{list(array.shape)}")
+    input_weights, state_weights, bias = (_aligned_copy(array) for array in found.values())
     return PackedDirection(cast(Bf16, input_weights), cast(Bf16, state_weights), cast(Floats, bias))
 
 
