@@ -43,6 +43,14 @@ def _executor(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
     return replace(mode, execution=replace(mode.execution, executor=source.execution.executor))
 
 
+def _lstm(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, execution=replace(mode.execution, lstm=source.execution.lstm))
+
+
+def _zero_copy(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+    return replace(mode, execution=replace(mode.execution, zero_copy=source.execution.zero_copy))
+
+
 def _precision(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
     return replace(mode, execution=replace(mode.execution, precision=source.execution.precision))
 
@@ -53,6 +61,8 @@ OPTIMISATIONS = (
     Optimisation("workers", "blocks side by side, one thread each", _workers),
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
+    Optimisation("lstm", "LSTM layers by the AMX kernel", _lstm),
+    Optimisation("zero-copy", "networks read and write where the data lie", _zero_copy),
 )
 
 
@@ -87,8 +97,11 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         modes[f"without-{each.name}"] = off
     for each in OPTIMISATIONS:
         on = each.take(plain, full)
-        if each.name == "precision":
+        if each.name in ("precision", "lstm"):
             on = _executor(on, full)
+        if each.name == "lstm":
+            # The kernel computes in bf16.
+            on = _precision(on, full)
         modes[f"only-{each.name}"] = on
     paths = {}
     for name, mode in modes.items():

@@ -1,4 +1,4 @@
-"""Measure one file on a loaded worker: warm-up, timed iterations, latency, memory, energy."""
+"""Measure one file on a loaded worker: warm-up, timed iterations, memory, energy."""
 
 from __future__ import annotations
 
@@ -72,9 +72,6 @@ def measure_file(
             samples.append(iteration_sample(reply, energy))
             tick()
     first = replies[0]
-    latency: tuple[float, ...] = ()
-    if plan.latency_windows:
-        latency = worker.latency(item.audio, plan.latency_windows)
     memory = None
     if sampler is not None:
         mark: int | None = replies[-1]["peak_bytes"]
@@ -85,7 +82,6 @@ def measure_file(
         uri=item.uri,
         audio_seconds=first["audio_seconds"],
         iterations=tuple(samples),
-        latency_seconds=latency,
         accuracy=assess and assess(item, turns_of(first), first["audio_seconds"]),
         repeatable=all(reply["turns"] == first["turns"] for reply in replies),
         memory=memory,

@@ -1,9 +1,9 @@
 """Run every variant over every file and collect samples; the order of work and what is kept.
 
 Per variant: a cold load in a process of its own with an empty cache; then one process that
-loads (warm) and takes the files in seeded order: warm-up runs, measured runs, single windows for
-latency. The caller's ``save`` gets the result after each file, so an interruption loses at most
-the file in progress.
+loads (warm) and takes the files in seeded order: warm-up runs, measured runs; then another one,
+loaded for low latency, takes single windows of them. The caller's ``save`` gets the result after
+each file, so an interruption loses at most the file in progress.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import product
 from typing import Any
@@ -116,12 +116,19 @@ class BenchmarkRun:
         finished = {record.uri for record in known.finished}
         pending = [item for item in self.items if item.uri not in finished]
         self._advance((len(self.items) - len(pending)) * self._passes)
-        if not pending:
-            return
-        random.Random(self.plan.seed).shuffle(pending)
         options = PipelineOptions(
             known.executor, known.precision, self.plan.compute_units, self.plan.threads
         )
+        if pending:
+            known = self._run_files(known, pending, options)
+        if self.plan.latency_windows and known.unavailable is None:
+            self._measure_latency(known, replace(options, low_latency=True))
+
+    def _run_files(
+        self, known: VariantRecord, pending: list[Item], options: PipelineOptions
+    ) -> VariantRecord:
+        finished = known.finished
+        random.Random(self.plan.seed).shuffle(pending)
         with ExitStack() as workers:
             try:
                 load = known.load if finished else self._cold_load(known.mode, options)
@@ -130,19 +137,41 @@ class BenchmarkRun:
                 if len(self.plan.executors) * len(self.plan.precisions) == 1:
                     raise
                 # One of "all": said in the result, not an error of the run.
-                self._keep(known.model_copy(update={"unavailable": str(error)}))
+                absent = known.model_copy(update={"unavailable": str(error)})
+                self._keep(absent)
                 self._advance(len(pending) * self._passes)
-                return
+                return absent
             variant = _describe_variant(known, loaded, load)
             self._keep(variant)
             for item in pending:
                 if not worker.alive:
                     worker, loaded = self._warm_worker(workers, known.mode, options)
                 record = self._run_file(worker, item, loaded["rss_bytes"])
-                files = {file.uri: file for file in (*variant.files, record)}
-                in_order = tuple(files[uri] for uri in self.dataset.uris if uri in files)
-                variant = variant.model_copy(update={"files": in_order})
-                self._keep(variant)
+                variant = self._with_file(variant, record)
+        return variant
+
+    def _with_file(self, variant: VariantRecord, record: FileRecord) -> VariantRecord:
+        files = {file.uri: file for file in (*variant.files, record)}
+        in_order = tuple(files[uri] for uri in self.dataset.uris if uri in files)
+        variant = variant.model_copy(update={"files": in_order})
+        self._keep(variant)
+        return variant
+
+    def _measure_latency(self, variant: VariantRecord, options: PipelineOptions) -> None:
+        """Single windows, in a process of its own: it is loaded for them, not for recordings."""
+        missing = {file.uri: file for file in variant.finished if not file.latency_seconds}
+        if not missing:
+            return
+        with ExitStack() as workers:
+            try:
+                worker, _ = self._warm_worker(workers, variant.mode, options)
+                for item in self.items:
+                    if item.uri in missing:
+                        seconds = worker.latency(item.audio, self.plan.latency_windows)
+                        record = missing[item.uri].model_copy(update={"latency_seconds": seconds})
+                        variant = self._with_file(variant, record)
+            except FluidAudioError as error:
+                self._note(f"latency unavailable: {error}")
 
     def _cold_load(self, mode: str, options: PipelineOptions) -> LoadRecord:
         with (

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -43,15 +43,15 @@ class PipelineOptions:
     precision: str = "auto"
     compute_units: str = "all"
     threads: int | None = None
+    low_latency: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Keyword arguments of ``load_pipeline``."""
-        return {
-            "executor": self.executor,
-            "precision": self.precision,
-            "compute_units": self.compute_units,
-            "threads": self.threads,
-        }
+        options = asdict(self)
+        if not self.low_latency:
+            # Versions of the program to compare with may not know it.
+            del options["low_latency"]
+        return options
 
 
 class Worker:

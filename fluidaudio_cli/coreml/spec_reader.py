@@ -43,7 +43,7 @@ def read_spec(path: Path, weights_folder: Path) -> Program:
     Raises ``ModelFormatError`` for bytes that are no specification, for models that are not
     ML Programs, and for anything in them that refers to nothing.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     model = model_messages().Model()
     try:

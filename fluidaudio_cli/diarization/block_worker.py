@@ -130,9 +130,13 @@ class BlockWorker:
         crops: CropRules,
         embedding_batch: int,
         silence_dbfs: float,
+        zero_copy: bool = True,
     ) -> None:
         self._segmentation = requests.segmentation
-        self._embedder = CropEmbedder(requests.fbank, requests.embedding, embedding_batch)
+        self._embedder = CropEmbedder(
+            requests.fbank, requests.embedding, embedding_batch, zero_copy
+        )
+        self._zero_copy = zero_copy
         self._plan = plan
         self._rules = crops
         self._silent_peak = 10.0 ** (silence_dbfs / 20.0)
@@ -187,6 +191,9 @@ class BlockWorker:
             first, last = jobs[0].unit, jobs[-1].unit + 1
             with clock.stage("segmentation", last - first):
                 audio = block.phase(plan, phase, first, last - first)
+                if not self._zero_copy:
+                    audio = audio.copy()
+                    block.copied_bytes += audio.nbytes
                 scores = self._segmentation.run({"audio": audio})["log_probabilities"]
             with clock.stage("local speakers", len(jobs)):
                 activity = decode(np.asarray(scores, np.float32))

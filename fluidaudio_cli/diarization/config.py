@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -46,7 +46,8 @@ class ExecutionRules:
 
     ``executor`` and ``precision`` as in ``--executor`` and ``--precision``;
     ``embedding_precision`` is the embedding network's own, unless ``auto``. ``lstm``: ``auto``
-    runs LSTM layers with the AMX kernel where it can, ``runtime`` never does. ``workers``:
+    runs LSTM layers with the AMX kernel where it can, ``runtime`` never does.
+    ``zero_copy``: networks read and write where the data lie, instead of copies. ``workers``:
     blocks of audio worked on at the same time; 0 means one for each processor.
     """
 
@@ -54,6 +55,7 @@ class ExecutionRules:
     precision: str
     embedding_precision: str
     lstm: str
+    zero_copy: bool
     workers: int
 
 
@@ -72,6 +74,15 @@ class ModeConfig:
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, as in the file, with the mode's name."""
         return asdict(self)
+
+    def for_low_latency(self) -> ModeConfig:
+        """The mode for windows that come one at a time: batches of one, all processors on each."""
+        return replace(
+            self,
+            windows=replace(self.windows, batch=1),
+            embedding=replace(self.embedding, batch=1),
+            execution=replace(self.execution, workers=1),
+        )
 
 
 def load_mode(name_or_path: str | Path) -> ModeConfig:

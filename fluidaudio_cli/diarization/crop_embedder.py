@@ -51,9 +51,12 @@ class _Waiting:
 class CropEmbedder:
     """Embeds crops ``batch`` at a time; used by one thread."""
 
-    def __init__(self, fbank: InferRequest, embedding: InferRequest, batch: int) -> None:
+    def __init__(
+        self, fbank: InferRequest, embedding: InferRequest, batch: int, zero_copy: bool
+    ) -> None:
         self._fbank = fbank
         self._embedding = embedding
+        self._zero_copy = zero_copy
         self._waiting: list[_Waiting] = []
         self._audio = cast(Vectors, aligned_empty((batch, 1, CROP_SAMPLES), np.float32))
         # The filter bank writes here, and the embedding reads here.
@@ -74,7 +77,11 @@ class CropEmbedder:
             return
         audio, frames = self._audio[:count], self._frames[:count]
         with clock.stage("fbank", count):
-            self._fbank.run({"audio": audio}, {"frames": frames})
+            if self._zero_copy:
+                self._fbank.run({"audio": audio}, {"frames": frames})
+            else:
+                np.copyto(frames, self._fbank.run({"audio": audio})["frames"])
+                self._waiting[0].voices.copied_bytes += frames.nbytes
         with clock.stage("crops", count):
             for row, item in enumerate(self._waiting):
                 item.voices.copied_bytes += _fill_by_repetition(frames[row], item.crop)

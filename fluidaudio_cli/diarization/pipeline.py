@@ -158,8 +158,9 @@ class Pipeline:
                 following += 1
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
-        """Segment and embed one 10 s window at batch 1, as a stream would; no clustering.
+        """Segment and embed one 10 s window, as a stream would; no clustering.
 
+        Meant for a pipeline loaded for low latency: another one pads the window to its batches.
         ``samples``: (160000,) float32. Returns the number of local speakers found.
         """
         if samples.shape != (WINDOW_SAMPLES,):
@@ -183,7 +184,12 @@ class Pipeline:
         requests = Requests(**{name: model.request() for name, model in self._compiled.items()})
         mode = self.mode
         return BlockWorker(
-            requests, self._plan, mode.crops, mode.embedding.batch, mode.windows.silence_dbfs
+            requests,
+            self._plan,
+            mode.crops,
+            mode.embedding.batch,
+            mode.windows.silence_dbfs,
+            mode.execution.zero_copy,
         )
 
     def _outcomes(
@@ -268,13 +274,14 @@ def load_pipeline(
     compute_units: str = "all",
     threads: int | None = None,
     profile: bool = False,
+    low_latency: bool = False,
 ) -> Pipeline:
     """Load the models of a mode.
 
     ``executor`` and ``precision`` of ``auto`` leave the choice to the mode file, and that to
     what ``fluidaudio tune`` found here or, untuned, to the executors' own defaults. Asking for
     an executor or a precision sets the tuning aside. ``threads``: processors to use, all of
-    them by default.
+    them by default. ``low_latency``: for :meth:`Pipeline.process_window`.
     Raises ``ExecutorUnavailableError`` for what this machine does not have, ``SelfTestError``
     when a model does not compute here what it should.
     """
@@ -283,12 +290,15 @@ def load_pipeline(
     if tuning is not None:
         config = tuning.apply(config)
         compute_units = tuning.compute_units if compute_units == "all" else compute_units
+    if low_latency:
+        config = config.for_low_latency()
     rules = config.execution
     chosen = select_executor(rules.executor if executor == "auto" else executor)
     precisions = dict.fromkeys(MODEL_NAMES, rules.precision if precision == "auto" else precision)
     # The filter bank needs fp32's range: quiet speech drowns in half precision.
     precisions["fbank"] = "fp32"
-    if precision == "auto" and rules.embedding_precision != "auto":
+    # Core ML runs a package in the precision it was built in, and in no other.
+    if precision == "auto" and rules.embedding_precision in chosen.availability().precisions:
         precisions["embedding"] = rules.embedding_precision
     count = threads or processors()
     workers = min(rules.workers or count, count)

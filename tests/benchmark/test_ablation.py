@@ -27,11 +27,15 @@ EXPECTED = {
     "without-workers": ("balanced", {"execution.workers"}),
     "without-executor": ("balanced", {"execution.executor", "execution.precision"}),
     "without-precision": ("balanced", {"execution.precision"}),
+    "without-lstm": ("balanced", {"execution.lstm"}),
+    "without-zero-copy": ("balanced", {"execution.zero_copy"}),
     "only-window-batches": ("reference", {"windows.batch"}),
     "only-crop-batches": ("reference", {"embedding.batch"}),
     "only-workers": ("reference", {"execution.workers"}),
     "only-executor": ("reference", {"execution.executor"}),
     "only-precision": ("reference", {"execution.executor", "execution.precision"}),
+    "only-lstm": ("reference", {"execution.executor", "execution.precision", "execution.lstm"}),
+    "only-zero-copy": ("reference", {"execution.zero_copy"}),
 }
 
 
