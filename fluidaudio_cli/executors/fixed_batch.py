@@ -7,7 +7,7 @@ so that batches may be filled from wherever rows come.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fluidaudio_cli.executors.base import (
@@ -23,12 +23,9 @@ from fluidaudio_cli.executors.feeds import ResultBuffers, checked
 from fluidaudio_cli.executors.requests import ThreadedRequest
 
 
-def has_batch(model: CompiledModel, batch: int) -> bool:
-    """Whether every input and output of ``model`` has ``batch`` rows."""
-    return all(
-        spec.shape[:1] == (batch,) and None not in spec.shape
-        for spec in (*model.inputs, *model.outputs)
-    )
+def has_batch(specs: Iterable[TensorSpec], batch: int) -> bool:
+    """Whether each of a model's inputs and outputs has ``batch`` rows and known sizes."""
+    return all(spec.shape[:1] == (batch,) and None not in spec.shape for spec in specs)
 
 
 class FixedBatchModel:

@@ -120,7 +120,7 @@ class OnnxRuntimeExecutor:
         model = OnnxRuntimeModel(
             session, options, ran, cache_hit=entry.hit, load_seconds=time.perf_counter() - began
         )
-        if options.batch is not None and has_batch(model, options.batch):
+        if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
         return model
 

@@ -123,6 +123,9 @@ class OpenVinoExecutor:
             batch = options.batch if cut is None else 1
             for name, part in wholes.items():
                 compiled = _compile(core, part, package, batch, config)
+                if cut is not None and not has_batch(_specs(compiled), 1):
+                    # Not for one window only, nor with sizes known beforehand: for any number.
+                    compiled = _compile(core, part, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
             if cut is not None:
                 LstmStack.of(cut.layers).save(folder / _STACK_NAME)
@@ -165,7 +168,7 @@ class OpenVinoExecutor:
                 cache_hit=entry.hit,
                 load_seconds=load_seconds,
             )
-            if batch is not None and has_batch(whole, batch):
+            if batch is not None and has_batch((*whole.inputs, *whole.outputs), batch):
                 return FixedBatchModel(whole, batch)
             return whole
 
@@ -421,6 +424,10 @@ def _support() -> tuple[str, tuple[str, ...]]:
         ) from error
     precisions = tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
     return str(openvino.get_version()).split("-", 1)[0], precisions
+
+
+def _specs(compiled: Any) -> list[TensorSpec]:
+    return [_spec(port) for port in (*compiled.inputs, *compiled.outputs)]
 
 
 def _spec(port: Any) -> TensorSpec:
