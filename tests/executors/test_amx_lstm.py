@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,6 +215,21 @@ def test_helper_thread_and_threads_side_by_side_change_no_bit() -> None:
     with ThreadPoolExecutor(1) as helper, ThreadPoolExecutor(4) as callers:
         for output in callers.map(once_more, [helper, None] * 4):
             np.testing.assert_array_equal(output, expected)
+
+
+@needs_tiles
+def test_helper_runs_one_direction_of_each_layer() -> None:
+    class Counting(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.submitted += 1
+            return super().submit(*args, **kwargs)
+
+    with Counting(1) as helper:
+        # Two layers, twice: sixteen windows, then one.
+        run(random_layers(7, 60, 2), normal(7, 17, 4, 60), helper)
+        assert helper.submitted == 4
 
 
 @needs_tiles

@@ -104,6 +104,11 @@ def one_direction(graph: LstmGraph) -> None:
     graph.after(joined, HIDDEN)
 
 
+def one_wide_direction(graph: LstmGraph) -> None:
+    joined = graph.layer(graph.before(), "l0", graph.width, direction="reverse", hidden=256)
+    graph.after(joined)
+
+
 def another_hidden_size(graph: LstmGraph) -> None:
     graph.after(graph.layer(graph.before(), "l0", graph.width, hidden=64), 128)
 
@@ -228,6 +233,7 @@ def no_layers(graph: LstmGraph) -> None:
     "build",
     [
         one_direction,
+        one_wide_direction,
         another_hidden_size,
         initial_state,
         peepholes,
