@@ -16,8 +16,9 @@ from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.local_speakers import runs
 from fluidaudio_cli.turns import Turn
 
-# Frames voted on at a time (37 minutes), so that memory does not grow with the recording.
-_CHUNK_FRAMES = 131_072
+# Frames voted on at a time (under 5 minutes), so that memory grows neither with the recording nor
+# much with its speakers: a chunk takes some 18 bytes for each frame and speaker.
+_CHUNK_FRAMES = 16_384
 
 
 @dataclass(frozen=True)
