@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import (
     Array,
     CompiledModel,
@@ -82,6 +83,12 @@ class FixedBatchRequest(ThreadedRequest):
         model = self._model
         arrays = checked(feeds, model.inputs)
         rows = len(next(iter(arrays.values())))
+        for name, array in arrays.items():
+            if len(array) != rows:
+                raise UsageError(
+                    f"input {name!r} has {len(array)} rows, {model.inputs[0].name!r} has {rows}",
+                    "give every input as many",
+                )
         shapes = {spec.name: (rows, *spec.shape[1:]) for spec in model.outputs}
         results = self._buffers.of(shapes, outputs)  # type: ignore[arg-type]
         for first in range(0, rows, model.batch):
