@@ -1,0 +1,361 @@
+"""Hold a mode under a bound of memory: the fastest setting of it whose measured peak fits.
+
+Settings are tried from the mode as it is to smaller ones: fewer workers, which hold fewer blocks,
+buffers and inference streams and give the same results to the byte; then, with one worker,
+smaller batches. The peak of a setting is measured, not estimated: a process of its own loads
+the models and diarizes the bundled sample, repeated until all blocks have their full size. What
+was measured is remembered in the cache for this mode, machine, program and runtimes.
+
+What grows with a recording is added (:func:`growth_bytes`), and so is what another file or
+command may take beyond the measured one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import fluidaudio_cli
+from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
+from fluidaudio_cli.benchmark.memory import RssSampler
+from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode, write_mode
+from fluidaudio_cli.diarization.tuning import load_tuning, machine_identity
+from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.executors.cache import cache_dir
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.resources import datasets_dir
+
+OPTION = "--memory-limit"
+# Assumed of a recording whose header does not state its length.
+UNKNOWN_SECONDS = 36_000.0
+
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)", re.IGNORECASE)
+
+# Between the measuring process and a command, measured: up to 5 MB of modules for tables, JSON
+# and scores, and up to 4 MB for decoding and resampling AAC, MP3 or Opus.
+_BESIDE_BYTES = 10_000_000
+# A window kept until the end, with two voices: 3 kB of objects; then as much again, twice, in
+# the matrices of clustering and in turns. Measured over 1, 2 and 10 hours in all modes.
+_BYTES_PER_WINDOW = 8_000
+# Clustering compares all pairs of so many voices: cosine and distance at once, in both precisions.
+_BYTES_PER_PAIR = 24
+# The busiest development meeting has 1.9.
+_VOICES_PER_WINDOW = 2
+
+# Blocks of full size beyond one for each worker: small first blocks, and buffers ahead.
+_FURTHER_BLOCKS = 4
+# Side by side, workers reach their peaks together only by chance, but on a repeat almost surely.
+_ROUNDS = 2
+
+_VERSIONED = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
+
+
+def parse_size(text: str) -> int:
+    """``300MB``, ``1.5 GB``, ``512MiB`` in bytes; ``UsageError`` for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    size = round(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    if size <= 0:
+        raise UsageError(f"{OPTION} {text} is no size", "give one such as 300MB, 1GB or 512MiB")
+    return size
+
+
+def format_size(size: float) -> str:
+    """In whole MB (10⁶ bytes), rounded up: as much has to be allowed."""
+    return f"{-(-size // 1_000_000):.0f} MB"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A mode and the setting that holds it under ``limit_bytes``.
+
+    ``config`` is the mode to load. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
+    the recording. ``notes``: sentences for the user, the choice first.
+    """
+
+    config: ModeConfig
+    limit_bytes: int
+    peak_bytes: int
+    reserve_bytes: int
+    notes: tuple[str, ...]
+
+
+# (mode, options, worker's command) → peak of resident memory in bytes.
+Measure = Callable[[ModeConfig, PipelineOptions, WorkerCommand], int]
+
+
+def hold(
+    mode: str | Path | ModeConfig,
+    limit_bytes: int,
+    options: PipelineOptions,
+    seconds: float | None,
+    *,
+    command: WorkerCommand = WorkerCommand(),  # noqa: B008 - immutable
+    measure: Measure | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Held:
+    """The fastest setting of ``mode`` that stays under ``limit_bytes`` here.
+
+    ``options`` as for ``load_pipeline``. ``seconds``: the longest recording, ``None`` if unknown.
+    ``measure`` replaces :func:`measure_peak`. ``progress`` counts settings measured, of those
+    there are. Raises ``HostError`` when no setting fits, and what loading raises.
+    """
+    config = _as_it_would_run(mode, options)
+    candidates = settings(config, options.threads)
+    reserve = growth_bytes(config, seconds) + _BESIDE_BYTES
+    peaks = _Peaks(options, command, measure or measure_peak)
+
+    def fits(setting: ModeConfig) -> bool:
+        progress(len(peaks.measured), len(candidates))
+        peak = peaks.of(setting)
+        return peak is not None and peak + reserve <= limit_bytes
+
+    chosen, smallest = candidates[0], candidates[-1]
+    if not fits(chosen):
+        # The smallest is next, so that what is impossible is known at once.
+        if not fits(smallest):
+            if smallest not in peaks.measured and peaks.failure is not None:
+                raise peaks.failure
+            raise _impossible(smallest, limit_bytes, peaks.measured[smallest] + reserve)
+        chosen = next(each for each in candidates[1:] if fits(each))
+    peak = peaks.measured[chosen]
+    notes = _notes(config, chosen, options.threads, limit_bytes, peak, reserve)
+    return Held(chosen, limit_bytes, peak, reserve, notes)
+
+
+def settings(config: ModeConfig, threads: int | None) -> list[ModeConfig]:
+    """``config`` and what takes less memory, fastest first.
+
+    Workers halved down to one, then, with one, both batches halved down to one.
+    """
+    found = [config]
+    workers = _workers(config, threads)
+    while workers > 1:
+        workers //= 2
+        execution = replace(config.execution, workers=workers)
+        found.append(replace(config, execution=execution))
+    while max(found[-1].windows.batch, found[-1].embedding.batch) > 1:
+        last = found[-1]
+        found.append(
+            replace(
+                last,
+                windows=replace(last.windows, batch=max(1, last.windows.batch // 2)),
+                embedding=replace(last.embedding, batch=max(1, last.embedding.batch // 2)),
+            )
+        )
+    return found
+
+
+def growth_bytes(config: ModeConfig, seconds: float | None) -> int:
+    """What a recording of ``seconds`` adds to the peak of a short one: windows and clustering."""
+    length = UNKNOWN_SECONDS if seconds is None else seconds
+    windows = int(length / config.windows.step_seconds) + 1
+    voices = min(_VOICES_PER_WINDOW * windows, config.clustering.exact_limit)
+    return windows * _BYTES_PER_WINDOW + _BYTES_PER_PAIR * voices**2
+
+
+def longest_seconds(recordings: Iterable[Path]) -> float | None:
+    """The longest of the lengths that headers state; ``None`` if one that opens states none."""
+    from fluidaudio_cli.audio.source import open_audio
+
+    longest = 0.0
+    for path in recordings:
+        try:
+            with open_audio(path) as stream:
+                seconds = stream.info.duration_seconds
+        except InputError:
+            continue  # said when it is its turn
+        if seconds is None:
+            return None
+        longest = max(longest, seconds)
+    return longest
+
+
+def exceeded(peak_bytes: int | None, limit_bytes: int) -> str | None:
+    """A sentence if a process needed more than it should; the peak is unknown on some systems."""
+    if peak_bytes is None or peak_bytes <= limit_bytes:
+        return None
+    return (
+        f"memory reached {format_size(peak_bytes)}, "
+        f"{format_size(peak_bytes - limit_bytes)} more than {OPTION} {format_size(limit_bytes)}"
+    )
+
+
+def measure_peak(config: ModeConfig, options: PipelineOptions, command: WorkerCommand) -> int:
+    """Peak of a process that loads the mode and diarizes until every buffer was in use, in bytes.
+
+    Raises what loading raises, and ``HostError`` when the process ends before it is done.
+    """
+    workers = _workers(config, options.threads)
+    with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
+        mode, audio = Path(folder) / f"{config.name}.yaml", Path(folder) / "audio.wav"
+        write_mode(config, mode)
+        seconds = 10.0 * config.windows.batch * (workers + _FURTHER_BLOCKS)
+        RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
+        with Worker(command) as worker:
+            cached = worker.load(str(mode), options)["cached"]
+            if cached:
+                return _peak(worker, audio, workers)
+        # Compiling, which takes memory too, is done now, unless nothing can be cached.
+        with Worker(command) as worker:
+            worker.load(str(mode), options)
+            return _peak(worker, audio, workers)
+
+
+def _peak(worker: Worker, audio: Path, workers: int) -> int:
+    with RssSampler(worker.pid) as sampler:
+        for _ in range(_ROUNDS if workers > 1 else 1):
+            mark = worker.diarize(audio)["peak_bytes"]
+    return max(mark or 0, sampler.peak)
+
+
+def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) -> ModeConfig:
+    """The mode with what ``fluidaudio tune`` stored, as ``load_pipeline`` applies it.
+
+    A tuning leaves a mode alone that it was applied to.
+    """
+    config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
+    untuned = options.executor == options.precision == "auto"
+    tuning = load_tuning() if untuned else None
+    return config if tuning is None else tuning.apply(config)
+
+
+def _workers(config: ModeConfig, threads: int | None) -> int:
+    count = threads or processors()
+    return min(config.execution.workers or count, count)
+
+
+class _Peaks:
+    """Peaks of settings: those remembered, and the others measured and then remembered.
+
+    ``failure``: of the last process that ended before it was done.
+    """
+
+    def __init__(self, options: PipelineOptions, command: WorkerCommand, measure: Measure) -> None:
+        self.measured: dict[ModeConfig, int] = {}
+        self.failure: HostError | None = None
+        self._options = options
+        self._command = command
+        self._measure = measure
+
+    def of(self, config: ModeConfig) -> int | None:
+        """The peak in bytes; ``None`` where the process did not survive."""
+        if config in self.measured:
+            return self.measured[config]
+        key = _circumstances(config, self._options, self._command)
+        path = cache_dir() / "memory" / f"{config.name}-{_hash(key)}.json"
+        peak = _remembered(path)
+        if peak is None:
+            try:
+                peak = self._measure(config, self._options, self._command)
+            except HostError as error:
+                # Its subclasses say that the mode does not run here, whatever the memory.
+                if type(error) is not HostError:
+                    raise
+                self.failure = error
+                return None
+            record = {"peak_bytes": peak, "of": key}
+            # A cache that cannot be written costs measuring at every start, nothing more.
+            with contextlib.suppress(HostError):
+                write_text_atomic(path, json.dumps(record, indent=1) + "\n")
+        self.measured[config] = peak
+        return peak
+
+
+def _circumstances(
+    config: ModeConfig, options: PipelineOptions, command: WorkerCommand
+) -> dict[str, object]:
+    """All that the peak of a process may depend on."""
+    return {
+        "mode": config.as_dict(),
+        "workers": _workers(config, options.threads),
+        "options": options.as_dict(),
+        "process": [*command.argv[1:], sorted(command.env.items())],
+        "models": {name: model.sha256 for name, model in bundled_models().items()},
+        "program": [fluidaudio_cli.__version__, _source_digest()],
+        "python": sys.version,
+        "runtimes": dict(_versions()),
+        "machine": machine_identity(),
+    }
+
+
+def _source_digest() -> str:
+    """Changes with any edit of the program: size and time of every module."""
+    package = Path(fluidaudio_cli.__file__).resolve().parent
+    facts = [
+        (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(package.rglob("*.py"))
+    ]
+    return _hash(facts)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
+
+
+def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _remembered(path: Path) -> int | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    peak = record.get("peak_bytes") if isinstance(record, dict) else None
+    return peak if isinstance(peak, int) and peak > 0 else None
+
+
+def _impossible(smallest: ModeConfig, limit_bytes: int, needed_bytes: int) -> HostError:
+    return HostError(
+        f"{OPTION} {format_size(limit_bytes)} cannot be held: mode {smallest.name} needs "
+        f"{format_size(needed_bytes)} here even with {_described(smallest, 1)}",
+        f"allow {format_size(needed_bytes)}, or use a mode that needs less",
+    )
+
+
+def _described(config: ModeConfig, workers: int) -> str:
+    windows, crops = config.windows.batch, config.embedding.batch
+    batches = str(windows) if windows == crops else f"{windows} windows and {crops} crops"
+    return f"{workers} worker{'' if workers == 1 else 's'}, batches of {batches}"
+
+
+def _notes(
+    mode: ModeConfig,
+    chosen: ModeConfig,
+    threads: int | None,
+    limit_bytes: int,
+    peak_bytes: int,
+    reserve_bytes: int,
+) -> tuple[str, ...]:
+    as_it_is = " (as the mode has it)" if chosen == mode else ""
+    choice = (
+        f"held under {format_size(limit_bytes)}: "
+        f"{_described(chosen, _workers(chosen, threads))}{as_it_is}; "
+        f"{format_size(peak_bytes)} measured, {format_size(reserve_bytes)} reserved"
+    )
+    smaller = (chosen.windows.batch, chosen.embedding.batch) != (
+        mode.windows.batch,
+        mode.embedding.batch,
+    )
+    if not smaller:
+        return (choice,)
+    return (
+        choice,
+        "batches are smaller than the mode's: in bf16 the last digits of scores may differ, "
+        "and a boundary with them",
+    )
