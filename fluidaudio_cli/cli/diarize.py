@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +25,7 @@ from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, 
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.pipeline import Pipeline
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
 _BAD_INPUT = 3
-_TABLE_RENDERER = "fluidaudio_cli.cli.render.diarize"
 
 
 def diarize(
@@ -82,6 +80,7 @@ def diarize(
     precision: options.PrecisionOption = options.PrecisionChoice.auto,
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
+    memory_limit: options.MemoryLimitOption = None,
 ) -> None:
     """Tell who speaks when.
 
@@ -104,21 +103,24 @@ def diarize(
 
         references = read_references(reference, uem, recordings.values())
     check_targets(destination, recordings)
-    if len(recordings) == 1:
-        _check_opens(next(iter(recordings)))
+    seconds = _seconds_of(next(iter(recordings))) if len(recordings) == 1 else None
+
+    held = None
+    if memory_limit is not None:
+        asked = (executor.value, precision.value, compute_units.value, threads)
+        held = _hold(performance_mode, memory_limit, asked, recordings)
 
     from fluidaudio_cli.diarization.pipeline import load_pipeline
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
-    if destination.format is Format.table:
-        # Runtimes load models outside Python's lock: beside that, importing Rich takes no time.
-        threading.Thread(target=import_module, args=(_TABLE_RENDERER,)).start()
     pipeline = load_pipeline(
-        performance_mode,
+        performance_mode if held is None else held.config,
         executor=executor.value,
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        audio_seconds=seconds,
+        meanwhile=_import_renderer if destination.format is Format.table else None,
     )
     facts = RunFacts(
         mode=pipeline.mode,
@@ -134,22 +136,56 @@ def diarize(
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         environment=describe_host() if destination.format is Format.json else {},
+        notes=() if held is None else held.notes,
     )
     run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
     for outcome in _outcomes(pipeline, recordings, bounds, destination):
         run.take(outcome)
     run.finish()
+    if held is not None:
+        _warn_if_exceeded(held.limit_bytes)
     if run.failed:
         if len(recordings) > 1:
             _say(f"{run.failed} of {len(recordings)} recordings failed")
         raise typer.Exit(_BAD_INPUT)
 
 
-def _check_opens(path: Path) -> None:
-    """Refuse the only recording, if it is none, before the models are loaded for it."""
+def _seconds_of(path: Path) -> float | None:
+    """Length that the only recording states; refuses it, if it is none, before models load."""
     from fluidaudio_cli.audio.source import open_audio
 
-    open_audio(path).close()
+    with open_audio(path) as stream:
+        return stream.info.duration_seconds
+
+
+def _import_renderer() -> None:
+    """Import what will write the table: beside the loading of models it costs no time."""
+    import fluidaudio_cli.cli.render.diarize  # noqa: F401
+
+
+def _hold(
+    mode: str,
+    limit: str,
+    asked: tuple[str, str, str, int | None],
+    recordings: Iterable[Path],
+) -> Held:
+    """The mode, held under the limit; measured with a bar where it was not measured before."""
+    from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
+    from fluidaudio_cli.benchmark.workers import PipelineOptions
+
+    size = parse_size(limit)
+    seconds = longest_seconds(recordings)
+    with _progress("measuring memory") as progress:
+        return hold(mode, size, PipelineOptions(*asked), seconds, progress=progress)
+
+
+def _warn_if_exceeded(limit_bytes: int) -> None:
+    from fluidaudio_cli.benchmark.memory import peak_bytes
+    from fluidaudio_cli.benchmark.memory_limit import exceeded
+
+    line = exceeded(peak_bytes(), limit_bytes)
+    if line is not None:
+        _say(f"warning: {line}")
 
 
 def _outcomes(
@@ -208,6 +244,9 @@ class _Run:
         self._done = 0
         self._gathered: list[str] = []
         self._scores: list[FileScore] = []
+        if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
+            for note in facts.notes:
+                _say(f"note: {note}")
 
     def take(self, outcome: Diarization | AudioError) -> None:
         """Score and write one result, or report why there is none."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +43,8 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Buffers beyond one per worker: one being filled, one ready.
 _SPARE_BUFFERS = 2
+# In which order models begin to load.
+_LARGEST_FIRST = ("embedding", "segmentation", "fbank")
 
 
 @dataclass(frozen=True)
@@ -275,13 +279,18 @@ def load_pipeline(
     threads: int | None = None,
     profile: bool = False,
     low_latency: bool = False,
+    audio_seconds: float | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Pipeline:
     """Load the models of a mode.
 
     ``executor`` and ``precision`` of ``auto`` leave the choice to the mode file, and that to
     what ``fluidaudio tune`` found here or, untuned, to the executors' own defaults. Asking for
     an executor or a precision sets the tuning aside. ``threads``: processors to use, all of
-    them by default. ``low_latency``: for :meth:`Pipeline.process_window`.
+    them by default. ``low_latency``: for :meth:`Pipeline.process_window`. ``audio_seconds``:
+    length of all there will be to diarize, if that is known; short work gets fewer workers,
+    because each takes time to load. ``meanwhile`` is called while the models load.
+
     Raises ``ExecutorUnavailableError`` for what this machine does not have, ``SelfTestError``
     when a model does not compute here what it should.
     """
@@ -302,14 +311,19 @@ def load_pipeline(
         precisions["embedding"] = rules.embedding_precision
     count = threads or processors()
     workers = min(rules.workers or count, count)
+    if audio_seconds is not None:
+        # Fewer workers have more threads each: what one would do with less than a whole block
+        # saves less than its own copy of the networks takes to load.
+        block_seconds = config.windows.batch * WINDOW_SAMPLES / SAMPLE_RATE
+        workers = min(workers, max(1, math.ceil(audio_seconds / block_seconds)))
     # ONNX Runtime's sums depend on how many threads share one inference: one thread for each,
     # so that results do not depend on --threads. OpenVINO's are the same for any number.
     inference_threads = workers if chosen.name == "onnxruntime" else count
     batches = dict.fromkeys(MODEL_NAMES, config.embedding.batch)
     batches["segmentation"] = config.windows.batch
     started = time.perf_counter()
-    models = {}
-    for name in MODEL_NAMES:
+
+    def load(name: str) -> CompiledModel:
         options = ExecutorOptions(
             precision=precisions[name],  # type: ignore[arg-type]
             threads=inference_threads,
@@ -319,7 +333,17 @@ def load_pipeline(
             profile=profile,
             lstm=rules.lstm,  # type: ignore[arg-type]
         )
-        models[name] = load_model(bundled_models()[name], chosen, options)
+        return load_model(bundled_models()[name], chosen, options)
+
+    # Runtimes load outside Python's lock: side by side, all take as long as the largest. Not
+    # tried with Core ML.
+    together = 1 if chosen.name == "coreml" else min(count, len(MODEL_NAMES))
+    with ThreadPoolExecutor(together, "load") as pool:
+        loaded = pool.map(load, _LARGEST_FIRST)
+        if meanwhile is not None:
+            meanwhile()
+        by_name = dict(zip(_LARGEST_FIRST, loaded, strict=True))
+    models = {name: by_name[name] for name in MODEL_NAMES}
     loading = Loading(
         time.perf_counter() - started, all(model.cache_hit for model in models.values())
     )
