@@ -53,14 +53,14 @@ def doctor(
         Format.table
     ),
 ) -> None:
-    """Look at executors, precisions, codecs, the cache and the models; run the self-tests.
+    """Look at executors, kernels, codecs, the cache and the models; run the self-tests.
 
     Exit code 0 when `fluidaudio diarize` can run here, else 4.
     """
     from fluidaudio_cli.cli.models_verify import verify_models
 
     verified: VerificationReport | None = None
-    findings = [*_executors(), *_codecs(), *_storage()]
+    findings = [*_executors(), _lstm_kernel(), *_codecs(), *_storage()]
     try:
         verified = verify_models()
         findings += _models(verified)
@@ -100,6 +100,20 @@ def _executors() -> Iterator[Finding]:
             yield Finding("executors", name, Status.ok, detail)
         else:
             yield Finding("executors", name, Status.absent, state.reason, state.remedy)
+
+
+def _lstm_kernel() -> Finding:
+    from fluidaudio_cli.executors.amx_lstm.kernel import NOT_BUILT, kernel_version, unavailable
+
+    section, name = "kernels", "LSTM on AMX tiles"
+    reason = unavailable()
+    if not reason:
+        detail = f"{kernel_version()}; bf16, between parts that openvino runs"
+        return Finding(section, name, Status.ok, detail)
+    remedy = "none needed: the executor runs LSTM layers itself, more slowly"
+    if reason == NOT_BUILT:
+        remedy = "install a C compiler (GCC 11 or later), then reinstall fluidaudio"
+    return Finding(section, name, Status.absent, reason, remedy)
 
 
 def _codecs() -> Iterator[Finding]:

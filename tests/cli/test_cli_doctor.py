@@ -12,6 +12,7 @@ import pytest
 from fluidaudio_cli.cli import models_verify
 from fluidaudio_cli.diarization import pipeline
 from fluidaudio_cli.executors import select
+from fluidaudio_cli.executors.amx_lstm import kernel
 from fluidaudio_cli.executors.base import Availability
 from fluidaudio_cli.models import registry
 
@@ -31,6 +32,11 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
         "onnxruntime",
     ]
     assert found["executors", "onnxruntime"]["status"] == "ok"
+    lstm = found["kernels", "LSTM on AMX tiles"]
+    reason = kernel.unavailable()
+    assert (lstm["status"], lstm["detail"].partition(";")[0]) == (
+        ("absent", reason) if reason else ("ok", kernel.kernel_version())
+    )
     codecs = [name for section, name in found if section == "codecs"]
     assert codecs == ["WAV", "FLAC", "MP3", "AAC", "Opus", "Vorbis"]
     assert {found["codecs", name]["status"] for name in codecs} == {"ok"}
@@ -44,8 +50,59 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
 def test_doctor_for_people(command: Command) -> None:
     code, out, err = command("doctor")
     assert (code, err) == (0, "")
-    for part in ("This machine", "executors", "codecs", "storage", "models", "Self-tests"):
+    for part in (
+        "This machine",
+        "executors",
+        "kernels",
+        "LSTM on AMX tiles",
+        "codecs",
+        "storage",
+        "models",
+        "Self-tests",
+    ):
         assert part in out
+    assert "Everything needed is here." in out
+
+
+@pytest.fixture
+def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-tests and loading take time, and are not what is asked for."""
+    monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter(()))
+    loaded = SimpleNamespace(models=(), close=lambda: None)
+    monkeypatch.setattr(pipeline, "load_pipeline", lambda mode: loaded)
+
+
+@pytest.mark.usefixtures("nothing_to_verify")
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (
+            "the processor has no AMX tiles for bf16",
+            "none needed: the executor runs LSTM layers itself, more slowly",
+        ),
+        (
+            kernel.NOT_BUILT,
+            "install a C compiler (GCC 11 or later), then reinstall fluidaudio",
+        ),
+    ],
+)
+def test_why_the_lstm_kernel_does_not_run(
+    command: Command, reason: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "unavailable", lambda: reason)
+    code, out, err = command("doctor", "--format", "json")
+    assert (code, err) == (0, "")
+    (found,) = [one for one in json.loads(out)["findings"] if one["section"] == "kernels"]
+    assert found == {
+        "section": "kernels",
+        "name": "LSTM on AMX tiles",
+        "status": "absent",
+        "detail": reason,
+        "remedy": remedy,
+    }
+    code, out, err = command("doctor")
+    assert (code, err) == (0, "")
+    assert f"LSTM on AMX tiles: {remedy}\n" in out
     assert "Everything needed is here." in out
 
 
@@ -102,16 +159,14 @@ def test_broken_installation_is_exit_code_4(command: Command, no_manifest: Path)
     )
 
 
+# Loading without a cache is the executors' test.
+@pytest.mark.usefixtures("nothing_to_verify")
 def test_cache_that_cannot_be_written_has_a_remedy(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(blocked / "cache"))
-    # Loading without a cache is the executors' test; here it would only take time.
-    monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter(()))
-    loaded = SimpleNamespace(models=(), close=lambda: None)
-    monkeypatch.setattr(pipeline, "load_pipeline", lambda mode: loaded)
     code, out, _ = command("doctor", "--format", "json")
     found = {one["name"]: one for one in json.loads(out)["findings"]}
     assert code == 0

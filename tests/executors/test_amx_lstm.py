@@ -403,7 +403,7 @@ def test_reasons_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "it was not built: no C compiler was found when fluidaudio was installed"),
+        (None, "it was not built: no fitting C compiler was found when fluidaudio was installed"),
         (b"not a library", "it does not load: "),
         # Another library, without the functions.
         (Path(_ctypes.__file__).read_bytes(), "it does not load: "),

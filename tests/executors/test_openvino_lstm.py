@@ -82,7 +82,7 @@ def noise(*shape: int) -> Floats:
     "why",
     [
         "the processor lacks amx_tile",
-        "it was not built: no C compiler was found when fluidaudio was installed",
+        kernel.NOT_BUILT,
         "the system does not grant the use of AMX tiles",
     ],
 )

@@ -22,6 +22,8 @@ DEPTH = 32
 # Rows beyond the last that the kernel may read, whatever they hold.
 SLACK_ROWS = 31
 
+NOT_BUILT = "it was not built: no fitting C compiler was found when fluidaudio was installed"
+
 _NEEDED_FLAGS = frozenset(
     ("amx_tile", "amx_bf16", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16")
 )
@@ -37,7 +39,7 @@ def unavailable() -> str:
         return f"the processor lacks {', '.join(missing)}"
     library = Path(__file__).with_name(LIBRARY_NAME)
     if not library.is_file():
-        return "it was not built: no C compiler was found when fluidaudio was installed"
+        return NOT_BUILT
     try:
         granted = kernel().fluidaudio_request_tiles() == 0
     except (OSError, AttributeError) as error:
