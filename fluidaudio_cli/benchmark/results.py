@@ -230,6 +230,7 @@ class PlanRecord(Record):
     compute_units: str
     measure_memory: bool
     measure_power: bool
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
 
 
 class DatasetRecord(Record):

@@ -15,11 +15,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.benchmark import environment, power, resume
 from fluidaudio_cli.benchmark.measure import Assess, Item, Meter, measure_file
+from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
     DatasetRecord,
@@ -30,6 +32,7 @@ from fluidaudio_cli.benchmark.results import (
     VariantRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.config import write_mode
 from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -131,8 +134,9 @@ class BenchmarkRun:
         random.Random(self.plan.seed).shuffle(pending)
         with ExitStack() as workers:
             try:
-                load = known.load if finished else self._cold_load(known.mode, options)
-                worker, loaded = self._warm_worker(workers, known.mode, options)
+                mode = self._mode_to_load(workers, known, options)
+                load = known.load if finished else self._cold_load(mode, options)
+                worker, loaded = self._warm_worker(workers, mode, options)
             except ExecutorUnavailableError as error:
                 if len(self.plan.executors) * len(self.plan.precisions) == 1:
                     raise
@@ -145,7 +149,7 @@ class BenchmarkRun:
             self._keep(variant)
             for item in pending:
                 if not worker.alive:
-                    worker, loaded = self._warm_worker(workers, known.mode, options)
+                    worker, loaded = self._warm_worker(workers, mode, options)
                 record = self._run_file(worker, item, loaded["rss_bytes"])
                 variant = self._with_file(variant, record)
         return variant
@@ -172,6 +176,22 @@ class BenchmarkRun:
                         variant = self._with_file(variant, record)
             except FluidAudioError as error:
                 self._note(f"latency unavailable: {error}")
+
+    def _mode_to_load(
+        self, stack: ExitStack, variant: VariantRecord, options: PipelineOptions
+    ) -> str:
+        """The variant's mode, or a file that holds it under the plan's limit until the end."""
+        limit = self.plan.memory_limit_bytes
+        if limit is None:
+            return variant.mode
+        seconds = longest_seconds(item.audio for item in self.items)
+        held = hold(variant.mode, limit, options, seconds, command=self.command)
+        for note in held.notes:
+            self._note(f"{variant.name}: {note}")
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-limit-"))
+        path = Path(folder) / f"{held.config.name}.yaml"
+        write_mode(held.config, path)
+        return str(path)
 
     def _cold_load(self, mode: str, options: PipelineOptions) -> LoadRecord:
         with (
@@ -211,6 +231,11 @@ class BenchmarkRun:
             self._note(f"{item.uri} failed: {error}")
             self._advance(done + self._passes - self._done)
             return FileRecord(uri=item.uri, error=str(error))
+        limit = self.plan.memory_limit_bytes
+        if limit is not None and record.memory is not None:
+            line = exceeded(record.memory.peak_rss_bytes, limit)
+            if line is not None:
+                self._note(f"{item.uri}: {line}")
         if not record.repeatable:
             self._note(f"{item.uri}: turns differ between iterations; the first is scored")
         return record

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluidaudio_cli.cli import options
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def benchmark(
     measure_memory: Annotated[
         bool, typer.Option("--measure-memory", help="Peak memory, growth and curve.")
     ] = False,
+    memory_limit: options.MemoryLimitOption = None,
     measure_power: Annotated[
         bool, typer.Option("--measure-power", help="Energy, where the machine has counters.")
     ] = False,
@@ -157,6 +159,13 @@ def benchmark(
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     kinds = check_kinds(allow_different)
+    as_they_are = {
+        "--against": against is not None,
+        "--scaling": scaling,
+        "--roofline": roofline,
+        "--ablation": ablation,
+    }
+    limit = benchmark_plan.limit_bytes(memory_limit, as_they_are)
     lengths = benchmark_extras.check_lengths(scaling_lengths) if scaling else ()
     gates = tuple(limit for path in gate or () for limit in read_gates(_gate_file(path)))
     base = read_result(baseline) if baseline is not None else None
@@ -172,7 +181,8 @@ def benchmark(
         seed=seed,
         threads=threads,
         compute_units=compute_units,
-        measure_memory=measure_memory,
+        measure_memory=measure_memory or limit is not None,
+        memory_limit_bytes=limit,
         measure_power=measure_power,
     )
     recordings = benchmark_plan.open_recordings(

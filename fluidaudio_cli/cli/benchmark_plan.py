@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,21 @@ def choose_modes(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
                 f"--performance-mode {mode}", f"choose all, {', '.join(known)}, or a mode file"
             )
     return tuple(chosen)
+
+
+def limit_bytes(given: str | None, beside: Mapping[str, bool]) -> int | None:
+    """``--memory-limit`` in bytes; ``beside``: options that run modes as they are, and if given."""
+    if given is None:
+        return None
+    from fluidaudio_cli.benchmark.memory_limit import parse_size
+
+    size = parse_size(given)
+    for option, wanted in beside.items():
+        if wanted:
+            raise UsageError(
+                f"--memory-limit does not reach what {option} runs", "give one without the other"
+            )
+    return size
 
 
 def open_recordings(

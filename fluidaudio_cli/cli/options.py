@@ -63,6 +63,12 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
 ]
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Stay under this much memory, such as 500MB, if need be slower."
+    ),
+]
 NumSpeakersOption = Annotated[
     int | None,
     typer.Option("--num-speakers", metavar="N", min=1, help="Exactly this many speakers."),

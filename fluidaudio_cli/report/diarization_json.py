@@ -60,7 +60,8 @@ _DIGITS = 6
 class RunFacts:
     """What all recordings of one run share.
 
-    ``asked``: executor, precision, compute_units and threads as on the command line.
+    ``asked``: executor, precision, compute_units and threads as on the command line. ``notes``:
+    what the user should know of all recordings.
     """
 
     mode: ModeConfig
@@ -71,6 +72,7 @@ class RunFacts:
     load_seconds: float
     load_cached: bool
     environment: Mapping[str, object]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def diarization_document(
         },
         "environment": dict(run.environment),
         "models": [{"name": model.name, "sha256": model.sha256} for model in run.models],
-        "notes": list(result.notes),
+        "notes": [*run.notes, *result.notes],
     }
     if scored is not None:
         document["scores"] = _scores(scored)

@@ -53,7 +53,7 @@ def _render(
     console.print(_stages(result))
     for line in _remarks(result, run):
         _line(console, line)
-    for note in result.notes:
+    for note in (*run.notes, *result.notes):
         _line(console, f"note: {note}", style="bold")
 
 
