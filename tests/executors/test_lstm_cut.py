@@ -138,6 +138,15 @@ def coupled_gates(graph: LstmGraph) -> None:
     graph.after(graph.layer(graph.before(), "l0", graph.width, input_forget=1))
 
 
+def hidden_size_left_out(graph: LstmGraph) -> None:
+    """ONNX allows it; the shapes of the weights tell it then."""
+    graph.after(graph.layer(graph.before(), "l0", graph.width))
+    node = next(node for node in graph.nodes if node.op_type == "LSTM")
+    kept = [each for each in node.attribute if each.name != "hidden_size"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
 def final_state_as_output(graph: LstmGraph) -> None:
     graph.after(graph.layer(graph.before(), "l0", graph.width, more_outputs=["last"]))
     port = helper.make_tensor_value_info("last", TensorProto.FLOAT, [2, "batch", HIDDEN])
@@ -240,6 +249,7 @@ def no_layers(graph: LstmGraph) -> None:
         other_activations,
         clipped_cells,
         coupled_gates,
+        hidden_size_left_out,
         final_state_as_output,
         final_state_read,
         states_of_one_layer_read_elsewhere,

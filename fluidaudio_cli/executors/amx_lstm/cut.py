@@ -103,8 +103,7 @@ class _Graph:
         attributes = {each.name: each for each in node.attribute}
         given = [name for name in node.input if name]
         return (
-            set(attributes) <= {"direction", "hidden_size"}
-            and "direction" in attributes
+            set(attributes) == {"direction", "hidden_size"}
             and attributes["direction"].s == b"bidirectional"
             and attributes["hidden_size"].i == HIDDEN
             and len(given) == len(node.input) == 4
