@@ -47,6 +47,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)", re.IGNORECASE)
 # Between the measuring process and a command, measured: up to 5 MB of modules for tables, JSON
 # and scores, and up to 4 MB for decoding and resampling AAC, MP3 or Opus.
 _BESIDE_BYTES = 10_000_000
+# pandas, SciPy and pyannote.metrics, which scoring imports into the process; measured: 113 MB.
+_SCORING_BYTES = 120_000_000
 # A window kept until the end, with two voices: 3 kB of objects; then as much again, twice, in
 # the matrices of clustering and in turns. Measured over 1, 2 and 10 hours in all modes.
 _BYTES_PER_WINDOW = 8_000
@@ -102,6 +104,7 @@ def hold(
     options: PipelineOptions,
     seconds: float | None,
     *,
+    scoring: bool = False,
     command: WorkerCommand = WorkerCommand(),  # noqa: B008 - immutable
     measure: Measure | None = None,
     progress: ProgressCallback = no_progress,
@@ -109,12 +112,15 @@ def hold(
     """The fastest setting of ``mode`` that stays under ``limit_bytes`` here.
 
     ``options`` as for ``load_pipeline``. ``seconds``: the longest recording, ``None`` if unknown.
-    ``measure`` replaces :func:`measure_peak`. ``progress`` counts settings measured, of those
-    there are. Raises ``HostError`` when no setting fits, and what loading raises.
+    ``scoring``: the same process scores the turns. ``measure`` replaces :func:`measure_peak`.
+    ``progress`` counts settings measured, of those there are. Raises ``HostError`` when no
+    setting fits, and what loading raises.
     """
     config = _as_it_would_run(mode, options)
     candidates = settings(config, options.threads)
     reserve = growth_bytes(config, seconds) + _BESIDE_BYTES
+    if scoring:
+        reserve += _SCORING_BYTES
     peaks = _Peaks(options, command, measure or measure_peak)
 
     def fits(setting: ModeConfig) -> bool:

@@ -108,7 +108,7 @@ def diarize(
     held = None
     if memory_limit is not None:
         asked = (executor.value, precision.value, compute_units.value, threads)
-        held = _hold(performance_mode, memory_limit, asked, recordings)
+        held = _hold(performance_mode, memory_limit, asked, recordings, references is not None)
 
     from fluidaudio_cli.diarization.pipeline import load_pipeline
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
@@ -168,6 +168,7 @@ def _hold(
     limit: str,
     asked: tuple[str, str, str, int | None],
     recordings: Iterable[Path],
+    scoring: bool,
 ) -> Held:
     """The mode, held under the limit; measured with a bar where it was not measured before."""
     from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
@@ -175,8 +176,9 @@ def _hold(
 
     size = parse_size(limit)
     seconds = longest_seconds(recordings)
+    wanted = PipelineOptions(*asked)
     with _progress("measuring memory") as progress:
-        return hold(mode, size, PipelineOptions(*asked), seconds, progress=progress)
+        return hold(mode, size, wanted, seconds, scoring=scoring, progress=progress)
 
 
 def _warn_if_exceeded(limit_bytes: int) -> None:

@@ -1,0 +1,322 @@
+"""The fastest setting whose measured peak fits under the limit, and what is said about it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarking import stub_command, stub_run, tiny_dataset
+
+from fluidaudio_cli.benchmark import memory_limit
+from fluidaudio_cli.benchmark.compare import differences
+from fluidaudio_cli.benchmark.memory_limit import (
+    UNKNOWN_SECONDS,
+    exceeded,
+    growth_bytes,
+    hold,
+    longest_seconds,
+    measure_peak,
+    parse_size,
+    settings,
+)
+from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
+from fluidaudio_cli.diarization.clustering import SpeakerBounds, Voices, cluster
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.tuning import (
+    NetworkTuning,
+    Tuning,
+    machine_identity,
+    save_tuning,
+)
+from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, UsageError
+
+MB = 1_000_000
+BESIDE = 10 * MB  # reserved for the command itself
+FOUR = PipelineOptions(threads=4)
+# Workers, windows at a time, crops at a time.
+Size = tuple[int, int, int]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def size_of(config: ModeConfig, threads: int = 4) -> Size:
+    workers = min(config.execution.workers or threads, threads)
+    return workers, config.windows.batch, config.embedding.batch
+
+
+class Scales:
+    """Measures by formula: 100 MB, 50 for each worker, 10 for each window at a time."""
+
+    def __init__(self) -> None:
+        self.asked: list[Size] = []
+        self.fails: dict[Size, HostError] = {}
+
+    def __call__(self, mode: ModeConfig, options: PipelineOptions, _: WorkerCommand) -> int:
+        size = size_of(mode, options.threads or 4)
+        self.asked.append(size)
+        if size in self.fails:
+            raise self.fails[size]
+        return (100 + 50 * size[0] + 10 * size[1]) * MB
+
+
+@pytest.fixture
+def mode() -> ModeConfig:
+    fast = load_mode("fast")
+    return replace(
+        fast,
+        windows=replace(fast.windows, batch=8),
+        embedding=replace(fast.embedding, batch=4),
+    )
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("300MB", 300_000_000),
+        ("1GB", 10**9),
+        ("512MiB", 536_870_912),
+        ("1.5 gb", 1_500_000_000),
+        ("4096KiB", 4_194_304),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "300", "MB", "-1MB", "0MB", "1TBx", "3 00MB", "1e3MB"])
+def test_anything_else_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="give one such as 300MB, 1GB or 512MiB"):
+        parse_size(text)
+
+
+# Which setting
+
+
+def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(mode: ModeConfig) -> None:
+    found = settings(mode, threads=4)
+    assert found[0] == mode
+    assert [size_of(each) for each in found] == [
+        (4, 8, 4),
+        (2, 8, 4),
+        (1, 8, 4),
+        (1, 4, 2),
+        (1, 2, 1),
+        (1, 1, 1),
+    ]
+    assert settings(load_mode("reference"), threads=4) == [load_mode("reference")]
+
+
+# By the formula, the settings above take 380, 280, 230, 190, 170 and 160 MB, and 10 beside.
+@pytest.mark.parametrize(
+    ("limit", "chosen", "asked"),
+    [
+        (390.1, (4, 8, 4), [(4, 8, 4)]),
+        (389, (2, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4)]),
+        (241, (1, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4)]),
+        (171, (1, 1, 1), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4), (1, 4, 2), (1, 2, 1)]),
+    ],
+)
+def test_the_fastest_that_fits_is_taken(
+    mode: ModeConfig, limit: float, chosen: Size, asked: list[Size]
+) -> None:
+    scales = Scales()
+    held = hold(mode, int(limit * MB), FOUR, 0.0, measure=scales)
+    assert size_of(held.config) == chosen
+    assert scales.asked == asked
+    assert held.config.clustering == mode.clustering
+
+
+def test_the_choice_is_said_and_so_is_what_it_may_change(mode: ModeConfig) -> None:
+    (choice,) = hold(mode, 400 * MB, FOUR, 0.0, measure=Scales()).notes
+    assert choice == (
+        "held under 400 MB: 4 workers, batches of 8 windows and 4 crops (as the mode has it); "
+        "380 MB measured, 11 MB reserved"
+    )
+    (choice,) = hold(mode, 250 * MB, FOUR, 0.0, measure=Scales()).notes
+    assert choice.startswith("held under 250 MB: 1 worker, batches of 8 windows and 4 crops; 230")
+    choice, change = hold(mode, 171 * MB, FOUR, 0.0, measure=Scales()).notes
+    assert choice.startswith("held under 171 MB: 1 worker, batches of 1; 160 MB measured")
+    assert "in bf16 the last digits of scores may differ" in change
+
+
+def test_the_impossible_is_said_after_two_measurements(mode: ModeConfig) -> None:
+    scales = Scales()
+    with pytest.raises(HostError) as refusal:
+        hold(mode, 50 * MB, FOUR, 0.0, measure=scales)
+    assert scales.asked == [(4, 8, 4), (1, 1, 1)]
+    assert str(refusal.value) == (
+        "--memory-limit 50 MB cannot be held: mode fast needs 171 MB here even with 1 worker, "
+        "batches of 1: allow 171 MB, or use a mode that needs less"
+    )
+    # What it says is enough is enough.
+    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales).config.windows.batch == 1
+
+
+def test_a_setting_that_dies_does_not_fit(mode: ModeConfig) -> None:
+    scales = Scales()
+    scales.fails = {(4, 8, 4): HostError("the worker process ended (-9)")}
+    assert size_of(hold(mode, 999 * MB, FOUR, 0.0, measure=scales).config) == (2, 8, 4)
+
+
+def test_a_smallest_setting_that_dies_is_said_as_it_died(mode: ModeConfig) -> None:
+    scales = Scales()
+    scales.fails = {(1, 1, 1): HostError("the worker process ended (-9)")}
+    with pytest.raises(HostError, match=r"ended \(-9\)"):
+        hold(mode, 100 * MB, FOUR, 0.0, measure=scales)
+
+
+def test_what_does_not_run_here_at_all_is_said_as_such(mode: ModeConfig) -> None:
+    scales = Scales()
+    scales.fails = {(4, 8, 4): ExecutorUnavailableError("coreml is not available")}
+    with pytest.raises(ExecutorUnavailableError, match="coreml is not available"):
+        hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    assert scales.asked == [(4, 8, 4)]
+
+
+def test_a_tuning_in_use_is_what_is_measured_and_reduced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: ModeConfig
+) -> None:
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "tuning.json"))
+    network = NetworkTuning("fp32", 16)
+    tuning = Tuning("onnxruntime", "all", 2, network, network, machine_identity())
+    save_tuning(tuning)
+    held = hold(mode, 999 * MB, FOUR, 0.0, measure=Scales())
+    assert size_of(held.config) == (2, 16, 16)
+    smaller = hold(mode, 250 * MB, FOUR, 0.0, measure=Scales()).config
+    assert size_of(smaller) == (1, 8, 8)
+    assert tuning.apply(smaller) == smaller  # loading does not undo the choice
+    asked = replace(FOUR, executor="openvino")
+    assert size_of(hold(mode, 999 * MB, asked, 0.0, measure=Scales()).config) == (4, 8, 4)
+
+
+# What is remembered
+
+
+def test_measurements_are_remembered(mode: ModeConfig, own_cache: Path) -> None:
+    scales = Scales()
+    first = hold(mode, 171 * MB, FOUR, 0.0, measure=scales)
+    count = len(scales.asked)
+    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales) == first
+    assert len(scales.asked) == count
+    for path in (own_cache / "memory").iterdir():
+        path.write_text("{", encoding="utf-8")
+    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales) == first
+    assert len(scales.asked) == 2 * count
+
+
+def other_step(mode: ModeConfig) -> ModeConfig:
+    return replace(mode, windows=replace(mode.windows, step_seconds=5.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "command"),
+    [
+        (other_step, FOUR, WorkerCommand()),
+        (lambda mode: mode, PipelineOptions(threads=2), WorkerCommand()),
+        (lambda mode: mode, replace(FOUR, precision="fp32"), WorkerCommand()),
+        (lambda mode: mode, replace(FOUR, executor="onnxruntime"), WorkerCommand()),
+        (lambda mode: mode, FOUR, WorkerCommand(("python", "other.py"))),
+    ],
+)
+def test_other_circumstances_are_measured_anew(
+    mode: ModeConfig,
+    change: Callable[[ModeConfig], ModeConfig],
+    options: PipelineOptions,
+    command: WorkerCommand,
+) -> None:
+    scales = Scales()
+    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    hold(change(mode), 999 * MB, options, 0.0, measure=scales, command=command)
+    assert len(scales.asked) == 2
+
+
+@pytest.mark.parametrize("name", ["machine_identity", "_source_digest"])
+def test_another_machine_or_program_is_measured_anew(
+    mode: ModeConfig, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales = Scales()
+    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    monkeypatch.setattr(memory_limit, name, lambda: "another")
+    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    assert len(scales.asked) == 2
+
+
+# What is reserved
+
+
+def test_the_reserve_follows_the_length(mode: ModeConfig) -> None:
+    # 361 windows of 8 kB, and 722 voices compared pair by pair at 24 bytes.
+    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 722**2
+    # Beyond exact_limit voices, only the windows count.
+    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 1500**2
+    assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
+    held = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales())
+    assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE
+    scored = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales(), scoring=True)
+    assert scored.reserve_bytes == held.reserve_bytes + 120 * MB
+
+
+def test_clustering_takes_what_is_reserved_and_not_much_less(mode: ModeConfig) -> None:
+    windows = 300
+    generator = np.random.default_rng(0)
+    vectors = generator.standard_normal((2 * windows, 192)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    voices = Voices(np.repeat(np.arange(windows), 2), vectors, np.full(2 * windows, 3.0))
+    cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+    tracemalloc.start()
+    try:
+        cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    reserved = growth_bytes(mode, windows * mode.windows.step_seconds)
+    assert reserved / 2 < peak < reserved
+
+
+def test_the_longest_stated_length_counts(tmp_path: Path) -> None:
+    paths = [item.audio for item in tiny_dataset(tmp_path, "one", "two")]
+    assert longest_seconds(paths) == pytest.approx(10.0)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    assert longest_seconds([*paths, broken]) == pytest.approx(10.0)
+
+
+def test_what_went_over_is_said_in_full() -> None:
+    assert exceeded(None, 300 * MB) is None
+    assert exceeded(300 * MB, 300 * MB) is None
+    assert exceeded(312 * MB, 300 * MB) == (
+        "memory reached 312 MB, 12 MB more than --memory-limit 300 MB"
+    )
+
+
+# Measured for real, in processes
+
+
+def test_a_process_is_measured_as_a_whole(tmp_path: Path, mode: ModeConfig) -> None:
+    peak = measure_peak(mode, PipelineOptions(threads=1), stub_command(tmp_path / "cache"))
+    # An interpreter with numpy, without any runtime.
+    assert 15 * MB < peak < 150 * MB
+
+
+def test_a_benchmark_holds_its_workers_and_says_so(tmp_path: Path) -> None:
+    limit = 10**10
+    run = stub_run(tmp_path, memory_limit_bytes=limit, measure_memory=True)
+    result = run.run()
+    assert any("fast: held under 10000 MB" in line for line in result.warnings)
+    assert result.plan.memory_limit_bytes == limit
+    free = result.model_copy(
+        update={"plan": result.plan.model_copy(update={"memory_limit_bytes": None})}
+    )
+    (difference,) = differences(free, result)
+    assert difference.text == f"memory_limit_bytes was None and is {limit}"
