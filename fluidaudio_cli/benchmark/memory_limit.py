@@ -47,6 +47,8 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?b)", re.IGNORECASE)
 # Between the measuring process and a command, measured: up to 5 MB of modules for tables, JSON
 # and scores, and up to 4 MB for decoding and resampling AAC, MP3 or Opus.
 _BESIDE_BYTES = 10_000_000
+# Two processes of the same setting differ by up to this share, measured.
+_SPREAD = 0.03
 # pandas, SciPy and pyannote.metrics, which scoring imports into the process; measured: 113 MB.
 _SCORING_BYTES = 120_000_000
 # A window kept until the end, with two voices: 3 kB of objects; then as much again, twice, in
@@ -84,7 +86,8 @@ class Held:
     """A mode and the setting that holds it under ``limit_bytes``.
 
     ``config`` is the mode to load. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
-    the recording. ``notes``: sentences for the user, the choice first.
+    the recording and for what a measurement may miss. ``notes``: sentences for the user, the
+    choice first.
     """
 
     config: ModeConfig
@@ -126,7 +129,7 @@ def hold(
     def fits(setting: ModeConfig) -> bool:
         progress(len(peaks.measured), len(candidates))
         peak = peaks.of(setting)
-        return peak is not None and peak + reserve <= limit_bytes
+        return peak is not None and _needed(peak, reserve) <= limit_bytes
 
     chosen, smallest = candidates[0], candidates[-1]
     if not fits(chosen):
@@ -134,9 +137,11 @@ def hold(
         if not fits(smallest):
             if smallest not in peaks.measured and peaks.failure is not None:
                 raise peaks.failure
-            raise _impossible(smallest, limit_bytes, peaks.measured[smallest] + reserve)
+            needed = _needed(peaks.measured[smallest], reserve)
+            raise _impossible(smallest, limit_bytes, needed)
         chosen = next(each for each in candidates[1:] if fits(each))
     peak = peaks.measured[chosen]
+    reserve = _needed(peak, reserve) - peak
     notes = _notes(config, chosen, options.threads, limit_bytes, peak, reserve)
     return Held(chosen, limit_bytes, peak, reserve, notes)
 
@@ -324,6 +329,10 @@ def _remembered(path: Path) -> int | None:
         return None
     peak = record.get("peak_bytes") if isinstance(record, dict) else None
     return peak if isinstance(peak, int) and peak > 0 else None
+
+
+def _needed(peak_bytes: int, reserve_bytes: int) -> int:
+    return round(peak_bytes * (1 + _SPREAD)) + reserve_bytes
 
 
 def _impossible(smallest: ModeConfig, limit_bytes: int, needed_bytes: int) -> HostError:

@@ -117,14 +117,15 @@ def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(mode: ModeCon
     assert settings(load_mode("reference"), threads=4) == [load_mode("reference")]
 
 
-# By the formula, the settings above take 380, 280, 230, 190, 170 and 160 MB, and 10 beside.
+# By the formula, the settings above take 380, 280, 230, 190, 170 and 160 MB; 3 % and 10 MB are
+# reserved, so that 401.4, 298.4, 246.9, 205.7, 185.1 and 174.8 MB are needed.
 @pytest.mark.parametrize(
     ("limit", "chosen", "asked"),
     [
-        (390.1, (4, 8, 4), [(4, 8, 4)]),
-        (389, (2, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4)]),
-        (241, (1, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4)]),
-        (171, (1, 1, 1), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4), (1, 4, 2), (1, 2, 1)]),
+        (401.5, (4, 8, 4), [(4, 8, 4)]),
+        (401.3, (2, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4)]),
+        (247, (1, 8, 4), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4)]),
+        (175, (1, 1, 1), [(4, 8, 4), (1, 1, 1), (2, 8, 4), (1, 8, 4), (1, 4, 2), (1, 2, 1)]),
     ],
 )
 def test_the_fastest_that_fits_is_taken(
@@ -138,15 +139,15 @@ def test_the_fastest_that_fits_is_taken(
 
 
 def test_the_choice_is_said_and_so_is_what_it_may_change(mode: ModeConfig) -> None:
-    (choice,) = hold(mode, 400 * MB, FOUR, 0.0, measure=Scales()).notes
+    (choice,) = hold(mode, 420 * MB, FOUR, 0.0, measure=Scales()).notes
     assert choice == (
-        "held under 400 MB: 4 workers, batches of 8 windows and 4 crops (as the mode has it); "
-        "380 MB measured, 11 MB reserved"
+        "held under 420 MB: 4 workers, batches of 8 windows and 4 crops (as the mode has it); "
+        "380 MB measured, 22 MB reserved"
     )
-    (choice,) = hold(mode, 250 * MB, FOUR, 0.0, measure=Scales()).notes
-    assert choice.startswith("held under 250 MB: 1 worker, batches of 8 windows and 4 crops; 230")
-    choice, change = hold(mode, 171 * MB, FOUR, 0.0, measure=Scales()).notes
-    assert choice.startswith("held under 171 MB: 1 worker, batches of 1; 160 MB measured")
+    (choice,) = hold(mode, 257 * MB, FOUR, 0.0, measure=Scales()).notes
+    assert choice.startswith("held under 257 MB: 1 worker, batches of 8 windows and 4 crops; 230")
+    choice, change = hold(mode, 175 * MB, FOUR, 0.0, measure=Scales()).notes
+    assert choice.startswith("held under 175 MB: 1 worker, batches of 1; 160 MB measured")
     assert "in bf16 the last digits of scores may differ" in change
 
 
@@ -156,11 +157,11 @@ def test_the_impossible_is_said_after_two_measurements(mode: ModeConfig) -> None
         hold(mode, 50 * MB, FOUR, 0.0, measure=scales)
     assert scales.asked == [(4, 8, 4), (1, 1, 1)]
     assert str(refusal.value) == (
-        "--memory-limit 50 MB cannot be held: mode fast needs 171 MB here even with 1 worker, "
-        "batches of 1: allow 171 MB, or use a mode that needs less"
+        "--memory-limit 50 MB cannot be held: mode fast needs 175 MB here even with 1 worker, "
+        "batches of 1: allow 175 MB, or use a mode that needs less"
     )
     # What it says is enough is enough.
-    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales).config.windows.batch == 1
+    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales).config.windows.batch == 1
 
 
 def test_a_setting_that_dies_does_not_fit(mode: ModeConfig) -> None:
@@ -193,7 +194,7 @@ def test_a_tuning_in_use_is_what_is_measured_and_reduced(
     save_tuning(tuning)
     held = hold(mode, 999 * MB, FOUR, 0.0, measure=Scales())
     assert size_of(held.config) == (2, 16, 16)
-    smaller = hold(mode, 250 * MB, FOUR, 0.0, measure=Scales()).config
+    smaller = hold(mode, 260 * MB, FOUR, 0.0, measure=Scales()).config
     assert size_of(smaller) == (1, 8, 8)
     assert tuning.apply(smaller) == smaller  # loading does not undo the choice
     asked = replace(FOUR, executor="openvino")
@@ -205,13 +206,13 @@ def test_a_tuning_in_use_is_what_is_measured_and_reduced(
 
 def test_measurements_are_remembered(mode: ModeConfig, own_cache: Path) -> None:
     scales = Scales()
-    first = hold(mode, 171 * MB, FOUR, 0.0, measure=scales)
+    first = hold(mode, 175 * MB, FOUR, 0.0, measure=scales)
     count = len(scales.asked)
-    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales) == first
+    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales) == first
     assert len(scales.asked) == count
     for path in (own_cache / "memory").iterdir():
         path.write_text("{", encoding="utf-8")
-    assert hold(mode, 171 * MB, FOUR, 0.0, measure=scales) == first
+    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales) == first
     assert len(scales.asked) == 2 * count
 
 
@@ -262,7 +263,7 @@ def test_the_reserve_follows_the_length(mode: ModeConfig) -> None:
     assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 1500**2
     assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
     held = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales())
-    assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE
+    assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE + 0.03 * 380 * MB
     scored = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales(), scoring=True)
     assert scored.reserve_bytes == held.reserve_bytes + 120 * MB
 
