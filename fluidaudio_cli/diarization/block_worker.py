@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from fluidaudio_cli.diarization.blocks import Block, Piece, WindowPlan, window_valid_frames
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.crop_embedder import (
-    EMBEDDING_SIZE,
     CropEmbedder,
+    Embeddings,
     Vectors,
-    Voices,
-    unit_length,
+    mean_direction,
 )
 from fluidaudio_cli.diarization.frames import WINDOW_FRAMES, WINDOW_SAMPLES
-from fluidaudio_cli.diarization.local_speakers import CropRules, LocalSpeaker, find_local_speakers
+from fluidaudio_cli.diarization.local_speakers import (
+    Crop,
+    CropRules,
+    LocalSpeaker,
+    find_local_speakers,
+)
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, LocalActivity, decode
 from fluidaudio_cli.executors.base import InferRequest
 
@@ -40,11 +44,15 @@ class Requests:
 
 @dataclass(frozen=True)
 class EmbeddedSpeaker:
-    """A local speaker and its voice: unit-length (192,) float32, zeros when not embedded."""
+    """A local speaker and its voice: unit-length (192,) float32, zeros when not embedded.
+
+    ``crops``: what was heard of it.
+    """
 
     slot: int
     clean_seconds: float
     vector: Vectors
+    crops: tuple[Crop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class _OpenBlock:
 
     block: Block
     found: list[_Found]
-    voices: Voices
+    embeddings: Embeddings
 
 
 _NOBODY = np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
@@ -151,11 +159,11 @@ class BlockWorker:
             for speaker in item.speakers
             for crop in speaker.crops
         ]
-        voices = Voices(len(crops))
-        self._open.append(_OpenBlock(block, found, voices))
+        embeddings = Embeddings(len(crops))
+        self._open.append(_OpenBlock(block, found, embeddings))
         for row, (job, crop) in enumerate(crops):
             window = block.window(self._plan, job.phase, job.unit)
-            self._embedder.add(window, crop, voices, row, clock)
+            self._embedder.add(window, crop, embeddings, row, clock)
         return list(self._ready(clock))
 
     def flush(self, clock: StageClock) -> list[BlockResult]:
@@ -169,12 +177,12 @@ class BlockWorker:
         self._open.clear()
 
     def _ready(self, clock: StageClock) -> Iterator[BlockResult]:
-        while self._open and not self._open[0].voices.missing:
+        while self._open and not self._open[0].embeddings.missing:
             done = self._open.popleft()
             with clock.stage("collect", len(done.found)):
                 pieces = _collect(done)
-            copied = done.block.copied_bytes + done.voices.copied_bytes
-            yield BlockResult(done.block.index, pieces, len(done.voices.vectors), copied)
+            copied = done.block.copied_bytes + done.embeddings.copied_bytes
+            yield BlockResult(done.block.index, pieces, len(done.embeddings.vectors), copied)
 
     def _segment(self, block: Block, clock: StageClock) -> list[_Found]:
         """Run segmentation phase by phase over the block's own memory."""
@@ -219,8 +227,10 @@ def _collect(done: _OpenBlock) -> tuple[PieceResult, ...]:
         speakers = []
         for speaker in item.speakers:
             count = len(speaker.crops)
-            voice = _mean_direction(done.voices.vectors[used : used + count])
-            speakers.append(EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice))
+            voice = mean_direction(done.embeddings.vectors[used : used + count])
+            speakers.append(
+                EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice, speaker.crops)
+            )
             used += count
         packed = zlib.compress(item.presence.tobytes(), 1) if speakers else b""
         number = item.job.piece.first_window + item.job.window
@@ -236,12 +246,3 @@ def _jobs(piece: Piece, phase: int, plan: WindowPlan) -> list[_Job]:
         _Job(piece, window, phase, piece.unit + window // plan.phases)
         for window in range(phase, piece.windows, plan.phases)
     ]
-
-
-def _mean_direction(vectors: Vectors) -> Vectors:
-    """Unit-length mean of unit vectors; zeros of none."""
-    if not len(vectors):
-        return np.zeros(EMBEDDING_SIZE, np.float32)
-    if len(vectors) == 1:
-        return np.array(vectors[0])
-    return np.asarray(unit_length(vectors.mean(axis=0, keepdims=True))[0])

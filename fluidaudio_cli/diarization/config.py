@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 from fluidaudio_cli.diarization.clustering import ClusteringRules
 from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.reconstruction import ReconstructionRules
+from fluidaudio_cli.diarization.second_look import SecondLookRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.resources import configs_dir
@@ -68,6 +69,7 @@ class ModeConfig:
     crops: CropRules
     embedding: EmbeddingRules
     clustering: ClusteringRules
+    second_look: SecondLookRules
     reconstruction: ReconstructionRules
     execution: ExecutionRules
 
@@ -172,6 +174,7 @@ def _check_values(mode: ModeConfig, path: Path) -> None:
         (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
         (0 < mode.clustering.small_threshold < 2, "clustering.small_threshold is not in 0 … 2"),
         (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
+        (mode.second_look.speaker_seconds >= 0, "second_look.speaker_seconds must not be negative"),
         (mode.execution.workers >= 0, "execution.workers must not be negative"),
     )
     for holds, text in rules:

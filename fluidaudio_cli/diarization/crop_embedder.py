@@ -29,7 +29,7 @@ EMBEDDING_SIZE = 192
 Vectors = NDArray[np.float32]
 
 
-class Voices:
+class Embeddings:
     """Embeddings (crops, 192) of unit length that are still being filled in.
 
     ``missing``: crops whose embedding is not there yet. ``copied_bytes``: copied for them.
@@ -43,7 +43,7 @@ class Voices:
 
 @dataclass(frozen=True)
 class _Waiting:
-    voices: Voices
+    embeddings: Embeddings
     row: int
     crop: Crop
 
@@ -62,11 +62,13 @@ class CropEmbedder:
         # The filter bank writes here, and the embedding reads here.
         self._frames = cast(Vectors, aligned_empty((batch, CROP_FRAMES, MEL_BINS), np.float32))
 
-    def add(self, window: Vectors, crop: Crop, voices: Voices, row: int, clock: StageClock) -> None:
-        """Take a crop of ``window`` (a copy of its audio); its voice becomes ``voices[row]``."""
+    def add(
+        self, window: Vectors, crop: Crop, embeddings: Embeddings, row: int, clock: StageClock
+    ) -> None:
+        """Take a crop of ``window`` (a copy of its audio); its voice becomes row ``row``."""
         place = self._audio[len(self._waiting), 0]
-        voices.copied_bytes += _lay_end_to_end(window, crop, place)
-        self._waiting.append(_Waiting(voices, row, crop))
+        embeddings.copied_bytes += _lay_end_to_end(window, crop, place)
+        self._waiting.append(_Waiting(embeddings, row, crop))
         if len(self._waiting) == len(self._audio):
             self.flush(clock)
 
@@ -81,17 +83,17 @@ class CropEmbedder:
                 self._fbank.run({"audio": audio}, {"frames": frames})
             else:
                 np.copyto(frames, self._fbank.run({"audio": audio})["frames"])
-                self._waiting[0].voices.copied_bytes += frames.nbytes
+                self._waiting[0].embeddings.copied_bytes += frames.nbytes
         with clock.stage("crops", count):
             for row, item in enumerate(self._waiting):
-                item.voices.copied_bytes += _fill_by_repetition(frames[row], item.crop)
+                item.embeddings.copied_bytes += _fill_by_repetition(frames[row], item.crop)
         with clock.stage("embedding", count):
             vectors = unit_length(
                 np.asarray(self._embedding.run({"frames": frames})["embedding"], np.float32)
             )
         for vector, item in zip(vectors, self._waiting, strict=True):
-            item.voices.vectors[item.row] = vector
-            item.voices.missing -= 1
+            item.embeddings.vectors[item.row] = vector
+            item.embeddings.missing -= 1
         self._waiting.clear()
 
     def discard(self) -> None:
@@ -103,6 +105,15 @@ def unit_length(vectors: Vectors) -> Vectors:
     """Rows scaled to length one; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
+def mean_direction(vectors: Vectors) -> Vectors:
+    """Unit-length mean of unit vectors; zeros of none."""
+    if not len(vectors):
+        return np.zeros(EMBEDDING_SIZE, np.float32)
+    if len(vectors) == 1:
+        return np.array(vectors[0])
+    return np.asarray(unit_length(vectors.mean(axis=0, keepdims=True))[0])
 
 
 def _lay_end_to_end(window: Vectors, crop: Crop, out: Vectors) -> int:

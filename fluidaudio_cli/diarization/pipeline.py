@@ -28,6 +28,7 @@ from fluidaudio_cli.diarization.blocks import (
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.crop_embedder import CropEmbedder
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.recording import Recording
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
@@ -43,6 +44,8 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Buffers beyond one per worker: one being filled, one ready.
 _SPARE_BUFFERS = 2
+# How the embedding network of the second look is named among the models of a result.
+SECOND_LOOK = "second look"
 # In which order models begin to load.
 _LARGEST_FIRST = ("embedding", "segmentation", "fbank")
 
@@ -70,12 +73,15 @@ class Pipeline:
         models: Mapping[str, CompiledModel],
         workers: int,
         loading: Loading,
+        exact_embedding: CompiledModel | None = None,
     ) -> None:
         self.mode = mode
         self.workers = workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
         self._compiled = models
+        self._exact_embedding = exact_embedding
+        self._exact: CropEmbedder | None = None
         windows = mode.windows
         # Where windows run in batches of one size, a small block would be padded to it.
         small_first = models["segmentation"].ran.batch in (None, 1)
@@ -89,6 +95,21 @@ class Pipeline:
             ModelRef(name, hashes[name], asdict(model.asked), asdict(model.ran))
             for name, model in models.items()
         )
+        if exact_embedding is not None:
+            self._exact = CropEmbedder(
+                models["fbank"].request(),
+                exact_embedding.request(),
+                mode.embedding.batch,
+                mode.execution.zero_copy,
+            )
+            self.models += (
+                ModelRef(
+                    SECOND_LOOK,
+                    hashes["embedding"],
+                    asdict(exact_embedding.asked),
+                    asdict(exact_embedding.ran),
+                ),
+            )
 
     @property
     def compiled(self) -> Mapping[str, CompiledModel]:
@@ -156,7 +177,12 @@ class Pipeline:
                 progress(done_seconds, _total_seconds(open_recordings.values(), len(recordings)))
             for number in [key for key, value in open_recordings.items() if value.complete]:
                 recording = open_recordings.pop(number)
-                ready[number] = self._finish(recording, speakers, clocks[number], len(recordings))
+                try:
+                    ready[number] = self._finish(
+                        recording, speakers, clocks[number], len(recordings)
+                    )
+                except AudioError as error:  # it could be read once, and not again
+                    ready[number] = error
             while following in ready:
                 yield ready.pop(following)
                 following += 1
@@ -181,8 +207,11 @@ class Pipeline:
     def close(self) -> None:
         """Free the models; the pipeline must not be used afterwards."""
         self._workers = []
+        self._exact = None
         for model in self._compiled.values():
             model.close()
+        if self._exact_embedding is not None:
+            self._exact_embedding.close()
 
     def _new_worker(self) -> BlockWorker:
         requests = Requests(**{name: model.request() for name, model in self._compiled.items()})
@@ -222,7 +251,7 @@ class Pipeline:
     def _finish(
         self, recording: Recording, speakers: SpeakerBounds, clock: StageClock, of: int
     ) -> Diarization:
-        outcome = recording.finish(self.mode, speakers, clock)
+        outcome = recording.finish(self.mode, speakers, clock, self._exact)
         processing = time.perf_counter() - recording.started
         overlapped = self.workers > 1 or of > 1
         timings = Timings(
@@ -323,11 +352,11 @@ def load_pipeline(
     batches["segmentation"] = config.windows.batch
     started = time.perf_counter()
 
-    def load(name: str) -> CompiledModel:
+    def load(name: str, exactly: str = "", streams: int = workers) -> CompiledModel:
         options = ExecutorOptions(
-            precision=precisions[name],  # type: ignore[arg-type]
+            precision=exactly or precisions[name],  # type: ignore[arg-type]
             threads=inference_threads,
-            streams=workers,
+            streams=streams,
             compute_units=compute_units,  # type: ignore[arg-type]
             batch=batches[name],
             profile=profile,
@@ -344,7 +373,16 @@ def load_pipeline(
             meanwhile()
         by_name = dict(zip(_LARGEST_FIRST, loaded, strict=True))
     models = {name: by_name[name] for name in MODEL_NAMES}
-    loading = Loading(
-        time.perf_counter() - started, all(model.cache_hit for model in models.values())
-    )
-    return Pipeline(config, models, workers, loading)
+    exact = None
+    wanted = config.second_look.precision if config.second_look.speaker_seconds > 0 else ""
+    if (
+        precision == "auto"
+        and wanted in chosen.availability().precisions
+        and wanted != models["embedding"].ran.precision
+        and not low_latency
+    ):
+        # It runs when all else is done, and has every thread for itself.
+        exact = load("embedding", wanted, streams=1)
+    every = [*models.values(), exact] if exact is not None else list(models.values())
+    loading = Loading(time.perf_counter() - started, all(model.cache_hit for model in every))
+    return Pipeline(config, models, workers, loading, exact)

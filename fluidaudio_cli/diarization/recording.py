@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.block_worker import WindowResult
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import Clusters, SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.config import ModeConfig
-from fluidaudio_cli.diarization.crop_embedder import EMBEDDING_SIZE
+from fluidaudio_cli.diarization.crop_embedder import EMBEDDING_SIZE, CropEmbedder
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_SECONDS
 from fluidaudio_cli.diarization.reconstruction import LabelledWindow, Reconstruction, reconstruct
 from fluidaudio_cli.diarization.result import Speaker
+from fluidaudio_cli.diarization.second_look import Glimpse, look_again, uncertain_voices
 from fluidaudio_cli.turns import Turn, speaking_seconds
 
 
@@ -64,11 +66,27 @@ class Recording:
         self.samples = samples
         self._expected = windows
 
-    def finish(self, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock) -> Outcome:
-        """Cluster the voices and rebuild the turns."""
+    def finish(
+        self,
+        mode: ModeConfig,
+        bounds: SpeakerBounds,
+        clock: StageClock,
+        exact: CropEmbedder | None = None,
+    ) -> Outcome:
+        """Cluster the voices and rebuild the turns.
+
+        ``exact``: embeds uncertain voices again. Raises ``AudioError`` where the recording
+        cannot be read for it.
+        """
         with clock.stage("clustering", self.windows):
             voices = self._voices(looks=WINDOW_SECONDS / mode.windows.step_seconds)
             clusters = cluster(voices, mode.clustering, bounds)
+        if exact is not None:
+            rows = uncertain_voices(voices, clusters, mode.second_look)
+            with clock.stage("second look", len(rows)):
+                again = self._look_again(rows, voices, mode, exact)
+            with clock.stage("clustering", 0):
+                clusters = cluster(again, mode.clustering, bounds)
         with clock.stage("reconstruction", self.windows):
             rebuilt = self._reconstruct(mode, clusters)
         turns, exclusive, order = _in_order_of_appearance(rebuilt)
@@ -95,6 +113,24 @@ class Recording:
             np.array([voice.clean_seconds for _, voice in voices], np.float64),
             looks,
         )
+
+    def _look_again(
+        self, rows: NDArray[np.intp], voices: Voices, mode: ModeConfig, exact: CropEmbedder
+    ) -> Voices:
+        if not rows.size:
+            return voices
+        step = round(mode.windows.step_seconds * SAMPLE_RATE)
+        every = [
+            Glimpse(window.number * step, voice.crops)
+            for window in self._windows
+            for voice in window.speakers
+        ]
+        glimpses = [every[row] for row in rows]
+        vectors = voices.vectors.copy()
+        # Its own stages are part of this one, and are not listed beside it.
+        vectors[rows] = look_again(self.info, glimpses, exact, StageClock())
+        self.crops += sum(len(glimpse.crops) for glimpse in glimpses)
+        return replace(voices, vectors=vectors)
 
     def _reconstruct(self, mode: ModeConfig, clusters: Clusters) -> Reconstruction:
         step = round(mode.windows.step_seconds * SAMPLE_RATE)
