@@ -12,30 +12,17 @@ command may take beyond the measured one.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
-import fluidaudio_cli
-from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
-from fluidaudio_cli.benchmark.memory import RssSampler
-from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode, write_mode
-from fluidaudio_cli.diarization.tuning import load_tuning, machine_identity
+from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak, workers_of
+from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
+from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import HostError, InputError, UsageError
-from fluidaudio_cli.executors.cache import cache_dir
-from fluidaudio_cli.executors.machine import processors
-from fluidaudio_cli.files import write_text_atomic
-from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.progress import ProgressCallback, no_progress
-from fluidaudio_cli.resources import datasets_dir
 
 OPTION = "--memory-limit"
 # Assumed of a recording whose header does not state its length.
@@ -58,13 +45,6 @@ _BYTES_PER_WINDOW = 8_000
 _BYTES_PER_PAIR = 24
 # The busiest development meeting has 1.9.
 _VOICES_PER_WINDOW = 2
-
-# Blocks of full size beyond one for each worker: small first blocks, and buffers ahead.
-_FURTHER_BLOCKS = 4
-# Side by side, workers reach their peaks together only by chance, but on a repeat almost surely.
-_ROUNDS = 2
-
-_VERSIONED = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
 
 
 def parse_size(text: str) -> int:
@@ -97,10 +77,6 @@ class Held:
     notes: tuple[str, ...]
 
 
-# (mode, options, worker's command) → peak of resident memory in bytes.
-Measure = Callable[[ModeConfig, PipelineOptions, WorkerCommand], int]
-
-
 def hold(
     mode: str | Path | ModeConfig,
     limit_bytes: int,
@@ -124,7 +100,7 @@ def hold(
     reserve = growth_bytes(config, seconds) + _BESIDE_BYTES
     if scoring:
         reserve += _SCORING_BYTES
-    peaks = _Peaks(options, command, measure or measure_peak)
+    peaks = Peaks(options, command, measure or measure_peak)
 
     def fits(setting: ModeConfig) -> bool:
         progress(len(peaks.measured), len(candidates))
@@ -152,7 +128,7 @@ def settings(config: ModeConfig, threads: int | None) -> list[ModeConfig]:
     Workers halved down to one, then, with one, both batches halved down to one.
     """
     found = [config]
-    workers = _workers(config, threads)
+    workers = workers_of(config, threads)
     while workers > 1:
         workers //= 2
         execution = replace(config.execution, workers=workers)
@@ -204,34 +180,6 @@ def exceeded(peak_bytes: int | None, limit_bytes: int) -> str | None:
     )
 
 
-def measure_peak(config: ModeConfig, options: PipelineOptions, command: WorkerCommand) -> int:
-    """Peak of a process that loads the mode and diarizes until every buffer was in use, in bytes.
-
-    Raises what loading raises, and ``HostError`` when the process ends before it is done.
-    """
-    workers = _workers(config, options.threads)
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
-        mode, audio = Path(folder) / f"{config.name}.yaml", Path(folder) / "audio.wav"
-        write_mode(config, mode)
-        seconds = 10.0 * config.windows.batch * (workers + _FURTHER_BLOCKS)
-        RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
-        with Worker(command) as worker:
-            cached = worker.load(str(mode), options)["cached"]
-            if cached:
-                return _peak(worker, audio, workers)
-        # Compiling, which takes memory too, is done now, unless nothing can be cached.
-        with Worker(command) as worker:
-            worker.load(str(mode), options)
-            return _peak(worker, audio, workers)
-
-
-def _peak(worker: Worker, audio: Path, workers: int) -> int:
-    with RssSampler(worker.pid) as sampler:
-        for _ in range(_ROUNDS if workers > 1 else 1):
-            mark = worker.diarize(audio)["peak_bytes"]
-    return max(mark or 0, sampler.peak)
-
-
 def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) -> ModeConfig:
     """The mode with what ``fluidaudio tune`` stored, as ``load_pipeline`` applies it.
 
@@ -241,94 +189,6 @@ def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) ->
     untuned = options.executor == options.precision == "auto"
     tuning = load_tuning() if untuned else None
     return config if tuning is None else tuning.apply(config)
-
-
-def _workers(config: ModeConfig, threads: int | None) -> int:
-    count = threads or processors()
-    return min(config.execution.workers or count, count)
-
-
-class _Peaks:
-    """Peaks of settings: those remembered, and the others measured and then remembered.
-
-    ``failure``: of the last process that ended before it was done.
-    """
-
-    def __init__(self, options: PipelineOptions, command: WorkerCommand, measure: Measure) -> None:
-        self.measured: dict[ModeConfig, int] = {}
-        self.failure: HostError | None = None
-        self._options = options
-        self._command = command
-        self._measure = measure
-
-    def of(self, config: ModeConfig) -> int | None:
-        """The peak in bytes; ``None`` where the process did not survive."""
-        if config in self.measured:
-            return self.measured[config]
-        key = _circumstances(config, self._options, self._command)
-        path = cache_dir() / "memory" / f"{config.name}-{_hash(key)}.json"
-        peak = _remembered(path)
-        if peak is None:
-            try:
-                peak = self._measure(config, self._options, self._command)
-            except HostError as error:
-                # Its subclasses say that the mode does not run here, whatever the memory.
-                if type(error) is not HostError:
-                    raise
-                self.failure = error
-                return None
-            record = {"peak_bytes": peak, "of": key}
-            # A cache that cannot be written costs measuring at every start, nothing more.
-            with contextlib.suppress(HostError):
-                write_text_atomic(path, json.dumps(record, indent=1) + "\n")
-        self.measured[config] = peak
-        return peak
-
-
-def _circumstances(
-    config: ModeConfig, options: PipelineOptions, command: WorkerCommand
-) -> dict[str, object]:
-    """All that the peak of a process may depend on."""
-    return {
-        "mode": config.as_dict(),
-        "workers": _workers(config, options.threads),
-        "options": options.as_dict(),
-        "process": [*command.argv[1:], sorted(command.env.items())],
-        "models": {name: model.sha256 for name, model in bundled_models().items()},
-        "program": [fluidaudio_cli.__version__, _source_digest()],
-        "python": sys.version,
-        "runtimes": dict(_versions()),
-        "machine": machine_identity(),
-    }
-
-
-def _source_digest() -> str:
-    """Changes with any edit of the program: size and time of every module."""
-    package = Path(fluidaudio_cli.__file__).resolve().parent
-    facts = [
-        (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(package.rglob("*.py"))
-    ]
-    return _hash(facts)
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _VERSIONED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            yield name, metadata.version(name)
-
-
-def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _remembered(path: Path) -> int | None:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    peak = record.get("peak_bytes") if isinstance(record, dict) else None
-    return peak if isinstance(peak, int) and peak > 0 else None
 
 
 def _needed(peak_bytes: int, reserve_bytes: int) -> int:
@@ -360,7 +220,7 @@ def _notes(
     as_it_is = " (as the mode has it)" if chosen == mode else ""
     choice = (
         f"held under {format_size(limit_bytes)}: "
-        f"{_described(chosen, _workers(chosen, threads))}{as_it_is}; "
+        f"{_described(chosen, workers_of(chosen, threads))}{as_it_is}; "
         f"{format_size(peak_bytes)} measured, {format_size(reserve_bytes)} reserved"
     )
     smaller = (chosen.windows.batch, chosen.embedding.batch) != (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from benchmarking import stub_command, stub_run, tiny_dataset
 
-from fluidaudio_cli.benchmark import memory_limit
+from fluidaudio_cli.benchmark import peak_memory
 from fluidaudio_cli.benchmark.compare import differences
 from fluidaudio_cli.benchmark.memory_limit import (
     UNKNOWN_SECONDS,
@@ -19,10 +19,10 @@ from fluidaudio_cli.benchmark.memory_limit import (
     growth_bytes,
     hold,
     longest_seconds,
-    measure_peak,
     parse_size,
     settings,
 )
+from fluidaudio_cli.benchmark.peak_memory import measure_peak
 from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
 from fluidaudio_cli.diarization.clustering import SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
@@ -248,7 +248,7 @@ def test_another_machine_or_program_is_measured_anew(
 ) -> None:
     scales = Scales()
     hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
-    monkeypatch.setattr(memory_limit, name, lambda: "another")
+    monkeypatch.setattr(peak_memory, name, lambda: "another")
     hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
     assert len(scales.asked) == 2
 

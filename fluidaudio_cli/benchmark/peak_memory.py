@@ -1,0 +1,153 @@
+"""Peak memory of a mode: measured in a process of its own, and remembered in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import fluidaudio_cli
+from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
+from fluidaudio_cli.benchmark.memory import RssSampler
+from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.diarization.config import ModeConfig, write_mode
+from fluidaudio_cli.diarization.tuning import machine_identity
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.executors.cache import cache_dir
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.resources import datasets_dir
+
+# Blocks of full size beyond one for each worker: small first blocks, and buffers ahead.
+_FURTHER_BLOCKS = 4
+# Side by side, workers reach their peaks together only by chance, but on a repeat almost surely.
+_ROUNDS = 2
+
+_VERSIONED = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
+
+
+# (mode, options, worker's command) → peak of resident memory in bytes.
+Measure = Callable[[ModeConfig, PipelineOptions, WorkerCommand], int]
+
+
+def workers_of(config: ModeConfig, threads: int | None) -> int:
+    """Blocks at a time of long audio, as ``load_pipeline`` has it."""
+    count = threads or processors()
+    return min(config.execution.workers or count, count)
+
+
+def measure_peak(config: ModeConfig, options: PipelineOptions, command: WorkerCommand) -> int:
+    """Peak of a process that loads the mode and diarizes until every buffer was in use, in bytes.
+
+    Raises what loading raises, and ``HostError`` when the process ends before it is done.
+    """
+    workers = workers_of(config, options.threads)
+    with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
+        mode, audio = Path(folder) / f"{config.name}.yaml", Path(folder) / "audio.wav"
+        write_mode(config, mode)
+        seconds = 10.0 * config.windows.batch * (workers + _FURTHER_BLOCKS)
+        RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
+        with Worker(command) as worker:
+            cached = worker.load(str(mode), options)["cached"]
+            if cached:
+                return _peak(worker, audio, workers)
+        # Compiling, which takes memory too, is done now, unless nothing can be cached.
+        with Worker(command) as worker:
+            worker.load(str(mode), options)
+            return _peak(worker, audio, workers)
+
+
+def _peak(worker: Worker, audio: Path, workers: int) -> int:
+    with RssSampler(worker.pid) as sampler:
+        for _ in range(_ROUNDS if workers > 1 else 1):
+            mark = worker.diarize(audio)["peak_bytes"]
+    return max(mark or 0, sampler.peak)
+
+
+class Peaks:
+    """Peaks of settings: those remembered, and the others measured and then remembered.
+
+    ``failure``: of the last process that ended before it was done.
+    """
+
+    def __init__(self, options: PipelineOptions, command: WorkerCommand, measure: Measure) -> None:
+        self.measured: dict[ModeConfig, int] = {}
+        self.failure: HostError | None = None
+        self._options = options
+        self._command = command
+        self._measure = measure
+
+    def of(self, config: ModeConfig) -> int | None:
+        """The peak in bytes; ``None`` where the process did not survive."""
+        if config in self.measured:
+            return self.measured[config]
+        key = _circumstances(config, self._options, self._command)
+        path = cache_dir() / "memory" / f"{config.name}-{_hash(key)}.json"
+        peak = _remembered(path)
+        if peak is None:
+            try:
+                peak = self._measure(config, self._options, self._command)
+            except HostError as error:
+                # Its subclasses say that the mode does not run here, whatever the memory.
+                if type(error) is not HostError:
+                    raise
+                self.failure = error
+                return None
+            record = {"peak_bytes": peak, "of": key}
+            # A cache that cannot be written costs measuring at every start, nothing more.
+            with contextlib.suppress(HostError):
+                write_text_atomic(path, json.dumps(record, indent=1) + "\n")
+        self.measured[config] = peak
+        return peak
+
+
+def _circumstances(
+    config: ModeConfig, options: PipelineOptions, command: WorkerCommand
+) -> dict[str, object]:
+    """All that the peak of a process may depend on."""
+    return {
+        "mode": config.as_dict(),
+        "workers": workers_of(config, options.threads),
+        "options": options.as_dict(),
+        "process": [*command.argv[1:], sorted(command.env.items())],
+        "models": {name: model.sha256 for name, model in bundled_models().items()},
+        "program": [fluidaudio_cli.__version__, _source_digest()],
+        "python": sys.version,
+        "runtimes": dict(_versions()),
+        "machine": machine_identity(),
+    }
+
+
+def _source_digest() -> str:
+    """Changes with any edit of the program: size and time of every module."""
+    package = Path(fluidaudio_cli.__file__).resolve().parent
+    facts = [
+        (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(package.rglob("*.py"))
+    ]
+    return _hash(facts)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
+
+
+def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _remembered(path: Path) -> int | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    peak = record.get("peak_bytes") if isinstance(record, dict) else None
+    return peak if isinstance(peak, int) and peak > 0 else None
