@@ -39,7 +39,7 @@ _SPREAD = 0.03
 # pandas, SciPy and pyannote.metrics, which scoring imports into the process; measured: 113 MB.
 _SCORING_BYTES = 120_000_000
 # A window kept until the end, with two voices: 3 kB of objects; then as much again, twice, in
-# the matrices of clustering and in turns. Measured over 1, 2 and 10 hours in all modes.
+# the matrices of clustering and in turns. Measured over 1, 2 and 10 simulated hours.
 _BYTES_PER_WINDOW = 8_000
 # Clustering compares all pairs of so many voices: cosine and distance at once, in both precisions.
 _BYTES_PER_PAIR = 24
