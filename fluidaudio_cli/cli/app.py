@@ -102,11 +102,25 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader went away (`| head`); point stdout at nothing so that exit stays silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`| head`).
+        _drop_stdout()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Not a file: a full disk, say, where stdout goes.
+        _drop_stdout()
+        _fail(
+            f"cannot write to stdout: {error.strerror or error}: free space where it goes",
+            EXIT_ENVIRONMENT,
+        )
     except MemoryError:
         _fail("out of memory: lower --memory-limit or close other programs", EXIT_ENVIRONMENT)
     sys.exit(0)
+
+
+def _drop_stdout() -> None:
+    """Point stdout at nothing, so that what is still to be flushed fails no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(line: str, code: int) -> NoReturn:

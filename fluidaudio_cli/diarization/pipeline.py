@@ -325,8 +325,8 @@ def load_pipeline(
     """
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
     tuning = load_tuning() if executor == precision == "auto" else None
-    if tuning is not None:
-        config = tuning.apply(config)
+    if tuning is not None and (tuned := tuning.apply(config)) is not config:
+        config = tuned
         compute_units = tuning.compute_units if compute_units == "all" else compute_units
     if low_latency:
         config = config.for_low_latency()

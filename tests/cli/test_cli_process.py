@@ -60,6 +60,15 @@ def test_a_last_line_that_cannot_be_written_is_not_passed_over() -> None:
     assert "No space left on device" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    done = script("models", "list", stdout=Path("/dev/full"))
+    assert done.returncode == 4
+    assert done.stderr == (
+        "fluidaudio: cannot write to stdout: No space left on device: free space where it goes\n"
+    )
+
+
 def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     done = script(
         before="import fluidaudio_cli.cli.app as app; app.app = lambda: [][1]",
