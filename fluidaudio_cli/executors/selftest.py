@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def load_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: np.ascontiguousarray(archive[key]) for key in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ModelFormatError(
             f"cannot read the self-test {path}: {error}", "reinstall the package"
         ) from error

