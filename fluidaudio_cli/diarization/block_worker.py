@@ -42,7 +42,7 @@ class Requests:
     embedding: InferRequest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EmbeddedSpeaker:
     """A local speaker and its voice: unit-length (192,) float32, zeros when not embedded.
 
@@ -55,7 +55,7 @@ class EmbeddedSpeaker:
     crops: tuple[Crop, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WindowResult:
     """One window: its number in the recording, who is in it, and when.
 

@@ -244,9 +244,16 @@ def _sum_by(
 def _centroids(voices: Voices, members: NDArray[np.intp], labels: Labels) -> Vectors:
     """Mean direction of each cluster, its voices weighted by their clean speech."""
     weights = voices.clean_seconds[members].astype(np.float32)
-    totals, _ = _sum_by(labels, voices.vectors[members] * weights[:, None], np.ones(len(members)))
+    totals = np.zeros((int(labels.max()) + 1, voices.vectors.shape[1]), np.float32)
+    # In pieces: a weighted copy of ten hours' vectors would be the largest array there is.
+    for first in range(0, len(members), _PIECE):
+        part = slice(first, first + _PIECE)
+        np.add.at(totals, labels[part], voices.vectors[members[part]] * weights[part, None])
     norms = np.linalg.norm(totals, axis=1, keepdims=True)
     return np.asarray(totals / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
+_PIECE = 1024
 
 
 def _assign(voices: Voices, centroids: Vectors, fixed: Labels) -> Labels:

@@ -14,7 +14,7 @@ from fluidaudio_cli.diarization.block_worker import WindowResult
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import Clusters, SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.config import ModeConfig
-from fluidaudio_cli.diarization.crop_embedder import EMBEDDING_SIZE, CropEmbedder
+from fluidaudio_cli.diarization.crop_embedder import EMBEDDING_SIZE, CropEmbedder, Vectors
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_SECONDS
 from fluidaudio_cli.diarization.reconstruction import LabelledWindow, Reconstruction, reconstruct
 from fluidaudio_cli.diarization.result import Speaker
@@ -43,7 +43,11 @@ class Recording:
         self.crops = 0
         self.copied_bytes = 0
         self._expected: int | None = None
+        # Without their vectors, which lie together in one store; rows beyond ``_voices_kept``
+        # are not used yet.
         self._windows: list[WindowResult] = []
+        self._vectors: Vectors = np.zeros((0, EMBEDDING_SIZE), np.float32)
+        self._voices_kept = 0
 
     @property
     def windows(self) -> int:
@@ -57,7 +61,11 @@ class Recording:
 
     def add(self, windows: Sequence[WindowResult], copied_bytes: int, crops: int) -> None:
         """Take in the windows of one block, which come in order."""
-        self._windows.extend(windows)
+        for window in windows:
+            for voice in window.speakers:
+                self._keep(voice.vector)
+            speakers = tuple(replace(voice, vector=_IN_THE_STORE) for voice in window.speakers)
+            self._windows.append(replace(window, speakers=speakers))
         self.copied_bytes += copied_bytes
         self.crops += crops
 
@@ -104,15 +112,20 @@ class Recording:
 
     def _voices(self, looks: float) -> Voices:
         voices = [(window.number, voice) for window in self._windows for voice in window.speakers]
-        vectors = np.zeros((len(voices), EMBEDDING_SIZE), np.float32)
-        for row, (_, voice) in enumerate(voices):
-            vectors[row] = voice.vector
         return Voices(
             np.array([number for number, _ in voices], np.intp),
-            vectors,
+            self._vectors[: self._voices_kept],
             np.array([voice.clean_seconds for _, voice in voices], np.float64),
             looks,
         )
+
+    def _keep(self, vector: Vectors) -> None:
+        if self._voices_kept == len(self._vectors):
+            # Large arrays grow where they lie. By a quarter, because all of it is touched.
+            rows = max(256, self._voices_kept + self._voices_kept // 4)
+            self._vectors.resize((rows, EMBEDDING_SIZE), refcheck=False)
+        self._vectors[self._voices_kept] = vector
+        self._voices_kept += 1
 
     def _look_again(
         self, rows: NDArray[np.intp], voices: Voices, mode: ModeConfig, exact: CropEmbedder
@@ -152,6 +165,9 @@ class Recording:
             )
         names = [str(number) for number in range(len(clusters.centroids))]
         return reconstruct(windows, names, self.samples, mode.reconstruction)
+
+
+_IN_THE_STORE: Vectors = np.zeros(0, np.float32)
 
 
 def _in_order_of_appearance(
