@@ -141,19 +141,22 @@ def _cluster_core(
     voices: Voices, core: NDArray[np.intp], rules: ClusteringRules, bounds: SpeakerBounds
 ) -> Labels:
     """Label of each reliable voice."""
-    sums = voices.vectors[core]
+    # Only reliable voices count; they are copied out in parts, not as a whole.
+    sums, rows = voices.vectors, core
     sizes = np.ones(core.size)
     windows: NDArray[np.intp] | None = voices.windows[core]
     owner: Labels = np.arange(core.size)
-    while len(sums) > rules.exact_limit:
-        merged = _merge_parts(sums, sizes, windows, rules)
-        if _distinct(merged) > 0.9 * len(sums):
+    while len(rows) > rules.exact_limit:
+        merged = _merge_parts(sums, rows, sizes, windows, rules)
+        if _distinct(merged) > 0.9 * len(rows):
             # The voices do not condense at this distance; parts that are all different people
             # would never shrink, so that the nearest are merged regardless of it.
-            merged = _merge_parts(sums, sizes, windows, rules, force=True)
-        sums, sizes = _sum_by(merged, sums, sizes)
+            merged = _merge_parts(sums, rows, sizes, windows, rules, force=True)
+        sums, sizes = _sum_by(merged, sums, rows, sizes)
+        rows = np.arange(len(sums))
         owner = merged[owner]
         windows = None
+    sums = sums[rows]
     forbidden = None if windows is None else _same_window_pairs(windows)
     tree = average_linkage(sums, sizes, forbidden)
     clusters = bounds.limit(tree.clusters_below(rules.threshold), len(sums))
@@ -184,7 +187,7 @@ def _absorb_small(
     """
     fewest = bounds.exactly or bounds.at_least or 1
     while (count := int(labels.max()) + 1) > fewest:
-        totals, weights = _sum_by(labels, sums, sizes)
+        totals, weights = _sum_by(labels, sums, np.arange(len(sums)), sizes)
         means = totals / weights[:, None].astype(np.float32)
         distance = 1.0 - (means @ means.T).astype(np.float64)
         np.fill_diagonal(distance, np.inf)
@@ -202,18 +205,19 @@ def _absorb_small(
 
 def _merge_parts(
     sums: Vectors,
+    rows: NDArray[np.intp],
     sizes: NDArray[np.float64],
     windows: NDArray[np.intp] | None,
     rules: ClusteringRules,
     force: bool = False,
 ) -> Labels:
-    """Cluster consecutive parts on their own; labels of all items, numbered through."""
-    labels = np.empty(len(sums), np.intp)
+    """Cluster consecutive parts of ``sums[rows]`` on their own; labels, numbered through."""
+    labels = np.empty(len(rows), np.intp)
     used = 0
-    for first in range(0, len(sums), rules.exact_limit):
+    for first in range(0, len(rows), rules.exact_limit):
         part = slice(first, first + rules.exact_limit)
         forbidden = None if windows is None else _same_window_pairs(windows[part])
-        tree = average_linkage(sums[part], sizes[part], forbidden)
+        tree = average_linkage(sums[rows[part]], sizes[part], forbidden)
         clusters = tree.clusters_below(rules.part_threshold)
         if force:
             clusters = min(clusters, max(1, len(sizes[part]) // 2))
@@ -232,28 +236,31 @@ def _same_window_pairs(windows: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _sum_by(
-    labels: Labels, sums: Vectors, sizes: NDArray[np.float64]
+    labels: Labels,
+    vectors: Vectors,
+    rows: NDArray[np.intp],
+    sizes: NDArray[np.float64],
+    weights: NDArray[np.float32] | None = None,
 ) -> tuple[Vectors, NDArray[np.float64]]:
-    """Total vector and size of each label."""
+    """Total vector of each label, of ``vectors[rows]`` times ``weights``, and total size."""
     count = int(labels.max()) + 1
-    totals = np.zeros((count, sums.shape[1]), np.float32)
-    np.add.at(totals, labels, sums)
+    totals = np.zeros((count, vectors.shape[1]), np.float32)
+    # In pieces: a copy of ten hours' vectors would be the largest array there is.
+    for first in range(0, len(rows), _PIECE):
+        part = slice(first, first + _PIECE)
+        piece = vectors[rows[part]]
+        if weights is not None:
+            piece *= weights[part, None]
+        np.add.at(totals, labels[part], piece)
     return totals, np.bincount(labels, weights=sizes, minlength=count).astype(np.float64)
 
 
 def _centroids(voices: Voices, members: NDArray[np.intp], labels: Labels) -> Vectors:
     """Mean direction of each cluster, its voices weighted by their clean speech."""
     weights = voices.clean_seconds[members].astype(np.float32)
-    totals = np.zeros((int(labels.max()) + 1, voices.vectors.shape[1]), np.float32)
-    # In pieces: a weighted copy of ten hours' vectors would be the largest array there is.
-    for first in range(0, len(members), _PIECE):
-        part = slice(first, first + _PIECE)
-        np.add.at(totals, labels[part], voices.vectors[members[part]] * weights[part, None])
+    totals, _ = _sum_by(labels, voices.vectors, members, np.ones(len(members)), weights)
     norms = np.linalg.norm(totals, axis=1, keepdims=True)
     return np.asarray(totals / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
-
-
-_PIECE = 1024
 
 
 def _assign(voices: Voices, centroids: Vectors, fixed: Labels) -> Labels:
@@ -275,6 +282,7 @@ def _assign(voices: Voices, centroids: Vectors, fixed: Labels) -> Labels:
     return labels
 
 
+_PIECE = 1024
 # Below any cosine, so that a voice without a vector takes what the others leave.
 _NO_EVIDENCE = -2.0
 # Beyond any sum of cosines, so that a label already decided is not traded away.

@@ -162,7 +162,9 @@ class Pipeline:
         done_seconds = 0.0
         for outcome in self._outcomes(recordings, clocks, run_clock):
             if isinstance(outcome, Opened):
-                open_recordings[outcome.recording] = Recording(outcome.info)
+                open_recordings[outcome.recording] = Recording(
+                    outcome.info, keep_crops=self._exact is not None
+                )
             elif isinstance(outcome, Failed):
                 open_recordings.pop(outcome.recording, None)
                 ready[outcome.recording] = outcome.error

@@ -33,15 +33,19 @@ class Outcome:
 
 
 class Recording:
-    """Collects the windows of one recording, then clusters and reconstructs."""
+    """Collects the windows of one recording, then clusters and reconstructs.
 
-    def __init__(self, info: AudioInfo) -> None:
+    ``keep_crops``: there will be a second look, for which it must be known what was heard.
+    """
+
+    def __init__(self, info: AudioInfo, keep_crops: bool = True) -> None:
         self.info = info
         self.started = time.perf_counter()
         self.cpu_started = time.process_time()
         self.samples = 0
         self.crops = 0
         self.copied_bytes = 0
+        self._keep_crops = keep_crops
         self._expected: int | None = None
         # Without their vectors, which lie together in one store; rows beyond ``_voices_kept``
         # are not used yet.
@@ -64,7 +68,10 @@ class Recording:
         for window in windows:
             for voice in window.speakers:
                 self._keep(voice.vector)
-            speakers = tuple(replace(voice, vector=_IN_THE_STORE) for voice in window.speakers)
+            speakers = tuple(
+                replace(voice, vector=_IN_THE_STORE, crops=voice.crops if self._keep_crops else ())
+                for voice in window.speakers
+            )
             self._windows.append(replace(window, speakers=speakers))
         self.copied_bytes += copied_bytes
         self.crops += crops
