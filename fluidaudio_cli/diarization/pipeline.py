@@ -36,7 +36,7 @@ from fluidaudio_cli.diarization.schedule import Outcome, run_concurrently, run_s
 from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
-from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.executors.machine import limit_malloc_arenas, processors
 from fluidaudio_cli.executors.select import select_executor
 from fluidaudio_cli.models.loading import load_model
 from fluidaudio_cli.models.registry import MODEL_NAMES, bundled_models
@@ -352,6 +352,7 @@ def load_pipeline(
     inference_threads = workers if chosen.name == "onnxruntime" else count
     batches = dict.fromkeys(MODEL_NAMES, config.embedding.batch)
     batches["segmentation"] = config.windows.batch
+    limit_malloc_arenas()
     started = time.perf_counter()
 
     def load(name: str, exactly: str = "", streams: int = workers) -> CompiledModel:

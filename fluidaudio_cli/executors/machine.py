@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import sys
@@ -14,6 +16,19 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def limit_malloc_arenas() -> None:
+    """Let glibc's allocator keep two heaps instead of eight for each processor.
+
+    What one thread allocates and another frees stays in the heap of the first; over ten hours of
+    audio that adds up to 10 MB. Other allocators have no such setting, and are left alone.
+    """
+    arena_max = -8  # M_ARENA_MAX in malloc.h
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(arena_max, 2)
 
 
 @lru_cache(maxsize=1)
