@@ -232,7 +232,7 @@ def _collect(done: _OpenBlock) -> tuple[PieceResult, ...]:
                 EmbeddedSpeaker(speaker.slot, speaker.clean_seconds, voice, speaker.crops)
             )
             used += count
-        packed = zlib.compress(item.presence.tobytes(), 1) if speakers else b""
+        packed = zlib.compress(item.presence.tobytes(), 4) if speakers else b""
         number = item.job.piece.first_window + item.job.window
         by_piece[item.job.piece.unit].append(WindowResult(number, tuple(speakers), packed))
     return tuple(

@@ -128,8 +128,8 @@ class Recording:
 
     def _keep(self, vector: Vectors) -> None:
         if self._voices_kept == len(self._vectors):
-            # Large arrays grow where they lie. By a quarter, because all of it is touched.
-            rows = max(256, self._voices_kept + self._voices_kept // 4)
+            # Large arrays grow where they lie. By little, because all of it is touched.
+            rows = max(256, self._voices_kept + self._voices_kept // 16)
             self._vectors.resize((rows, EMBEDDING_SIZE), refcheck=False)
         self._vectors[self._voices_kept] = vector
         self._voices_kept += 1
