@@ -35,34 +35,28 @@ def _crops(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
     return replace(mode, embedding=source.embedding)
 
 
-def _workers(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, execution=replace(mode.execution, workers=source.execution.workers))
+def _execution(key: str) -> Callable[[ModeConfig, ModeConfig], ModeConfig]:
+    """Takes one key of the section ``execution``."""
+
+    def take(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
+        value = getattr(source.execution, key)
+        return replace(mode, execution=replace(mode.execution, **{key: value}))
+
+    return take
 
 
-def _executor(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, execution=replace(mode.execution, executor=source.execution.executor))
-
-
-def _lstm(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, execution=replace(mode.execution, lstm=source.execution.lstm))
-
-
-def _zero_copy(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, execution=replace(mode.execution, zero_copy=source.execution.zero_copy))
-
-
-def _precision(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, execution=replace(mode.execution, precision=source.execution.precision))
-
+_executor, _precision = _execution("executor"), _execution("precision")
 
 OPTIMISATIONS = (
     Optimisation("window-batches", "segmentation windows in batches", _windows),
     Optimisation("crop-batches", "embedding crops in batches", _crops),
-    Optimisation("workers", "blocks side by side, one thread each", _workers),
+    Optimisation("workers", "blocks side by side, one thread each", _execution("workers")),
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
-    Optimisation("lstm", "LSTM layers by the AMX kernel", _lstm),
-    Optimisation("zero-copy", "networks read and write where the data lie", _zero_copy),
+    Optimisation("lstm", "LSTM layers by the AMX kernel", _execution("lstm")),
+    Optimisation(
+        "zero-copy", "networks read and write where the data lie", _execution("zero_copy")
+    ),
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -55,7 +57,7 @@ def describe(checkout: Path | None = None) -> EnvironmentRecord:
         ),
         system_release=platform.platform(),
         python=platform.python_version(),
-        packages=_package_versions(),
+        packages=package_versions(_PACKAGES),
         git_commit=commit,
         git_dirty=dirty,
         load_average=load_average(),
@@ -156,16 +158,13 @@ def _pressure_percent(path: Path) -> float | None:
         return None
 
 
-def _package_versions() -> dict[str, str]:
-    versions = {name: _version(name) for name in _PACKAGES}
-    return {name: version for name, version in versions.items() if version is not None}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those distributions that are installed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _output(command: list[str]) -> str:

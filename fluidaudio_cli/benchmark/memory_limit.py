@@ -20,7 +20,7 @@ from pathlib import Path
 from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak, workers_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
-from fluidaudio_cli.diarization.tuning import load_tuning
+from fluidaudio_cli.diarization.tuning import tuning_unless_asked
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -186,8 +186,7 @@ def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) ->
     A tuning leaves a mode alone that it was applied to.
     """
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
-    untuned = options.executor == options.precision == "auto"
-    tuning = load_tuning() if untuned else None
+    tuning = tuning_unless_asked(options.executor, options.precision)
     return config if tuning is None else tuning.apply(config)
 
 

@@ -7,11 +7,11 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import fluidaudio_cli
+from fluidaudio_cli.benchmark.environment import package_versions
 from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
 from fluidaudio_cli.benchmark.memory import RssSampler
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
@@ -119,7 +119,7 @@ def _circumstances(
         "models": {name: model.sha256 for name, model in bundled_models().items()},
         "program": [fluidaudio_cli.__version__, _source_digest()],
         "python": sys.version,
-        "runtimes": dict(_versions()),
+        "runtimes": package_versions(_VERSIONED),
         "machine": machine_identity(),
     }
 
@@ -132,12 +132,6 @@ def _source_digest() -> str:
         for path in sorted(package.rglob("*.py"))
     ]
     return _hash(facts)
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _VERSIONED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            yield name, metadata.version(name)
 
 
 def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:

@@ -33,7 +33,7 @@ from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.recording import Recording
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.schedule import Outcome, run_concurrently, run_serially
-from fluidaudio_cli.diarization.tuning import load_tuning
+from fluidaudio_cli.diarization.tuning import tuning_unless_asked
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
 from fluidaudio_cli.executors.machine import limit_malloc_arenas, processors
@@ -326,7 +326,7 @@ def load_pipeline(
     when a model does not compute here what it should.
     """
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
-    tuning = load_tuning() if executor == precision == "auto" else None
+    tuning = tuning_unless_asked(executor, precision)
     if tuning is not None and (tuned := tuning.apply(config)) is not config:
         config = tuned
         compute_units = tuning.compute_units if compute_units == "all" else compute_units

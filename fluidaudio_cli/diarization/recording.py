@@ -100,8 +100,9 @@ class Recording:
             rows = uncertain_voices(voices, clusters, mode.second_look)
             with clock.stage("second look", len(rows)):
                 again = self._look_again(rows, voices, mode, exact)
-            with clock.stage("clustering", 0):
-                clusters = cluster(again, mode.clustering, bounds)
+            if again is not voices:
+                with clock.stage("clustering", 0):
+                    clusters = cluster(again, mode.clustering, bounds)
         with clock.stage("reconstruction", self.windows):
             rebuilt = self._reconstruct(mode, clusters)
         turns, exclusive, order = _in_order_of_appearance(rebuilt)
@@ -137,6 +138,7 @@ class Recording:
     def _look_again(
         self, rows: NDArray[np.intp], voices: Voices, mode: ModeConfig, exact: CropEmbedder
     ) -> Voices:
+        """``voices`` with those of ``rows`` embedded again; ``voices`` itself where none is."""
         if not rows.size:
             return voices
         step = round(mode.windows.step_seconds * SAMPLE_RATE)

@@ -128,6 +128,11 @@ def load_tuning() -> Tuning | None:
     return tuning if tuning.machine == machine_identity() else None
 
 
+def tuning_unless_asked(executor: str, precision: str) -> Tuning | None:
+    """The stored choice, which asking for an executor or a precision sets aside."""
+    return load_tuning() if executor == precision == "auto" else None
+
+
 def save_tuning(tuning: Tuning, path: Path | None = None) -> Path:
     """Store the choice at ``path``, by default where it is looked for; returns where."""
     path = path or tuning_path()

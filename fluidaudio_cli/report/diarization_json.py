@@ -33,7 +33,6 @@ what is not known.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,7 +155,7 @@ def describe_host() -> dict[str, object]:
     # Imported here: every format needs this module, only JSON the facts.
     import platform
 
-    from fluidaudio_cli.benchmark.environment import cpu_model, usable_cores
+    from fluidaudio_cli.benchmark.environment import cpu_model, package_versions, usable_cores
 
     return {
         "python": platform.python_version(),
@@ -165,18 +164,8 @@ def describe_host() -> dict[str, object]:
         "cpu": cpu_model(),
         "logical_cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "packages": _versions(_PACKAGES),
+        "packages": package_versions(_PACKAGES),
     }
-
-
-def _versions(names: Iterable[str]) -> dict[str, str]:
-    from importlib import metadata
-
-    found = {}
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _segments(turns: Iterable[Turn]) -> list[dict[str, Any]]:
