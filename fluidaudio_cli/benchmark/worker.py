@@ -189,7 +189,7 @@ def _windows_of(path: Path, limit: int, size: int) -> list[Window]:
 def load_real_pipeline(mode: str, **options: Any) -> Any:
     """The program's own pipeline; ``mode`` is a name or the path of a mode file."""
     # Imported when asked for: the time of importing a runtime belongs to loading.
-    from fluidaudio_cli.diarization.pipeline import load_pipeline
+    from fluidaudio_cli.diarization.loading import load_pipeline
 
     is_file = mode.endswith((".yaml", ".yml"))
     return load_pipeline(Path(mode) if is_file else mode, **options)

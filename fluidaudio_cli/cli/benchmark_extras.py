@@ -62,7 +62,7 @@ def show_roofline(result: BenchmarkResult, dataset: Dataset) -> None:
     from fluidaudio_cli.benchmark.roofline import measure_machine, roofline_rows, stage_loads
     from fluidaudio_cli.cli.render.console import stdout_console
     from fluidaudio_cli.cli.render.roofline import render_roofline
-    from fluidaudio_cli.diarization.pipeline import load_pipeline
+    from fluidaudio_cli.diarization.loading import load_pipeline
 
     peaks = measure_machine()
     console = stdout_console()

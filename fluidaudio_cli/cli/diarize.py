@@ -110,7 +110,7 @@ def diarize(
         asked = (executor.value, precision.value, compute_units.value, threads)
         held = _hold(performance_mode, memory_limit, asked, recordings, references is not None)
 
-    from fluidaudio_cli.diarization.pipeline import load_pipeline
+    from fluidaudio_cli.diarization.loading import load_pipeline
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
     pipeline = load_pipeline(

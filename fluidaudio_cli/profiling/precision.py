@@ -20,7 +20,7 @@ from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Rounding, rounds_anything, tapped_model
 from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.frames import WINDOW_SAMPLES
-from fluidaudio_cli.diarization.pipeline import load_pipeline
+from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.base import CompiledModel

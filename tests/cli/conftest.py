@@ -16,18 +16,19 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.cli.app import main
-from fluidaudio_cli.diarization import pipeline
+from fluidaudio_cli.diarization import loading
+from fluidaudio_cli.diarization.pipeline import Pipeline
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def loaded_once() -> Callable[..., pipeline.Pipeline]:
+def loaded_once() -> Callable[..., Pipeline]:
     """``load_pipeline`` that gives the same pipeline for the same arguments."""
-    load = functools.lru_cache(pipeline.load_pipeline)
+    load = functools.lru_cache(loading.load_pipeline)
 
-    def for_any_length(*arguments: Any, **options: Any) -> pipeline.Pipeline:
+    def for_any_length(*arguments: Any, **options: Any) -> Pipeline:
         options.pop("audio_seconds", None)
         return load(*arguments, **options)
 
@@ -36,10 +37,10 @@ def loaded_once() -> Callable[..., pipeline.Pipeline]:
 
 @pytest.fixture
 def models_loaded_once(
-    monkeypatch: pytest.MonkeyPatch, loaded_once: Callable[..., pipeline.Pipeline]
+    monkeypatch: pytest.MonkeyPatch, loaded_once: Callable[..., Pipeline]
 ) -> None:
     """Spare commands in this process from loading the models anew each time."""
-    monkeypatch.setattr(pipeline, "load_pipeline", loaded_once)
+    monkeypatch.setattr(loading, "load_pipeline", loaded_once)
 
 
 @pytest.fixture

@@ -550,12 +550,12 @@ def test_executor_that_is_not_here_is_an_environment_error(
 def test_place_that_cannot_be_written_is_found_before_the_work(
     command: Command, sample_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fluidaudio_cli.diarization import pipeline
+    from fluidaudio_cli.diarization import loading
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("models were loaded")
 
-    monkeypatch.setattr(pipeline, "load_pipeline", never)
+    monkeypatch.setattr(loading, "load_pipeline", never)
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     for given in (("--output", blocked / "turns.rttm"), ("--output-dir", blocked)):

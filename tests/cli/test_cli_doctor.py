@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fluidaudio_cli.cli import models_verify
-from fluidaudio_cli.diarization import pipeline
+from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.executors import select
 from fluidaudio_cli.executors.amx_lstm import kernel
 from fluidaudio_cli.executors.base import Availability
@@ -69,7 +69,7 @@ def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     """Self-tests and loading take time, and are not what is asked for."""
     monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter(()))
     loaded = SimpleNamespace(models=(), close=lambda: None)
-    monkeypatch.setattr(pipeline, "load_pipeline", lambda mode: loaded)
+    monkeypatch.setattr(loading, "load_pipeline", lambda mode: loaded)
 
 
 @pytest.mark.usefixtures("nothing_to_verify")

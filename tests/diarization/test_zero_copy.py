@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.audio.pcm import PcmFrame
-from fluidaudio_cli.diarization import pipeline
+from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.blocks import WindowPlan
 from fluidaudio_cli.diarization.config import load_mode
 from fluidaudio_cli.executors.base import Array, Feeds, InferRequest
@@ -195,9 +195,9 @@ def run(
     with pytest.MonkeyPatch.context() as patch:
         untuned = tmp_path_factory.mktemp("untuned") / "none.json"
         patch.setenv("FLUIDAUDIO_TUNING", str(untuned))
-        patch.setattr(pipeline, "load_model", _recorded(load_model, log))
+        patch.setattr(loading, "load_model", _recorded(load_model, log))
         patch.setattr(PcmFrame, "write_mono", _noted(PcmFrame.write_mono, log))
-        loaded = pipeline.load_pipeline(mode, executor=executor, threads=1)
+        loaded = loading.load_pipeline(mode, executor=executor, threads=1)
         loaded.diarize(minute)
         log.turns = [Turn()]
         loaded.diarize(minute)
