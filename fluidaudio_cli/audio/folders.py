@@ -6,20 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from fluidaudio_cli.audio.source import uri_of
 from fluidaudio_cli.errors import AudioError
-
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".wav", ".w64", ".flac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".sph", ".tta", ".wv",
-    ".ape",
-    ".mp2", ".mp3", ".m4a", ".m4b", ".aac", ".ac3", ".amr", ".oga", ".ogg", ".opus", ".spx",
-    ".ra", ".wma",
-    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-    ".mts", ".ogv", ".rm", ".ts", ".webm", ".wmv",
-})
-# fmt: on
-"""Extensions taken from a folder, in any case. A file named by itself may have any name."""
+from fluidaudio_cli.recordings import is_audio_name, uri_from, uri_of
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
@@ -53,7 +41,7 @@ def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
         if not shared:
             break
         for path in shared:
-            uris[path] = uri_of(Path("__".join(path.parts[-depth:]) + ".uri"))
+            uris[path] = uri_from("__".join(path.parts[-depth:]))
     taken: set[str] = set()
     for path, uri in uris.items():
         number = 2
@@ -69,7 +57,7 @@ def _below(folder: Path) -> list[Path]:
         recordings = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in AUDIO_SUFFIXES
+            if is_audio_name(path)
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         )

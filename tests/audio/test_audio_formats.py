@@ -12,7 +12,8 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio, uri_of
+from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
+from fluidaudio_cli.recordings import uri_of
 from fluidaudio_cli.errors import AudioError
 
 Floats = npt.NDArray[np.float32]
