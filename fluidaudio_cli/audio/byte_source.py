@@ -44,8 +44,9 @@ class ByteSource:
     FFmpeg gives meaning to names (``image%03d``, ``scheme:rest``); a user's file name has none,
     so ``name`` has the extension only (a hint for probing).
 
-    ``label``: what messages call it. ``header``: what was found at its beginning. ``notes``: what was mended; may grow until the
-    end is read. Raises ``AudioError`` for what is missing, unreadable, a folder, or empty.
+    ``label``: what messages call it. ``header``: what was found at its beginning. ``notes``: what
+    was mended; may grow until the end is read. Raises ``AudioError`` for what is missing,
+    unreadable, a folder, or empty.
     """
 
     def __init__(self, path: Path) -> None:

@@ -89,6 +89,7 @@ class TrackDecoder:
         self._heard = False
         self._damage: Exception | None = None
         self._hole_at = -math.inf
+        self._tick_seconds = 0.0
         self._disbelieved = 0
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
@@ -191,14 +192,16 @@ class TrackDecoder:
             self._silence(seconds - self._timeline.position)
 
     def _take(self, frame: Any) -> None:
+        samples, rate = frame.samples, frame.sample_rate
         if not self._heard:
-            self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
+            self.sample_rate, self.channels = rate, frame.layout.nb_channels
+            self._tick_seconds = float(frame.time_base or 0)  # a Fraction: slow in each frame
         repeated = 0.0
         if self._timed or self._salvage:
             pts = frame.pts
             try:
                 gap, repeated = self._timeline.place(
-                    None if pts is None else float(pts * frame.time_base)
+                    None if pts is None else pts * self._tick_seconds
                 )
             except PauseTooLongError as error:
                 gap = 0.0
@@ -211,16 +214,15 @@ class TrackDecoder:
         if self.done:
             return
         self._damage = None
-        seconds = frame.samples / frame.sample_rate
         self._heard = True
         if repeated:
             self._drain()
-            count = min(frame.samples, round(repeated * frame.sample_rate))
-            self._timeline.advance(seconds - count / frame.sample_rate)
-            if count < frame.samples:
+            count = min(samples, round(repeated * rate))
+            self._timeline.advance((samples - count) / rate)
+            if count < samples:
                 self._add(PcmFrame(frame).without(count))
             return
-        self._timeline.advance(seconds)
+        self._timeline.advance(samples / rate)
         for block in self._batcher.push(frame):
             self._add(PcmFrame(block))
 

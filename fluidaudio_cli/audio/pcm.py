@@ -141,7 +141,7 @@ class Polarity:
     """
 
     _INVERTED = -0.7
-    _EVERY = 8  # one sample in so many is enough for a correlation
+    _EVERY = 16  # one sample in so many is enough for a correlation
 
     def __init__(self) -> None:
         self._inverted: list[bool] = []

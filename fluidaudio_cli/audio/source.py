@@ -6,6 +6,7 @@ frame to that buffer in one pass.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,8 @@ import numpy as np
 
 from fluidaudio_cli.audio.container import OpenedContainer, TrackChoice, open_container
 from fluidaudio_cli.audio.decode import Demuxer
-from fluidaudio_cli.audio.mono import SAMPLE_RATE, MonoTrack
+from fluidaudio_cli.audio.mono import SAMPLE_RATE as SAMPLE_RATE
+from fluidaudio_cli.audio.mono import MonoTrack
 from fluidaudio_cli.audio.pcm import Samples
 from fluidaudio_cli.recordings import STDIN, uri_of
 
@@ -155,6 +157,16 @@ class AudioSource:
         """Open it at its beginning; a pipe only once. Raises as ``open_audio``."""
         return open_audio(self.path, self.uri, track=self.track, salvage=self.salvage)
 
+    def stated_seconds(self) -> float | None:
+        """The length that a file states, if it does; ``None`` for a pipe, which is not touched.
+
+        Raises ``AudioError`` for what cannot be opened.
+        """
+        if is_pipe(self.path):
+            return None
+        with self.open() as stream:
+            return stream.info.duration_seconds
+
 
 def open_audio(
     path: Path, uri: str | None = None, *, track: TrackChoice = None, salvage: bool = False
@@ -176,12 +188,12 @@ def open_audio(
         raise
 
 
-def stated_seconds(path: Path) -> float | None:
-    """The length that a file states, if it does; ``None`` for a pipe, which is not touched.
-
-    Raises ``AudioError`` for what cannot be opened.
-    """
-    if path == STDIN or (path.exists() and not path.is_file() and not path.is_dir()):
-        return None
-    with open_audio(path) as stream:
-        return stream.info.duration_seconds
+def is_pipe(path: Path) -> bool:
+    """Whether ``path`` can be read but once: standard input, a FIFO, a process substitution."""
+    if path == STDIN:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # opening it says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
