@@ -141,7 +141,7 @@ class Polarity:
     """
 
     _INVERTED = -0.7
-    _EVERY = 16  # one sample in so many is enough for a correlation
+    _EVERY = 16  # one sample in so many shows at little cost where to look closer
 
     def __init__(self) -> None:
         self._inverted: list[bool] = []
@@ -151,20 +151,26 @@ class Polarity:
         """For each channel whether it is to be turned over."""
         if len(self._inverted) != len(channels):
             self._inverted = [False] * len(channels)
-        first, *others = (
-            channel[:: self._EVERY].astype(np.float32) + np.float32(offset) for channel in channels
-        )
-        energy = float(np.dot(first, first))
-        for number, other in enumerate(others, start=1):
-            scale = (energy * float(np.dot(other, other))) ** 0.5
-            if not 0 < scale < np.inf:
-                continue
-            correlation = float(np.dot(first, other)) / scale
+        for number in range(1, len(channels)):
+            pair = channels[0], channels[number]
+            correlation = _correlation(pair, offset, self._EVERY)
+            if correlation < self._INVERTED or self._inverted[number]:
+                correlation = _correlation(pair, offset, 1)
             if correlation < self._INVERTED:
                 self._inverted[number] = self.found = True
             elif correlation > 0:
                 self._inverted[number] = False
         return list(self._inverted)
+
+
+def _correlation(
+    pair: tuple[npt.NDArray[Any], npt.NDArray[Any]], offset: float, every: int
+) -> float:
+    """Of two channels, from one sample in ``every``; 0 where one is silent."""
+    first, other = (channel[::every].astype(np.float32) + np.float32(offset) for channel in pair)
+    with np.errstate(over="ignore"):
+        scale = (float(np.dot(first, first)) * float(np.dot(other, other))) ** 0.5
+    return float(np.dot(first, other)) / scale if 0 < scale < np.inf else 0.0
 
 
 def _surely_usable(channel: npt.NDArray[Any]) -> bool:

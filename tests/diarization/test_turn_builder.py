@@ -9,15 +9,15 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-from fluidaudio_cli.diarization import reconstruction
-from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES
 from fluidaudio_cli.diarization.reconstruction import (
     LabelledWindow,
     Reconstruction,
     ReconstructionRules,
     reconstruct,
 )
+
+from fluidaudio_cli.diarization import reconstruction
+from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES
 from fluidaudio_cli.turns import Turn
 
 RULES = ReconstructionRules(
