@@ -21,12 +21,17 @@ from fluidaudio_cli.executors.lowering import lower_checked
 IOS17 = ct.target.iOS17
 
 
-def package(folder: Path, program: Any) -> Path:
+def package(folder: Path, function: Any, *inputs: Any) -> Path:
+    program = mb.program(input_specs=list(inputs), opset_version=IOS17)(function)
     path = folder / "model.mlpackage"
     ct.convert(
         program, convert_to="mlprogram", minimum_deployment_target=IOS17, skip_model_load=True
     ).save(str(path))
     return path
+
+
+def tensor(*shape: int, dtype: Any = types.fp32) -> Any:
+    return mb.TensorSpec(shape=shape, dtype=dtype)
 
 
 def run(path: Path, **feeds: Any) -> list[Any]:
@@ -38,7 +43,6 @@ def run(path: Path, **feeds: Any) -> list[Any]:
 
 
 def test_outputs_that_are_constants(tmp_path: Path) -> None:
-    @mb.program(input_specs=[mb.TensorSpec(shape=(2, 3))], opset_version=IOS17)
     def program(x: Any) -> Any:
         return (
             mb.relu(x=x, name="y"),
@@ -46,7 +50,9 @@ def test_outputs_that_are_constants(tmp_path: Path) -> None:
             mb.const(val=np.arange(4, dtype=np.int32), name="integers"),
         )
 
-    y, floats, integers = run(package(tmp_path, program), x=-np.ones((2, 3), np.float32))
+    y, floats, integers = run(
+        package(tmp_path, program, tensor(2, 3)), x=-np.ones((2, 3), np.float32)
+    )
     assert y.tolist() == [[0, 0, 0], [0, 0, 0]]
     assert floats.tolist() == [0.0, 1.0, 2.0]
     assert (integers.tolist(), integers.dtype) == ([0, 1, 2, 3], np.int32)
@@ -54,33 +60,24 @@ def test_outputs_that_are_constants(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
 def test_indices_of_small_integers(kind: str, tmp_path: Path) -> None:
-    @mb.program(
-        input_specs=[
-            mb.TensorSpec(shape=(10, 4)),
-            mb.TensorSpec(shape=(3,), dtype=types.int32),
-        ],
-        opset_version=IOS17,
-    )
     def program(x: Any, i: Any) -> Any:
         small = mb.cast(x=i, dtype=kind)
         return (
             mb.gather(x=x, indices=small, axis=0, name="y"),
-            mb.scatter(
-                data=x, indices=small, updates=np.ones((3, 4), np.float32), axis=0, name="z"
-            ),
+            mb.gather_nd(x=x, indices=mb.expand_dims(x=small, axes=[1]), name="z"),
             mb.cast(x=small, dtype="int32", name="back"),
         )
 
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
     given = np.array([1, 9, 3], np.int32)
-    y, z, back = run(package(tmp_path, program), x=x, i=given)
+    path = package(tmp_path, program, tensor(10, 4), tensor(3, dtype=types.int32))
+    y, z, back = run(path, x=x, i=given)
     np.testing.assert_array_equal(y, x[given])
-    np.testing.assert_array_equal(z[given], x[given] + 1)
+    np.testing.assert_array_equal(z, x[given])
     assert back.tolist() == [1, 9, 3]
 
 
 def test_integers_are_reduced(tmp_path: Path) -> None:
-    @mb.program(input_specs=[mb.TensorSpec(shape=(2, 3), dtype=types.int32)], opset_version=IOS17)
     def program(x: Any) -> Any:
         return (
             mb.reduce_sum(x=x, axes=[1], name="sum"),
@@ -88,7 +85,8 @@ def test_integers_are_reduced(tmp_path: Path) -> None:
             mb.reduce_argmax(x=x, axis=1, name="where"),
         )
 
-    results = run(package(tmp_path, program), x=np.array([[1, 5, 3], [7, 2, 2]], np.int32))
+    path = package(tmp_path, program, tensor(2, 3, dtype=types.int32))
+    results = run(path, x=np.array([[1, 5, 3], [7, 2, 2]], np.int32))
     assert [result.tolist() for result in results] == [[9, 11], [5, 7], [1, 0]]
 
 
@@ -96,7 +94,6 @@ def test_inspect_asks_the_lowering(tmp_path: Path) -> None:
     zeros, rng = np.zeros((1, 6), np.float32), np.random.default_rng(0)
     weights = [rng.normal(size=shape).astype(np.float32) for shape in ((24, 8), (24, 6), (24,))]
 
-    @mb.program(input_specs=[mb.TensorSpec(shape=(5, 1, 8))], opset_version=IOS17)
     def program(x: Any) -> Any:
         return mb.lstm(
             x=x,
@@ -110,7 +107,7 @@ def test_inspect_asks_the_lowering(tmp_path: Path) -> None:
             name="y",
         )[0]
 
-    path = package(tmp_path, program)
+    path = package(tmp_path, program, tensor(5, 1, 8))
     report = inspect_package(path)
     assert report.unsupported == ()
     assert report.refusal is not None
