@@ -79,11 +79,11 @@ class ByteSource:
         return self._is_cut
 
     @property
-    def seconds(self) -> float | None:
-        """Length of its samples, as stated or, where that is not believed, by the file's size."""
+    def mended_seconds(self) -> float | None:
+        """Length of its samples by the file's size, where the stated one is not believed."""
         header = self.header
         if self._open_bytes is None or header.data_start is None or not header.bytes_per_second:
-            return header.seconds
+            return None
         return (self._open_bytes - header.data_start) / header.bytes_per_second
 
     @property
@@ -154,7 +154,7 @@ class ByteSource:
             if not head:
                 raise AudioError(f"{self.label} is empty (0 bytes)", "record or copy it again")
             # What follows the stated end is seen when it is there.
-            self._patches, self._end = {**header.patches, **header.open_end}, header.data_end
+            self._patches, self._end = {**header.patches, **header.open_end(None)}, header.data_end
             return header
         header = read_header(self._read_at)
         total = self._raw.seek(0, os.SEEK_END)
@@ -163,7 +163,7 @@ class ByteSource:
         if header.data_start is not None and (end is None or end < total):
             tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
             if end is None or not is_trailer(tail, end + len(tail) == total, self._big_endian):
-                self._patches = {**header.patches, **header.open_end}
+                self._patches = {**header.patches, **header.open_end(total)}
                 self._open_bytes = total
                 if end is not None:
                     self._note_longer(header)

@@ -57,7 +57,7 @@ class OpenedContainer:
         self.file.close()
 
 
-def open_container(path: Path, track: TrackChoice = None) -> OpenedContainer:
+def open_container(path: Path, track: TrackChoice = None, salvage: bool = False) -> OpenedContainer:
     """Open ``path`` and choose its tracks (FFmpeg's rule: the default one, most channels).
 
     Raises ``AudioError`` when the file is missing, unreadable, a folder, empty, not a media
@@ -66,7 +66,7 @@ def open_container(path: Path, track: TrackChoice = None) -> OpenedContainer:
     file = ByteSource(path)
     container = None
     try:
-        if file.is_cut and file.magic == b"OggS":
+        if file.is_cut and file.magic == b"OggS" and not salvage:
             raise AudioError(
                 f"{file.label} is cut off: its last Ogg page is incomplete", DAMAGED_REMEDY
             )

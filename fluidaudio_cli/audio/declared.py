@@ -45,18 +45,27 @@ class DeclaredLength:
         short = self.seconds - (last if self.from_zero else last - first)
         return short if short > self.tolerance else 0.0
 
+    def excess(self, first: float, last: float) -> float:
+        """Seconds that are there beyond what the header states, as ``missing``; 0 if few."""
+        if self.seconds is None or self.tolerance is None:
+            return 0.0
+        more = (last if self.from_zero else last - first) - self.seconds
+        return more if more > _CODEC_SECONDS else 0.0
+
 
 def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
     """Read the length of ``stream`` from the container, or what its header says of its data."""
     container, header, names = opened.container, opened.file.header, opened.formats
-    if header.data_start is not None and "wav" in names:
-        return DeclaredLength(opened.file.seconds or _stated(stream, container))
+    mended = opened.file.mended_seconds
+    if mended is not None or (header.data_start is not None and "wav" in names):
+        return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
         if "mp3" in names and header.mp3_counts_frames:
             tolerances.append(_CODEC_SECONDS)
         seconds = float(stream.duration * stream.time_base)
-        return DeclaredLength(seconds, tolerances[0] if tolerances else None)
+        # Ogg has the last page's time stamp.
+        return DeclaredLength(seconds, tolerances[0] if tolerances else None, "ogg" in names)
     if container.duration is not None and container.duration > 0:
         # Matroska counts from time stamp 0, and has the longest stream's end: it binds the audio
         # if that is all there is.

@@ -89,7 +89,11 @@ class TrackDecoder:
         self._heard = False
         self._damage: Exception | None = None
         self._hole_at = -math.inf
+        self._excess = 0.0
         self._tick_seconds = 0.0
+        # Of a bare stream: bytes that gave frames, where they end, packets that failed since.
+        self._bytes = self._bytes_end = self._failed = 0
+        self._frame_seconds = 0.0
         self._disbelieved = 0
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
@@ -114,6 +118,8 @@ class TrackDecoder:
                 f"{timeline.paused_seconds:.2f} s of its time line hold no audio and count as "
                 f"silence (pauses or lost packets at {timeline.pauses} places, or a late start)"
             )
+        if self._excess:
+            notes.append(f"it is {self._excess:.2f} s longer than its header states")
         if timeline.restarts:
             notes.append(f"its time stamps begin anew {timeline.restarts} times: read end to end")
         if self._disbelieved:
@@ -139,9 +145,12 @@ class TrackDecoder:
                 self._fail(error)
             elif not bytes(packet).startswith(_TAG_MAGICS):
                 self._damage = error
+                self._failed += 1
             return
         if hole:
             self._hole_at = self._timeline.position
+        if frames and self._bare and self._salvage:
+            self._count_bytes(packet)
         for frame in frames:
             self._take(frame)
             if self.done:
@@ -164,9 +173,10 @@ class TrackDecoder:
             self._fail(damage)
             return
         end = self._timeline.position
-        missing = self._declared.missing(
-            self._timeline.started_at or 0.0, end + (self._timeline.zero or 0.0)
-        )
+        stamps = self._timeline.started_at or 0.0, end + (self._timeline.zero or 0.0)
+        missing, self._excess = self._declared.missing(*stamps), self._declared.excess(*stamps)
+        if self._disbelieved:
+            return
         if missing and self._salvage:
             self._lose(end, end + missing)
         elif missing:
@@ -222,9 +232,30 @@ class TrackDecoder:
             if count < samples:
                 self._add(PcmFrame(frame).without(count))
             return
-        self._timeline.advance(samples / rate)
+        self._frame_seconds = samples / rate
+        self._timeline.advance(self._frame_seconds)
         for block in self._batcher.push(frame):
             self._add(PcmFrame(block))
+
+    def _count_bytes(self, packet: Any) -> None:
+        """Move the time line on by what bytes that gave no frame would have lasted.
+
+        A bare stream's time stamps only count frames. At the average rate so far, constant in
+        most such recordings.
+        """
+        begin = packet.pos
+        if begin is None or begin < 0:
+            return
+        if self._damage is not None and self._heard and self._timeline.position > 0:
+            skipped = begin - self._bytes_end
+            seconds = skipped * self._timeline.position / max(1, self._bytes)
+            # The packets that failed are counted already.
+            uncounted = seconds - self._failed * self._frame_seconds
+            if uncounted > JITTER_SECONDS:
+                self._timeline.delay(uncounted)
+        self._failed = 0
+        self._bytes += packet.size
+        self._bytes_end = begin + packet.size
 
     def _gap(self, seconds: float) -> None:
         """Silence up to the next frame: a pause, or what was lost."""

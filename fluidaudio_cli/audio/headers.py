@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 ReadAt = Callable[[int, int], bytes]
 """(offset, count) to that many bytes of the recording, fewer where they cannot be had."""
@@ -44,8 +45,8 @@ OGG_PAGE_BYTES = 65_307
 class Header:
     """``data_start`` and ``data_bytes`` of a chunked format; ``None``: not one, or unknown.
 
-    ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset;
-    ``open_end``: those that make FFmpeg read on to the end of the file. ``mp3_counts_frames``:
+    ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
+    ``size_field``: where that length is stated, and how. ``mp3_counts_frames``:
     an MP3 whose header states its length. ``index_at_end``: an MP4 that cannot be read forward.
     """
 
@@ -53,7 +54,7 @@ class Header:
     data_bytes: int | None = None
     bytes_per_second: float | None = None
     patches: Mapping[int, bytes] = field(default_factory=dict)
-    open_end: Mapping[int, bytes] = field(default_factory=dict)
+    size_field: _SizeField | None = None
     mp3_counts_frames: bool = False
     index_at_end: bool = False
 
@@ -70,6 +71,26 @@ class Header:
         if self.data_bytes is None or not self.bytes_per_second:
             return None
         return self.data_bytes / self.bytes_per_second
+
+    def open_end(self, total_bytes: int | None) -> dict[int, bytes]:
+        """Patches that make FFmpeg read on to the end, of a file of that size or of a pipe."""
+        if self.size_field is None or self.data_start is None:
+            return {}
+        at, form, extra, unknown = self.size_field
+        size = unknown if total_bytes is None else total_bytes - self.data_start + extra
+        try:
+            return {at: struct.pack(form, size)}
+        except struct.error:  # more than the field can count
+            return {at: struct.pack(form, unknown)}
+
+
+class _SizeField(NamedTuple):
+    """``extra``: what the size counts besides; ``unknown``: FFmpeg then reads to the end."""
+
+    offset: int
+    form: str
+    extra: int
+    unknown: int
 
 
 @dataclass(frozen=True)
@@ -129,20 +150,21 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
         if layout.counts_header:
             size -= body - offset
         if name == layout.format_id:
-            patches, rate = _read_format(layout, body, read_at(body, 40))
+            patches, rate = _read_format(layout, body, read_at(body, min(40, max(0, size))))
         elif name == b"ds64":  # RF64: (RIFF size, data size, sample count)
             long_size_at = body + 8
         elif name == layout.data_id:
-            opened = {size_at: struct.pack(layout.size, layout.open_size)}
+            counted = layout.data_skip + (body - offset if layout.counts_header else 0)
+            size_field = _SizeField(size_at, layout.size, counted, layout.open_size)
             if long_size_at is not None:
                 (size,) = struct.unpack("<q", read_at(long_size_at, 8))
-                opened = {long_size_at: struct.pack("<q", 1 << 62)}
+                size_field = _SizeField(long_size_at, "<q", 0, 1 << 62)
             elif size_bytes == 4 and any(size in span for span in _UNKNOWN_32):
                 size = -1
             size -= layout.data_skip
             known = 0 < size < _UNKNOWN_64
             start = body + layout.data_skip
-            return Header(start, size if known else None, rate, patches, opened)
+            return Header(start, size if known else None, rate, patches, size_field)
         if size < 0:
             return Header()
         offset = body + size + -(body + size - layout.first) % layout.alignment

@@ -180,7 +180,7 @@ def open_audio(
     ``salvage``, so is what cannot be decoded. ``uri`` names the recording in results; by default
     it is ``uri_of(path)``. Raises ``AudioError`` when there is nothing to decode.
     """
-    opened = open_container(path, track)
+    opened = open_container(path, track, salvage)
     try:
         return AudioStream(opened, uri or uri_of(path), salvage)
     except BaseException:

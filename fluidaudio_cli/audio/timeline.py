@@ -48,6 +48,7 @@ class Timeline:
     def __init__(self, zero: float | None) -> None:
         self.zero = zero
         self.position = 0.0
+        self._shift = 0.0  # of time stamps that are not believed as they are
         self.started_at: float | None = None  # time stamp of the first frame
         self.paused_seconds = 0.0
         self.pauses = 0
@@ -64,28 +65,27 @@ class Timeline:
             self.zero = seconds
         if self.started_at is None:
             self.started_at = seconds
-        ahead = seconds - self.zero - self.position
+        ahead = seconds + self._shift - self.zero - self.position
         if abs(ahead) < JITTER_SECONDS:
             return IN_PLACE
         if ahead > 0:
             if self.paused_seconds + ahead > MAX_PAUSE_SECONDS:
-                self.zero += ahead
+                self._shift -= ahead
                 raise PauseTooLongError(ahead)
             self.paused_seconds += ahead
             self.pauses += 1
             return Placement(gap_seconds=ahead)
         if ahead > -_REPEAT_SECONDS and self.position > 0:
             return Placement(repeated_seconds=-ahead)
-        self.zero += ahead
+        self._shift -= ahead
         if self.position > 0:
             self.restarts += 1
         return IN_PLACE
 
+    def delay(self, seconds: float) -> None:
+        """All time stamps from now on are too early by ``seconds``."""
+        self._shift += seconds
+
     def advance(self, seconds: float) -> None:
         """``seconds`` of samples or silence were put there."""
         self.position += seconds
-
-    @property
-    def last_stamp(self) -> float:
-        """The time stamp where the samples end; counted from 0 without time stamps."""
-        return self.position + (self.zero or 0.0)
