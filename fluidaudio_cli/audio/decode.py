@@ -49,6 +49,9 @@ _SKIPS_DAMAGE = frozenset({"ogg", "matroska"})
 _HOLE_BYTES = 512
 """Bytes between two packets, beyond headers of pages and clusters, that no packet accounts for."""
 
+_LARGEST_FRAME_BYTES = 8191
+"""Of MP3 and ADTS. A packet with more holds junk behind a broken frame, decode as it may."""
+
 _HOLE_SECONDS = 5.0
 """A gap in time so soon after a hole is its doing; in Ogg it shows a page later."""
 
@@ -75,6 +78,7 @@ class TrackDecoder:
         self.done = False
         self.error: AudioError | None = None
         self.lost: list[tuple[float, float]] = []
+        self._file = opened.file
         self._label = opened.file.label
         self._salvage = salvage
         self._bare = bool(opened.formats & _BARE_FRAMES)
@@ -118,7 +122,7 @@ class TrackDecoder:
                 f"{timeline.paused_seconds:.2f} s of its time line hold no audio and count as "
                 f"silence (pauses or lost packets at {timeline.pauses} places, or a late start)"
             )
-        if self._excess:
+        if self._excess and not self._file.notes:
             notes.append(f"it is {self._excess:.2f} s longer than its header states")
         if timeline.restarts:
             notes.append(f"its time stamps begin anew {timeline.restarts} times: read end to end")
@@ -146,6 +150,10 @@ class TrackDecoder:
             elif not bytes(packet).startswith(_TAG_MAGICS):
                 self._damage = error
                 self._failed += 1
+            return
+        if frames and self._bare and self._salvage and packet.size > _LARGEST_FRAME_BYTES:
+            self._damage = ValueError("bytes in between are no frame")
+            self._failed += 1
             return
         if hole:
             self._hole_at = self._timeline.position
