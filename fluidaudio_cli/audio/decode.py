@@ -150,9 +150,12 @@ class TrackDecoder:
             elif not bytes(packet).startswith(_TAG_MAGICS):
                 self._damage = error
                 self._failed += 1
+                if self._salvage:  # or its rests would sound in the next frame
+                    packet.stream.codec_context.flush_buffers()
             return
         if frames and self._bare and self._salvage and packet.size > _LARGEST_FRAME_BYTES:
             self._damage = ValueError("bytes in between are no frame")
+            packet.stream.codec_context.flush_buffers()
             self._failed += 1
             return
         if hole:
