@@ -12,14 +12,12 @@ import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluidaudio_cli import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from typing_extensions import Buffer
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -134,7 +132,7 @@ def _drop_unwritable() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
+        except OSError:  # noqa: PERF203 - there are two
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -159,7 +157,7 @@ def _prepare_streams() -> None:
 class _Stdout(io.FileIO):
     """stdout as a file whose errors name it, as those of other files do."""
 
-    def write(self, data: Buffer, /) -> int | None:
+    def write(self, data: Any, /) -> Any:
         try:
             return super().write(data)
         except OSError as error:
@@ -167,7 +165,7 @@ class _Stdout(io.FileIO):
             raise
 
 
-def _show_warning(message: Warning | str, *_where: object) -> None:
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
     """A warning as one line, without the source that raised it."""
     with suppress(OSError):
         sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

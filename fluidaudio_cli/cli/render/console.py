@@ -20,7 +20,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Called where ``BrokenPipeError`` is caught; Rich's own would end with code 1."""
-        raise  # noqa: PLE0704
+        raise
 
 
 def stdout_console() -> Console:
