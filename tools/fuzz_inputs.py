@@ -59,7 +59,21 @@ _CODECS = {
 }
 _NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e400", "1e-320", "9" * 400, "0x10", "", "true")
 _WORDS = ("{", "}", "[", "]", '"', "'", ":", "- ", "<NA>", "\t", "\0", "\n", "\ufeff", "é", ";")
-_ODD = (None, True, -1, 0, 1e308, math.nan, -math.inf, 10**30, "", "x" * 9999, [], {}, [[]])
+_ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    math.nan,
+    -math.inf,
+    10**30,
+    "",
+    "x" * 9999,
+    [],
+    {},
+    [[]],
+)
 _BYTES = (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\x80\0\0\0", b"\0" * 8)
 
 Action = Callable[[Path], int]
