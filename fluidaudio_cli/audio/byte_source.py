@@ -177,7 +177,8 @@ class ByteSource:
         return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
-        if offset < 0 or offset >= 1 << 62:
+        # Damaged headers name places that no file can have.
+        if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
             return b""
         self._raw.seek(offset)
         return self._raw.read(count)
