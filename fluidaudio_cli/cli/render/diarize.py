@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluidaudio_cli.cli.render.console import stdout_console
+from fluidaudio_cli.cli.render.console import plain_text, stdout_console
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
 
@@ -21,9 +21,9 @@ def diarization_text(
     result: Diarization, run: RunFacts, scored: ScoredAgainst | None, *, styled: bool
 ) -> str:
     """Everything about one recording; ``styled`` as stdout takes it, else plain text."""
-    console = (
-        stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None, emoji=False)
-    )
+    if not styled:
+        return plain_text(lambda page: _render(page, result, run, scored), _FILE_WIDTH)
+    console = stdout_console()
     with console.capture() as capture:
         _render(console, result, run, scored)
     return capture.get()
