@@ -18,7 +18,7 @@ def script(
     """What the installed ``fluidaudio ARGUMENTS`` does, after the statement ``before``."""
     code = (
         f"import atexit, sys; sys.argv = {['fluidaudio', *arguments]}\n{before}\n"
-        "from fluidaudio_cli.cli.app import script\nscript()"
+        "from fluidaudio_cli.cli.process import script\nscript()"
     )
     command = [sys.executable, "-c", code]
     # Without a buffer there would be nothing to lose; the threads are the command's to choose.
@@ -71,7 +71,7 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
 
 def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     done = script(
-        before="import fluidaudio_cli.cli.app as app; app.app = lambda: [][1]",
+        before="import fluidaudio_cli.cli.app as app; app.app = lambda _: [][1]",
     )
     assert done.returncode == 1
     assert done.stderr.endswith("IndexError: list index out of range\n")

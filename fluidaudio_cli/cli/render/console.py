@@ -20,7 +20,7 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         """Called where ``BrokenPipeError`` is caught; Rich's own would end with code 1."""
-        raise  # noqa: PLE0704
+        raise
 
 
 def stdout_console() -> Console:
@@ -39,7 +39,7 @@ def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -
 
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
