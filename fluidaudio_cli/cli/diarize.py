@@ -158,6 +158,7 @@ def diarize(
             run.take(error)
         for outcome in _outcomes(pipeline, sources, bounds, destination):
             run.take(outcome)
+            del outcome  # its evidence is large, and the next is being made
     finally:
         run.keep()
     run.finish()
