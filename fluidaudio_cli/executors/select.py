@@ -6,7 +6,7 @@ import sys
 from typing import Literal, get_args
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
-from fluidaudio_cli.executors.base import Availability, Executor
+from fluidaudio_cli.executors.base import Availability, Executor, Traits
 from fluidaudio_cli.executors.cache import CompileCache
 
 ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime"]
@@ -65,6 +65,11 @@ def select_executor(name: str = "auto", cache: CompileCache | None = None) -> Ex
 def availabilities(cache: CompileCache | None = None) -> dict[str, Availability]:
     """Every executor's availability by name, fastest first."""
     return {name: executor(name, cache).availability() for name in _BY_SPEED}
+
+
+def traits_of(name: str) -> Traits:
+    """The traits of the executor called ``name``; its runtime is not imported."""
+    return executor(name).traits
 
 
 def _fastest(cache: CompileCache | None) -> Executor:
