@@ -58,9 +58,7 @@ def read_settings(path: Path, error: type[FluidAudioError]) -> Settings:
     return Settings(content, places)
 
 
-def build(
-    kind: type[_T], content: Any, where: str, path: Path, error: type[FluidAudioError]
-) -> _T:
+def build(kind: type[_T], content: Any, where: str, path: Path, error: type[FluidAudioError]) -> _T:
     """``content`` as a dataclass ``kind``; ``where`` is its dotted name in ``path``.
 
     Raises ``error`` with file, key and what was expected for an unknown or missing key, and for
@@ -112,7 +110,9 @@ def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudio
     if origin in (Union, types.UnionType):
         if given is None and type(None) in parts:
             return None
-        return _value(next(p for p in parts if p is not type(None)), given, where, path, error)
+        choices = [part for part in parts if part is not type(None)]
+        fitting = next((part for part in choices if type(given) is part), choices[0])
+        return _value(fitting, given, where, path, error)
     if origin is Literal:
         if given in parts:
             return given

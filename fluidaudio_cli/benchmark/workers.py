@@ -44,13 +44,16 @@ class PipelineOptions:
     compute_units: str = "all"
     threads: int | None = None
     low_latency: bool = False
+    tuning: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Keyword arguments of ``load_pipeline``."""
         options = asdict(self)
+        # Versions of the program to compare with may not know these.
         if not self.low_latency:
-            # Versions of the program to compare with may not know it.
             del options["low_latency"]
+        if self.tuning:
+            del options["tuning"]
         return options
 
 
@@ -94,8 +97,11 @@ class Worker:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def load(self, mode: str, options: PipelineOptions) -> dict[str, Any]:
-        """Load a pipeline; raises what ``load_pipeline`` raised."""
+    def load(self, mode: str | Mapping[str, Any], options: PipelineOptions) -> dict[str, Any]:
+        """Load a pipeline; raises what loading raised.
+
+        ``mode``: its name or file, or a plan (``Plan.as_dict``), in which the options are settled.
+        """
         return self._ask(op="load", mode=mode, options=options.as_dict())
 
     def diarize(self, path: Path) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def benchmark(
     from fluidaudio_cli.benchmark.results import PlanRecord, read_result, write_result
     from fluidaudio_cli.cli import benchmark_extras, benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
-    from fluidaudio_cli.diarization.config import DEFAULT_MODE, MODE_NAMES
+    from fluidaudio_cli.diarization.modes import DEFAULT_MODE, MODE_NAMES
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     kinds = check_kinds(allow_different)

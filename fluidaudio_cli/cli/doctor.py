@@ -180,8 +180,8 @@ def _models(report: VerificationReport) -> Iterator[Finding]:
 
 def _diarization(verified: VerificationReport | None) -> Finding:
     """Whether the default mode loads, self-tests included, on the executor it would choose."""
-    from fluidaudio_cli.diarization.config import DEFAULT_MODE
     from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.modes import DEFAULT_MODE
 
     if verified is None or not all(check.ok for check in verified.hashes):
         return Finding(

@@ -63,6 +63,10 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
 ]
+NoTuningOption = Annotated[
+    bool,
+    typer.Option("--no-tuning", help="Leave out what `fluidaudio tune` stored for this machine."),
+]
 MemoryLimitOption = Annotated[
     str | None,
     typer.Option(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from fluidaudio_cli.diarization.clustering import ClusteringRules
 from fluidaudio_cli.diarization.local_speakers import CropRules
-from fluidaudio_cli.diarization.reconstruction import ReconstructionRules
+from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import Kernels, Precision
 from fluidaudio_cli.executors.select import ExecutorName
@@ -112,9 +112,7 @@ class ModeConfig:
         )
 
 
-_SECTIONS = tuple(
-    each.name for each in fields(ModeConfig) if each.name not in ("name", "origins")
-)
+_SECTIONS = tuple(each.name for each in fields(ModeConfig) if each.name not in ("name", "origins"))
 
 
 def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeConfig:
@@ -129,8 +127,8 @@ def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeCo
 def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     """Read one mode file; its stem is the mode's name."""
     card = card or load_card()
-    layers = [(card.path, dict(card.thresholds), _of_thresholds(card.places))]
-    layers += reversed(_extended(path))
+    layers: list[Layer] = [(card.path, dict(card.thresholds), _of_thresholds(card.places))]
+    layers += _extended(path)[::-1]
     content: dict[str, Any] = {}
     origins: dict[str, Place] = {}
     for file, values, places in layers:

@@ -73,7 +73,9 @@ class OnnxRuntimeExecutor:
             runtime = _runtime()
         except ExecutorUnavailableError as error:
             return Availability(False, error.message, error.remedy)
-        return Availability(True, version=str(runtime.__version__), precisions=("fp32",), fastest="fp32")
+        return Availability(
+            True, version=str(runtime.__version__), precisions=("fp32",), fastest="fp32"
+        )
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means fp32, the only one offered."""

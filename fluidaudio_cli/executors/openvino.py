@@ -85,9 +85,7 @@ class OpenVinoExecutor:
         """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
         openvino, core = _runtime()
         version, precisions = _support()
-        precision = options.precision
-        if precision == "auto":
-            precision = _fastest(precisions)
+        precision = _fastest(precisions) if options.precision == "auto" else options.precision
         if precision not in precisions:
             raise ExecutorUnavailableError(
                 f"openvino does not run {precision} on this processor",

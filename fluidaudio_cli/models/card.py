@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.resources import packages_dir
@@ -25,7 +25,7 @@ CARD_NAMES = (BUNDLED,)
 # A size that any number of items may have, as cards write it.
 FREE = "batch"
 
-Shape = tuple[Union[int, str], ...]
+Shape = tuple[int | str, ...]
 Classes = Literal["powerset", "per-speaker"]
 Scores = Literal["log-probabilities", "probabilities", "logits"]
 LowestPrecision = Literal["fp32", "fp16", "bf16"]
@@ -203,7 +203,10 @@ class DiarizerCard(NetworkCard):
 
     def __post_init__(self) -> None:
         """Every name and state must be there, in one shape."""
-        for name, tensors in ((self.audio_input, self.inputs), (self.activity_output, self.outputs)):
+        for name, tensors in (
+            (self.audio_input, self.inputs),
+            (self.activity_output, self.outputs),
+        ):
             if name not in tensors:
                 raise ValueError(f"{name} is neither among the inputs nor the outputs")
         for taken, given in self.states.items():

@@ -62,7 +62,9 @@ class StubPipeline:
         pass
 
 
-def load_pipeline(mode: str, *, executor: str, **_: Any) -> StubPipeline:
+def load_pipeline(mode: str | dict[str, Any], *, executor: str, **_: Any) -> StubPipeline:
+    if not isinstance(mode, str):  # a plan
+        mode = str(mode["mode"]["name"])
     if executor == os.environ.get("STUB_NO_EXECUTOR"):
         raise ExecutorUnavailableError(f"{executor} is not installed", f"pip install {executor}")
     # Like the real one: the first load with an empty cache compiles, the next ones do not.

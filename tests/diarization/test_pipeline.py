@@ -16,8 +16,8 @@ import pytest
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
-from fluidaudio_cli.diarization.config import load_mode
 from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError

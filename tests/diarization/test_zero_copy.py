@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from fluidaudio_cli.diarization.blocks import WindowPlan
 
 from fluidaudio_cli.audio.pcm import PcmFrame
 from fluidaudio_cli.diarization import loading
-from fluidaudio_cli.diarization.blocks import WindowPlan
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.executors.base import Array, Feeds, InferRequest
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.models.loading import load_model
