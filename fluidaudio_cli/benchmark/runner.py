@@ -268,6 +268,7 @@ def _describe_variant(
         executor=known.executor,
         precision=known.precision,
         config=loaded["config"],
+        plan=loaded["plan"],
         executors=loaded["executors"],
         models=tuple(ModelRecord(**model) for model in loaded["models"]),
         load=load.model_copy(

@@ -80,6 +80,7 @@ class Session:
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
             "config": pipeline.mode.as_dict(),
+            "plan": pipeline.plan.summary(),
             "executors": {
                 model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
                 for model in pipeline.models

@@ -44,16 +44,13 @@ class PipelineOptions:
     compute_units: str = "all"
     threads: int | None = None
     low_latency: bool = False
-    tuning: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Keyword arguments of ``load_pipeline``."""
         options = asdict(self)
-        # Versions of the program to compare with may not know these.
         if not self.low_latency:
+            # Versions of the program to compare with may not know it.
             del options["low_latency"]
-        if self.tuning:
-            del options["tuning"]
         return options
 
 

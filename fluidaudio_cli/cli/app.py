@@ -10,11 +10,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from fluidaudio_cli import __version__, errors
-from fluidaudio_cli.cli import datasets, models
+from fluidaudio_cli.cli import datasets, models, modes
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.doctor import doctor
+from fluidaudio_cli.cli.plan import plan
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
 from fluidaudio_cli.cli.tune import tune
@@ -140,3 +141,5 @@ app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
 app.command("tune")(tune)
+app.command("plan")(plan)
+app.add_typer(modes.app, name="modes")

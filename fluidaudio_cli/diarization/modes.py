@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +142,14 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     _check_values(mode, path)
     sections = {name: getattr(mode, name) for name in _SECTIONS}
     return ModeConfig(path.stem, **sections, origins=origins)
+
+
+def mode_title(name: str) -> str:
+    """The comment that a shipped mode's file begins with: what the mode is for."""
+    lines = _path_of(name).read_text(encoding="utf-8").splitlines()
+    return " ".join(
+        line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)
+    )
 
 
 def write_mode(mode: ModeConfig, path: Path) -> None:

@@ -128,6 +128,11 @@ class Plan:
             "notes": list(self.notes),
         }
 
+    def summary(self) -> dict[str, Any]:
+        """:meth:`as_dict` for results, which have mode, asked and notes at places of their own."""
+        elsewhere = ("mode", "asked", "notes")
+        return {key: value for key, value in self.as_dict().items() if key not in elsewhere}
+
     def options(self, role: str, *, profile: bool = False) -> ExecutorOptions:
         """What the executor is asked for."""
         network = self.networks[role]

@@ -16,6 +16,8 @@ from fluidaudio_cli.files import write_text_atomic
 SCHEMA = "fluidaudio.tuning/2"
 # Names another file for the choice; one that does not exist sets the tuning aside.
 TUNING_VARIABLE = "FLUIDAUDIO_TUNING"
+# A file that is not there, to programs that do not know this word.
+_NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def load_tuning() -> Tuning | None:
     Raises ``HostError`` for a file that is not one: silently ignoring it would change results.
     """
     path = tuning_path()
+    if os.environ.get(TUNING_VARIABLE) == _NONE:
+        return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
@@ -111,6 +115,11 @@ def load_tuning() -> Tuning | None:
             f"cannot read the tuning file {path}: {error}", "run fluidaudio tune, or delete it"
         ) from error
     return tuning if tuning.machine == machine_identity() else None
+
+
+def leave_out_tuning() -> None:
+    """Let no stored choice be followed by this process and those that it starts."""
+    os.environ[TUNING_VARIABLE] = _NONE
 
 
 def save_tuning(tuning: Tuning, path: Path | None = None) -> Path:

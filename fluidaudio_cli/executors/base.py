@@ -142,6 +142,7 @@ class Traits:
         loads_side_by_side: several models may be loaded at once.
         package_precision: a model runs in the precision it was built in, and in no other.
         operator_times_once: times of operators can be read once, and hold all runs.
+        joins_kernels: this project's kernels can run a part of a model between two of its own.
         says_device: whether it tells which processor ran a model.
     """
 
@@ -151,6 +152,7 @@ class Traits:
     loads_side_by_side: bool = True
     package_precision: bool = False
     operator_times_once: bool = False
+    joins_kernels: bool = False
     says_device: bool = True
 
 

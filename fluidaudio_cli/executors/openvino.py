@@ -66,7 +66,7 @@ class OpenVinoExecutor:
     """Runs lowered packages with OpenVINO's CPU plugin."""
 
     name = NAME
-    traits = Traits()
+    traits = Traits(joins_kernels=True)
 
     def __init__(self, cache: CompileCache | None = None) -> None:
         self._cache = cache

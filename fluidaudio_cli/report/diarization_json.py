@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.turns import Turn
 
 SCHEMA = "fluidaudio.diarization/1"
-# Of a plan: what has a key of its own in the document.
-_ELSEWHERE = ("mode", "asked", "notes")
 
 _PACKAGES = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
 # Six digits: microseconds, and finer than an embedding computed in float32.
@@ -136,7 +134,7 @@ def diarization_document(
             "crops": timings.crops,
             "copied_bytes": timings.copied_bytes,
         },
-        "plan": {key: value for key, value in run.plan.as_dict().items() if key not in _ELSEWHERE},
+        "plan": run.plan.summary(),
         "config": {
             "mode": run.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),

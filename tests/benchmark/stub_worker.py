@@ -25,6 +25,7 @@ BUSY = {"decode": 0.001, "segmentation": 0.002}
 class StubPipeline:
     def __init__(self, mode: str, executor: str, cached: bool) -> None:
         self.mode = SimpleNamespace(name=mode, as_dict=lambda: {"name": mode, "step": 1.0})
+        self.plan = SimpleNamespace(summary=lambda: {"workers": 1})
         self.load_cached = cached
         digest = os.environ.get("STUB_MODEL", "a") * 64
         ran = {"executor": "stub", "precision": "fp32"}
