@@ -32,6 +32,7 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
 )
 from fluidaudio_cli.executors.base import (
+    COMPUTE_UNITS,
     Array,
     Availability,
     ExecutorOptions,
@@ -39,6 +40,7 @@ from fluidaudio_cli.executors.base import (
     Feeds,
     OperatorTime,
     TensorSpec,
+    Traits,
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
@@ -66,6 +68,12 @@ class CoreMLExecutor:
     """Runs packages with Apple's Core ML through coremltools."""
 
     name = NAME
+    traits = Traits(
+        compute_units=COMPUTE_UNITS,
+        loads_side_by_side=False,  # not tried
+        package_precision=True,
+        says_device=False,
+    )
 
     def __init__(self, cache: CompileCache | None = None) -> None:
         self._cache = cache

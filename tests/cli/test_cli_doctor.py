@@ -69,7 +69,7 @@ def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     """Self-tests and loading take time, and are not what is asked for."""
     monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter(()))
     loaded = SimpleNamespace(models=(), close=lambda: None)
-    monkeypatch.setattr(loading, "load_pipeline", lambda mode: loaded)
+    monkeypatch.setattr(loading, "load", lambda plan: loaded)
 
 
 @pytest.mark.usefixtures("nothing_to_verify")
