@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -344,6 +343,9 @@ def _macos() -> tuple[int, ...]:
 
 
 def _version() -> str:
+    # Imported here: off the Mac this module is imported only to say that it does not run.
+    from importlib import metadata
+
     return f"coremltools {metadata.version('coremltools')}, macOS {platform.mac_ver()[0]}"
 
 

@@ -139,6 +139,7 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "exclusive_segments",
         "speakers",
         "timings",
+        "plan",
         "config",
         "executor",
         "environment",
