@@ -1,0 +1,145 @@
+"""How many speakers there are: groups become one while the evidence says so.
+
+Nothing here looks at voices: only at groups of them and the log-odds that two are one person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.diarization.speakers.mixture import Groups
+from fluidaudio_cli.errors import UsageError
+
+Floats = NDArray[np.float64]
+Odds = Callable[[Groups], Floats]
+
+# Counts this unlikely are not worth telling.
+_LEAST_PROBABILITY = 0.005
+
+
+@dataclass(frozen=True)
+class SpeakerBounds:
+    """How many speakers a recording has, as far as the user knows; ``None`` where unknown."""
+
+    exactly: int | None = None
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that no recording can meet."""
+        for name, value in (
+            ("--num-speakers", self.exactly),
+            ("--min-speakers", self.at_least),
+            ("--max-speakers", self.at_most),
+        ):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}", "give a whole number of at least 1")
+        if self.exactly is not None and not (self.at_least is None and self.at_most is None):
+            raise UsageError(
+                "--num-speakers excludes --min-speakers and --max-speakers", "give one of them"
+            )
+        if self.at_least and self.at_most and self.at_least > self.at_most:
+            raise UsageError(
+                f"--min-speakers {self.at_least} is more than --max-speakers {self.at_most}",
+                "swap them",
+            )
+
+    @property
+    def fewest(self) -> int:
+        """The least number of speakers allowed."""
+        return self.exactly or self.at_least or 1
+
+    @property
+    def most(self) -> int | None:
+        """The greatest number allowed, if there is one."""
+        return self.exactly or self.at_most
+
+
+def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp], list[float]]:
+    """Make groups one, the likeliest pair first, while it is likelier than not.
+
+    Returns the groups that are left, (k,) the new number of each old one, and the log-odds of
+    each merge.
+    """
+    numbers = np.arange(len(groups))
+    accepted = []
+    while len(groups) > 1:
+        likely = odds(groups)
+        one, other = sorted(np.unravel_index(int(likely.argmax()), likely.shape))
+        if likely[one, other] <= 0.0:
+            break
+        accepted.append(float(likely[one, other]))
+        groups = groups.merged(int(one), int(other))
+        numbers = _renumbered(numbers, int(one), int(other))
+    return groups, numbers, accepted
+
+
+def merge_to(groups: Groups, odds: Odds, most: int) -> NDArray[np.intp]:
+    """(k,) new number of each group once there are only ``most``, at the least expected harm.
+
+    Told that there are fewer, some two must be one. If the likeliest pair is not clearly it,
+    the harm of being wrong is the speech of the lesser group.
+    """
+    numbers = np.arange(len(groups))
+    while len(groups) > most:
+        likely = odds(groups)
+        pairs = np.triu_indices(len(groups), 1)
+        lesser = np.minimum(groups.seconds[pairs[0]], groups.seconds[pairs[1]])
+        harm = lesser * (1.0 - 2.0 * _one_of(likely[pairs]))
+        chosen = int(harm.argmin())
+        one, other = int(pairs[0][chosen]), int(pairs[1][chosen])
+        groups = groups.merged(one, other)
+        numbers = _renumbered(numbers, one, other)
+    return numbers
+
+
+def least_harmful_split(odds: Floats, seconds: Floats) -> int:
+    """Which of some parts (m,) to make a speaker of its own, told that there is one more.
+
+    ``odds``: log-odds that each belongs where it is; ``seconds``: its clean speech, which is
+    given to the wrong speaker if it does.
+    """
+    return int((seconds * (1.0 - 2.0 * _one_of(-odds))).argmin())
+
+
+def count_probabilities(
+    found: int, fewer: list[float], more: list[float], temper: float
+) -> dict[int, float]:
+    """Probability of each number of speakers, ascending.
+
+    ``fewer``: log-odds, mostly negative, of each further merge after ``found`` are left;
+    ``more``: log-odds, mostly positive, by which the last merges or splits were decided, the
+    least first. ``temper``: how far their sums are believed.
+    """
+    weights = {found: 0.0}
+    total = 0.0
+    for step, odds in enumerate(fewer, 1):
+        total += temper * odds
+        weights[found - step] = total
+    total = 0.0
+    for step, odds in enumerate(more, 1):
+        total -= temper * odds
+        weights[found + step] = total
+    largest = max(weights.values())
+    shares = {count: float(np.exp(weight - largest)) for count, weight in weights.items()}
+    whole = sum(shares.values())
+    return {
+        count: share / whole
+        for count, share in sorted(shares.items())
+        if share / whole >= _LEAST_PROBABILITY
+    }
+
+
+def _one_of(log_odds: Floats) -> Floats:
+    """Probability of each event, given that one of them happened."""
+    weights = np.exp(np.minimum(log_odds - log_odds.max(), 0.0))
+    return np.asarray(weights / weights.sum())
+
+
+def _renumbered(numbers: NDArray[np.intp], kept: int, folded: int) -> NDArray[np.intp]:
+    numbers = np.where(numbers == folded, kept, numbers)
+    return np.asarray(np.where(numbers > folded, numbers - 1, numbers), np.intp)

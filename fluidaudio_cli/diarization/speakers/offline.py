@@ -1,0 +1,255 @@
+"""The speakers of a whole recording, from all its voices at once.
+
+Voices start in small pure groups (average linkage), groups become speakers while calibrated
+evidence says that two are one person (:mod:`counting`), and all voices, short and overlapped
+ones too, are then shared out by a mixture (:mod:`mixture`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.diarization.linkage import average_linkage
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.counting import (
+    Odds,
+    SpeakerBounds,
+    count_probabilities,
+    least_harmful_split,
+    merge_likely,
+    merge_to,
+)
+from fluidaudio_cli.diarization.speakers.links import Links
+from fluidaudio_cli.diarization.speakers.mixture import (
+    Floats,
+    Groups,
+    Labels,
+    Mixture,
+    Voices,
+    shares_of,
+)
+from fluidaudio_cli.diarization.speakers.windows import Windows
+
+# Mean cosine distance up to which voices start in one group. Two people are seldom so near, and
+# what starts apart can still become one.
+_START_DISTANCE = 0.5
+# Shorter voices are given to speakers, but do not start one while there are longer ones.
+_START_SECONDS = 1.0
+# Voices grouped at once; time and memory grow with the square of it. More than so many are
+# grouped in parts.
+_PART = 400
+# Distance up to which parts are grouped: well within one person.
+_PART_DISTANCE = 0.35
+# Passes of the mixture before and after the speakers are counted for the second time.
+_PASSES = 4
+_LAST_PASSES = 3
+
+
+@dataclass(frozen=True)
+class SpeakerLabels:
+    """The speakers of a recording.
+
+    ``labels`` (n,): speaker of each voice, -1 for none. ``centroids`` (k, d) float32: their
+    voices, unit length, zeros where none was long enough. ``counts``: probability of each
+    number of speakers, as the evidence alone has it. ``found``: the number that the
+    evidence alone says.
+    """
+
+    labels: Labels
+    centroids: NDArray[np.float32]
+    counts: dict[int, float]
+    found: int
+
+
+def find_speakers(
+    voices: Voices, links: Links, calibration: Calibration, bounds: SpeakerBounds
+) -> SpeakerLabels:
+    """Find the speakers and give each local speaker to one of them.
+
+    A recording whose voices are all too short to embed has one speaker, with a centroid of
+    zeros. Deterministic.
+    """
+    count = len(voices.windows)
+    mixture = Mixture(voices, links, calibration)
+    core = np.flatnonzero(mixture.clean & (voices.clean_seconds >= _START_SECONDS))
+    if core.size < max(2, bounds.fewest):
+        core = np.flatnonzero(mixture.clean)
+    if not core.size:
+        labels = np.full(count, -1, np.intp)
+        labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
+        return SpeakerLabels(
+            labels, np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32), {1: 1.0}, 1
+        )
+
+    def odds(groups: Groups) -> Floats:
+        return groups.same_person(calibration, mixture.unlike)
+
+    start = np.full(count, -1, np.intp)
+    start[core] = _start(voices, core)
+    groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
+    shares = mixture.settle(shares_of(_through(start, numbers), len(groups)), _PASSES)
+    groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
+    shares = mixture.settle(_folded(shares, numbers), _LAST_PASSES)
+    labels = _compact(mixture.windows.best(mixture.scores(shares)))
+    found = int(labels.max()) + 1
+    parts = _Parts.of(mixture, labels, start)
+    counts = _counts(mixture.groups_of(labels), odds, parts, calibration.count_temper)
+    if bounds.most is not None and found > bounds.most:
+        numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
+        shares = mixture.settle(shares_of(_through(labels, numbers), bounds.most), _LAST_PASSES)
+        labels = _compact(mixture.windows.best(mixture.scores(shares)))
+    while (speakers := int(labels.max()) + 1) < bounds.fewest:
+        part = parts.least_harmful()
+        if part is None:
+            break
+        labels = np.where(part, speakers, labels)
+        parts = _Parts.of(mixture, labels, start)
+    centroids = mixture.groups_of(labels).totals
+    centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return SpeakerLabels(labels, centroids.astype(np.float32), counts, found)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What could be cut off a speaker: its share of a starting group, or else single voices.
+
+    ``labels`` (n,): part of each voice, -1 for none. ``odds`` (m,): log-odds that a part and
+    the rest of its speaker are one person; ``seconds`` (m,): its clean speech.
+    """
+
+    labels: Labels
+    odds: Floats
+    seconds: Floats
+
+    @classmethod
+    def of(cls, mixture: Mixture, labels: Labels, start: Labels) -> _Parts:
+        """Those of speakers ``labels`` (n,) and starting groups ``start`` (n,)."""
+        parts = _cut(labels, start)
+        if parts.max() < 0:
+            parts = _cut(labels, np.where(mixture.clean, np.arange(len(labels)), -1))
+        if parts.max() < 0:
+            return cls(parts, np.zeros(0), np.zeros(0))
+        speaker = np.zeros(int(parts.max()) + 1, np.intp)
+        speaker[parts[parts >= 0]] = labels[parts >= 0]
+        pieces, whole = mixture.groups_of(parts), mixture.groups_of(labels)
+        siblings = speaker[:, None] == speaker[None]
+        odds = np.empty(len(pieces))
+        for part, own in enumerate(speaker):
+            both = np.array([[0.0, 1.0], [1.0, 0.0]])
+            two = Groups(
+                np.stack([pieces.totals[part], whole.totals[own] - pieces.totals[part]]),
+                np.array([pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]),
+                np.array([pieces.seconds[part], whole.seconds[own] - pieces.seconds[part]]),
+                both * pieces.split[part, siblings[part]].sum(),
+                both * pieces.linked[part, siblings[part]].sum(),
+            )
+            odds[part] = two.same_person(mixture.calibration, mixture.unlike)[0, 1]
+        return cls(parts, odds, pieces.seconds)
+
+    def least_harmful(self) -> NDArray[np.bool_] | None:
+        """(n,) voices to make a speaker of their own, told that there is one more."""
+        if not len(self.odds):
+            return None
+        return np.asarray(self.labels == least_harmful_split(self.odds, self.seconds))
+
+
+def _cut(labels: Labels, groups: Labels) -> Labels:
+    """(n,) part of each voice: those of one speaker and one group; -1 where it is all of it."""
+    given = (labels >= 0) & (groups >= 0)
+    parts = np.full(len(labels), -1, np.intp)
+    if given.any():
+        key = labels[given] * (int(groups.max()) + 1) + groups[given]
+        kinds, parts[given] = np.unique(key, return_inverse=True)
+        owners = kinds // (int(groups.max()) + 1)
+        alone = np.bincount(owners)[owners] < 2
+        parts[given] = np.where(alone[parts[given]], -1, parts[given])
+    return _compact(parts)
+
+
+def _counts(groups: Groups, odds: Odds, parts: _Parts, temper: float) -> dict[int, float]:
+    """Probability of each number of speakers, not far from the one that was found."""
+    found = len(groups)
+    fewer: list[float] = []
+    while len(groups) > 1 and len(fewer) < _COUNTS_BESIDE:
+        likely = odds(groups)
+        one, other = sorted(int(row) for row in np.unravel_index(likely.argmax(), likely.shape))
+        fewer.append(float(likely[one, other]))
+        groups = groups.merged(one, other)
+    more = np.sort(parts.odds)[:_COUNTS_BESIDE].tolist()
+    return count_probabilities(found, fewer, more, temper)
+
+
+# Numbers of speakers told beside the one found, in each direction.
+_COUNTS_BESIDE = 3
+
+
+def _start(voices: Voices, core: NDArray[np.intp]) -> Labels:
+    """(m,) small pure group of each voice of ``core``."""
+    vectors, sizes = voices.vectors[core], np.ones(len(core))
+    windows: NDArray[np.intp] | None = voices.windows[core]
+    owner = np.arange(len(core))
+    while len(sizes) > _PART:
+        merged = _in_parts(vectors, sizes, windows, _PART_DISTANCE)
+        if len(np.unique(merged)) > _STILL_MANY * len(sizes):
+            # What does not condense is grouped regardless of distance, or would never end.
+            merged = _in_parts(vectors, sizes, windows, np.inf)
+        count = int(merged.max()) + 1
+        totals = np.zeros((count, vectors.shape[1]), np.float32)
+        np.add.at(totals, merged, vectors)
+        vectors, sizes = totals, np.bincount(merged, sizes, count).astype(np.float64)
+        owner, windows = merged[owner], None
+    tree = average_linkage(vectors, sizes, _same_window(windows))
+    return tree.labels(tree.clusters_below(_START_DISTANCE))[owner]
+
+
+# Groups left, of those before, from which parts count as not condensing.
+_STILL_MANY = 0.9
+
+
+def _in_parts(
+    vectors: NDArray[np.float32],
+    sizes: Floats,
+    windows: NDArray[np.intp] | None,
+    distance: float,
+) -> Labels:
+    """Group consecutive parts on their own; at most halved where ``distance`` has no end."""
+    labels = np.empty(len(sizes), np.intp)
+    used = 0
+    for first in range(0, len(sizes), _PART):
+        part = slice(first, first + _PART)
+        forbidden = None if windows is None else _same_window(windows[part])
+        tree = average_linkage(vectors[part], sizes[part], forbidden)
+        half = (len(sizes[part]) + 1) // 2
+        count = tree.clusters_below(distance) if np.isfinite(distance) else half
+        labels[part] = tree.labels(count) + used
+        used += count
+    return labels
+
+
+def _same_window(windows: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
+    return None if windows is None else Windows(windows).pairs()
+
+
+def _through(labels: Labels, numbers: NDArray[np.intp]) -> Labels:
+    """``labels`` by new ``numbers`` of theirs; -1 stays."""
+    return np.asarray(np.append(numbers, -1)[labels])
+
+
+def _folded(shares: Floats, numbers: NDArray[np.intp]) -> Floats:
+    """Columns of ``shares`` added up by their new ``numbers``."""
+    folded = np.zeros((len(shares), int(numbers.max()) + 1))
+    for old, new in enumerate(numbers):
+        folded[:, new] += shares[:, old]
+    return folded
+
+
+def _compact(labels: Labels) -> Labels:
+    """Numbered without gaps, in the same order; -1 stays."""
+    present = np.flatnonzero(np.bincount(labels[labels >= 0]))
+    numbers = np.full(int(labels.max(initial=-1)) + 2, -1, np.intp)
+    numbers[present] = np.arange(len(present))
+    return np.asarray(numbers[labels])
+

@@ -1,0 +1,110 @@
+"""Sharing out the voices of a window: no two of them are the same speaker."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Speakers considered for each voice: of the best assignment of three voices, no voice is given
+# to one beyond its third choice; two more leave room for probabilities.
+_CHOICES = 5
+# Windows shared out at a time, which bounds memory.
+_PIECE = 1024
+# Below any score, so that a voice goes without a speaker only where there are too few.
+_NOBODY = 1e3
+
+
+class Windows:
+    """Which voices share a window.
+
+    ``windows`` (n,): window of each voice, ascending.
+    """
+
+    def __init__(self, windows: NDArray[np.intp]) -> None:
+        self._size = len(windows)
+        starts = np.flatnonzero(np.diff(windows, prepend=-1))
+        counts = np.diff(starts, append=len(windows))
+        self.groups = [
+            starts[counts == count][:, None] + np.arange(count)
+            for count in range(1, int(counts.max(initial=0)) + 1)
+            if (counts == count).any()
+        ]
+        """For each number of voices: (windows, voices), the rows of those windows."""
+
+    def pairs(self) -> NDArray[np.intp]:
+        """(m, 2) rows of all voices that share a window, in order of the first."""
+        found = [
+            group[:, [first, second]]
+            for group in self.groups
+            for first, second in combinations(range(group.shape[1]), 2)
+        ]
+        if not found:
+            return np.zeros((0, 2), np.intp)
+        pairs = np.concatenate(found)
+        return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+
+    def shares(self, scores: Floats) -> Floats:
+        """(n, k) probabilities of each speaker for each voice from log ``scores`` (n, k)."""
+        shares = np.zeros(scores.shape)
+        for group in self.groups:
+            for first in range(0, len(group), _PIECE):
+                rows = group[first : first + _PIECE]
+                top, joint = _joint(scores[rows])
+                joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
+                joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
+                for voice in range(rows.shape[1]):
+                    others = tuple(
+                        axis for axis in range(1, joint.ndim) if axis != voice + 1
+                    )
+                    own = joint.sum(axis=others)
+                    for choice in range(own.shape[1]):
+                        speaker = top[:, voice, choice]
+                        real = speaker >= 0
+                        shares[rows[real, voice], speaker[real]] += own[real, choice]
+        return shares
+
+    def best(self, scores: Floats) -> NDArray[np.intp]:
+        """(n,) speaker of each voice in the likeliest sharing out; -1 where there are too few."""
+        labels = np.full(self._size, -1, np.intp)
+        for group in self.groups:
+            for first in range(0, len(group), _PIECE):
+                rows = group[first : first + _PIECE]
+                top, joint = _joint(scores[rows])
+                flat = joint.reshape(len(rows), -1).argmax(axis=1)
+                chosen = np.unravel_index(flat, joint.shape[1:])
+                for voice, choice in enumerate(chosen):
+                    labels[rows[:, voice]] = top[np.arange(len(rows)), voice, choice]
+        return labels
+
+
+def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Choices of each voice and the joint score of each combination of them.
+
+    ``scores`` (windows, voices, speakers) → speakers (windows, voices, choices), -1 for none,
+    and scores with one axis for the windows and one of choices for each voice; -inf where two
+    voices have the same speaker.
+    """
+    count, voices, speakers = scores.shape
+    kept = min(speakers, max(_CHOICES, voices) if voices <= 3 else voices)
+    top = np.argsort(-scores, axis=2, kind="stable")[:, :, :kept]
+    value = np.take_along_axis(scores, top, axis=2)
+    if speakers < voices:
+        nobody = np.full((count, voices, 1), -1, np.intp)
+        top = np.concatenate([top, nobody], axis=2)
+        least = scores.min(axis=(1, 2))[:, None, None] - _NOBODY
+        value = np.concatenate([value, np.broadcast_to(least, nobody.shape)], axis=2)
+
+    def along(values: NDArray[np.generic], voice: int) -> NDArray[np.generic]:
+        shape = [count] + [1] * voices
+        shape[voice + 1] = values.shape[2]
+        return values[:, voice].reshape(shape)
+
+    joint: Floats = sum((along(value, voice) for voice in range(voices)), np.zeros(()))  # type: ignore[assignment]
+    for first, second in combinations(range(voices), 2):
+        one, other = along(top, first), along(top, second)
+        joint = np.where((one == other) & (one >= 0), -np.inf, joint)
+    return top, joint
