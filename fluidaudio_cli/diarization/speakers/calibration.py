@@ -26,7 +26,8 @@ Floats = NDArray[np.float64]
 class Calibration:
     """Facts about an embedding network and the segmentation before it.
 
-    Voices: ``reliability`` of an endless crop, of which half is reached after ``half_seconds``;
+    Voices: ``reliability`` of endless speech, of which half is reached after ``half_seconds``,
+    the more abruptly the greater ``steepness``;
     ``overlapped_reliability``: likewise of voices that never speak alone. ``spread``: variance
     between two parts of a recording of one person, however long. ``unlike_cosine``: between two
     people; ``unlike_weight``: how many pairs of one window outweigh it by the recording's own.
@@ -44,11 +45,12 @@ class Calibration:
     lesser squared length of their means, plus ``same_offset``.
 
     Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
-    ``pair_offset``. ``count_temper``: how far sums of log-odds can be believed.
+    ``pair_offset``. ``count_temper`` and ``count_margin``: see :func:`counting.count_probabilities`.
     """
 
     reliability: float
     half_seconds: float
+    steepness: float
     overlapped_reliability: float
     spread: float
     unlike_cosine: float
@@ -71,6 +73,7 @@ class Calibration:
     pair_slope: float
     pair_offset: float
     count_temper: float
+    count_margin: float
 
     @classmethod
     def of(cls, values: Mapping[str, Any], where: str) -> Calibration:
@@ -97,11 +100,15 @@ class Calibration:
 
     def reliability_of(self, seconds: Floats) -> Floats:
         """Mean cosine of voices of one person, each heard alone for ``seconds``."""
-        return self.reliability * seconds / (seconds + self.half_seconds)
+        return self.reliability * self._grown(seconds)
 
     def overlapped_reliability_of(self, seconds: Floats) -> Floats:
         """The same of voices heard only while others speak."""
-        return self.overlapped_reliability * seconds / (seconds + self.half_seconds)
+        return self.overlapped_reliability * self._grown(seconds)
+
+    def _grown(self, seconds: Floats) -> Floats:
+        powered = (seconds / self.half_seconds) ** self.steepness
+        return np.asarray(powered / (powered + 1.0))
 
     def same_person(
         self,

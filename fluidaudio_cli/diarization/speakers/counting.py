@@ -97,33 +97,39 @@ def merge_to(groups: Groups, odds: Odds, most: int) -> NDArray[np.intp]:
     return numbers
 
 
-def least_harmful_split(odds: Floats, seconds: Floats) -> int:
+def least_harmful_split(odds: Floats, seconds: Floats, most_harm: float) -> int | None:
     """Which of some parts (m,) to make a speaker of its own, told that there is one more.
 
-    ``odds``: log-odds that each belongs where it is; ``seconds``: its clean speech, which is
-    given to the wrong speaker if it does.
+    ``odds``: log-odds that each belongs where it is; ``seconds``: of its speech, which is given
+    to the wrong speaker if it does. The one more may also be somebody whose voice is in none of
+    the parts: ``None`` where each would cost more than ``most_harm`` seconds.
     """
-    return int((seconds * (1.0 - 2.0 * _one_of(-odds))).argmin())
+    if not len(odds):
+        return None
+    unheard = 0.0
+    likely = _one_of(np.append(-odds, unheard))[:-1]
+    harm = seconds * (1.0 - 2.0 * likely)
+    chosen = int(harm.argmin())
+    return chosen if harm[chosen] <= most_harm else None
+
 
 
 def count_probabilities(
-    found: int, fewer: list[float], more: list[float], temper: float
+    found: int, fewer: list[float], more: list[float], temper: float, margin: float
 ) -> dict[int, float]:
     """Probability of each number of speakers, ascending.
 
-    ``fewer``: log-odds, mostly negative, of each further merge after ``found`` are left;
-    ``more``: log-odds, mostly positive, by which the last merges or splits were decided, the
-    least first. ``temper``: how far their sums are believed.
+    ``fewer``: log-odds of each further merge after ``found`` are left; ``more``: log-odds
+    against each further split, the likeliest first. ``temper``: how far sums of them are
+    believed; ``margin``: log-odds of the number found over each of its neighbours.
     """
     weights = {found: 0.0}
-    total = 0.0
-    for step, odds in enumerate(fewer, 1):
-        total += temper * odds
-        weights[found - step] = total
-    total = 0.0
-    for step, odds in enumerate(more, 1):
-        total -= temper * odds
-        weights[found + step] = total
+    for sign, steps in ((-1, [-odds for odds in fewer]), (1, more)):
+        against = margin
+        for step, odds in enumerate(steps, 1):
+            # What was found was weighed as a whole; no neighbour is likelier for one part of it.
+            against += temper * max(odds, 0.0)
+            weights[found + sign * step] = -against
     largest = max(weights.values())
     shares = {count: float(np.exp(weight - largest)) for count, weight in weights.items()}
     whole = sum(shares.values())

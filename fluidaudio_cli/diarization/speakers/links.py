@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, Presence
-from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES
+from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES, WINDOW_SAMPLES
 
 Floats = NDArray[np.float64]
 
@@ -54,18 +54,17 @@ class LinkCollector:
 
     def add(self, number: int, presence: Presence, slots: list[int]) -> None:
         """Take in window ``number``; ``presence`` (frames, slots), ``slots`` of its voices."""
-        start = GRID.window_offset(number * self._step)
-        while self._recent and start - self._recent[0][0] > WINDOW_FRAMES:
+        begin = number * self._step
+        while self._recent and begin - self._recent[0][0] > WINDOW_SAMPLES:
             self._recent.popleft()
         if not slots:
             return
         active = presence[:, slots].astype(np.float32) / np.float32(FULL_SCALE)
-        for begin, first_row, earlier in self._recent:
-            self._found.append(
-                _linked(earlier, active, start - begin, first_row, self._voices)
-            )
+        for before, first_row, earlier in self._recent:
+            offset = GRID.window_offset(begin) - GRID.window_offset(before)
+            self._found.append(_linked(earlier, active, offset, first_row, self._voices))
         self._active.append(active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds)
-        self._recent.append((start, self._voices, active))
+        self._recent.append((begin, self._voices, active))
         self._voices += len(slots)
 
     def links(self) -> Links:

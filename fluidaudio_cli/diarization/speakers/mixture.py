@@ -53,6 +53,7 @@ class Voices:
     windows: NDArray[np.intp]
     vectors: NDArray[np.float32]
     clean_seconds: Floats
+    heard_seconds: Floats
     windows_per_moment: float = 1.0
 
     @property
@@ -139,7 +140,7 @@ class Mixture:
         self.voices = voices
         self.calibration = calibration
         self.windows = Windows(voices.windows)
-        heard = np.maximum(voices.clean_seconds, SHORTEST)
+        heard = np.maximum(voices.heard_seconds, SHORTEST)
         clean = voices.embedded & (voices.clean_seconds >= OVERLAPPED_BELOW_SECONDS)
         overlapped = voices.embedded & ~clean
         reliable = np.where(clean, calibration.reliability_of(heard), 0.0)
@@ -147,6 +148,7 @@ class Mixture:
             links.active_seconds[overlapped]
         )
         self.clean = clean
+        self.present_seconds = links.active_seconds
         self._embedded = voices.embedded
         self._reliable = reliable
         self._scale = np.sqrt(reliable)
@@ -187,17 +189,18 @@ class Mixture:
         totals = np.zeros((count, self.voices.vectors.shape[1]))
         for begin in range(0, len(given), _PIECE):
             rows = given[begin : begin + _PIECE]
-            weighted = self.voices.vectors[rows] * self._vector_weight[rows, None]
-            np.add.at(totals, labels[rows], weighted)
+            weights = np.zeros((count, len(rows)), np.float32)
+            weights[labels[rows], np.arange(len(rows))] = self._vector_weight[rows]
+            totals += weights @ self.voices.vectors[rows]
 
         def summed(values: Floats) -> Floats:
             return np.bincount(labels[given], values[given], count).astype(np.float64)
 
         def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
-            crossed = np.zeros((count, count))
             both = (labels[pairs] >= 0).all(axis=1)
             first, second = labels[pairs[both]].T
-            np.add.at(crossed, (first, second), values[both])
+            cells = first * count + second
+            crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
             return (crossed + crossed.T) / self._looks
 
         pairs, seconds = self._window_pairs()

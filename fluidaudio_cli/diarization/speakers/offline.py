@@ -96,17 +96,18 @@ def find_speakers(
     labels = _compact(mixture.windows.best(mixture.scores(shares)))
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
-    counts = _counts(mixture.groups_of(labels), odds, parts, calibration.count_temper)
+    counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
     if bounds.most is not None and found > bounds.most:
         numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
         shares = mixture.settle(shares_of(_through(labels, numbers), bounds.most), _LAST_PASSES)
         labels = _compact(mixture.windows.best(mixture.scores(shares)))
     while (speakers := int(labels.max()) + 1) < bounds.fewest:
-        part = parts.least_harmful()
+        part = _Parts.of(mixture, labels, start).least_harmful()
+        if part is None:
+            part = _Parts.of(mixture, labels, np.arange(count)).least_harmful()
         if part is None:
             break
         labels = np.where(part, speakers, labels)
-        parts = _Parts.of(mixture, labels, start)
     centroids = mixture.groups_of(labels).totals
     centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return SpeakerLabels(labels, centroids.astype(np.float32), counts, found)
@@ -117,21 +118,26 @@ class _Parts:
     """What could be cut off a speaker: its share of a starting group, or else single voices.
 
     ``labels`` (n,): part of each voice, -1 for none. ``odds`` (m,): log-odds that a part and
-    the rest of its speaker are one person; ``seconds`` (m,): its clean speech.
+    the rest of its speaker are one person; ``seconds`` (m,): how long it is present;
+    ``heard`` (m,): whether it says how its speaker sounds. ``speech_seconds``: of all voices.
     """
 
     labels: Labels
     odds: Floats
     seconds: Floats
+    heard: NDArray[np.bool_]
+    speech_seconds: float
 
     @classmethod
     def of(cls, mixture: Mixture, labels: Labels, start: Labels) -> _Parts:
         """Those of speakers ``labels`` (n,) and starting groups ``start`` (n,)."""
-        parts = _cut(labels, start)
+        # Voices too short to start a group are parts of their own: small ones.
+        single = len(labels) + np.arange(len(labels))
+        parts = _cut(labels, np.where(start >= 0, start, single))
+        looks = mixture.voices.windows_per_moment
+        speech = float(mixture.present_seconds.sum()) / looks
         if parts.max() < 0:
-            parts = _cut(labels, np.where(mixture.clean, np.arange(len(labels)), -1))
-        if parts.max() < 0:
-            return cls(parts, np.zeros(0), np.zeros(0))
+            return cls(parts, np.zeros(0), np.zeros(0), np.zeros(0, bool), speech)
         speaker = np.zeros(int(parts.max()) + 1, np.intp)
         speaker[parts[parts >= 0]] = labels[parts >= 0]
         pieces, whole = mixture.groups_of(parts), mixture.groups_of(labels)
@@ -147,13 +153,14 @@ class _Parts:
                 both * pieces.linked[part, siblings[part]].sum(),
             )
             odds[part] = two.same_person(mixture.calibration, mixture.unlike)[0, 1]
-        return cls(parts, odds, pieces.seconds)
+        present = np.bincount(parts[parts >= 0], mixture.present_seconds[parts >= 0])
+        return cls(parts, odds, present / looks, pieces.precisions > 0.0, speech)
 
     def least_harmful(self) -> NDArray[np.bool_] | None:
         """(n,) voices to make a speaker of their own, told that there is one more."""
-        if not len(self.odds):
-            return None
-        return np.asarray(self.labels == least_harmful_split(self.odds, self.seconds))
+        most = max(_HARM_SECONDS, _HARM_SHARE * self.speech_seconds)
+        part = least_harmful_split(self.odds, self.seconds, most)
+        return None if part is None else np.asarray(self.labels == part)
 
 
 def _cut(labels: Labels, groups: Labels) -> Labels:
@@ -169,7 +176,7 @@ def _cut(labels: Labels, groups: Labels) -> Labels:
     return _compact(parts)
 
 
-def _counts(groups: Groups, odds: Odds, parts: _Parts, temper: float) -> dict[int, float]:
+def _counts(groups: Groups, odds: Odds, parts: _Parts, calibration: Calibration) -> dict[int, float]:
     """Probability of each number of speakers, not far from the one that was found."""
     found = len(groups)
     fewer: list[float] = []
@@ -178,10 +185,15 @@ def _counts(groups: Groups, odds: Odds, parts: _Parts, temper: float) -> dict[in
         one, other = sorted(int(row) for row in np.unravel_index(likely.argmax(), likely.shape))
         fewer.append(float(likely[one, other]))
         groups = groups.merged(one, other)
-    more = np.sort(parts.odds)[:_COUNTS_BESIDE].tolist()
-    return count_probabilities(found, fewer, more, temper)
+    more = np.sort(parts.odds[parts.heard])[:_COUNTS_BESIDE].tolist()
+    return count_probabilities(
+        found, fewer, more, calibration.count_temper, calibration.count_margin
+    )
 
 
+# What a hint may cost when the evidence does not bear it out: seconds, or a share of all speech.
+_HARM_SECONDS = 0.5
+_HARM_SHARE = 0.06
 # Numbers of speakers told beside the one found, in each direction.
 _COUNTS_BESIDE = 3
 
