@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak, workers_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
@@ -23,6 +24,9 @@ from fluidaudio_cli.diarization.config import ModeConfig, load_mode
 from fluidaudio_cli.diarization.tuning import tuning_unless_asked
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.audio.source import AudioSource
 
 OPTION = "--memory-limit"
 # Assumed of a recording whose header does not state its length.
@@ -153,15 +157,15 @@ def growth_bytes(config: ModeConfig, seconds: float | None) -> int:
     return windows * _BYTES_PER_WINDOW + _BYTES_PER_PAIR * voices**2
 
 
-def longest_seconds(recordings: Iterable[Path]) -> float | None:
+def longest_seconds(recordings: Iterable[Path | AudioSource]) -> float | None:
     """The longest of the lengths that headers state; ``None`` if one that opens states none."""
-    from fluidaudio_cli.audio.source import open_audio
+    from fluidaudio_cli.audio.source import AudioSource
 
     longest = 0.0
-    for path in recordings:
+    for recording in recordings:
         try:
-            with open_audio(path) as stream:
-                seconds = stream.info.duration_seconds
+            source = AudioSource(recording) if isinstance(recording, Path) else recording
+            seconds = source.stated_seconds()
         except InputError:
             continue  # said when it is its turn
         if seconds is None:

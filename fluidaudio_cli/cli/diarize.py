@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +25,7 @@ from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, 
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
@@ -81,13 +82,18 @@ def diarize(
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
     memory_limit: options.MemoryLimitOption = None,
+    track: options.TrackOption = None,
+    salvage: options.SalvageOption = False,
 ) -> None:
     """Tell who speaks when.
+
+    FILE may be a pipe, or - for standard input; it is read once.
 
     Several files or a folder: models are loaded once; a bad file is reported, the rest is still
     done, and the exit code is 3.
     """
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
@@ -102,13 +108,20 @@ def diarize(
         from fluidaudio_cli.cli.diarize_reference import read_references
 
         references = read_references(reference, uem, recordings.values())
-    check_targets(destination, recordings)
-    seconds = _seconds_of(next(iter(recordings))) if len(recordings) == 1 else None
+    refused = check_targets(destination, recordings)
+    wanted = options.parse_track(track)
+    sources = [
+        AudioSource(path, uri, wanted, salvage)
+        for path, uri in recordings.items()
+        if path not in refused
+    ]
+    # The only recording is refused, if it is none, before models load.
+    seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
     held = None
     if memory_limit is not None:
         asked = (executor.value, precision.value, compute_units.value, threads)
-        held = _hold(performance_mode, memory_limit, asked, recordings, references is not None)
+        held = _hold(performance_mode, memory_limit, asked, sources, references is not None)
 
     from fluidaudio_cli.diarization.loading import load_pipeline
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
@@ -139,7 +152,9 @@ def diarize(
         notes=() if held is None else held.notes,
     )
     run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
-    for outcome in _outcomes(pipeline, recordings, bounds, destination):
+    for error in refused.values():
+        run.take(error)
+    for outcome in _outcomes(pipeline, sources, bounds, destination):
         run.take(outcome)
     run.finish()
     if held is not None:
@@ -148,14 +163,6 @@ def diarize(
         if len(recordings) > 1:
             _say(f"{run.failed} of {len(recordings)} recordings failed")
         raise typer.Exit(_BAD_INPUT)
-
-
-def _seconds_of(path: Path) -> float | None:
-    """Length that the only recording states; refuses it, if it is none, before models load."""
-    from fluidaudio_cli.audio.source import open_audio
-
-    with open_audio(path) as stream:
-        return stream.info.duration_seconds
 
 
 def _import_renderer() -> None:
@@ -167,7 +174,7 @@ def _hold(
     mode: str,
     limit: str,
     asked: tuple[str, str, str, int | None],
-    recordings: Iterable[Path],
+    recordings: Iterable[AudioSource],
     scoring: bool,
 ) -> Held:
     """The mode, held under the limit; measured with a bar where it was not measured before."""
@@ -192,22 +199,21 @@ def _warn_if_exceeded(limit_bytes: int) -> None:
 
 def _outcomes(
     pipeline: Pipeline,
-    recordings: Mapping[Path, str],
+    recordings: Sequence[AudioSource],
     bounds: SpeakerBounds,
     destination: Destination,
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
-        ((path, uri),) = recordings.items()
         with _progress("diarizing") as progress:
-            result = pipeline.diarize(path, uri=uri, speakers=bounds, progress=progress)
+            result = pipeline.diarize(recordings[0], speakers=bounds, progress=progress)
         # Shown when the bar is gone.
         yield result
         return
     # A bar and results on the same terminal would write over each other.
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
-        outcomes = pipeline.diarize_many(list(recordings.items()), speakers=bounds)
+        outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
         for done, outcome in enumerate(outcomes, start=1):
             yield outcome
             progress(done, len(recordings))
@@ -250,9 +256,9 @@ class _Run:
             for note in facts.notes:
                 _say(f"note: {note}")
 
-    def take(self, outcome: Diarization | AudioError) -> None:
+    def take(self, outcome: Diarization | FluidAudioError) -> None:
         """Score and write one result, or report why there is none."""
-        if isinstance(outcome, AudioError):
+        if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
         self._done += 1

@@ -101,14 +101,25 @@ def _format_of(file: Path) -> Format:
         ) from None
 
 
-def check_targets(destination: Destination, recordings: Mapping[Path, str]) -> None:
+def check_targets(
+    destination: Destination, recordings: Mapping[Path, str]
+) -> dict[Path, HostError]:
     """Make sure that the results can be written, before they are computed.
 
-    Makes the folder. Raises ``HostError`` where nothing can be written, ``UsageError`` where a
-    recording would be overwritten by its own result.
+    Makes the folder. Returns those of several recordings whose result's name the file system
+    does not take, and why. Raises ``HostError`` where nothing can be written, ``UsageError``
+    where a recording would be overwritten by its own result.
     """
-    targets = [destination.path_of(uri) for uri in recordings.values()]
-    files = list(dict.fromkeys(target for target in targets if target is not None))
+    targets = {path: destination.path_of(uri) for path, uri in recordings.items()}
+    refused = {
+        path: error
+        for path, target in targets.items()
+        if target is not None and (error := _name_error(target, path)) is not None
+    }
+    if refused and len(refused) == len(recordings):
+        raise next(iter(refused.values()))
+    good = (target for path, target in targets.items() if path not in refused)
+    files = list(dict.fromkeys(target for target in good if target is not None))
     sources = {path.resolve() for path in recordings}
     for target in files:
         if target.resolve() in sources:
@@ -122,6 +133,21 @@ def check_targets(destination: Destination, recordings: Mapping[Path, str]) -> N
                 pass
         except OSError as error:  # noqa: PERF203 - the first one ends it
             raise _unwritable(folder, error.strerror or str(error)) from error
+    return refused
+
+
+def _name_error(target: Path, recording: Path) -> HostError | None:
+    """Why no file can be called ``target``: a name too long, or not of this file system."""
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return HostError(
+            f"cannot write the result of {recording}: {reason}", "rename it, or write to stdout"
+        )
+    return None
 
 
 def _unwritable(place: Path, reason: str) -> HostError:

@@ -108,7 +108,12 @@ def score(
         )
         for pair in pairs
     ]
-    notes = (*truth.notes, *answer.notes)
+    omitted = [
+        f"{hypothesis} has no turns of {pair.uri}: nobody speaks, all of it is missed"
+        for pair in pairs
+        if pair.omitted
+    ]
+    notes = (*truth.notes, *answer.notes, *omitted)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     chosen = output_format or _FORMAT_BY_SUFFIX.get(output.suffix.lower(), Format.table)

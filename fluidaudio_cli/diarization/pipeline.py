@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fluidaudio_cli.audio.source import AudioInfo, AudioStream, open_audio
+from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
@@ -56,9 +56,13 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The recording opened last was read to its end: ``samples`` at 16 kHz."""
+    """The recording opened last was read to its end: ``samples`` at 16 kHz.
+
+    ``info`` is complete by then: what was mended, what was lost.
+    """
 
     samples: int
+    info: AudioInfo
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class _Failed:
 
 _Event = _Opened | _Ended | _Failed
 
-Recording = tuple[Path | AudioStream, str | None]
-"""Path and uri (None for one made of the path), or a recording that is open already."""
+Recording = tuple[Path | AudioSource | AudioStream, str | None]
+"""Path and uri (None for one made of the path), or a recording that knows its own uri."""
 
 
 class Pipeline:
@@ -111,7 +115,7 @@ class Pipeline:
 
     def diarize(
         self,
-        source: Path | AudioStream,
+        source: Path | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
@@ -165,7 +169,7 @@ class Pipeline:
             else:
                 assert opened is not None
                 log.samples = item.samples
-                yield self._conclude(opened, log, speakers, of)
+                yield self._conclude(replace(opened, info=item.info), log, speakers, of)
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
@@ -211,11 +215,12 @@ class Pipeline:
             clock = run_clock if given or len(recordings) == 1 else StageClock()
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                stream = source if isinstance(source, AudioStream) else open_audio(source, uri)
-                with stream:
+                if isinstance(source, Path):
+                    source = AudioSource(source, uri)
+                with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
                     yield from read_windows(stream, self._step, clock)
-                    yield _Ended(stream.samples_read)
+                    yield _Ended(stream.samples_read, stream.info)
             except AudioError as error:
                 yield _Failed(error)
 
@@ -243,6 +248,6 @@ class Pipeline:
             exclusive_turns=conclusion.exclusive_turns,
             speakers=conclusion.speakers,
             timings=timings,
-            notes=conclusion.notes,
+            notes=(*opened.info.notes, *conclusion.notes),
             evidence=log,
         )

@@ -11,7 +11,8 @@ what is not known.
     fluidaudio_version string
     uri                string, the recording's name
     audio              path, container, codec (FFmpeg's names), sample_rate (Hz), channels,
-                       duration_seconds (decoded)
+                       duration_seconds (decoded), tracks, track (from 1; null: all mixed),
+                       lost ([start, end] of what --salvage could not decode: silence)
     segments           [{start, end, speaker}], sorted by start; may overlap
     exclusive_segments [{start, end, speaker}], never two at a time
     speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
@@ -40,6 +41,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
+from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
@@ -96,12 +98,15 @@ def diarization_document(
         "fluidaudio_version": __version__,
         "uri": result.uri,
         "audio": {
-            "path": str(audio.path),
+            "path": shown_path(audio.path),
             "container": audio.container,
             "codec": audio.codec,
             "sample_rate": audio.sample_rate,
             "channels": audio.channels,
             "duration_seconds": round(result.duration_seconds, _DIGITS),
+            "tracks": audio.tracks,
+            "track": audio.track,
+            "lost": [[round(start, 3), round(end, 3)] for start, end in audio.lost],
         },
         "segments": _segments(result.turns),
         "exclusive_segments": _segments(result.exclusive_turns),
