@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.result import Speaker
-from fluidaudio_cli.diarization.speaker_model import OfflineSpeakers
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import bundled_calibration
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
 from fluidaudio_cli.turns import Turn, speaking_seconds
 
@@ -31,10 +32,11 @@ def conclude(
     """Find the speakers of all evidence and build their turns."""
     step_seconds = mode.windows.step_seconds
     with clock.stage("clustering", log.windows):
-        model = OfflineSpeakers(mode.clustering, WINDOW_SECONDS / step_seconds, log)
+        step_samples = round(step_seconds * SAMPLE_RATE)
+        model = OfflineSpeakers(bundled_calibration(), step_samples, mode.crops.per_speaker, log)
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        builder = TurnBuilder(mode.reconstruction, round(step_seconds * SAMPLE_RATE))
+        builder = TurnBuilder(mode.reconstruction, step_samples)
         turns: list[Turn] = []
         for evidence, labels in found.by_window(log):
             turns.extend(builder.push(evidence, labels))

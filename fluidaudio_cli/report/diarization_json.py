@@ -44,9 +44,9 @@ from fluidaudio_cli import __version__
 from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.config import ModeConfig
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.scoring.metrics import FileScore
     from fluidaudio_cli.turns import Turn
 

@@ -22,7 +22,7 @@ from fluidaudio_cli.diarization.windows import Window, read_windows
 
 Floats = npt.NDArray[np.float32]
 RULES = EvidenceRules(
-    CropRules(per_speaker=1, min_clean_seconds=0.2),
+    CropRules(per_speaker=1),
     silent_peak=1e-3,
     exact_below_seconds=0.0,
     crop_batch=4,
@@ -106,8 +106,7 @@ class Bench:
         self, workers: int = 1, batch: int = 4, rules: EvidenceRules = RULES, exact: bool = False
     ) -> None:
         self.networks = [
-            Networks(*(*self._requests(), self._exact() if exact else None))
-            for _ in range(workers)
+            Networks(*(*self._requests(), self._exact() if exact else None)) for _ in range(workers)
         ]
         self.frontend = Frontend([EvidenceWorker(own, rules) for own in self.networks], batch)
 

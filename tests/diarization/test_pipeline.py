@@ -16,7 +16,7 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
 from fluidaudio_cli.diarization.config import load_mode
 from fluidaudio_cli.diarization.evidence import EvidenceLog

@@ -45,7 +45,8 @@ class Calibration:
     lesser squared length of their means, plus ``same_offset``.
 
     Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
-    ``pair_offset``. ``count_temper`` and ``count_margin``: see :func:`counting.count_probabilities`.
+    ``pair_offset``. ``count_temper`` and ``count_margin``: see
+    :func:`counting.count_probabilities`.
     """
 
     reliability: float

@@ -6,57 +6,17 @@ Nothing here looks at voices: only at groups of them and the log-odds that two a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.speakers.mixture import Groups
-from fluidaudio_cli.errors import UsageError
 
 Floats = NDArray[np.float64]
 Odds = Callable[[Groups], Floats]
 
 # Counts this unlikely are not worth telling.
 _LEAST_PROBABILITY = 0.005
-
-
-@dataclass(frozen=True)
-class SpeakerBounds:
-    """How many speakers a recording has, as far as the user knows; ``None`` where unknown."""
-
-    exactly: int | None = None
-    at_least: int | None = None
-    at_most: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse bounds that no recording can meet."""
-        for name, value in (
-            ("--num-speakers", self.exactly),
-            ("--min-speakers", self.at_least),
-            ("--max-speakers", self.at_most),
-        ):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}", "give a whole number of at least 1")
-        if self.exactly is not None and not (self.at_least is None and self.at_most is None):
-            raise UsageError(
-                "--num-speakers excludes --min-speakers and --max-speakers", "give one of them"
-            )
-        if self.at_least and self.at_most and self.at_least > self.at_most:
-            raise UsageError(
-                f"--min-speakers {self.at_least} is more than --max-speakers {self.at_most}",
-                "swap them",
-            )
-
-    @property
-    def fewest(self) -> int:
-        """The least number of speakers allowed."""
-        return self.exactly or self.at_least or 1
-
-    @property
-    def most(self) -> int | None:
-        """The greatest number allowed, if there is one."""
-        return self.exactly or self.at_most
 
 
 def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp], list[float]]:
@@ -111,7 +71,6 @@ def least_harmful_split(odds: Floats, seconds: Floats, most_harm: float) -> int 
     harm = seconds * (1.0 - 2.0 * likely)
     chosen = int(harm.argmin())
     return chosen if harm[chosen] <= most_harm else None
-
 
 
 def count_probabilities(

@@ -88,10 +88,13 @@ def _linked(
 ) -> tuple[NDArray[np.intp], Floats, Floats, Floats]:
     """Links of two windows' voices, (frames, r) and (frames, s), ``offset`` frames apart."""
     shape = earlier.shape[1], later.shape[1]
-    rows = np.indices(shape, np.intp).reshape(2, -1).T + (first_row, second_row)
+    rows = np.indices(shape, np.intp).reshape(2, -1).T + np.array([first_row, second_row])
     nothing = np.zeros(rows.shape[0])
     if offset >= WINDOW_FRAMES:
-        ends, begins = earlier[-_BOUNDARY_FRAMES:].mean(axis=0), later[:_BOUNDARY_FRAMES].mean(axis=0)
+        ends, begins = (
+            earlier[-_BOUNDARY_FRAMES:].mean(axis=0),
+            later[:_BOUNDARY_FRAMES].mean(axis=0),
+        )
         adjoining = np.outer(ends, begins).astype(np.float64)
         return rows, nothing, nothing, adjoining.ravel()
     left, right = earlier[offset:], later[: WINDOW_FRAMES - offset]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.speakers.calibration import (
     SHORTEST,
     Calibration,
@@ -22,9 +23,6 @@ from fluidaudio_cli.diarization.speakers.windows import Windows
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.intp]
-
-OVERLAPPED_BELOW_SECONDS = 0.2
-"""A voice that is alone for less than this is embedded, if at all, from where others speak too."""
 
 # Beyond this many seconds in one window, two voices are two as surely as they will ever be.
 _SURELY_TWO_SECONDS = 1.0
@@ -78,6 +76,7 @@ class Groups:
     linked: Floats
 
     def __len__(self) -> int:
+        """How many there are."""
         return len(self.precisions)
 
     def merged(self, kept: int, folded: int) -> Groups:
@@ -141,7 +140,7 @@ class Mixture:
         self.calibration = calibration
         self.windows = Windows(voices.windows)
         heard = np.maximum(voices.heard_seconds, SHORTEST)
-        clean = voices.embedded & (voices.clean_seconds >= OVERLAPPED_BELOW_SECONDS)
+        clean = voices.embedded & (voices.clean_seconds >= MIN_CLEAN_SECONDS)
         overlapped = voices.embedded & ~clean
         reliable = np.where(clean, calibration.reliability_of(heard), 0.0)
         reliable[overlapped] = calibration.overlapped_reliability_of(
@@ -201,7 +200,7 @@ class Mixture:
             first, second = labels[pairs[both]].T
             cells = first * count + second
             crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
-            return (crossed + crossed.T) / self._looks
+            return np.asarray((crossed + crossed.T) / self._looks)
 
         pairs, seconds = self._window_pairs()
         return Groups(
@@ -244,10 +243,10 @@ class Mixture:
             odds = self._link_odds[rows, None]
             scores[first] += odds * shares[second]
             scores[second] += odds * shares[first]
-        return scores
+        return np.asarray(scores)
 
     def _weighted(self, shares: Floats) -> NDArray[np.float32]:
-        return shares.astype(np.float32) * self._vector_weight[:, None]
+        return np.asarray(shares.astype(np.float32) * self._vector_weight[:, None])
 
     def _unlike_cosine(self) -> float:
         """Between two people of this recording: voices of one window are known to be two."""
@@ -285,12 +284,10 @@ def _between(shares: Floats, pairs: NDArray[np.intp], values: Floats) -> Floats:
     for begin in range(0, len(pairs), _PIECE):
         first, second = pairs[begin : begin + _PIECE].T
         crossed += (shares[first] * values[begin : begin + _PIECE, None]).T @ shares[second]
-    return crossed + crossed.T
+    return np.asarray(crossed + crossed.T)
 
 
-def _without_repeats(
-    pairs: NDArray[np.intp], windows: NDArray[np.intp]
-) -> list[NDArray[np.intp]]:
+def _without_repeats(pairs: NDArray[np.intp], windows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Rows of ``pairs`` in parts in which no voice is first, or second, more than once.
 
     Such parts can be added with plain indexing, which is many times faster than ``add.at``.

@@ -7,21 +7,23 @@ ones too, are then shared out by a mixture (:mod:`mixture`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.diarization.linkage import average_linkage
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.counting import (
     Odds,
-    SpeakerBounds,
     count_probabilities,
     least_harmful_split,
     merge_likely,
     merge_to,
 )
+from fluidaudio_cli.diarization.speakers.linkage import average_linkage
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.mixture import (
     Floats,
@@ -52,16 +54,24 @@ _LAST_PASSES = 3
 class SpeakerLabels:
     """The speakers of a recording.
 
-    ``labels`` (n,): speaker of each voice, -1 for none. ``centroids`` (k, d) float32: their
-    voices, unit length, zeros where none was long enough. ``counts``: probability of each
-    number of speakers, as the evidence alone has it. ``found``: the number that the
-    evidence alone says.
+    ``labels`` (n,): speaker of each voice in order of the windows, -1 for none. ``centroids``
+    (k, d) float32: their voices, unit length, zeros where none was long enough. ``counts``:
+    probability of each number of speakers as the evidence has it, whatever the user said;
+    ``found``: the number that it says.
     """
 
     labels: Labels
     centroids: NDArray[np.float32]
-    counts: dict[int, float]
+    counts: Mapping[int, float]
     found: int
+
+    def by_window(self, log: EvidenceLog) -> Iterator[tuple[WindowEvidence, list[int]]]:
+        """Every window of ``log`` with the speakers of its voices."""
+        used = 0
+        for evidence in log:
+            end = used + len(evidence.voices)
+            yield evidence, self.labels[used:end].tolist()
+            used = end
 
 
 def find_speakers(
@@ -109,7 +119,9 @@ def find_speakers(
             break
         labels = np.where(part, speakers, labels)
     centroids = mixture.groups_of(labels).totals
-    centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    centroids /= np.maximum(
+        np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )
     return SpeakerLabels(labels, centroids.astype(np.float32), counts, found)
 
 
@@ -147,7 +159,9 @@ class _Parts:
             both = np.array([[0.0, 1.0], [1.0, 0.0]])
             two = Groups(
                 np.stack([pieces.totals[part], whole.totals[own] - pieces.totals[part]]),
-                np.array([pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]),
+                np.array(
+                    [pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]
+                ),
                 np.array([pieces.seconds[part], whole.seconds[own] - pieces.seconds[part]]),
                 both * pieces.split[part, siblings[part]].sum(),
                 both * pieces.linked[part, siblings[part]].sum(),
@@ -176,7 +190,9 @@ def _cut(labels: Labels, groups: Labels) -> Labels:
     return _compact(parts)
 
 
-def _counts(groups: Groups, odds: Odds, parts: _Parts, calibration: Calibration) -> dict[int, float]:
+def _counts(
+    groups: Groups, odds: Odds, parts: _Parts, calibration: Calibration
+) -> dict[int, float]:
     """Probability of each number of speakers, not far from the one that was found."""
     found = len(groups)
     fewer: list[float] = []
@@ -264,4 +280,3 @@ def _compact(labels: Labels) -> Labels:
     numbers = np.full(int(labels.max(initial=-1)) + 2, -1, np.intp)
     numbers[present] = np.arange(len(present))
     return np.asarray(numbers[labels])
-

@@ -57,9 +57,7 @@ class Windows:
                 joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
                 joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
                 for voice in range(rows.shape[1]):
-                    others = tuple(
-                        axis for axis in range(1, joint.ndim) if axis != voice + 1
-                    )
+                    others = tuple(axis for axis in range(1, joint.ndim) if axis != voice + 1)
                     own = joint.sum(axis=others)
                     for choice in range(own.shape[1]):
                         speaker = top[:, voice, choice]
@@ -98,13 +96,13 @@ def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
         least = scores.min(axis=(1, 2))[:, None, None] - _NOBODY
         value = np.concatenate([value, np.broadcast_to(least, nobody.shape)], axis=2)
 
-    def along(values: NDArray[np.generic], voice: int) -> NDArray[np.generic]:
-        shape = [count] + [1] * voices
-        shape[voice + 1] = values.shape[2]
-        return values[:, voice].reshape(shape)
+    def along(voice: int) -> tuple[int, ...]:
+        return (count, *(-1 if axis == voice else 1 for axis in range(voices)))
 
-    joint: Floats = sum((along(value, voice) for voice in range(voices)), np.zeros(()))  # type: ignore[assignment]
+    joint: Floats = np.zeros((count,) + (1,) * voices)
+    for voice in range(voices):
+        joint = joint + value[:, voice].reshape(along(voice))
     for first, second in combinations(range(voices), 2):
-        one, other = along(top, first), along(top, second)
+        one, other = top[:, first].reshape(along(first)), top[:, second].reshape(along(second))
         joint = np.where((one == other) & (one >= 0), -np.inf, joint)
     return top, joint
