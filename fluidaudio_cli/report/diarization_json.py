@@ -17,14 +17,20 @@ what is not known.
     exclusive_segments [{start, end, speaker}], never two at a time
     speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
                        embedding: 192 numbers of unit length or null, only when asked for
+    speaker_counts     [{speakers, probability}]: how likely the evidence alone makes each number
+                       of speakers; numbers under half a percent are left out
     timings            stages [{name, seconds, calls, items, concurrent}], processing_seconds
                        (wall, decoding to turns), cpu_seconds, model_load_seconds,
                        model_load_cached, rtfx (audio ÷ processing seconds), overlapped (stages
                        ran beside each other and do not add up), windows, crops, copied_bytes
+    plan               how the run was put together: models (card), executor, compute_units,
+                       networks {ROLE: {precision, batch}}, threads, workers, one_thread_each,
+                       tuning (followed, or empty); its mode and asked stand below
     config             mode (every value of the mode file, and its name), speakers {exactly,
                        at_least, at_most}, exclusive (which turns were scored)
-    executor           asked {executor, precision, compute_units, threads},
-                       ran {MODEL: {executor, version, precision, device, threads, streams, batch}}
+    executor           asked {executor, precision, compute_units, threads, low_latency},
+                       ran {MODEL: {executor, version, precision, device, threads, streams, batch,
+                       kernel}}
     environment        python, system, architecture, cpu, logical_cores, usable_cores, packages
     models             [{name, sha256}]
     notes              [string], what the user should know
@@ -44,7 +50,7 @@ from fluidaudio_cli import __version__
 from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.diarization.config import ModeConfig
+    from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.scoring.metrics import FileScore
@@ -61,14 +67,12 @@ _DIGITS = 6
 class RunFacts:
     """What all recordings of one run share.
 
-    ``asked``: executor, precision, compute_units and threads as on the command line. ``notes``:
-    what the user should know of all recordings.
+    ``notes``: what the user should know of all recordings.
     """
 
-    mode: ModeConfig
+    plan: Plan
     speakers: SpeakerBounds
     exclusive: bool
-    asked: Mapping[str, object]
     models: Sequence[ModelRef]
     load_seconds: float
     load_cached: bool
@@ -111,6 +115,10 @@ def diarization_document(
         "segments": _segments(result.turns),
         "exclusive_segments": _segments(result.exclusive_turns),
         "speakers": [_speaker(speaker, embeddings) for speaker in result.speakers],
+        "speaker_counts": [
+            {"speakers": count, "probability": round(probability, 3)}
+            for count, probability in result.speaker_counts.items()
+        ],
         "timings": {
             "stages": [
                 {
@@ -132,13 +140,14 @@ def diarization_document(
             "crops": timings.crops,
             "copied_bytes": timings.copied_bytes,
         },
+        "plan": run.plan.summary(),
         "config": {
-            "mode": run.mode.as_dict(),
+            "mode": run.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),
             "exclusive": run.exclusive,
         },
         "executor": {
-            "asked": dict(run.asked),
+            "asked": dict(run.plan.asked),
             "ran": {model.name: dict(model.ran) for model in run.models},
         },
         "environment": dict(run.environment),

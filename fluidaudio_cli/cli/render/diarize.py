@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluidaudio_cli.cli.render.console import stdout_console
+from fluidaudio_cli.cli.render.console import plain_text, stdout_console
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
 
@@ -21,9 +21,9 @@ def diarization_text(
     result: Diarization, run: RunFacts, scored: ScoredAgainst | None, *, styled: bool
 ) -> str:
     """Everything about one recording; ``styled`` as stdout takes it, else plain text."""
-    console = (
-        stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None, emoji=False)
-    )
+    if not styled:
+        return plain_text(lambda page: _render(page, result, run, scored), _FILE_WIDTH)
+    console = stdout_console()
     with console.capture() as capture:
         _render(console, result, run, scored)
     return capture.get()
@@ -42,6 +42,8 @@ def _render(
     )
     console.print(_turns(result, run.exclusive))
     console.print(_speakers(result))
+    if result.speaker_counts:
+        _line(console, _count(result))
     if scored is not None:
         from fluidaudio_cli.cli.render.score import render_scores
         from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE
@@ -87,6 +89,19 @@ def _speakers(result: Diarization) -> Table:
     return table
 
 
+# From which probability a number of speakers besides the likeliest is worth naming.
+_POSSIBLE = 0.1
+
+
+def _count(result: Diarization) -> str:
+    """As in ``speakers: 4 (likely 4, 5 possible)``."""
+    counts = result.speaker_counts
+    likeliest = max(counts, key=lambda count: counts[count])
+    others = [str(n) for n, share in counts.items() if share >= _POSSIBLE and n != likeliest]
+    possible = f", {' or '.join(others)} possible" if others else ""
+    return f"speakers: {len(result.speakers)} (likely {likeliest}{possible})"
+
+
 def _stages(result: Diarization) -> Table:
     timings = result.timings
     table = _table("Time")
@@ -118,11 +133,11 @@ def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
         yield "Stages ran side by side: their times overlap and add up to more than the total."
     cached = "from the cache" if run.load_cached else "compiled now, and cached for the next time"
     yield f"Models loaded before that in {run.load_seconds:.2f} s ({cached})."
-    yield f"Mode {run.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
+    yield f"Mode {run.plan.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
 
 
 def _asked(run: RunFacts) -> str:
-    wanted = {key: value for key, value in run.asked.items() if value is not None}
+    wanted = {key: value for key, value in run.plan.asked.items() if value}
     return f"asked executor {wanted['executor']}, precision {wanted['precision']}"
 
 

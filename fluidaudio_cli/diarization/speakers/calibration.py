@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,19 +160,3 @@ def log_likelihood_ratio(
     same, different = first * second - 1.0, first * second - unlike * unlike
     distance = (crossed - 2.0 * product) / same - (crossed - 2.0 * unlike * product) / different
     return np.asarray(RATIO_DIMENSIONS / 2.0 * (np.log(different / same) - distance))
-
-
-def bundled_calibration() -> Calibration:
-    """That of the bundled networks."""
-    return read_calibration(Path(__file__).with_name("calibration.yaml"))
-
-
-def read_calibration(path: Path) -> Calibration:
-    """From a YAML file; raises ``UsageError`` for one that is not a calibration."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the calibration {path}: {error}", "check it") from error
-    return Calibration.of(content, str(path))

@@ -35,14 +35,14 @@ from fluidaudio_cli.diarization.speakers.mixture import (
 )
 from fluidaudio_cli.diarization.speakers.windows import Windows
 
+MOST_COMPARED = 400
+"""Voices grouped at once, as time and memory grow with the square; more are grouped in parts."""
+
 # Mean cosine distance up to which voices start in one group. Two people are seldom so near, and
 # what starts apart can still become one.
 _START_DISTANCE = 0.5
 # Shorter voices are given to speakers, but do not start one while there are longer ones.
 _START_SECONDS = 1.0
-# Voices grouped at once; time and memory grow with the square of it. More than so many are
-# grouped in parts.
-_PART = 400
 # Distance up to which parts are grouped: well within one person.
 _PART_DISTANCE = 0.35
 # Passes of the mixture before and after the speakers are counted for the second time.
@@ -219,7 +219,7 @@ def _start(voices: Voices, core: NDArray[np.intp]) -> Labels:
     vectors, sizes = voices.vectors[core], np.ones(len(core))
     windows: NDArray[np.intp] | None = voices.windows[core]
     owner = np.arange(len(core))
-    while len(sizes) > _PART:
+    while len(sizes) > MOST_COMPARED:
         merged = _in_parts(vectors, sizes, windows, _PART_DISTANCE)
         if len(np.unique(merged)) > _STILL_MANY * len(sizes):
             # What does not condense is grouped regardless of distance, or would never end.
@@ -246,8 +246,8 @@ def _in_parts(
     """Group consecutive parts on their own; at most halved where ``distance`` has no end."""
     labels = np.empty(len(sizes), np.intp)
     used = 0
-    for first in range(0, len(sizes), _PART):
-        part = slice(first, first + _PART)
+    for first in range(0, len(sizes), MOST_COMPARED):
+        part = slice(first, first + MOST_COMPARED)
         forbidden = None if windows is None else _same_window(windows[part])
         tree = average_linkage(vectors[part], sizes[part], forbidden)
         half = (len(sizes[part]) + 1) // 2

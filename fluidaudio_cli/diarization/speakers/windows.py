@@ -1,4 +1,7 @@
-"""Sharing out the voices of a window: no two of them are the same speaker."""
+"""Sharing out the voices of a window: no two of them are the same speaker.
+
+Only where there are fewer speakers than voices, two voices are one speaker after all.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ Floats = NDArray[np.float64]
 _CHOICES = 5
 # Windows shared out at a time, which bounds memory.
 _PIECE = 1024
-# Below any score, so that a voice goes without a speaker only where there are too few.
-_NOBODY = 1e3
+# Windows with more voices than this are shared out among the first choices only.
+_FEW_VOICES = 3
 
 
 class Windows:
@@ -60,13 +63,11 @@ class Windows:
                     others = tuple(axis for axis in range(1, joint.ndim) if axis != voice + 1)
                     own = joint.sum(axis=others)
                     for choice in range(own.shape[1]):
-                        speaker = top[:, voice, choice]
-                        real = speaker >= 0
-                        shares[rows[real, voice], speaker[real]] += own[real, choice]
+                        shares[rows[:, voice], top[:, voice, choice]] += own[:, choice]
         return shares
 
     def best(self, scores: Floats) -> NDArray[np.intp]:
-        """(n,) speaker of each voice in the likeliest sharing out; -1 where there are too few."""
+        """(n,) speaker of each voice in the likeliest sharing out."""
         labels = np.full(self._size, -1, np.intp)
         for group in self.groups:
             for first in range(0, len(group), _PIECE):
@@ -82,19 +83,14 @@ class Windows:
 def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Choices of each voice and the joint score of each combination of them.
 
-    ``scores`` (windows, voices, speakers) → speakers (windows, voices, choices), -1 for none,
-    and scores with one axis for the windows and one of choices for each voice; -inf where two
-    voices have the same speaker.
+    ``scores`` (windows, voices, speakers) → speakers (windows, voices, choices) and scores with
+    one axis for the windows and one of choices for each voice; -inf where two voices have the
+    same speaker, unless there are fewer speakers than voices.
     """
     count, voices, speakers = scores.shape
-    kept = min(speakers, max(_CHOICES, voices) if voices <= 3 else voices)
+    kept = min(speakers, max(_CHOICES, voices) if voices <= _FEW_VOICES else voices)
     top = np.argsort(-scores, axis=2, kind="stable")[:, :, :kept]
     value = np.take_along_axis(scores, top, axis=2)
-    if speakers < voices:
-        nobody = np.full((count, voices, 1), -1, np.intp)
-        top = np.concatenate([top, nobody], axis=2)
-        least = scores.min(axis=(1, 2))[:, None, None] - _NOBODY
-        value = np.concatenate([value, np.broadcast_to(least, nobody.shape)], axis=2)
 
     def along(voice: int) -> tuple[int, ...]:
         return (count, *(-1 if axis == voice else 1 for axis in range(voices)))
@@ -102,7 +98,8 @@ def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
     joint: Floats = np.zeros((count,) + (1,) * voices)
     for voice in range(voices):
         joint = joint + value[:, voice].reshape(along(voice))
-    for first, second in combinations(range(voices), 2):
-        one, other = top[:, first].reshape(along(first)), top[:, second].reshape(along(second))
-        joint = np.where((one == other) & (one >= 0), -np.inf, joint)
+    if speakers >= voices:
+        for first, second in combinations(range(voices), 2):
+            one, other = top[:, first].reshape(along(first)), top[:, second].reshape(along(second))
+            joint = np.where(one == other, -np.inf, joint)
     return top, joint
