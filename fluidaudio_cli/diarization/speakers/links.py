@@ -29,7 +29,8 @@ class Links(NamedTuple):
     ``pairs`` (m, 2): rows of two voices, the earlier window's first. ``together`` (m,): seconds
     in which both speak, ``apart`` (m,): seconds in which one does, of the time that both windows
     see. ``adjoining`` (m,): 0 to 1, how surely both speak at the boundary of windows that touch.
-    ``active_seconds`` (n,): for how long each voice is present in its window.
+    ``active_seconds`` (n,): for how long each voice is present in its window; ``windows`` (n,):
+    number of that.
     """
 
     pairs: NDArray[np.intp]
@@ -37,6 +38,7 @@ class Links(NamedTuple):
     apart: Floats
     adjoining: Floats
     active_seconds: Floats
+    windows: NDArray[np.intp]
 
 
 class LinkCollector:
@@ -51,6 +53,7 @@ class LinkCollector:
         self._voices = 0
         self._found: list[tuple[NDArray[np.intp], Floats, Floats, Floats]] = []
         self._active: list[Floats] = []
+        self._windows: list[int] = []
 
     def add(self, number: int, presence: Presence, slots: list[int]) -> None:
         """Take in window ``number``; ``presence`` (frames, slots), ``slots`` of its voices."""
@@ -66,17 +69,19 @@ class LinkCollector:
         self._active.append(active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds)
         self._recent.append((begin, self._voices, active))
         self._voices += len(slots)
+        self._windows.extend([number] * len(slots))
 
     def links(self) -> Links:
         """All links so far."""
+        none = np.zeros(0)
+        active = np.concatenate([none, *self._active])
+        windows = np.array(self._windows, np.intp)
         if not self._found:
-            none = np.zeros(0)
-            active = np.concatenate([none, *self._active])
-            return Links(np.zeros((0, 2), np.intp), none, none, none, active)
+            return Links(np.zeros((0, 2), np.intp), none, none, none, active, windows)
         pairs, together, apart, adjoining = (
             np.concatenate(part) for part in zip(*self._found, strict=True)
         )
-        return Links(pairs, together, apart, adjoining, np.concatenate(self._active))
+        return Links(pairs, together, apart, adjoining, active, windows)
 
 
 def _linked(

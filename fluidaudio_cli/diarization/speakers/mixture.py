@@ -36,7 +36,7 @@ _TALK_SECONDS = 0.3
 _LOG_SECONDS = 0.1
 _TINY = 1e-6
 # Rows worked on at a time: copies of ten hours' vectors would be the largest arrays there are.
-_PIECE = 1024
+PIECE = 1024
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ class Mixture:
         count = int(labels.max()) + 1
         given = np.flatnonzero(labels >= 0)
         totals = np.zeros((count, self.voices.vectors.shape[1]))
-        for begin in range(0, len(given), _PIECE):
-            rows = given[begin : begin + _PIECE]
+        for begin in range(0, len(given), PIECE):
+            rows = given[begin : begin + PIECE]
             weights = np.zeros((count, len(rows)), np.float32)
             weights[labels[rows], np.arange(len(rows))] = self._vector_weight[rows]
             totals += weights @ self.voices.vectors[rows]
@@ -239,10 +239,12 @@ class Mixture:
         spoken = shares.sum(axis=0) / self._looks + _TALK_SECONDS
         scores += calibration.talk_weight * np.log(spoken / spoken.sum())
         for rows in self._link_groups:
-            first, second = self._link_pairs[rows].T
-            odds = self._link_odds[rows, None]
-            scores[first] += odds * shares[second]
-            scores[second] += odds * shares[first]
+            for begin in range(0, len(rows), PIECE):
+                some = rows[begin : begin + PIECE]
+                first, second = self._link_pairs[some].T
+                odds = self._link_odds[some, None]
+                scores[first] += odds * shares[second]
+                scores[second] += odds * shares[first]
         return np.asarray(scores)
 
     def _weighted(self, shares: Floats) -> NDArray[np.float32]:
@@ -281,9 +283,9 @@ def shares_of(labels: Labels, speakers: int) -> Floats:
 def _between(shares: Floats, pairs: NDArray[np.intp], values: Floats) -> Floats:
     """(k, k) symmetric: ``values`` (m,) of ``pairs`` (m, 2) by the groups of their voices."""
     crossed = np.zeros((shares.shape[1], shares.shape[1]))
-    for begin in range(0, len(pairs), _PIECE):
-        first, second = pairs[begin : begin + _PIECE].T
-        crossed += (shares[first] * values[begin : begin + _PIECE, None]).T @ shares[second]
+    for begin in range(0, len(pairs), PIECE):
+        first, second = pairs[begin : begin + PIECE].T
+        crossed += (shares[first] * values[begin : begin + PIECE, None]).T @ shares[second]
     return np.asarray(crossed + crossed.T)
 
 

@@ -26,6 +26,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
 from fluidaudio_cli.diarization.speakers.linkage import average_linkage
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.mixture import (
+    PIECE,
     Floats,
     Groups,
     Labels,
@@ -33,7 +34,6 @@ from fluidaudio_cli.diarization.speakers.mixture import (
     Voices,
     shares_of,
 )
-from fluidaudio_cli.diarization.speakers.windows import Windows
 
 MOST_COMPARED = 400
 """Voices grouped at once, as time and memory grow with the square; more are grouped in parts."""
@@ -98,7 +98,7 @@ def find_speakers(
         return groups.same_person(calibration, mixture.unlike)
 
     start = np.full(count, -1, np.intp)
-    start[core] = _start(voices, core)
+    start[core] = _start(mixture, links, core)
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
     shares = mixture.settle(shares_of(_through(start, numbers), len(groups)), _PASSES)
     groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
@@ -214,23 +214,65 @@ _HARM_SHARE = 0.06
 _COUNTS_BESIDE = 3
 
 
-def _start(voices: Voices, core: NDArray[np.intp]) -> Labels:
+def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
     """(m,) small pure group of each voice of ``core``."""
-    vectors, sizes = voices.vectors[core], np.ones(len(core))
-    windows: NDArray[np.intp] | None = voices.windows[core]
-    owner = np.arange(len(core))
+    vectors = mixture.voices.vectors
+    owner = _chains(vectors, links, core)
+    # Voices of one window are two people: so are the chains they are part of.
+    place = np.full(len(vectors), -1, np.intp)
+    place[core] = owner
+    pairs = place[mixture.windows.pairs()]
+    apart: NDArray[np.intp] | None = pairs[(pairs >= 0).all(axis=1)]
+    sums, sizes = _summed(vectors[core], np.ones(len(core)), owner)
     while len(sizes) > MOST_COMPARED:
-        merged = _in_parts(vectors, sizes, windows, _PART_DISTANCE)
-        if len(np.unique(merged)) > _STILL_MANY * len(sizes):
+        merged = _in_parts(sums, sizes, apart, _PART_DISTANCE)
+        if int(merged.max()) + 1 > _STILL_MANY * len(sizes):
             # What does not condense is grouped regardless of distance, or would never end.
-            merged = _in_parts(vectors, sizes, windows, np.inf)
-        count = int(merged.max()) + 1
-        totals = np.zeros((count, vectors.shape[1]), np.float32)
-        np.add.at(totals, merged, vectors)
-        vectors, sizes = totals, np.bincount(merged, sizes, count).astype(np.float64)
-        owner, windows = merged[owner], None
-    tree = average_linkage(vectors, sizes, _same_window(windows))
+            merged = _in_parts(sums, sizes, apart, None)
+        sums, sizes = _summed(sums, sizes, merged)
+        owner, apart = merged[owner], None
+    tree = average_linkage(sums, sizes, apart)
     return tree.labels(tree.clusters_below(_START_DISTANCE))[owner]
+
+
+def _chains(vectors: NDArray[np.float32], links: Links, core: NDArray[np.intp]) -> Labels:
+    """(m,) chain of each voice of ``core``: what goes on from window to window, and sounds alike.
+
+    It saves comparing each moment's voice with itself, as often as windows see it.
+    """
+    first, second = links.pairs.T
+    allowed = np.zeros(len(vectors), bool)
+    allowed[core] = True
+    sure = links.together - links.apart >= _CHAIN_SECONDS
+    rows = np.flatnonzero(sure & allowed[first] & allowed[second])
+    alike = np.empty(len(rows))
+    for begin in range(0, len(rows), PIECE):
+        some = rows[begin : begin + PIECE]
+        alike[begin : begin + PIECE] = (vectors[first[some]] * vectors[second[some]]).sum(axis=1)
+    rows = rows[alike >= 1.0 - _PART_DISTANCE]
+    chain = np.arange(len(vectors))
+    taken: set[tuple[int, int]] = set()
+    for one, other in zip(first[rows].tolist(), second[rows].tolist(), strict=True):
+        # A voice joins the chain it was first linked to; two of one window join no one chain.
+        window = int(links.windows[other])
+        if chain[other] == other and (int(chain[one]), window) not in taken:
+            chain[other] = chain[one]
+            taken.add((int(chain[one]), window))
+    return _compact(chain[core])
+
+
+# Seconds together, less those apart, from which two voices of overlapping windows are one.
+_CHAIN_SECONDS = 1.0
+
+
+def _summed(
+    sums: NDArray[np.float32], sizes: Floats, labels: Labels
+) -> tuple[NDArray[np.float32], Floats]:
+    """``sums`` and ``sizes`` of items with the same of ``labels``."""
+    count = int(labels.max()) + 1
+    totals = np.zeros((count, sums.shape[1]), np.float32)
+    np.add.at(totals, labels, sums)
+    return totals, np.bincount(labels, sizes, count).astype(np.float64)
 
 
 # Groups left, of those before, from which parts count as not condensing.
@@ -238,27 +280,26 @@ _STILL_MANY = 0.9
 
 
 def _in_parts(
-    vectors: NDArray[np.float32],
+    sums: NDArray[np.float32],
     sizes: Floats,
-    windows: NDArray[np.intp] | None,
-    distance: float,
+    apart: NDArray[np.intp] | None,
+    distance: float | None,
 ) -> Labels:
-    """Group consecutive parts on their own; at most halved where ``distance`` has no end."""
+    """Group consecutive parts on their own, up to ``distance``, or to half as many groups."""
     labels = np.empty(len(sizes), np.intp)
     used = 0
     for first in range(0, len(sizes), MOST_COMPARED):
         part = slice(first, first + MOST_COMPARED)
-        forbidden = None if windows is None else _same_window(windows[part])
-        tree = average_linkage(vectors[part], sizes[part], forbidden)
+        forbidden = None
+        if apart is not None:
+            inside = apart - first
+            forbidden = inside[((inside >= 0) & (inside < len(sizes[part]))).all(axis=1)]
+        tree = average_linkage(sums[part], sizes[part], forbidden)
         half = (len(sizes[part]) + 1) // 2
-        count = tree.clusters_below(distance) if np.isfinite(distance) else half
+        count = half if distance is None else tree.clusters_below(distance)
         labels[part] = tree.labels(count) + used
         used += count
     return labels
-
-
-def _same_window(windows: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
-    return None if windows is None else Windows(windows).pairs()
 
 
 def _through(labels: Labels, numbers: NDArray[np.intp]) -> Labels:
