@@ -5,7 +5,6 @@ What a header gets wrong about its samples is mended on the way (see ``headers``
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -69,6 +68,8 @@ class ByteSource:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
             self._magic = self._head[:4] if self._head else self._read_at(0, 4)
             self.header = self._look()
+            if self.header.endless:
+                raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
         except BaseException:
             self._raw.close()
             raise
@@ -100,10 +101,13 @@ class ByteSource:
         return self._position if not self._direct else self._raw.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file."""
+        """As of a file, but -1 where that is not possible: PyAV prints what is raised here."""
         if not self._seekable:
-            raise io.UnsupportedOperation("a pipe has no way back")
-        self._position = self._raw.seek(offset, whence)
+            return -1
+        try:
+            self._position = self._raw.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):  # a damaged header points there
+            return -1
         return self._position
 
     def read(self, count: int) -> bytes:
@@ -173,7 +177,7 @@ class ByteSource:
         return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
-        if offset < 0 or offset >= 1 << 62:
+        if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
             return b""
         self._raw.seek(offset)
         return self._raw.read(count)
