@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import sys
 import tempfile
@@ -157,17 +155,9 @@ def _unwritable(place: Path, reason: str) -> HostError:
 
 
 def write_stdout(text: str) -> None:
-    """Write to stdout at once. Raises ``HostError`` when it takes no more (disk full)."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What is left in the buffer would fail again at exit, with a message of Python's own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = os.strerror(error.errno or errno.EIO)
-        raise HostError(f"cannot write to stdout: {reason}", "free space where it goes") from error
+    """Write to stdout at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_file(target: Path, text: str) -> None:
