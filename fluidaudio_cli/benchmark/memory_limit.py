@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak, workers_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
-from fluidaudio_cli.diarization.tuning import tuning_unless_asked
+from fluidaudio_cli.diarization.tuning import tuned
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -69,12 +69,13 @@ def format_size(size: float) -> str:
 class Held:
     """A mode and the setting that holds it under ``limit_bytes``.
 
-    ``config`` is the mode to load. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
+    ``config`` is the mode to load, on ``compute_units``. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
     the recording and for what a measurement may miss. ``notes``: sentences for the user, the
     choice first.
     """
 
     config: ModeConfig
+    compute_units: str
     limit_bytes: int
     peak_bytes: int
     reserve_bytes: int
@@ -99,7 +100,8 @@ def hold(
     ``progress`` counts settings measured, of those there are. Raises ``HostError`` when no
     setting fits, and what loading raises.
     """
-    config = _as_it_would_run(mode, options)
+    config, units = _as_it_would_run(mode, options)
+    options = replace(options, compute_units=units)
     candidates = settings(config, options.threads)
     reserve = growth_bytes(config, seconds) + _BESIDE_BYTES
     if scoring:
@@ -123,7 +125,7 @@ def hold(
     peak = peaks.measured[chosen]
     reserve = _needed(peak, reserve) - peak
     notes = _notes(config, chosen, options.threads, limit_bytes, peak, reserve)
-    return Held(chosen, limit_bytes, peak, reserve, notes)
+    return Held(chosen, units, limit_bytes, peak, reserve, notes)
 
 
 def settings(config: ModeConfig, threads: int | None) -> list[ModeConfig]:
@@ -184,14 +186,12 @@ def exceeded(peak_bytes: int | None, limit_bytes: int) -> str | None:
     )
 
 
-def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) -> ModeConfig:
-    """The mode with what ``fluidaudio tune`` stored, as ``load_pipeline`` applies it.
-
-    A tuning leaves a mode alone that it was applied to.
-    """
+def _as_it_would_run(
+    mode: str | Path | ModeConfig, options: PipelineOptions
+) -> tuple[ModeConfig, str]:
+    """The mode and the compute units, as ``load_pipeline`` would choose them."""
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
-    tuning = tuning_unless_asked(options.executor, options.precision)
-    return config if tuning is None else tuning.apply(config)
+    return tuned(config, options.executor, options.precision, options.compute_units)
 
 
 def _needed(peak_bytes: int, reserve_bytes: int) -> int:

@@ -134,7 +134,7 @@ class BenchmarkRun:
         random.Random(self.plan.seed).shuffle(pending)
         with ExitStack() as workers:
             try:
-                mode = self._mode_to_load(workers, known, options)
+                mode, options = self._mode_to_load(workers, known, options)
                 load = known.load if finished else self._cold_load(mode, options)
                 worker, loaded = self._warm_worker(workers, mode, options)
             except ExecutorUnavailableError as error:
@@ -179,11 +179,11 @@ class BenchmarkRun:
 
     def _mode_to_load(
         self, stack: ExitStack, variant: VariantRecord, options: PipelineOptions
-    ) -> str:
+    ) -> tuple[str, PipelineOptions]:
         """The variant's mode, or a file that holds it under the plan's limit until the end."""
         limit = self.plan.memory_limit_bytes
         if limit is None:
-            return variant.mode
+            return variant.mode, options
         seconds = longest_seconds(item.audio for item in self.items)
         held = hold(variant.mode, limit, options, seconds, command=self.command)
         for note in held.notes:
@@ -191,7 +191,7 @@ class BenchmarkRun:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-limit-"))
         path = Path(folder) / f"{held.config.name}.yaml"
         write_mode(held.config, path)
-        return str(path)
+        return str(path), replace(options, compute_units=held.compute_units)
 
     def _cold_load(self, mode: str, options: PipelineOptions) -> LoadRecord:
         with (

@@ -131,7 +131,7 @@ def diarize(
         performance_mode if held is None else held.config,
         executor=executor.value,
         precision=precision.value,
-        compute_units=compute_units.value,
+        compute_units=compute_units.value if held is None else held.compute_units,
         threads=threads,
         audio_seconds=seconds,
         meanwhile=_import_renderer if destination.format is Format.table else None,
@@ -158,6 +158,7 @@ def diarize(
             run.take(error)
         for outcome in _outcomes(pipeline, sources, bounds, destination):
             run.take(outcome)
+            del outcome  # its evidence is large, and the next is being made
     finally:
         run.keep()
     run.finish()
@@ -218,8 +219,8 @@ def _outcomes(
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
         outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
+        for done in range(1, len(recordings) + 1):
+            yield next(outcomes)
             progress(done, len(recordings))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.pipeline import Loading, Pipeline
-from fluidaudio_cli.diarization.tuning import tuning_unless_asked
+from fluidaudio_cli.diarization.tuning import tuned
 from fluidaudio_cli.diarization.windows import window_count
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
 from fluidaudio_cli.executors.machine import limit_malloc_arenas, processors
@@ -48,10 +48,7 @@ def load_pipeline(
     when a model does not compute here what it should.
     """
     config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
-    tuning = tuning_unless_asked(executor, precision)
-    if tuning is not None and (tuned := tuning.apply(config)) is not config:
-        config = tuned
-        compute_units = tuning.compute_units if compute_units == "all" else compute_units
+    config, compute_units = tuned(config, executor, precision, compute_units)
     if low_latency:
         config = config.for_low_latency()
     rules = config.execution

@@ -152,7 +152,8 @@ class Pipeline:
         calls of all.
         """
         of = len(recordings)
-        run_clock = clock or StageClock()
+        # Of several, waiting is no recording's own, and a folder may hold thousands.
+        run_clock = clock or StageClock(kept=of == 1)
         opened: _Opened | None = None
         log = EvidenceLog()
         items: Iterator[Window | _Event] = self._read(recordings, clock, run_clock)

@@ -128,6 +128,20 @@ def load_tuning() -> Tuning | None:
     return tuning if tuning.machine == machine_identity() else None
 
 
+def tuned(
+    mode: ModeConfig, executor: str, precision: str, compute_units: str
+) -> tuple[ModeConfig, str]:
+    """``mode`` and the compute units as they run here, with what ``fluidaudio tune`` stored.
+
+    Compute units that were asked for, and a mode that a tuning does not apply to (because one
+    was applied already, say), stay as they are.
+    """
+    tuning = tuning_unless_asked(executor, precision)
+    if tuning is None or (changed := tuning.apply(mode)) is mode:
+        return mode, compute_units
+    return changed, tuning.compute_units if compute_units == "all" else compute_units
+
+
 def tuning_unless_asked(executor: str, precision: str) -> Tuning | None:
     """The stored choice, which asking for an executor or a precision sets aside."""
     return load_tuning() if executor == precision == "auto" else None

@@ -190,15 +190,17 @@ def test_a_tuning_in_use_is_what_is_measured_and_reduced(
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "tuning.json"))
     network = NetworkTuning("fp32", 16)
-    tuning = Tuning("onnxruntime", "all", 2, network, network, machine_identity())
+    tuning = Tuning("onnxruntime", "cpuAndGPU", 2, network, network, machine_identity())
     save_tuning(tuning)
     held = hold(mode, 999 * MB, FOUR, 0.0, measure=Scales())
     assert size_of(held.config) == (2, 16, 16)
+    assert held.compute_units == "cpuAndGPU"
     smaller = hold(mode, 260 * MB, FOUR, 0.0, measure=Scales()).config
     assert size_of(smaller) == (1, 8, 8)
     assert tuning.apply(smaller) == smaller  # loading does not undo the choice
     asked = replace(FOUR, executor="openvino")
-    assert size_of(hold(mode, 999 * MB, asked, 0.0, measure=Scales()).config) == (4, 8, 4)
+    without = hold(mode, 999 * MB, asked, 0.0, measure=Scales())
+    assert (size_of(without.config), without.compute_units) == ((4, 8, 4), "all")
 
 
 # What is remembered

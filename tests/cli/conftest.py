@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fluidaudio_cli.cli.app import main
+from fluidaudio_cli.cli.process import main
 from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.pipeline import Pipeline
 

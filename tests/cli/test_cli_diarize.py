@@ -51,7 +51,7 @@ def modules_loaded(suspects: set[str], *arguments: str) -> list[str]:
     """Which of ``suspects`` ``fluidaudio ARGUMENTS`` imports, in its own process."""
     script = (
         f"import sys; sys.argv = {['fluidaudio', *arguments]}\n"
-        "from fluidaudio_cli.cli.app import main\n"
+        "from fluidaudio_cli.cli.process import main\n"
         "try: main()\n"
         "except SystemExit as ended: print('ENDED', ended.code or 0)\n"
         f"print(*sorted({suspects} & set(sys.modules)))"

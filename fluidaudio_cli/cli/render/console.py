@@ -39,7 +39,7 @@ def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -
 
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
