@@ -34,11 +34,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
     Raises ``HostError`` when the place cannot be written (missing permission, disk full);
     ``target`` is then as it was. A pipe nobody reads raises ``BrokenPipeError``, as stdout does.
+    Where ``target`` is a link, what it points to is written.
     """
     try:
         if target.exists() and not (target.is_file() or target.is_dir()):
             yield target
             return
+        if target.is_symlink():
+            target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent) as scratch:
             draft = scratch / target.name

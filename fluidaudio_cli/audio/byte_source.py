@@ -5,6 +5,7 @@ What a header gets wrong about its samples is mended on the way (see ``headers``
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -100,10 +101,13 @@ class ByteSource:
         return self._position if not self._direct else self._raw.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file."""
+        """As of a file; a place that a file cannot have is FFmpeg's error, not an exception."""
         if not self._seekable:
             raise io.UnsupportedOperation("a pipe has no way back")
-        self._position = self._raw.seek(offset, whence)
+        try:
+            self._position = self._raw.seek(offset, whence)
+        except OSError as error:
+            return -(error.errno or errno.EINVAL)  # PyAV would print the exception
         return self._position
 
     def read(self, count: int) -> bytes:
@@ -173,7 +177,8 @@ class ByteSource:
         return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
-        if offset < 0 or offset >= 1 << 62:
+        # Damaged headers name places that no file can have.
+        if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
             return b""
         self._raw.seek(offset)
         return self._raw.read(count)

@@ -15,6 +15,8 @@ from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.doctor import doctor
+from fluidaudio_cli.cli.process import main as main
+from fluidaudio_cli.cli.process import script as script
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
 from fluidaudio_cli.cli.tune import tune

@@ -6,9 +6,9 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from fluidaudio_cli.cli.diarize_output import (
     write_stdout,
 )
 from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
+from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -152,11 +153,14 @@ def diarize(
         notes=() if held is None else held.notes,
     )
     run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
-    for error in refused.values():
-        run.take(error)
-    for outcome in _outcomes(pipeline, sources, bounds, destination):
-        run.take(outcome)
-        del outcome  # its evidence is large, and the next is being made
+    try:
+        for error in refused.values():
+            run.take(error)
+        for outcome in _outcomes(pipeline, sources, bounds, destination):
+            run.take(outcome)
+            del outcome  # its evidence is large, and the next is being made
+    finally:
+        run.keep()
     run.finish()
     if held is not None:
         _warn_if_exceeded(held.limit_bytes)
@@ -251,7 +255,8 @@ class _Run:
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
-        self._gathered: list[str] = []
+        self._open = ExitStack()
+        self._gathered: IO[str] | None = None
         self._scores: list[FileScore] = []
         if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
             for note in facts.notes:
@@ -273,11 +278,14 @@ class _Run:
                 self._fail(error)
         self._write(outcome, scored)
 
-    def finish(self) -> None:
-        """Write what goes into one file, and sum up."""
-        if self._gathered and self._destination.file is not None:
-            write_file(self._destination.file, "".join(self._gathered))
+    def keep(self) -> None:
+        """Give the file of all results its name: also when the run ends before its time."""
+        self._open.close()
+        if self._gathered is not None:
             _say(f"wrote {self._destination.file}")
+
+    def finish(self) -> None:
+        """Sum up."""
         if not self._several:
             return
         if len(self._scores) > 1:
@@ -306,7 +314,7 @@ class _Run:
         if target is None:
             write_stdout(text)
         elif self._destination.folder is None:
-            self._gathered.append(text)
+            self._gather(target, text)
         else:
             write_file(target, text)
             _say(f"wrote {target}")
@@ -317,6 +325,14 @@ class _Run:
             _say(f"note: {name}{note}")
         if scored is not None:
             _say(f"{name}{_rates(scored.score)}")
+
+    def _gather(self, target: Path, text: str) -> None:
+        """Add to the file of all results, which has another name until the end."""
+        if self._gathered is None:
+            draft = self._open.enter_context(atomic_path(target))
+            stream = draft.open("w", encoding="utf-8", newline="\n")
+            self._gathered = self._open.enter_context(stream)
+        self._gathered.write(text)
 
     def _text(self, result: Diarization, scored: ScoredAgainst | None) -> str:
         kind = self._destination.format

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fluidaudio_cli import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from typing_extensions import Buffer
@@ -77,19 +77,28 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line, by default the process's own; the exit code.
-
-    Whatever is expected to go wrong is one line on stderr. What is not, passes through.
-    """
+    """Run one command line, by default the process's own; the exit code."""
     # Before NumPy is imported: OpenBLAS's threads spin on processors that the networks need, and
     # sums would depend on how many there are. NumPy's share of the work is small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _prepare_streams()
     warnings.showwarning = _show_warning
-    try:
+
+    def command() -> int:
         from fluidaudio_cli.cli.app import run_command
 
-        code = run_command(arguments)
+        return run_command(arguments)
+
+    return answered(command)
+
+
+def answered(action: Callable[[], int]) -> int:
+    """The exit code that ``action`` returns, or that of the error that ended it.
+
+    Whatever is expected to go wrong is one line on stderr. What is not, passes through.
+    """
+    try:
+        code = action()
         sys.stdout.flush()
     except errors.FluidAudioError as error:
         return _told(str(error), exit_code(error))
