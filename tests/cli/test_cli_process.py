@@ -110,7 +110,7 @@ def test_ctrl_c_prints_its_line_and_ends_with_130(
     terminal = Terminal([each.format(long=long, folder=tmp_path) for each in arguments])
     terminal.wait_for(shown)
     terminal.ctrl_c()
-    assert terminal.end() == 130
+    assert terminal.end() == 130, terminal.shown
     assert terminal.shown.endswith(b"fluidaudio: interrupted\r\n")
     assert b"Traceback" not in terminal.shown
     assert b"Aborted" not in terminal.shown
@@ -123,8 +123,8 @@ def test_ctrl_c_while_a_pipe_is_waited_for(tmp_path: Path) -> None:
     terminal = Terminal(["diarize", pipe])
     with pipe.open("wb"):  # opens when the command has it open
         terminal.ctrl_c()
-        assert terminal.end() == 130
-    assert terminal.shown == b"^Cfluidaudio: interrupted\r\n"
+        assert terminal.end() == 130, terminal.shown
+    assert terminal.shown.endswith(b"fluidaudio: interrupted\r\n")
 
 
 # --- Pipes that nobody reads ---
@@ -205,7 +205,7 @@ def test_streams_that_are_closed_are_not_taken_by_files(tmp_path: Path) -> None:
     [
         ["score", "{truth}", "{truth}", "--output", "{file}"],
         ["profile", "{audio}", "--performance-mode", "fast", "--output", "{file}",
-         "--format", "table"],
+         "--output-format", "table"],
     ],
     ids=["score", "profile"],
 )  # fmt: skip
