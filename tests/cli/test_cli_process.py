@@ -9,9 +9,9 @@ import wave
 from pathlib import Path
 
 import pytest
-from terminal import Terminal
 
 from fluidaudio_cli import __version__
+from tests.cli.terminal import Terminal
 
 
 def script(
