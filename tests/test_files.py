@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from fluidaudio_cli import files
 from fluidaudio_cli.files import remove_orphans, scratch_folder, write_text_atomic
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are locked on POSIX only")
@@ -64,7 +63,7 @@ def test_a_draft_taken_for_an_orphan_before_it_is_locked_is_made_anew(
             remove_orphans(tmp_path)
         return made[-1]
 
-    monkeypatch.setattr(files.tempfile, "mkdtemp", and_sweep)
+    monkeypatch.setattr(tempfile, "mkdtemp", and_sweep)
     with scratch_folder(tmp_path) as folder:
         assert str(folder) == made[1]
         assert folder.is_dir()

@@ -436,8 +436,9 @@ def _adopted_case(number: int, seed: int, keep: Path | None) -> Outcome:
 def _import_everything(known: dict[str, Kind]) -> None:
     """Read one valid input of each kind, so that the forked processes need not import."""
     silent = os.open(os.devnull, os.O_WRONLY)
-    stdout = os.dup(1)
-    os.dup2(silent, 1)
+    ours = [(stream, os.dup(stream)) for stream in (1, 2)]
+    for stream, _ in ours:
+        os.dup2(silent, stream)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for name, kind in known.items():
@@ -448,7 +449,8 @@ def _import_everything(known: dict[str, Kind]) -> None:
                     raise SystemExit(f"the valid {name} input {seed} ended with {code}")
                 (shutil.rmtree if target.is_dir() else os.unlink)(target)
     finally:
-        os.dup2(stdout, 1)
+        for stream, kept in ours:
+            os.dup2(kept, stream)
 
 
 def main() -> int:
