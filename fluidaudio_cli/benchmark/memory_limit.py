@@ -69,9 +69,9 @@ def format_size(size: float) -> str:
 class Held:
     """A mode and the setting that holds it under ``limit_bytes``.
 
-    ``config`` is the mode to load, on ``compute_units``. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
-    the recording and for what a measurement may miss. ``notes``: sentences for the user, the
-    choice first.
+    ``config`` is the mode to load, on ``compute_units``. ``peak_bytes`` was measured;
+    ``reserve_bytes`` are added for the recording and for what a measurement may miss. ``notes``:
+    sentences for the user, the choice first.
     """
 
     config: ModeConfig

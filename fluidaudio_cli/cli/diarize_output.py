@@ -109,6 +109,13 @@ def check_targets(
     where a recording would be overwritten by its own result.
     """
     targets = {path: destination.path_of(uri) for path, uri in recordings.items()}
+    for folder in dict.fromkeys(target.parent for target in targets.values() if target is not None):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as failure:  # noqa: PERF203 - the first one ends it
+            raise _unwritable(folder, failure.strerror or str(failure)) from failure
     refused = {
         path: error
         for path, target in targets.items()
@@ -116,21 +123,14 @@ def check_targets(
     }
     if refused and len(refused) == len(recordings):
         raise next(iter(refused.values()))
-    good = (target for path, target in targets.items() if path not in refused)
-    files = list(dict.fromkeys(target for target in good if target is not None))
     sources = {path.resolve() for path in recordings}
-    for target in files:
+    for path, target in targets.items():
+        if target is None or path in refused:
+            continue
         if target.resolve() in sources:
             raise UsageError(f"{target} is a recording itself", "choose another --output")
         if target.is_dir():
             raise _unwritable(target, "Is a directory")
-    for folder in dict.fromkeys(target.parent for target in files):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:  # noqa: PERF203 - the first one ends it
-            raise _unwritable(folder, error.strerror or str(error)) from error
     return refused
 
 

@@ -154,6 +154,9 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "sample_rate": 16_000,
         "channels": 1,
         "duration_seconds": 30.0,
+        "tracks": 1,
+        "track": 1,
+        "lost": [],
     }
     assert document["config"]["mode"]["name"] == "balanced"
     assert document["config"]["speakers"] == {"exactly": None, "at_least": None, "at_most": 4}

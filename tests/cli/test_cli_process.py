@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import pytest
 
 from fluidaudio_cli import __version__
+from tests.cli.terminal import Terminal
 
 
 def script(
@@ -82,3 +84,140 @@ def test_numpy_brings_no_threads_of_its_own() -> None:
     count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
     done = script("--version", before=f"atexit.register(exec, {count!r})")
     assert done.stdout.splitlines()[1:] == ["1"]
+
+
+# --- Ctrl-C, on a terminal ---
+
+
+on_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="terminals are POSIX's")
+
+
+@on_a_terminal
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["diarize", "{long}", "--performance-mode", "accurate"], b"diarizing"),
+        (["benchmark", "--iterations", "99", "--output", "{folder}/r.json"], b"benchmarking"),
+    ],
+)
+def test_ctrl_c_prints_its_line_and_ends_with_130(
+    arguments: list[str], shown: bytes, tmp_path: Path, sample_wav: Path
+) -> None:
+    long = tmp_path / "long.wav"
+    with wave.open(str(sample_wav)) as reader, wave.open(str(long), "wb") as writer:
+        writer.setparams(reader.getparams())
+        writer.writeframes(reader.readframes(reader.getnframes()) * 60)
+    terminal = Terminal([each.format(long=long, folder=tmp_path) for each in arguments])
+    terminal.wait_for(shown)
+    terminal.ctrl_c()
+    assert terminal.end() == 130, terminal.shown
+    assert terminal.shown.endswith(b"fluidaudio: interrupted\r\n")
+    assert b"Traceback" not in terminal.shown
+    assert b"Aborted" not in terminal.shown
+
+
+@on_a_terminal
+def test_ctrl_c_while_a_pipe_is_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    terminal = Terminal(["diarize", pipe])
+    with pipe.open("wb"):  # opens when the command has it open
+        terminal.ctrl_c()
+        assert terminal.end() == 130, terminal.shown
+    assert terminal.shown.endswith(b"fluidaudio: interrupted\r\n")
+
+
+# --- Pipes that nobody reads ---
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["models", "list"],
+        ["models", "list", "--format", "json"],
+    ],
+)
+def test_a_pipe_that_nobody_reads_ends_quietly(arguments: list[str]) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "fluidaudio_cli", *arguments],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+# --- Errors of the system ---
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("PermissionError(13, 'Permission denied', '/x/y')", "/x/y: Permission denied: check that "
+         "it is there, and its permissions"),
+        ("OSError(24, 'Too many open files')", "Too many open files: allow more open files "
+         "(ulimit -n)"),
+        ("OSError(28, 'No space left on device', b'/x/\\xff')", "/x/\\udcff: No space left on "
+         "device: free space there"),
+        ("OSError('two\\nlines')", "two lines: try again"),
+        ("MemoryError()", "out of memory: lower --memory-limit or close other programs"),
+    ],
+)  # fmt: skip
+def test_any_error_of_the_system_is_one_line_and_code_4(error: str, line: str) -> None:
+    raising = f"import fluidaudio_cli.cli.{{0}} as c\ndef fail(*_, **__): raise {error}\n"
+    done = script(
+        "datasets",
+        "list",
+        before=raising.format("datasets")
+        + "import fluidaudio_cli.corpora.catalogue as k\n"
+        + "for name in dir(k):\n    if callable(getattr(k, name)): setattr(k, name, fail)",
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"fluidaudio: {line}\n"
+
+
+def test_a_warning_is_one_line_without_source() -> None:
+    done = script(
+        "--version",
+        before="import fluidaudio_cli.cli.app as app, warnings\n"
+        "run = app.app\n"
+        "app.app = lambda _: (warnings.warn('two\\nlines'), run(_))",
+    )
+    assert (done.returncode, done.stderr) == (0, "warning: two lines\n")
+
+
+def test_streams_that_are_closed_are_not_taken_by_files(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    command = f'exec "{sys.executable}" -m fluidaudio_cli --version >&- 2>&- <&-; echo > {target}'
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
+
+
+# --- Files that are written from a terminal ---
+
+
+@on_a_terminal
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "{truth}", "{truth}", "--output", "{file}"],
+        ["profile", "{audio}", "--performance-mode", "fast", "--output", "{file}",
+         "--output-format", "table"],
+    ],
+    ids=["score", "profile"],
+)  # fmt: skip
+def test_a_file_has_neither_colours_nor_the_width_of_the_terminal(
+    arguments: list[str], tmp_path: Path, sample_wav: Path
+) -> None:
+    file = tmp_path / "table.txt"
+    truth = sample_wav.with_suffix(".rttm")
+    terminal = Terminal(
+        [each.format(truth=truth, audio=sample_wav, file=file) for each in arguments]
+    )
+    assert terminal.end() == 0, terminal.shown
+    text = file.read_text(encoding="utf-8")
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) > 60  # the terminal has 40

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from fluidaudio_cli.diarization.blocks import WindowPlan
 
 from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.config import load_mode
