@@ -21,7 +21,7 @@ def test_one_file_of_many_recordings_keeps_what_was_finished(
     talks.mkdir()
     for number in range(40):
         os.link(sample_wav, talks / f"{number:02d}.wav")
-    command = ("-m", "fluidaudio_cli", "diarize", *sorted(talks.iterdir()))
+    command = ("-m", "fluidaudio_cli", "diarize", *map(str, sorted(talks.iterdir())))
     started = subprocess.Popen(
         [sys.executable, *command, "--performance-mode", "fast", "--output", target],
         stderr=subprocess.PIPE,
