@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.skips import ABSENT_KERNEL, kind_of
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -33,3 +35,18 @@ def shared_data() -> Path:
 def sample_wav() -> Path:
     """The bundled 30 s conversation of two speakers."""
     return REPOSITORY / "datasets" / "sample" / "sample.wav"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests had no kernel here: a green run has not tried it."""
+    reasons = [
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    ]
+    absent = [reason for reason in reasons if kind_of(reason) == ABSENT_KERNEL]
+    if absent:
+        terminalreporter.write_line(
+            f"{len(absent)} tests not run for want of their kernel: "
+            + "; ".join(dict.fromkeys(absent))
+        )

@@ -126,7 +126,7 @@ def test_speakers_agree_with_the_turns(reference: Pipeline, sample_wav: Path) ->
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.parametrize("mode", ["balanced", "fast"])
+@pytest.mark.parametrize("mode", ["accurate", "balanced", "fast"])
 def test_threads_change_nothing(executor: str, mode: str, sample_wav: Path, tmp_path: Path) -> None:
     """Serial and concurrent, in the precision that is fastest here: the same bytes."""
     available(executor)
