@@ -211,7 +211,7 @@ def _decode(path: Path) -> int:
 
 
 def _read_mode(path: Path) -> int:
-    from fluidaudio_cli.diarization.config import load_mode
+    from fluidaudio_cli.diarization.modes import load_mode
 
     load_mode(path)
     return 0

@@ -49,6 +49,7 @@ class Storm:
     folder: Path
     dice: random.Random
     env: dict[str, str]
+    say: Callable[[str], object]
     kills: int = 0
     too_late: int = 0
     runs: int = 0
@@ -58,7 +59,7 @@ class Storm:
         """Note ``what`` as a finding unless it ``holds``."""
         if not holds:
             self.findings.append(what)
-            print(f"FOUND {what}", file=sys.stderr)
+            self.say(f"FOUND {what}")
 
     def start(self, *arguments: str | Path, **env: str) -> subprocess.Popen[str]:
         """``fluidaudio ARGUMENTS`` in a session of its own."""
@@ -82,7 +83,7 @@ class Storm:
             out, err = started.communicate(timeout=_HUNG_SECONDS)
         except subprocess.TimeoutExpired:
             _kill(started)
-            self.expect(False, f"hangs: {started.args}")
+            self.expect(False, f"hangs: {started.args!r}")
             return -1, "", ""
         told = [line for line in err.splitlines() if line.startswith("fluidaudio: ")]
         code = started.returncode
@@ -122,8 +123,8 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kill-storm-") as name:
-        storm = run_storm(Path(name), given.kills, given.seed, print)
-    print(
+        storm = run_storm(Path(name), given.kills, given.seed, _say)
+    _say(
         f"{storm.kills} kills, {storm.too_late} more came too late, {storm.runs} runs in "
         f"{time.monotonic() - began:.0f} s: {len(storm.findings)} findings"
     )
@@ -140,13 +141,14 @@ def run_storm(folder: Path, kills: int, seed: int, say: Callable[[str], object])
         "NO_PROXY": "127.0.0.1",
     }
     (folder / "tmp").mkdir()
-    storm = Storm(folder, random.Random(seed), env)
-    share = max(1, kills // 4)
+    storm = Storm(folder, random.Random(seed), env, say)
+    # By how long each takes.
+    few, some = max(1, kills // 8), max(1, kills // 4)
     parts = {
-        "diarize": partial(diarize_a_folder, storm, kills - 3 * share),
-        "benchmark": partial(benchmark, storm, share),
-        "download": partial(download, storm, share),
-        "cold cache": partial(build_cache, storm, share),
+        "diarize": partial(diarize_a_folder, storm, some),
+        "benchmark": partial(benchmark, storm, few),
+        "download": partial(download, storm, max(1, kills - 2 * some - few)),
+        "cold cache": partial(build_cache, storm, some),
         f"{_TOGETHER} on a cold cache": partial(together, storm),
         "full disk": partial(full_disk, storm),
         "read only": partial(read_only, storm),
@@ -165,7 +167,7 @@ def diarize_a_folder(storm: Storm, kills: int) -> None:
     """Results of a folder: whole under their names, and those there stay."""
     talks, out = storm.folder / "talks", storm.folder / "out"
     talks.mkdir()
-    for number in range(12):
+    for number in range(4):
         (talks / f"{number:02d}.wav").symlink_to(SAMPLE)
     arguments = ("diarize", talks, *_FAST, "--format", "json", "--output-dir", out)
     there: set[str] = set()
@@ -179,7 +181,7 @@ def diarize_a_folder(storm: Storm, kills: int) -> None:
     storm.kill_at_random(kills, arguments, check)
     code, _, err = storm.run(*arguments)
     storm.expect(code == 0, f"the last diarize: {err}")
-    turns = {json.dumps(json.loads(path.read_bytes())["turns"]) for path in out.iterdir()}
+    turns = {json.dumps(json.loads(path.read_bytes())["segments"]) for path in out.iterdir()}
     storm.expect(len(turns) == 1, "the same recording has different turns")
     _expect_tidy(storm, out)
 
@@ -187,8 +189,8 @@ def diarize_a_folder(storm: Storm, kills: int) -> None:
 def benchmark(storm: Storm, kills: int) -> None:
     """A journal that is whole, and from which a run goes on."""
     result = storm.folder / "bench" / "result.json"
-    arguments = ("benchmark", *_FAST, "--iterations", "1", "--warmup", "0")
-    arguments += ("--latency-windows", "0", "--output", str(result))
+    quick = ("--iterations", "1", "--warmup", "0", "--latency-windows", "0")
+    arguments = ("benchmark", *_FAST, *quick, "--output", result)
 
     def check() -> None:
         storm.expect(not result.exists() or _is_json(result), "half a journal")
@@ -276,7 +278,7 @@ def full_disk(storm: Storm) -> None:
         disk.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs", str(disk)]
         if subprocess.run(mount, capture_output=True).returncode:
-            print("full disk: not tried, because this user may not mount", file=sys.stderr)
+            storm.say("full disk: not tried, because this user may not mount")
             return
         try:
             _on_full_disk(storm, name, disk)
@@ -326,6 +328,11 @@ def read_only(storm: Storm) -> None:
             f"read-only output: {code} {err}",
         )
     storm.expect(not list((storm.folder / "tmp").iterdir()), "something is left in TMPDIR")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _kill(started: subprocess.Popen[str]) -> None:

@@ -10,11 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.cli import datasets, models
+from fluidaudio_cli.cli import datasets, models, modes
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.doctor import doctor
+from fluidaudio_cli.cli.plan import plan
 from fluidaudio_cli.cli.process import main as main
 from fluidaudio_cli.cli.process import script as script
 from fluidaudio_cli.cli.profile import profile
@@ -106,3 +107,5 @@ app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
 app.command("tune")(tune)
+app.command("plan")(plan)
+app.add_typer(modes.app, name="modes")

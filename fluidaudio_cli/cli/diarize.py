@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.pipeline import Pipeline
+    from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
@@ -83,6 +84,7 @@ def diarize(
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
     memory_limit: options.MemoryLimitOption = None,
+    no_tuning: options.NoTuningOption = False,
     track: options.TrackOption = None,
     salvage: options.SalvageOption = False,
 ) -> None:
@@ -119,38 +121,32 @@ def diarize(
     # The only recording is refused, if it is none, before models load.
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
-    held = None
-    if memory_limit is not None:
-        asked = (executor.value, precision.value, compute_units.value, threads)
-        held = _hold(performance_mode, memory_limit, asked, sources, references is not None)
-
-    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.loading import load, make_plan
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
-    pipeline = load_pipeline(
-        performance_mode if held is None else held.config,
+    plan = make_plan(
+        performance_mode,
         executor=executor.value,
         precision=precision.value,
-        compute_units=compute_units.value if held is None else held.compute_units,
+        compute_units=compute_units.value,
         threads=threads,
-        audio_seconds=seconds,
-        meanwhile=_import_renderer if destination.format is Format.table else None,
+        tuning=not no_tuning,
     )
+    held = None
+    if memory_limit is not None:
+        held = _hold(plan, memory_limit, sources, references is not None)
+        plan = held.plan
+    meanwhile = _import_renderer if destination.format is Format.table else None
+    pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
     facts = RunFacts(
-        mode=pipeline.mode,
+        plan=pipeline.plan,
         speakers=bounds,
         exclusive=exclusive,
-        asked={
-            "executor": executor.value,
-            "precision": precision.value,
-            "compute_units": compute_units.value,
-            "threads": threads,
-        },
         models=pipeline.models,
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         environment=describe_host() if destination.format is Format.json else {},
-        notes=() if held is None else held.notes,
+        notes=plan.notes if held is None else (*plan.notes, *held.notes),
     )
     run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
     try:
@@ -176,21 +172,18 @@ def _import_renderer() -> None:
 
 
 def _hold(
-    mode: str,
+    plan: Plan,
     limit: str,
-    asked: tuple[str, str, str, int | None],
     recordings: Iterable[AudioSource],
     scoring: bool,
 ) -> Held:
-    """The mode, held under the limit; measured with a bar where it was not measured before."""
+    """The plan, held under the limit; measured with a bar where it was not measured before."""
     from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
-    from fluidaudio_cli.benchmark.workers import PipelineOptions
 
     size = parse_size(limit)
     seconds = longest_seconds(recordings)
-    wanted = PipelineOptions(*asked)
     with _progress("measuring memory") as progress:
-        return hold(mode, size, wanted, seconds, scoring=scoring, progress=progress)
+        return hold(plan, size, seconds, scoring=scoring, progress=progress)
 
 
 def _warn_if_exceeded(limit_bytes: int) -> None:

@@ -44,6 +44,16 @@ class ComputeUnitsChoice(str, Enum):
     cpu_and_ne = "cpu-and-ne"
 
 
+class TextOrJson(str, Enum):
+    """How what was found is written."""
+
+    text = "text"
+    json = "json"
+
+
+TextOrJsonOption = Annotated[
+    TextOrJson, typer.Option("--format", "--output-format", help="How to write it.")
+]
 ModeOption = Annotated[
     str,
     typer.Option(
@@ -67,6 +77,10 @@ ComputeUnitsOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
+]
+NoTuningOption = Annotated[
+    bool,
+    typer.Option("--no-tuning", help="Leave out what `fluidaudio tune` stored for this machine."),
 ]
 MemoryLimitOption = Annotated[
     str | None,

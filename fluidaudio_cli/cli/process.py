@@ -12,15 +12,12 @@ import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluidaudio_cli import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TextIO
-
-    from typing_extensions import Buffer
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -142,16 +139,10 @@ def _told(line: str, code: int) -> int:
 def _drop_unwritable() -> None:
     """Point the streams that take no more at nothing, so that the end does not fail on them."""
     for stream in (sys.stdout, sys.stderr):
-        if not _takes_more(stream):
+        try:
+            stream.flush()
+        except OSError:  # noqa: PERF203 - there are two
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _takes_more(stream: TextIO) -> bool:
-    try:
-        stream.flush()
-    except OSError:
-        return False
-    return True
 
 
 def _prepare_streams() -> None:
@@ -175,7 +166,7 @@ def _prepare_streams() -> None:
 class _Stdout(io.FileIO):
     """stdout as a file whose errors name it, as those of other files do."""
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Any, /) -> Any:
         try:
             return super().write(data)
         except OSError as error:
@@ -183,14 +174,7 @@ class _Stdout(io.FileIO):
             raise
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
     """A warning as one line, without the source that raised it."""
     with suppress(OSError):
         sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

@@ -66,6 +66,7 @@ def profile(
     precision: options.PrecisionOption = options.PrecisionChoice.auto,
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
+    no_tuning: options.NoTuningOption = False,
 ) -> None:
     """Profile the diarization of one recording: stages, operators, memory, precision.
 
@@ -87,6 +88,7 @@ def profile(
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        tuning=not no_tuning,
         speakers=SpeakerBounds(num_speakers, min_speakers, max_speakers),
         reference=reference,
         uem=uem,

@@ -17,20 +17,17 @@ from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
-from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.progress import ProgressCallback, no_progress
-
-# How the network for voices that need it is named among the models of a result.
-EXACT_EMBEDDING = "exact embedding"
 
 
 @dataclass(frozen=True)
@@ -79,28 +76,27 @@ Recording = tuple[Path | AudioSource | AudioStream, str | None]
 
 
 class Pipeline:
-    """Loaded models and the rules of one mode; use it for any number of recordings.
+    """Loaded models by role, as ``plan`` has them; use it for any number of recordings.
 
     Not for several threads at once: a run uses all workers itself.
     """
 
     def __init__(
         self,
-        mode: ModeConfig,
+        plan: Plan,
         models: Mapping[str, CompiledModel],
-        workers: int,
         loading: Loading,
-        exact_embedding: CompiledModel | None = None,
     ) -> None:
-        self.mode = mode
-        self.workers = workers
+        self.plan = plan
+        self.mode = mode = plan.mode
+        self.workers = plan.workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
         self._compiled = dict(models)
-        if exact_embedding is not None:
-            self._compiled[EXACT_EMBEDDING] = exact_embedding
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
-        self._frontend = Frontend([self._new_worker() for _ in range(workers)], mode.windows.batch)
+        self._frontend = Frontend(
+            [self._new_worker() for _ in range(self.workers)], mode.windows.batch
+        )
         hashes = {name: model.sha256 for name, model in bundled_models().items()}
         hashes[EXACT_EMBEDDING] = hashes["embedding"]
         self.models = tuple(

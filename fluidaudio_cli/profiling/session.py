@@ -17,12 +17,13 @@ from pathlib import Path
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import is_pipe, open_audio
 from fluidaudio_cli.benchmark.environment import busy_before, describe
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
+from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -235,9 +236,7 @@ def _cpu(
     if not overlapped:
         # The executor's threads work for this stage alone.
         return sum(call.process_cpu for call in calls)
-    in_caller = (
-        run.executor == "onnxruntime" and run.threads is not None and run.threads <= run.streams
-    )
-    if in_caller:
+    one_thread = run.threads is not None and run.threads <= run.streams
+    if one_thread and traits_of(run.executor).computes_in_caller:
         return sum(call.thread_cpu for call in calls)
     return Unavailable(f"{run.executor} computes in threads of its own, beside other stages")

@@ -139,6 +139,7 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "exclusive_segments",
         "speakers",
         "timings",
+        "plan",
         "config",
         "executor",
         "environment",
@@ -558,7 +559,7 @@ def test_place_that_cannot_be_written_is_found_before_the_work(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("models were loaded")
 
-    monkeypatch.setattr(loading, "load_pipeline", never)
+    monkeypatch.setattr(loading, "load", never)
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     for given in (("--output", blocked / "turns.rttm"), ("--output-dir", blocked)):

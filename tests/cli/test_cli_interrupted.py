@@ -14,29 +14,6 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and links as POSIX has")
 
 
-def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> None:
-    importing = tmp_path / "importing"
-    code = (
-        "import builtins, pathlib, sys, time\n"
-        "sys.argv = ['fluidaudio', 'models', 'list']\n"
-        "from fluidaudio_cli.cli.process import script\n"
-        "load = builtins.__import__\n"
-        "def slow(name, *rest):\n"
-        "    if name == 'typer':\n"
-        f"        pathlib.Path({str(importing)!r}).touch(); time.sleep(60)\n"
-        "    return load(name, *rest)\n"
-        "builtins.__import__ = slow\n"
-        "script()"
-    )
-    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    while not importing.exists():
-        assert started.poll() is None
-        time.sleep(0.01)
-    started.send_signal(signal.SIGINT)
-    _, err = started.communicate(timeout=60)
-    assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
-
-
 def test_one_file_of_many_recordings_keeps_what_was_finished(
     tmp_path: Path, sample_wav: Path
 ) -> None:
@@ -44,9 +21,9 @@ def test_one_file_of_many_recordings_keeps_what_was_finished(
     talks.mkdir()
     for number in range(40):
         os.link(sample_wav, talks / f"{number:02d}.wav")
-    command = [sys.executable, "-m", "fluidaudio_cli", "diarize", str(talks)]
+    command = ("-m", "fluidaudio_cli", "diarize", *map(str, sorted(talks.iterdir())))
     started = subprocess.Popen(
-        [*command, "--performance-mode", "fast", "--output", target],
+        [sys.executable, *command, "--performance-mode", "fast", "--output", target],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -63,18 +40,6 @@ def test_one_file_of_many_recordings_keeps_what_was_finished(
     assert set(uris) == {f"{number:02d}" for number in range(len(set(uris)))}
     assert all(uris.count(uri) == 6 for uri in set(uris))
     assert 1 <= len(set(uris)) < 40
-
-
-@pytest.mark.parametrize("target", ["-", "/dev/stdout"])
-def test_results_that_nobody_reads_end_it_quietly(target: str, sample_wav: Path) -> None:
-    ours, theirs = os.pipe()
-    os.close(ours)
-    command = ("-m", "fluidaudio_cli", "diarize", sample_wav, "--format", "rttm")
-    done = subprocess.run(
-        [sys.executable, *command, "--output", target], stdout=theirs, stderr=subprocess.PIPE
-    )
-    os.close(theirs)
-    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_link_is_written_through(tmp_path: Path, sample_wav: Path) -> None:

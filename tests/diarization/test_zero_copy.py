@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fluidaudio_cli.diarization import loading
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.executors.base import Array, Feeds, InferRequest
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.models.loading import load_model

@@ -118,11 +118,11 @@ def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
         yield "Stages ran side by side: their times overlap and add up to more than the total."
     cached = "from the cache" if run.load_cached else "compiled now, and cached for the next time"
     yield f"Models loaded before that in {run.load_seconds:.2f} s ({cached})."
-    yield f"Mode {run.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
+    yield f"Mode {run.plan.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
 
 
 def _asked(run: RunFacts) -> str:
-    wanted = {key: value for key, value in run.asked.items() if value is not None}
+    wanted = {key: value for key, value in run.plan.asked.items() if value}
     return f"asked executor {wanted['executor']}, precision {wanted['precision']}"
 
 
