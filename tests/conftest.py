@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,14 +40,13 @@ def sample_wav() -> Path:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line which tests had no kernel here: a green run has not tried it."""
-    reasons = [
-        str(report.longrepr[2]).removeprefix("Skipped: ")
+    reasons = Counter(
+        reason
         for report in terminalreporter.stats.get("skipped", ())
-        if isinstance(report.longrepr, tuple)
-    ]
-    absent = [reason for reason in reasons if kind_of(reason) == ABSENT_KERNEL]
-    if absent:
+        if kind_of(reason := str(report.longrepr[-1]).removeprefix("Skipped: ")) == ABSENT_KERNEL
+    )
+    if reasons:
+        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
         terminalreporter.write_line(
-            f"{len(absent)} tests not run for want of their kernel: "
-            + "; ".join(dict.fromkeys(absent))
+            f"{reasons.total()} tests were left out for this processor ({told})"
         )
