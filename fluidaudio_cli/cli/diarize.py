@@ -271,8 +271,8 @@ def _outcomes(
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
         outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
+        for done in range(1, len(recordings) + 1):
+            yield next(outcomes)
             progress(done, len(recordings))
 
 
