@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.skips import ABSENT_KERNEL, kind_of
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-# How tests say that they are skipped for the processor's sake.
-_PROCESSOR_LACKS = re.compile(r"^Skipped: (the LSTM kernel cannot run: .*|.* on this processor)$")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line at the end which tests want another processor: CI may have one."""
-    reasons = Counter(
-        found[1]
-        for report in terminalreporter.stats.get("skipped", [])
-        if (found := _PROCESSOR_LACKS.match(str(report.longrepr[-1])))
-    )
-    if reasons:
-        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
-        terminalreporter.write_line(
-            f"{reasons.total()} tests were left out for this processor ({told})"
-        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,3 +36,17 @@ def shared_data() -> Path:
 def sample_wav() -> Path:
     """The bundled 30 s conversation of two speakers."""
     return REPOSITORY / "datasets" / "sample" / "sample.wav"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests had no kernel here: a green run has not tried it."""
+    reasons = Counter(
+        reason
+        for report in terminalreporter.stats.get("skipped", ())
+        if kind_of(reason := str(report.longrepr[-1]).removeprefix("Skipped: ")) == ABSENT_KERNEL
+    )
+    if reasons:
+        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
+        terminalreporter.write_line(
+            f"{reasons.total()} tests were left out for this processor ({told})"
+        )

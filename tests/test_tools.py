@@ -28,3 +28,13 @@ def test_mutated_inputs_of_every_kind_are_answered() -> None:
     assert len(lines) == 10, lines
     assert lines[-1].startswith("seed 7: 120 inputs, 0 findings, ")
     assert code == 0
+
+
+def test_what_is_killed_loses_nothing() -> None:
+    code, lines = tool(
+        "kill_storm.py", "--kills", "5", "--seed", "7", "--only", "download", "--only", "diarize"
+    )
+    assert len(lines) == 3, lines
+    assert lines[-1].startswith("seed 7: 5 kills, ")
+    assert ", 0 findings, " in lines[-1]
+    assert code == 0
