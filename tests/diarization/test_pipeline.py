@@ -16,13 +16,13 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.executors.selftest import Tolerance
