@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_reference import References
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -113,7 +113,7 @@ def diarize(
     """
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
     from fluidaudio_cli.audio.source import AudioSource
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
     saved = evidence_among(files)
@@ -271,8 +271,8 @@ def _outcomes(
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
         outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
+        for done in range(1, len(recordings) + 1):
+            yield next(outcomes)
             progress(done, len(recordings))
 
 

@@ -81,7 +81,7 @@ def profile(
     if uem is not None and reference is None:
         raise UsageError("--uem needs turns to score against", "add --reference")
 
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.profiling.options import Options
     from fluidaudio_cli.profiling.session import profile as run
