@@ -13,6 +13,11 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli.diarize_evidence import (
+    check_evidence_target,
+    evidence_among,
+    evidence_path,
+)
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
     Format,
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
+    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -88,10 +94,17 @@ def diarize(
     no_tuning: options.NoTuningOption = False,
     track: options.TrackOption = None,
     salvage: options.SalvageOption = False,
+    save_evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.npz|DIR", help="Keep what the networks found, to be diarized again."
+        ),
+    ] = None,
 ) -> None:
     """Tell who speaks when.
 
-    FILE may be a pipe, or - for standard input; it is read once.
+    FILE may be a pipe, or - for standard input; it is read once. A file of --save-evidence gives
+    other speakers without running the networks again.
 
     Several files or a folder: models are loaded once; a bad file is reported, the rest is still
     done, and the exit code is 3.
@@ -101,7 +114,14 @@ def diarize(
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
-    recordings = unique_uris(find_audio(files))
+    saved = evidence_among(files)
+    if saved is None:
+        recordings = unique_uris(find_audio(files))
+    else:
+        if save_evidence is not None:
+            raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
+        recordings = {files[0]: saved.audio.uri}
+    check_evidence_target(save_evidence, len(recordings))
     destination = choose_destination(output_format, output, output_dir, len(recordings))
     if embeddings and destination.format is not Format.json:
         raise UsageError(
@@ -113,6 +133,9 @@ def diarize(
 
         references = read_references(reference, uem, recordings.values())
     refused = check_targets(destination, recordings)
+    if saved is not None:
+        _again(saved, bounds, exclusive, destination, references, embeddings)
+        return
     wanted = options.parse_track(track)
     sources = [
         AudioSource(path, uri, wanted, salvage)
@@ -150,7 +173,7 @@ def diarize(
         environment=describe_host() if destination.format is Format.json else {},
         notes=plan.notes if held is None else (*plan.notes, *held.notes),
     )
-    run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
+    run = _Run(facts, destination, references, embeddings, len(recordings) > 1, save_evidence)
     try:
         for error in refused.values():
             run.take(error)
@@ -165,6 +188,34 @@ def diarize(
     if run.failed:
         if len(recordings) > 1:
             _say(f"{run.failed} of {len(recordings)} recordings failed")
+        raise typer.Exit(_BAD_INPUT)
+
+
+def _again(
+    saved: SavedEvidence,
+    bounds: SpeakerBounds,
+    exclusive: bool,
+    destination: Destination,
+    references: References | None,
+    embeddings: bool,
+) -> None:
+    """Diarize from evidence: nothing is loaded, and nothing is heard."""
+    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
+
+    facts = RunFacts(
+        plan=saved.plan,
+        speakers=bounds,
+        exclusive=exclusive,
+        models=saved.models,
+        load_seconds=0.0,
+        load_cached=True,
+        environment=describe_host() if destination.format is Format.json else {},
+        notes=("made from evidence: no network was run",),
+    )
+    run = _Run(facts, destination, references, embeddings)
+    run.take(saved.diarize(bounds))
+    run.finish()
+    if run.failed:
         raise typer.Exit(_BAD_INPUT)
 
 
@@ -239,7 +290,8 @@ class _Run:
         destination: Destination,
         references: References | None,
         embeddings: bool,
-        several: bool,
+        several: bool = False,
+        evidence: Path | None = None,
     ) -> None:
         self.failed = 0
         self._facts = facts
@@ -247,6 +299,7 @@ class _Run:
         self._references = references
         self._embeddings = embeddings
         self._several = several
+        self._evidence = evidence
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
@@ -262,6 +315,12 @@ class _Run:
         if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
+        if self._evidence is not None:
+            from fluidaudio_cli.diarization.saved_evidence import save_evidence
+
+            target = evidence_path(self._evidence, outcome.uri)
+            save_evidence(outcome, self._facts.plan, self._facts.models, target)
+            _say(f"wrote {target}")
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
         scored = None
