@@ -37,10 +37,10 @@ _EXACTNESS = ("fp32", "fp16", "bf16")
 class NetworkCard:
     """What every network's section says.
 
-    ``file``: a package, relative to the card; ``bundled:NAME`` is one that ships. ``inputs`` and ``outputs``: shape by name, whose
-    first size is the batch: ``batch`` where it is free, a number where it is fixed.
-    ``lowest_precision``: arithmetic below it (fp32 over fp16 over bf16) is not used.
-    ``selftest``: a self-test (``.npz``) beside the package, checked in ``tolerances``.
+    ``file``: a package, relative to the card; ``bundled:NAME`` is one that ships. ``inputs`` and
+    ``outputs``: shape by name, whose first size is the batch: ``batch`` where it is free, a number
+    where it is fixed. ``lowest_precision``: arithmetic below it (fp32 over fp16 over bf16) is not
+    used.
     """
 
     file: str
