@@ -64,12 +64,13 @@ def test_scores_of_each_kind_say_the_same(kind: str, scores: Floats) -> None:
     assert activity.classes.tolist() == [[1, 5]]
     assert activity.active(0).tolist() == [[True, False, False], [True, False, True]]
     assert activity.alone(0).tolist() == [[True, False, False], [False, False, False]]
-    # 0.6 + 0.1 + 0.05 and so on, of 255.
-    assert activity.presence.tolist() == [[[191, 51, 38], [204, 26, 153]]]
+    # 0.6 + 0.1 + 0.05 and so on, of 255; 0.1 of 255 is just below 25.5.
+    assert activity.presence.tolist() == [[[191, 51, 38], [204, 25, 153]]]
 
 
 def test_speakers_one_by_one_become_the_same_classes() -> None:
-    activity = decode_speakers(np.array([[[0.1, 0.5, 0.2], [0.9, 0.9, 0.9], [0, 0, 0]]], np.float32))
+    probabilities = np.array([[[0.1, 0.5, 0.2], [0.9, 0.9, 0.9], [0, 0, 0]]], np.float32)
+    activity = decode_speakers(probabilities)
     assert activity.active(0).tolist() == [[False, True, False], [True] * 3, [False] * 3]
     assert activity.alone(0).tolist() == [[False, True, False], [False] * 3, [False] * 3]
     assert activity.presence[0, 0].tolist() == [26, 128, 51]
