@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from fluidaudio_cli.cli.models_check import check
+
 app = typer.Typer(
     help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
     no_args_is_help=True,
@@ -165,3 +167,6 @@ def resolve_package(name_or_path: str) -> Path:
 
 def _size_bytes(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+
+
+app.command("check")(check)
