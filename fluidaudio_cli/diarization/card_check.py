@@ -128,7 +128,8 @@ def evidence_faults(
             if voice.clean_seconds >= _LEAST_SECONDS and voice.vector.any():
                 shared = (active[:, voice.slot, None] & spoken).sum(axis=0)
                 vectors.append((int(shared.argmax()), voice.vector))
-    same, other = [], []
+    same: list[float] = []
+    other: list[float] = []
     for (who, first), (whom, second) in combinations(vectors, 2):
         (same if who == whom else other).append(float(first @ second))
     if not same or not other:

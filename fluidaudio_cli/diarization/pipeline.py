@@ -15,7 +15,6 @@ import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
 from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
@@ -24,6 +23,7 @@ from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
@@ -253,4 +253,5 @@ class Pipeline:
             timings=timings,
             notes=(*opened.info.notes, *conclusion.notes),
             evidence=log,
+            speaker_counts=conclusion.speaker_counts,
         )

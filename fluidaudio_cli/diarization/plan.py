@@ -305,9 +305,17 @@ class _Precisions:
 
 
 def _of_card(card: ModelCard) -> list[str]:
-    if card.name == BUNDLED or card.thresholds:
+    """What a user's card leaves open, which is then as with the bundled networks."""
+    if card.name == BUNDLED:
         return []
-    return [f"model card {card.name} has no thresholds: those of the bundled networks are used"]
+    parts = {"thresholds": card.thresholds, "calibration": card.calibration}
+    open_parts = [name for name, values in parts.items() if not values]
+    if not open_parts:
+        return []
+    return [
+        f"model card {card.name} has no {' and no '.join(open_parts)}: "
+        "those of the bundled networks are used"
+    ]
 
 
 def _compute_units(asked: Asked, tuning: Tuning | None, executor: str, traits: Traits) -> str:

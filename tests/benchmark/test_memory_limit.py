@@ -25,10 +25,10 @@ from fluidaudio_cli.benchmark.memory_limit import (
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
 from fluidaudio_cli.benchmark.workers import WorkerCommand
-from fluidaudio_cli.diarization.clustering import SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,

@@ -83,7 +83,7 @@ def test_good_evidence_has_no_fault() -> None:
 
 def test_a_grid_that_is_off_is_said_with_its_lag() -> None:
     assert list(evidence_faults(windows(30, APART), 10.0, REFERENCE)) == [
-        "segmentation: its speech fits the sample best +0.51 s off: the frame grid does not fit"
+        "segmentation: its speech fits the sample best +0.49 s off: the frame grid does not fit"
     ]
 
 

@@ -9,8 +9,6 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.optimize import linear_sum_assignment
-
 from fluidaudio_cli.diarization.clustering import (
     ClusteringRules,
     SpeakerBounds,
@@ -18,6 +16,8 @@ from fluidaudio_cli.diarization.clustering import (
     cluster,
     distinct_assignment,
 )
+from scipy.optimize import linear_sum_assignment
+
 from fluidaudio_cli.errors import UsageError
 
 RULES = ClusteringRules(

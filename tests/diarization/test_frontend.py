@@ -25,7 +25,7 @@ from fluidaudio_cli.models.card import load_card
 
 Floats = npt.NDArray[np.float32]
 RULES = EvidenceRules(
-    CropRules(per_speaker=1, min_clean_seconds=0.2),
+    CropRules(per_speaker=1),
     silent_peak=1e-3,
     exact_below_seconds=0.0,
     crop_batch=4,
