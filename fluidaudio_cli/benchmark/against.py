@@ -37,13 +37,13 @@ from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from fluidaudio_cli.benchmark import statistics
 from fluidaudio_cli.benchmark.measure import Assess, Item, turns_of
 from fluidaudio_cli.benchmark.results import BenchmarkResult, DerRecord, PairedRecord
 from fluidaudio_cli.benchmark.runner import CACHE_VARIABLE
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 DEFAULT_PAIRS = 8

@@ -8,13 +8,13 @@ ones and for accuracy and memory, which do not drift.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from fluidaudio_cli.benchmark import statistics
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord, VariantRecord
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.measure import statistics
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
 KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor", "plan")
@@ -102,7 +102,7 @@ def compare(
 
 def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
     old, new = base.environment.machine, head.environment.machine
-    for name in type(old).model_fields:
+    for name in (field.name for field in fields(old)):
         if getattr(old, name) != getattr(new, name):
             yield Difference(
                 "machine", f"{name} was {getattr(old, name)} and is {getattr(new, name)}"

@@ -8,8 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from fluidaudio_cli.benchmark import power
-from fluidaudio_cli.benchmark.memory import RssSampler
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     EnergySample,
@@ -20,6 +18,8 @@ from fluidaudio_cli.benchmark.results import (
     StageSample,
 )
 from fluidaudio_cli.benchmark.workers import Worker
+from fluidaudio_cli.measure import power
+from fluidaudio_cli.measure.memory import RssSampler
 from fluidaudio_cli.turns import Turn
 
 OTHER_STAGE = "other"

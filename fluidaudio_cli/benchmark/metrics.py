@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from fluidaudio_cli.benchmark import statistics
-from fluidaudio_cli.benchmark.power import total_joules
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     DerRecord,
@@ -22,6 +20,8 @@ from fluidaudio_cli.benchmark.results import (
     IterationSample,
     VariantRecord,
 )
+from fluidaudio_cli.measure import statistics
+from fluidaudio_cli.measure.power import total_joules
 
 WINDOW_SECONDS = 10.0
 _MEGABYTE = 1e6

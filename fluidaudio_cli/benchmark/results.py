@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.measure.environment import Environment
 
 SCHEMA: Final = "fluidaudio.benchmark/1"
 
@@ -192,30 +193,6 @@ class VariantRecord(Record):
         return tuple(record for record in self.files if record.error is None)
 
 
-class MachineRecord(Record):
-    """What must be equal for two absolute timings to be comparable."""
-
-    cpu_model: str
-    logical_cores: int
-    usable_cores: int
-    memory_bytes: int
-    system: str
-    architecture: str
-
-
-class EnvironmentRecord(Record):
-    """The host as it was when the run started."""
-
-    machine: MachineRecord
-    system_release: str
-    python: str
-    packages: dict[str, str]
-    git_commit: str | None
-    git_dirty: bool | None
-    load_average: tuple[float, float, float] | None
-    thread_settings: dict[str, str]
-
-
 class PlanRecord(Record):
     """What was asked for; a resumed run must ask for the same."""
 
@@ -288,7 +265,7 @@ class BenchmarkResult(Record):
     complete: bool
     plan: PlanRecord
     dataset: DatasetRecord
-    environment: EnvironmentRecord
+    environment: Environment
     power: str
     warnings: tuple[str, ...] = ()
     variants: tuple[VariantRecord, ...] = ()

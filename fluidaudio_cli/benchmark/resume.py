@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-
 from fluidaudio_cli.benchmark.results import BenchmarkResult, VariantRecord
 from fluidaudio_cli.errors import UsageError
 
@@ -32,11 +30,11 @@ def check_same_variant(previous: VariantRecord, fresh: VariantRecord) -> None:
             )
 
 
-def _check_fields(what: str, before: BaseModel, now: BaseModel) -> None:
-    for name in type(before).model_fields:
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new:
-            _refuse(f"{what} {name}", old, new)
+def _check_fields(what: str, before: object, now: object) -> None:
+    old, new = vars(before), vars(now)
+    for name, value in old.items():
+        if value != new[name]:
+            _refuse(f"{what} {name}", value, new[name])
 
 
 def _refuse(what: str, before: object, now: object) -> None:

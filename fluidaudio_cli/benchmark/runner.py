@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.benchmark import environment, power, resume
+from fluidaudio_cli.benchmark import resume
 from fluidaudio_cli.benchmark.measure import Assess, Item, Meter, measure_file
 from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
 from fluidaudio_cli.benchmark.results import (
@@ -35,6 +35,7 @@ from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerComm
 from fluidaudio_cli.diarization.config import write_mode
 from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
+from fluidaudio_cli.measure import environment, power
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 CACHE_VARIABLE = "FLUIDAUDIO_CACHE_DIR"

@@ -15,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
 from fluidaudio_cli.benchmark.measure import measure_file
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
@@ -27,6 +26,7 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.errors import FluidAudioError, UsageError
 from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.measure.long_audio import RepeatedAudio
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Below this the first blocks, which are small on purpose, and the clustering's start weigh in.

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 import fluidaudio_cli
-from fluidaudio_cli.benchmark import memory
 from fluidaudio_cli.errors import FluidAudioError, UsageError
+from fluidaudio_cli.measure import memory
 
 PROTOCOL = 1
 _LATENCY_WARMUP = 3  # windows run before the clock starts, so that buffers exist

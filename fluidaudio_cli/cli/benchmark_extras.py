@@ -59,10 +59,11 @@ def compare_with_peers(
 
 def show_roofline(result: BenchmarkResult, dataset: Dataset) -> None:
     """Measure the machine, run each mode once more, and set its stages against the limits."""
-    from fluidaudio_cli.benchmark.roofline import measure_machine, roofline_rows, stage_loads
+    from fluidaudio_cli.benchmark.roofline import roofline_rows, stage_loads
     from fluidaudio_cli.cli.render.console import stdout_console
     from fluidaudio_cli.cli.render.roofline import render_roofline
     from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.measure.limits import measure_machine
 
     peaks = measure_machine()
     console = stdout_console()
@@ -120,8 +121,8 @@ def run_ablation(result: BenchmarkResult, dataset: Dataset) -> None:
 
 def check_lengths(text: str) -> tuple[float, ...]:
     """Seconds of ``--scaling-lengths``, for which there is room; said before measuring."""
-    from fluidaudio_cli.benchmark.long_audio import check_space
     from fluidaudio_cli.benchmark.scaling import parse_lengths
+    from fluidaudio_cli.measure.long_audio import check_space
 
     lengths = parse_lengths(text)
     check_space(Path(tempfile.gettempdir()), lengths)

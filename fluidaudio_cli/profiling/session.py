@@ -16,13 +16,13 @@ from pathlib import Path
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import open_audio
-from fluidaudio_cli.benchmark.environment import busy_before, describe
 from fluidaudio_cli.diarization.config import ModeConfig, load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
+from fluidaudio_cli.measure.environment import busy_before, describe
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -116,7 +116,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
         },
-        environment=environment.model_dump(mode="json"),
+        environment=dataclasses.asdict(environment),
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         processing_seconds=run.result.timings.processing_seconds,

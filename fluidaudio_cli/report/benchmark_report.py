@@ -9,7 +9,7 @@ from fluidaudio_cli.benchmark.against import Judgement
 from fluidaudio_cli.benchmark.gates import Check
 from fluidaudio_cli.benchmark.metrics import pooled_der
 from fluidaudio_cli.benchmark.results import BenchmarkResult, PairedRecord, VariantRecord
-from fluidaudio_cli.benchmark.statistics import outliers
+from fluidaudio_cli.measure.statistics import outliers
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
 from fluidaudio_cli.benchmark.results import FileRecord, VariantRecord
-from fluidaudio_cli.benchmark.statistics import RatioInterval, Summary
+from fluidaudio_cli.measure.statistics import RatioInterval, Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
 
 POOLED = "all files"

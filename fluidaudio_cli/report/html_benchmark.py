@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fluidaudio_cli.benchmark.compare import Change, compare
@@ -322,7 +323,7 @@ def _comparison(baseline: BenchmarkResult, result: BenchmarkResult) -> str:
 def _environment(result: BenchmarkResult) -> str:
     environment = result.environment
     known: dict[str, object] = {
-        **environment.machine.model_dump(),
+        **asdict(environment.machine),
         "system": environment.system_release,
         "python": environment.python,
         "git commit": environment.git_commit,

@@ -16,12 +16,10 @@ from fluidaudio_cli.benchmark.results import (
     BoundaryRecord,
     DatasetRecord,
     DerRecord,
-    EnvironmentRecord,
     FileRecord,
     IterationSample,
     JerRecord,
     LoadRecord,
-    MachineRecord,
     MemoryRecord,
     ModelRecord,
     OverlapRecord,
@@ -31,6 +29,7 @@ from fluidaudio_cli.benchmark.results import (
 )
 from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks
 from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.measure.environment import Environment, Machine
 
 STUB = Path(__file__).with_name("stub_worker.py")
 
@@ -190,8 +189,8 @@ def result(*variants: VariantRecord, **changes: Any) -> BenchmarkResult:
             fingerprint="f" * 64,
             uris=tuple(record.uri for record in chosen[0].files),
         ),
-        "environment": EnvironmentRecord(
-            machine=MachineRecord(
+        "environment": Environment(
+            machine=Machine(
                 cpu_model="Made-up CPU",
                 logical_cores=2,
                 usable_cores=2,
@@ -204,6 +203,7 @@ def result(*variants: VariantRecord, **changes: Any) -> BenchmarkResult:
             packages={"numpy": "2.0.0"},
             git_commit="c" * 40,
             git_dirty=False,
+            source="5" * 64,
             load_average=(0.1, 0.1, 0.1),
             thread_settings={},
         ),

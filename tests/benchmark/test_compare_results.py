@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,8 +25,8 @@ def verdicts(base: BenchmarkResult, head: BenchmarkResult) -> dict[str, str]:
 
 def other_machine() -> BenchmarkResult:
     original = result()
-    machine = original.environment.machine.model_copy(update={"cpu_model": "Another CPU"})
-    environment = original.environment.model_copy(update={"machine": machine})
+    machine = replace(original.environment.machine, cpu_model="Another CPU")
+    environment = replace(original.environment, machine=machine)
     return original.model_copy(update={"environment": environment})
 
 

@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fluidaudio_cli.benchmark.bandwidth import (
-    Bandwidth,
-    last_level_cache_bytes,
-    measure_bandwidth,
-)
 from fluidaudio_cli.benchmark.roofline import (
-    MachinePeaks,
     NetworkWork,
     StageLoad,
-    measure_machine,
     network_work,
     roofline_rows,
     stage_loads,
@@ -27,6 +20,12 @@ from fluidaudio_cli.diarization.result import StageTiming, Timings
 from fluidaudio_cli.errors import ExecutorUnavailableError
 from fluidaudio_cli.executors.base import ExecutorRun
 from fluidaudio_cli.executors.gemm_probe import GemmPeak, gemm_peak
+from fluidaudio_cli.measure.bandwidth import (
+    Bandwidth,
+    last_level_cache_bytes,
+    measure_bandwidth,
+)
+from fluidaudio_cli.measure.limits import MachinePeaks, measure_machine
 
 PEAKS = MachinePeaks(
     gemm=(
@@ -136,16 +135,16 @@ def test_a_precision_that_would_run_as_another_is_refused(monkeypatch: pytest.Mo
 
 
 def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fluidaudio_cli.benchmark import roofline
+    from fluidaudio_cli.measure import limits
 
     def probe(executor: str, precision: str, threads: int) -> GemmPeak:
         if precision == "int8":
             raise ExecutorUnavailableError("no such product")
         return GemmPeak(executor, precision, threads, threads * 1e9, 1e9)
 
-    monkeypatch.setattr(roofline, "gemm_peak", probe)
+    monkeypatch.setattr(limits, "gemm_peak", probe)
     monkeypatch.setattr(
-        roofline, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
+        limits, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
     )
     steps: list[str] = []
     peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pytest
 from benchmarking import file_record, plan, result, variant
 
-from fluidaudio_cli.benchmark.long_audio import RepeatedAudio, check_space, speech_level
 from fluidaudio_cli.benchmark.results import ScalingRecord
 from fluidaudio_cli.benchmark.scaling import (
     length_name,
@@ -27,6 +26,7 @@ from fluidaudio_cli.benchmark.scaling import (
 )
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.measure.long_audio import RepeatedAudio, check_space, speech_level
 from fluidaudio_cli.report.benchmark_markdown import to_markdown
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 from fluidaudio_cli.report.benchmark_scaling import scaling_lines, scaling_table

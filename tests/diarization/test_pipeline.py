@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fluidaudio_cli.diarization.loading import load_pipeline
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.config import load_mode
-from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fluidaudio_cli.diarization.loading import load_pipeline
 
 from fluidaudio_cli.audio.source import AudioInfo, open_audio
 from fluidaudio_cli.diarization import second_look
@@ -19,7 +20,6 @@ from fluidaudio_cli.diarization.clustering import Clusters, Voices
 from fluidaudio_cli.diarization.config import load_mode
 from fluidaudio_cli.diarization.crop_embedder import CropEmbedder
 from fluidaudio_cli.diarization.frames import CROP_FRAMES
-from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.pipeline import SECOND_LOOK
 from fluidaudio_cli.diarization.recording import Recording
 from fluidaudio_cli.diarization.second_look import (

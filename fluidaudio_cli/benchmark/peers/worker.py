@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
-from fluidaudio_cli.benchmark.memory import peak_bytes, resident_bytes
 from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.measure.memory import peak_bytes, resident_bytes
 
 Samples = npt.NDArray[np.float32]
 RawTurn = tuple[float, float, str]

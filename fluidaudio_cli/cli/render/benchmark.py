@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fluidaudio_cli.benchmark.results import EnvironmentRecord, MemoryRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import MemoryRecord, VariantRecord
+from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, remarks
 from fluidaudio_cli.report.benchmark_scaling import scaling_lines, scaling_table
@@ -90,7 +91,7 @@ def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
     )
 
 
-def _environment(console: Console, record: EnvironmentRecord) -> None:
+def _environment(console: Console, record: Environment) -> None:
     machine = record.machine
     rows = {
         "processor": f"{machine.cpu_model}, {machine.usable_cores} of {machine.logical_cores} "

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluidaudio_cli.benchmark.roofline import MachinePeaks, RooflineRow
+from fluidaudio_cli.benchmark.roofline import RooflineRow
+from fluidaudio_cli.measure.limits import MachinePeaks
 
 
 def render_roofline(console: Console, peaks: MachinePeaks, rows: Sequence[RooflineRow]) -> None:

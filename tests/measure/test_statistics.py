@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fluidaudio_cli.benchmark import statistics
+from fluidaudio_cli.measure import statistics
 
 
 def test_summary_of_five_values() -> None:
