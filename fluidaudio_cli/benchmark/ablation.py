@@ -54,9 +54,6 @@ OPTIMISATIONS = (
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
     Optimisation("lstm", "LSTM layers by the AMX kernel", _execution("lstm")),
-    Optimisation(
-        "zero-copy", "networks read and write where the data lie", _execution("zero_copy")
-    ),
 )
 
 

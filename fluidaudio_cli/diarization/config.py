@@ -8,8 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from fluidaudio_cli.diarization.clustering import ClusteringRules
 from fluidaudio_cli.diarization.local_speakers import CropRules
-from fluidaudio_cli.diarization.reconstruction import ReconstructionRules
-from fluidaudio_cli.diarization.second_look import SecondLookRules
+from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.resources import configs_dir
@@ -23,22 +22,26 @@ DEFAULT_MODE = "balanced"
 class WindowRules:
     """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time.
 
-    ``share_batches``: of many short recordings, those side by side fill batches together.
     ``silence_dbfs``: a window whose peak stays below this level (dB re full scale) holds nobody
     and is not segmented.
     """
 
     step_seconds: float
     batch: int
-    share_batches: bool
     silence_dbfs: float
 
 
 @dataclass(frozen=True)
 class EmbeddingRules:
-    """``batch``: crops at a time."""
+    """``batch``: crops at a time.
+
+    ``exact_below_seconds``: voices with less clean speech than this are embedded in
+    ``exact_precision``, where the others' is another; 0 for none.
+    """
 
     batch: int
+    exact_below_seconds: float
+    exact_precision: str
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,13 @@ class ExecutionRules:
     ``executor`` and ``precision`` as in ``--executor`` and ``--precision``;
     ``embedding_precision`` is the embedding network's own, unless ``auto``. ``lstm``: ``auto``
     runs LSTM layers with the AMX kernel where it can, ``runtime`` never does.
-    ``zero_copy``: networks read and write where the data lie, instead of copies. ``workers``:
-    blocks of audio worked on at the same time; 0 means one for each processor.
+    ``workers``: batches of windows worked on at the same time; 0 means one for each processor.
     """
 
     executor: str
     precision: str
     embedding_precision: str
     lstm: str
-    zero_copy: bool
     workers: int
 
 
@@ -69,7 +70,6 @@ class ModeConfig:
     crops: CropRules
     embedding: EmbeddingRules
     clustering: ClusteringRules
-    second_look: SecondLookRules
     reconstruction: ReconstructionRules
     execution: ExecutionRules
 
@@ -174,7 +174,10 @@ def _check_values(mode: ModeConfig, path: Path) -> None:
         (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
         (0 < mode.clustering.small_threshold < 2, "clustering.small_threshold is not in 0 … 2"),
         (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
-        (mode.second_look.speaker_seconds >= 0, "second_look.speaker_seconds must not be negative"),
+        (
+            mode.embedding.exact_below_seconds >= 0,
+            "embedding.exact_below_seconds must not be negative",
+        ),
         (mode.execution.workers >= 0, "execution.workers must not be negative"),
     )
     for holds, text in rules:
