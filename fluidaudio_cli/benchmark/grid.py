@@ -59,9 +59,11 @@ class Cell:
     @property
     def name(self) -> str:
         """Levels that are not left to the program, such as ``fast/openvino/bf16``."""
-        parts = (level_name(each.name, getattr(self, each.name)) for each in fields(self))
-        defaults = (level_name(each.name, each.default) for each in fields(self))
-        chosen = [part for part, usual in zip(parts, defaults, strict=True) if part != usual]
+        chosen = [
+            level_name(each.name, getattr(self, each.name))
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        ]
         return "/".join(chosen) or "as it is"
 
     def at(self, **levels: Level) -> Cell:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from fluidaudio_cli.diarization.result import Timings
-from fluidaudio_cli.executors.base import ExecutorRun
+from fluidaudio_cli.benchmark.grid import BUNDLED
+from fluidaudio_cli.benchmark.results import CellRecord, RooflineRecord, StageSample
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.limits import MachinePeaks
 from fluidaudio_cli.resources import packages_dir
@@ -98,8 +98,29 @@ def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWo
     )
 
 
-def stage_loads(timings: Timings, runs: Mapping[str, ExecutorRun]) -> tuple[StageLoad, ...]:
-    """The stages of a diarization that run a network; ``runs`` by network as it was loaded.
+def roofline_records(
+    cells: Sequence[CellRecord], peaks: MachinePeaks
+) -> tuple[RooflineRecord, ...]:
+    """The networks of every cell with bundled models, in the median pass of its longest audio."""
+    records = []
+    for cell in cells:
+        if cell.cell.models != BUNDLED or cell.cell.program or not cell.finished:
+            continue
+        longest = max(cell.finished, key=lambda each: each.audio_seconds)
+        by_time = sorted(longest.iterations, key=lambda sample: sample.wall_seconds)
+        stages = by_time[(len(by_time) - 1) // 2].stages
+        runs = {name: run["ran"] for name, run in cell.executors.items()}
+        loads = stage_loads(stages, runs)  # type: ignore[arg-type]
+        for row in roofline_rows(loads, longest.audio_seconds, peaks):
+            facts = {name: value for name, value in vars(row).items() if name != "peak"}
+            records.append(RooflineRecord(cell=cell.name, **facts))
+    return tuple(records)
+
+
+def stage_loads(
+    stages: Sequence[StageSample], runs: Mapping[str, Mapping[str, Any]]
+) -> tuple[StageLoad, ...]:
+    """The stages of a diarization that run a network; ``runs``: how each network ran.
 
     The batch is the mean of what the calls held. Where the executor does not tell its threads,
     all processors are assumed.
@@ -110,17 +131,18 @@ def stage_loads(timings: Timings, runs: Mapping[str, ExecutorRun]) -> tuple[Stag
             network=stage.name,
             busy_seconds=stage.busy_seconds,
             items=stage.items,
-            precision=runs[stage.name].precision,
+            precision=str(runs[stage.name]["precision"]),
             threads=_threads_of_a_call(runs[stage.name]),
             batch=max(1, round(stage.items / stage.calls)),
         )
-        for stage in timings.stages
-        if stage.name in NETWORKS and stage.items
+        for stage in stages
+        if stage.name in NETWORKS and stage.items and stage.name in runs
     )
 
 
-def _threads_of_a_call(run: ExecutorRun) -> int:
-    return max(1, (run.threads or processors()) // run.streams)
+def _threads_of_a_call(run: Mapping[str, Any]) -> int:
+    threads = run.get("threads") or processors()
+    return max(1, int(threads) // int(run.get("streams") or 1))
 
 
 def roofline_rows(
