@@ -39,7 +39,9 @@ _HOUR = 3600.0
 
 
 def conclude(
-    result: BenchmarkResult, peaks: MachinePeaks | None, max_slowdown: float = DEFAULT_MAX_SLOWDOWN
+    result: BenchmarkResult,
+    peaks: MachinePeaks | None = None,
+    max_slowdown: float = DEFAULT_MAX_SLOWDOWN,
 ) -> FindingsRecord:
     """Everything that follows from the cells of ``result``; ``peaks``: of this machine."""
     return FindingsRecord(
@@ -173,7 +175,7 @@ def _error_difference(
     found = statistics.paired_rate_difference(base, head, seed=seed)
     points = 100.0 * found.difference
     if not math.isfinite(found.high):
-        few = f"{len(scored)} recordings are too few to say which errs less"
+        few = f"{len(scored)} recording(s) are too few to say which errs less"
         return IntervalRecord(value=points), "inconclusive", few
     record = IntervalRecord(value=points, low=100.0 * found.low, high=100.0 * found.high)
     if not found.proven:
