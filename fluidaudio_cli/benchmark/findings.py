@@ -52,6 +52,7 @@ def conclude(
         ),
         growth=growth(result.cells),
         limits=_limits(peaks) if peaks is not None else (),
+        limits_unavailable=peaks.unavailable if peaks is not None else (),
         roofline=roofline_records(result.cells, peaks) if peaks is not None else (),
     )
 

@@ -245,7 +245,7 @@ METRICS: dict[str, Metric] = {
         Metric("budget_missed", "speech missed", "%", False, _budget("missed")),
         Metric("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
         Metric("budget_overlap", "overlap", "%", False, _budget("overlap")),
-        Metric("budget_confusion", "confusion", "%", False, _budget("confusion")),
+        Metric("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
         Metric("der_oracle", "DER with oracle labels", "%", False, _oracle),
         Metric("clustering_cost", "cost of clustering", "points", False, _clustering),
         Metric("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),

@@ -383,6 +383,7 @@ class FindingsRecord(Record):
     differences: tuple[DifferenceRecord, ...] = ()
     growth: tuple[GrowthRecord, ...] = ()
     limits: tuple[LimitRecord, ...] = ()
+    limits_unavailable: tuple[str, ...] = ()
     roofline: tuple[RooflineRecord, ...] = ()
 
 

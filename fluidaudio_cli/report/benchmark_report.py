@@ -61,6 +61,7 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
                     f"{cell.name}: iteration {index + 1} of {record.uri} is an outlier "
                     f"({figure(walls[index], 's')}); medians stand, means would not"
                 )
+    yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
     for each in result.findings.differences:
         if each.note:
             yield f"{each.cell} against {each.base}: {each.note}"

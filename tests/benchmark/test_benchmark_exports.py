@@ -144,8 +144,8 @@ def test_markdown_names_the_machine_and_every_table() -> None:
 def test_annotations_escape_what_github_reads() -> None:
     assert annotation_lines(full_report()) == (
         "::error title=Performance gate::any dataset reference rtfx: 25 x, limit ≥ 1200 x",
-        "::error title=Performance gate::fast/this version slowdown against fast/main (wall time): 10 %25, "
-        "limit ≤ 5 %25 (95 %25 interval +10.0…+10.0 %25)",
+        "::error title=Performance gate::fast/this version slowdown against fast/main "
+        "(wall time): 10 %25, limit ≤ 5 %25 (95 %25 interval +10.0…+10.0 %25)",
         "::error title=Benchmark file failed::fast: b\x01: cut | off",
         "::warning title=Benchmark::100%25 busy",
     )

@@ -38,8 +38,8 @@ def test_modes_repeat_once_and_may_be_files(tmp_path: Path) -> None:
     for path in (own, moved):
         path.write_text("windows: {}\n")
     # Called by what it holds, not by where it lies.
-    assert choose_modes([str(own)], KNOWN) == {"mine-93a2ad2f": str(own)}
-    assert list(choose_modes([str(moved)], KNOWN)) == ["mine-93a2ad2f"]
+    assert choose_modes([str(own)], KNOWN) == {"mine-02c51bd7": str(own)}
+    assert list(choose_modes([str(moved)], KNOWN)) == ["mine-02c51bd7"]
     with pytest.raises(UsageError, match=r"cannot read the mode file absent\.yaml: No such file"):
         choose_modes(["absent.yaml"], KNOWN)
     with pytest.raises(UsageError, match="--performance-mode slow: choose all, reference, fast"):
