@@ -63,7 +63,14 @@ def benchmark_page(report: BenchmarkReport) -> str:
         _trade_section(shown),
     ]
     for number, each in enumerate(tables.summary_tables(report)):
-        parts.append(section(f"summary-{number}", each.title, _html_table(each), note=each.note))
+        parts.append(
+            section(
+                f"summary-{number}",
+                each.title,
+                _html_table(each, f"table-summary-{number}"),
+                note=each.note,
+            )
+        )
     figure = differences_figure(result.findings.differences)
     if figure is not None:
         label = "Change of the strict error with its 95 % interval"
@@ -82,7 +89,14 @@ def benchmark_page(report: BenchmarkReport) -> str:
         )
     for number, cell in enumerate(result.cells):
         if found := tables.detail_tables(cell):
-            inner = (part for each in found for part in (paragraph(each.title), _html_table(each)))
+            inner = [
+                part
+                for place, each in enumerate(found)
+                for part in (
+                    paragraph(each.title.removeprefix(f"{cell.name}: ")),
+                    _html_table(each, f"table-cell-{number}-{place}"),
+                )
+            ]
             parts.append(section(f"cell-{number}", cell.name, details("all figures", *inner)))
     parts.append(section("environment", "Environment", _environment(result)))
     return page(title, parts)
@@ -112,9 +126,9 @@ def _lengths_sections(result: BenchmarkResult) -> list[str]:
     return [section("lengths", "Over the length of the audio", *charts)] if charts else []
 
 
-def _html_table(content: Table) -> str:
+def _html_table(content: Table, name: str) -> str:
     rows = [[_html_cell(text) for text in row] for row in content.rows]
-    return table(content.header, rows)
+    return table(content.header, rows, name)
 
 
 def _html_cell(text: str) -> Cell:
@@ -241,10 +255,12 @@ def _ticks(low: float, high: float) -> list[float]:
         found = [tick for tick in found if low <= tick <= high]
         if len(found) >= _FEWEST_TICKS:
             return found
-    step = 10.0 ** math.floor(math.log10((high - low) / 2))
-    step *= next(each for each in (5, 2, 1) if (high - low) / (step * each) >= _FEWEST_TICKS - 1)
-    first = math.ceil(low / step)
-    return [round(step * number, 10) for number in range(first, math.floor(high / step) + 1)]
+    size = 10.0 ** math.floor(math.log10((high - low) / 2))
+    for step in (5 * size, 2 * size, size, size / 2):
+        numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
+        if len(numbers) >= _FEWEST_TICKS:
+            break
+    return [round(step * number, 10) for number in numbers]
 
 
 def spread(cells: Sequence[CellRecord]) -> Figure:
