@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -38,7 +39,7 @@ _TONES = {
 }  # fmt: skip
 _NUMBER = re.compile(r"[-+]?\d[\d ]*(?:\.\d+)?(?:e[-+]?\d+)?")
 _FEWEST_TICKS = 3
-_ROW_PIXELS = 46
+_ROW_PIXELS = 60
 
 
 def benchmark_page(report: BenchmarkReport) -> str:
@@ -105,12 +106,16 @@ def benchmark_page(report: BenchmarkReport) -> str:
 def _trade_section(cells: Sequence[CellRecord]) -> str:
     best = pareto_optimal(cells)
     trade = speed_against_error(cells, best)
+    scored = [cell for cell in cells if METRICS["der_strict"].measure(cell)]
+    names = [f"{number} {cell.name}" for number, cell in enumerate(scored, 1)]
     if trade is None:
         return section("pareto", "Speed against error", paragraph("Nothing was scored."))
     return section(
         "pareto",
         "Speed against error",
         chart("chart-pareto", trade, "Real-time factor against strict DER of each cell"),
+        # Names beside the points would lie on each other, and be cut off on a phone.
+        paragraph(" · ".join(names), soft=True),
         note="Up and to the left is better. No cell beats those on the line in all that was "
         f"measured: {', '.join(best)}.",
     )
@@ -195,8 +200,8 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
                 "arrayminus": [speed.median - speed.minimum],
                 "color": colour,
             },
-            "text": [name],
-            "textposition": "middle right",
+            "text": [str(number)],
+            "textposition": "top right",
             "marker": {
                 "size": 12,
                 "color": colour,
@@ -204,13 +209,13 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
             },
             "hovertemplate": f"{name}: %{{x:.2f}} % DER, %{{y:.0f}}x<extra></extra>",
         }
-        for x, speed, name, colour in points
+        for number, (x, speed, name, colour) in enumerate(points, 1)
     )
     slowest = min(speed.minimum for _, speed, *_ in points)
     fastest = max(speed.maximum for _, speed, *_ in points)
     lowest, highest = min(x for x, *_ in points), max(x for x, *_ in points)
-    # Room for the labels, which stand to the right of their points.
-    room = max(0.25 * (highest - lowest), 0.03 * highest, 0.1)
+    # Room for the numbers, which stand to the right of their points.
+    room = max(0.1 * (highest - lowest), 0.03 * highest, 0.1)
     return {
         "data": traces,
         "layout": layout(
@@ -328,12 +333,14 @@ def _no_ticks(rows: int) -> dict[str, Any]:
 def _row_label(text: str, number: int) -> dict[str, Any]:
     """The name of a row above it, from the left edge on: the plot keeps the page's width."""
     return {
-        "text": text.replace("<", "(").replace(">", ")"),
+        # Broken into lines that a phone has room for.
+        "text": "<br>".join(textwrap.wrap(text.replace("<", "(").replace(">", ")"), 44)),
         "x": 0,
         "xref": "paper",
         "xanchor": "left",
-        "y": number - 0.28,
+        "y": number - 0.22,
         "yanchor": "bottom",
+        "align": "left",
         "showarrow": False,
         "font": {"size": 11},
     }

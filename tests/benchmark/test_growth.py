@@ -36,8 +36,8 @@ def test_time_and_memory_are_judged_from_ten_minutes_on() -> None:
         600.0,
         36_000.0,
     )
-    assert (one.time_share, two.time_share) == (pytest.approx(0.10), pytest.approx(0.02))
-    assert (one.memory_bytes, two.memory_bytes) == (pytest.approx(20e6), pytest.approx(8.5e6))
+    assert [one.time_share, two.time_share] == pytest.approx([0.10, 0.02])
+    assert [one.memory_bytes, two.memory_bytes] == pytest.approx([20e6, 8.5e6])
     assert (one.memory_holds, two.time_holds, two.memory_holds) == (True, True, True)
 
 
