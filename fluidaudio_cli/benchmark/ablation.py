@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode, write_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode, write_mode
 
 BASE_MODE = "balanced"
 PLAIN_MODE = "reference"
@@ -51,7 +51,7 @@ OPTIMISATIONS = (
     Optimisation("workers", "blocks side by side, one thread each", _execution("workers")),
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
-    Optimisation("lstm", "LSTM layers by the AMX kernel", _execution("lstm")),
+    Optimisation("kernels", "LSTM layers by the AMX kernel", _execution("kernels")),
 )
 
 
@@ -67,9 +67,9 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         modes[f"{BASE_MODE}-without-{each.name}"] = off
     for each in OPTIMISATIONS:
         on = each.take(plain, full)
-        if each.name in ("precision", "lstm"):
+        if each.name in ("precision", "kernels"):
             on = _executor(on, full)
-        if each.name == "lstm":
+        if each.name == "kernels":
             # The kernel computes in bf16.
             on = _precision(on, full)
         modes[f"{PLAIN_MODE}-with-{each.name}"] = on

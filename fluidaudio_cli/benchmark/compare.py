@@ -116,7 +116,7 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
         if first.fingerprint != second.fingerprint:
             text = f"dataset was {first.name} and is {second.name} (by content)"
             yield Difference("dataset", text)
-    for name in ("compute_units", "memory_limit_bytes"):
+    for name in ("compute_units", "memory_limit_bytes", "tuning"):
         before, now = getattr(base.plan, name), getattr(head.plan, name)
         if before != now:
             yield Difference("plan", f"{name} was {before} and is {now}")

@@ -281,6 +281,7 @@ class PlanRecord(Record):
     """What was asked for; a resumed run must ask for the same.
 
     ``timeout_seconds``: given to each request of a worker; None: by the audio's length.
+    ``tuning``: false where what ``fluidaudio tune`` stored was left out.
     """
 
     studies: tuple[StudyRecord, ...]
@@ -289,6 +290,7 @@ class PlanRecord(Record):
     measure_power: bool
     memory_limit_bytes: int | None = Field(default=None, gt=0)
     timeout_seconds: float | None = Field(default=None, gt=0)
+    tuning: bool = True
 
 
 class DatasetRecord(Record):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -36,7 +36,7 @@ from fluidaudio_cli.benchmark.results import (
     StudyRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.config import write_mode
+from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.measure import environment, power
@@ -64,6 +64,7 @@ class Settings:
     measure_power: bool = False
     memory_limit_bytes: int | None = None
     timeout: float | None = None
+    tuning: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def plan_record(grid: Grid, settings: Settings) -> PlanRecord:
         measure_power=settings.measure_power,
         memory_limit_bytes=settings.memory_limit_bytes,
         timeout_seconds=settings.timeout,
+        tuning=settings.tuning,
     )
 
 
@@ -263,7 +265,7 @@ class BenchmarkRun:
                 )
                 self._describe(study, cell, index, {}, program)
                 return _Opened(lane, {})
-            options, mode = self._options(cell), self._mode_to_load(processes, study, cell)
+            options, mode = self._options(cell), self._mode_to_load(cell)
             command = self._command(program, stack)
             if study.effort.cold and self._known(study, cell).cold_seconds is None:
                 self._cold_load(study, cell, command, mode, options)
@@ -309,26 +311,25 @@ class BenchmarkRun:
             models=cell.models,
         )
 
-    def _mode_to_load(self, processes: ExitStack, study: Study, cell: Cell) -> str:
-        """The cell's mode, or a file that holds it under the memory limit until the end."""
+    def _mode_to_load(self, cell: Cell) -> str | Mapping[str, Any]:
+        """The cell's mode, or a plan that holds it under the memory limit."""
         limit, mode = self.settings.memory_limit_bytes, self.grid.mode_to_load(cell)
         if limit is None or cell.program:
             return mode
         seconds = longest_seconds(item.audio for item in self._items(cell))
-        held = hold(mode, limit, self._options(cell), seconds, command=self.command)
+        is_file = mode.endswith((".yaml", ".yml"))
+        plan = make_plan(Path(mode) if is_file else mode, **self._options(cell).as_dict())
+        held = hold(plan, limit, seconds, command=self.command)
         for note in held.notes:
             self._note(f"{cell.name}: {note}")
-        folder = processes.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-limit-"))
-        path = Path(folder) / f"{held.config.name}.yaml"
-        write_mode(held.config, path)
-        return str(path)
+        return held.plan.as_dict()
 
     def _cold_load(
         self,
         study: Study,
         cell: Cell,
         command: WorkerCommand,
-        mode: str,
+        mode: str | Mapping[str, Any],
         options: PipelineOptions,
     ) -> None:
         with (
@@ -345,7 +346,7 @@ class BenchmarkRun:
         self,
         processes: ExitStack,
         command: WorkerCommand,
-        mode: str,
+        mode: str | Mapping[str, Any],
         options: PipelineOptions,
         program: Program,
     ) -> tuple[Worker, dict[str, Any]]:

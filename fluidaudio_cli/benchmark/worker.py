@@ -77,7 +77,7 @@ class Session:
         if self._pipeline is not None:
             self._pipeline.close()
 
-    def _load(self, mode: str, options: Mapping[str, Any]) -> Reply:
+    def _load(self, mode: str | Mapping[str, Any], options: Mapping[str, Any]) -> Reply:
         started = time.perf_counter()
         self._pipeline = self._load_pipeline(mode, **options)
         seconds = time.perf_counter() - started
@@ -85,8 +85,8 @@ class Session:
         return {
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
-            "plan": _plan_of(pipeline),
             "config": pipeline.mode.as_dict(),
+            "plan": _plan_of(pipeline),
             "executors": {
                 model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
                 for model in pipeline.models
@@ -193,7 +193,7 @@ def _prepares(pipeline: Any) -> bool:
 def _plan_of(pipeline: Any) -> dict[str, Any]:
     """The pipeline's resolved plan, where it has one."""
     plan = getattr(pipeline, "plan", None)
-    return {} if plan is None else dict(plan.as_dict())
+    return {} if plan is None else dict(plan.summary())
 
 
 def _send(stream: IO[str], reply: Reply) -> None:
@@ -219,11 +219,14 @@ def _windows_of(path: Path, limit: int, size: int) -> list[Window]:
     return blocks
 
 
-def load_real_pipeline(mode: str, **options: Any) -> Any:
-    """The program's own pipeline; ``mode`` is a name or the path of a mode file."""
+def load_real_pipeline(mode: str | Mapping[str, Any], **options: Any) -> Any:
+    """The program's own pipeline; ``mode`` is a name, the path of a mode file, or a plan."""
     # Imported when asked for: the time of importing a runtime belongs to loading.
-    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.loading import load, load_pipeline
+    from fluidaudio_cli.diarization.plan import plan_of
 
+    if not isinstance(mode, str):  # the options are in it
+        return load(plan_of(mode))
     is_file = mode.endswith((".yaml", ".yml"))
     return load_pipeline(Path(mode) if is_file else mode, **options)
 

@@ -117,10 +117,14 @@ class Worker:
         return self._process.poll() is None
 
     def load(
-        self, mode: str, options: PipelineOptions, settings: Mapping[str, Any] | None = None
+        self,
+        mode: str | Mapping[str, Any],
+        options: PipelineOptions,
+        settings: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Load a pipeline; raises what ``load_pipeline`` raised. ``settings``: of other programs.
+        """Load a pipeline; raises what loading raised. ``settings``: of other programs.
 
+        ``mode``: its name or file, or a plan (``Plan.as_dict``), in which the options are settled.
         Raises ``UsageError`` for what an earlier version's protocol cannot be asked for.
         """
         asked = {**options.as_dict(), **(settings or {})}

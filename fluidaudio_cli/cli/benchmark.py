@@ -159,6 +159,7 @@ def benchmark(
         ),
     ] = False,
     memory_limit: options.MemoryLimitOption = None,
+    no_tuning: options.NoTuningOption = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -324,9 +325,12 @@ def benchmark(
     from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
-    from fluidaudio_cli.diarization.config import DEFAULT_MODE
+    from fluidaudio_cli.diarization.modes import DEFAULT_MODE
+    from fluidaudio_cli.diarization.tuning import leave_out_tuning
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
+    if no_tuning:
+        leave_out_tuning()
     kinds = check_kinds(allow_different)
     as_they_are = {
         "--against": against is not None,
@@ -358,7 +362,7 @@ def benchmark(
         against=against,
         pairs=pairs,
     )
-    settings = Settings(seed, compute_units, measure_power, limit, timeout)
+    settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
     outputs = [*(output or ()), *([html] if html is not None else ())]
     formats = benchmark_plan.output_formats(outputs, output_format.value)
     conditions = benchmark_plan.open_conditions(

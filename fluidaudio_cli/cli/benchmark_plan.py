@@ -99,7 +99,7 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.benchmark.grid import Grid
     from fluidaudio_cli.benchmark.peers.programs import peer_programs
     from fluidaudio_cli.benchmark.programs import open_other
-    from fluidaudio_cli.diarization.config import MODE_NAMES
+    from fluidaudio_cli.diarization.modes import MODE_NAMES
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)

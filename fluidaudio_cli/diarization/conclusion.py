@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
-from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Speaker
 from fluidaudio_cli.diarization.speaker_model import OfflineSpeakers
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder

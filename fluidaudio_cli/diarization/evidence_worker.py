@@ -49,8 +49,11 @@ class WindowBatch:
         """Copy ``window`` into the next row: the one copy on its way."""
         row = len(self.windows)
         samples, tail = self.audio[row, 0], self._tails[row]
-        samples[:] = window.samples
-        tail[:] = window.tail
+        if window.gain == 1.0:
+            samples[:], tail[:] = window.samples, window.tail
+        else:
+            np.multiply(window.samples, np.float32(window.gain), out=samples)
+            np.multiply(window.tail, np.float32(window.gain), out=tail)
         copied = window.copied_bytes + samples.nbytes + tail.nbytes
         self.windows.append(window._replace(samples=samples, tail=tail, copied_bytes=copied))
         self.places.append(place)

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from fluidaudio_cli.audio.source import AudioInfo, AudioStream, open_audio
+from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
-from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.progress import ProgressCallback, no_progress
-
-# How the network for voices that need it is named among the models of a result.
-EXACT_EMBEDDING = "exact embedding"
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,13 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _Ended:
-    """The recording opened last was read to its end: ``samples`` at 16 kHz."""
+    """The recording opened last was read to its end: ``samples`` at 16 kHz.
+
+    ``info`` is complete by then: what was mended, what was lost.
+    """
 
     samples: int
+    info: AudioInfo
 
 
 @dataclass(frozen=True)
@@ -70,33 +71,32 @@ class _Failed:
 
 _Event = _Opened | _Ended | _Failed
 
-Recording = tuple[Path | AudioStream, str | None]
-"""Path and uri (None for one made of the path), or a recording that is open already."""
+Recording = tuple[Path | AudioSource | AudioStream, str | None]
+"""Path and uri (None for one made of the path), or a recording that knows its own uri."""
 
 
 class Pipeline:
-    """Loaded models and the rules of one mode; use it for any number of recordings.
+    """Loaded models by role, as ``plan`` has them; use it for any number of recordings.
 
     Not for several threads at once: a run uses all workers itself.
     """
 
     def __init__(
         self,
-        mode: ModeConfig,
+        plan: Plan,
         models: Mapping[str, CompiledModel],
-        workers: int,
         loading: Loading,
-        exact_embedding: CompiledModel | None = None,
     ) -> None:
-        self.mode = mode
-        self.workers = workers
+        self.plan = plan
+        self.mode = mode = plan.mode
+        self.workers = plan.workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
         self._compiled = dict(models)
-        if exact_embedding is not None:
-            self._compiled[EXACT_EMBEDDING] = exact_embedding
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
-        self._frontend = Frontend([self._new_worker() for _ in range(workers)], mode.windows.batch)
+        self._frontend = Frontend(
+            [self._new_worker() for _ in range(self.workers)], mode.windows.batch
+        )
         hashes = {name: model.sha256 for name, model in bundled_models().items()}
         hashes[EXACT_EMBEDDING] = hashes["embedding"]
         self.models = tuple(
@@ -111,7 +111,7 @@ class Pipeline:
 
     def diarize(
         self,
-        source: Path | AudioStream,
+        source: Path | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
@@ -148,7 +148,8 @@ class Pipeline:
         calls of all.
         """
         of = len(recordings)
-        run_clock = clock or StageClock()
+        # Of several, waiting is no recording's own, and a folder may hold thousands.
+        run_clock = clock or StageClock(kept=of == 1)
         opened: _Opened | None = None
         log = EvidenceLog()
         items: Iterator[Window | _Event] = self._read(recordings, clock, run_clock)
@@ -165,7 +166,7 @@ class Pipeline:
             else:
                 assert opened is not None
                 log.samples = item.samples
-                yield self._conclude(opened, log, speakers, of)
+                yield self._conclude(replace(opened, info=item.info), log, speakers, of)
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
@@ -211,11 +212,12 @@ class Pipeline:
             clock = run_clock if given or len(recordings) == 1 else StageClock()
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                stream = source if isinstance(source, AudioStream) else open_audio(source, uri)
-                with stream:
+                if isinstance(source, Path):
+                    source = AudioSource(source, uri)
+                with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
                     yield from read_windows(stream, self._step, clock)
-                    yield _Ended(stream.samples_read)
+                    yield _Ended(stream.samples_read, stream.info)
             except AudioError as error:
                 yield _Failed(error)
 
@@ -243,6 +245,6 @@ class Pipeline:
             exclusive_turns=conclusion.exclusive_turns,
             speakers=conclusion.speakers,
             timings=timings,
-            notes=conclusion.notes,
+            notes=(*opened.info.notes, *conclusion.notes),
             evidence=log,
         )

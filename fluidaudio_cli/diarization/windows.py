@@ -17,6 +17,7 @@ from fluidaudio_cli.diarization.frames import (
     RECEPTIVE_FIELD_SAMPLES,
     WINDOW_SAMPLES,
 )
+from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.executors.buffers import aligned_empty
 
 Samples = NDArray[np.float32]
@@ -42,7 +43,7 @@ class Window(NamedTuple):
     ``tail`` (240,): what its last filter-bank frame sees beyond it. Both are zeros past the end
     of the recording, and valid until the next window is asked for. ``valid_samples``: how many
     of both are the recording's. ``copied_bytes``: copied to get here. ``clock``: what the work on
-    this window is counted by.
+    this window is counted by. ``gain``: what samples and tail are to be multiplied with.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Window(NamedTuple):
     valid_samples: int
     copied_bytes: int
     clock: StageClock
+    gain: float = 1.0
 
     @property
     def valid_frames(self) -> int:
@@ -77,6 +79,7 @@ def read_windows(source: Source, step_samples: int, clock: StageClock) -> Iterat
     begin = filled = 0  # in the buffer: the window at hand, and where what was read ends
     total = copied = number = 0
     ended = False
+    level = Level()
     while True:
         if begin + _HEARD_SAMPLES > buffer.size:
             kept = max(0, filled - begin)
@@ -87,6 +90,7 @@ def read_windows(source: Source, step_samples: int, clock: StageClock) -> Iterat
         if not ended:
             with clock.stage("decode", end - filled):
                 read = source.read_into(buffer[filled:end])
+            level.heard(buffer[filled : filled + read])
             filled += read
             total += read
             ended = filled < end
@@ -95,7 +99,8 @@ def read_windows(source: Source, step_samples: int, clock: StageClock) -> Iterat
         valid = max(0, min(filled - begin, _HEARD_SAMPLES))
         buffer[begin + valid : end] = 0
         middle = begin + WINDOW_SAMPLES
-        yield Window(number, buffer[begin:middle], buffer[middle:end], valid, copied, clock)
+        samples, tail = buffer[begin:middle], buffer[middle:end]
+        yield Window(number, samples, tail, valid, copied, clock, level.gain)
         copied = 0
         begin += step_samples
         number += 1

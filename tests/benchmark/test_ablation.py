@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fluidaudio_cli.benchmark.ablation import OPTIMISATIONS, write_ablated_modes
-from fluidaudio_cli.diarization.config import load_mode, read_mode
+from fluidaudio_cli.diarization.modes import load_mode, read_mode
 
 
 def _differences(left: dict[str, Any], right: dict[str, Any]) -> set[str]:
@@ -27,15 +27,15 @@ EXPECTED = {
     "balanced-without-workers": ("balanced", {"execution.workers"}),
     "balanced-without-executor": ("balanced", {"execution.executor", "execution.precision"}),
     "balanced-without-precision": ("balanced", {"execution.precision"}),
-    "balanced-without-lstm": ("balanced", {"execution.lstm"}),
+    "balanced-without-kernels": ("balanced", {"execution.kernels"}),
     "reference-with-window-batches": ("reference", {"windows.batch"}),
     "reference-with-crop-batches": ("reference", {"embedding.batch"}),
     "reference-with-workers": ("reference", {"execution.workers"}),
     "reference-with-executor": ("reference", {"execution.executor"}),
     "reference-with-precision": ("reference", {"execution.executor", "execution.precision"}),
-    "reference-with-lstm": (
+    "reference-with-kernels": (
         "reference",
-        {"execution.executor", "execution.precision", "execution.lstm"},
+        {"execution.executor", "execution.precision", "execution.kernels"},
     ),
 }
 

@@ -106,8 +106,7 @@ class Bench:
         self, workers: int = 1, batch: int = 4, rules: EvidenceRules = RULES, exact: bool = False
     ) -> None:
         self.networks = [
-            Networks(*self._requests(), exact_embedding=self._exact() if exact else None)
-            for _ in range(workers)
+            Networks(*(*self._requests(), self._exact() if exact else None)) for _ in range(workers)
         ]
         self.frontend = Frontend([EvidenceWorker(own, rules) for own in self.networks], batch)
 
