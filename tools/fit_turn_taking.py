@@ -77,7 +77,10 @@ def read_meeting(path: Path) -> list[Utterance]:
     for turn in sorted(turns):
         made.append(
             Utterance(
-                names.index(turn.speaker), turn.start, turn.duration, turn.end <= floor_end
+                names.index(turn.speaker),
+                round(turn.start * 1000),
+                round(turn.duration * 1000),
+                turn.end <= floor_end,
             )
         )
         floor_end = max(floor_end, turn.end)

@@ -17,6 +17,7 @@ from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.doctor import doctor
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
+from fluidaudio_cli.cli.simulate import simulate
 from fluidaudio_cli.cli.tune import tune
 
 EXIT_GATE_FAILED = 1
@@ -140,3 +141,4 @@ app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
 app.command("tune")(tune)
+app.command("simulate")(simulate)

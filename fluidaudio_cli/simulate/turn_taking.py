@@ -55,21 +55,35 @@ _SCALE_LIMIT = 8.0
 
 
 class Utterance(NamedTuple):
-    """One turn: ``speaker`` by number, ``start`` and ``seconds``, and whether it holds the floor."""
+    """One turn: ``speaker`` by number; ``interjected``: wholly within another's turn.
+
+    ``words_ms``: where in the speaker's voice its words begin.
+    """
 
     speaker: int
-    start: float
-    seconds: float
+    start_ms: int
+    length_ms: int
     interjected: bool
+    words_ms: int = 0
+
+    @property
+    def start(self) -> float:
+        """In seconds."""
+        return self.start_ms / 1000
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.length_ms / 1000
 
     @property
     def end(self) -> float:
-        """When it ends, in seconds."""
-        return self.start + self.seconds
+        """In seconds."""
+        return (self.start_ms + self.length_ms) / 1000
 
 
-Fit = Callable[[int, float], float]
-"""(speaker, seconds wanted) to the seconds that this speaker's next words will last."""
+Fit = Callable[[int, float], tuple[int, int]]
+"""(speaker, seconds wanted) to where the speaker's next words begin and how long they last, ms."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +157,7 @@ def converse(
     ``fit`` says how long the words that a speaker has for about that many seconds last; by
     default exactly as long. Raises ``InputError`` when not everyone asked for gets a word in.
     """
-    found = _Conversation(model, speakers, seconds, rng, fit or (lambda _, wanted: wanted)).run()
+    found = _Conversation(model, speakers, seconds, rng, fit or _as_wanted).run()
     silent = speakers - len({utterance.speaker for utterance in found})
     if silent:
         raise InputError(
@@ -285,8 +299,8 @@ class _Conversation:
     def _add(
         self, speaker: int, start: float, wanted: float, *, interjected: bool
     ) -> Utterance | None:
-        seconds = self._fit(speaker, wanted)
-        made = Utterance(speaker, start, seconds, interjected)
+        words_ms, length_ms = self._fit(speaker, wanted)
+        made = Utterance(speaker, round(start * 1000), length_ms, interjected, words_ms)
         if made.end > self._seconds:
             return None
         self._unheard.discard(speaker)
@@ -300,6 +314,10 @@ class _Conversation:
         place = u * (len(table) - 1)
         low = min(int(place), len(table) - 2)
         return float(table[low] + (place - low) * (table[low + 1] - table[low]))
+
+
+def _as_wanted(_: int, wanted: float) -> tuple[int, int]:
+    return 0, max(round(wanted * 1000), 1)
 
 
 def _normal_cdf(score: float) -> float:
