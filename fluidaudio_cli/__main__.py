@@ -1,6 +1,6 @@
 """``python -m fluidaudio_cli``."""
 
-from fluidaudio_cli.cli.app import main
+from fluidaudio_cli.cli.process import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """The errors users see: one line saying what, where, and what to do about it.
 
-Exit codes are given at the command-line boundary only (``cli/app.py``); a library caller
+Exit codes are given at the command-line boundary only (``cli/process.py``); a library caller
 catches these classes, or the standard class each of them also is.
 """
 

@@ -1,7 +1,14 @@
-"""Outputs that are whole or absent: written beside their target, then renamed."""
+"""Outputs that are whole or absent: written beside their target, then renamed.
+
+What is being written lies in a folder whose name and lock only this module gives. The system
+takes the lock back however a process ends, so what a killed one left can be told from what a
+running one needs, and goes the next time something is written beside it.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,36 +17,45 @@ from pathlib import Path
 
 from fluidaudio_cli.errors import HostError
 
+try:
+    import fcntl
+except ImportError:  # Windows: what was left there stays
+    fcntl = None  # type: ignore[assignment]
+
+_PREFIX = ".fluidaudio-"
+_SCRATCH = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")  # as tempfile makes them
+_swept: set[Path] = set()
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary sibling of ``target`` that replaces it when the block ends without error.
+    """A temporary neighbour of ``target`` that replaces it when the block ends without error.
 
     Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
     Raises ``HostError`` when the place cannot be written (missing permission, disk full);
-    ``target`` is then as it was.
+    ``target`` is then as it was. A pipe nobody reads raises ``BrokenPipeError``, as stdout does.
+    Where ``target`` is a link, what it points to is written.
     """
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        try:
+    try:
+        if target.exists() and not (target.is_file() or target.is_dir()):
             yield target
-        except OSError as error:
-            raise _cannot_write(target, error) from error
-        return
-    try:
+            return
+        if target.is_symlink():
+            target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with scratch_folder(target.parent) as scratch:
+            draft = scratch / target.name
+            yield draft
+            if draft.is_dir() and target.is_dir():
+                target.replace(scratch / "previous")
+            draft.replace(target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise _cannot_write(target, error) from error
-    try:
-        draft = scratch / target.name
-        yield draft
-        if draft.is_dir() and target.is_dir():
-            target.replace(scratch / "previous")
-        draft.replace(target)
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        raise HostError(
+            f"cannot write {target}: {error.strerror or error}",
+            "free space or choose another --output",
+        ) from error
 
 
 def write_text_atomic(target: Path, text: str) -> None:
@@ -48,6 +64,58 @@ def write_text_atomic(target: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _cannot_write(target: Path, error: OSError) -> HostError:
-    reason = error.strerror or str(error)
-    return HostError(f"cannot write {target}: {reason}", "free space or choose another --output")
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder in ``parent`` that goes with the block, or after a ``kill -9`` with the next one.
+
+    Raises ``OSError`` when none can be made.
+    """
+    if parent not in _swept:  # once is enough: a folder may hold thousands of results
+        _swept.add(parent)
+        remove_orphans(parent)
+    folder, lock = _make_scratch(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_orphans(parent: Path) -> None:
+    """Remove the scratch folders in ``parent`` that no running process holds."""
+    try:
+        with os.scandir(parent) as entries:
+            found = [Path(entry) for entry in entries if _SCRATCH.fullmatch(entry.name)]
+    except OSError:
+        return  # not there yet, or not to be looked into
+    for folder in found:
+        lock = _lock(folder, wait=False)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _make_scratch(parent: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = _lock(folder, wait=True)
+        if lock is None or folder.exists():
+            return folder, lock
+        os.close(lock)  # another process took it for an orphan before the lock was ours
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds ``folder``; ``None`` if another does, or none can here."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,4 +1,4 @@
-"""Open one audio stream of a media file with FFmpeg (PyAV), and nothing but that file.
+"""Open the audio tracks of a media file with FFmpeg (PyAV), and nothing but that file.
 
 FFmpeg is given a Python file object, never a name: a path such as ``http://…`` or
 ``concat:…`` is a file name like any other. Playlists that name further files or addresses
@@ -7,26 +7,19 @@ FFmpeg is given a Python file object, never a name: a path such as ``http://…`
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from functools import cache
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import av
 import av.error
 
-from fluidaudio_cli.audio.declared import DeclaredLength, declared_length
-from fluidaudio_cli.audio.headers import read_header
+from fluidaudio_cli.audio.byte_source import READ_BYTES, ByteSource
 from fluidaudio_cli.errors import AudioError
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
-DAMAGED_REMEDY = "copy or export it again, or save what can be read with another program first"
-
-_READ_BYTES = 256 * 1024
-"""Per read of the file: each takes the GIL once, so few large ones."""
+DAMAGED_REMEDY = "copy or export it again, or add --salvage for what can be decoded"
 
 _WAV_BLOCK_BYTES = 32 * 1024
 """Per packet of PCM in WAV, instead of FFmpeg's 4 KiB: eight times fewer Python calls. FFmpeg may
@@ -38,15 +31,25 @@ _REFERENCING_FORMATS = frozenset(
 )
 """Formats whose files only name other sources; reading one may also wait for more to appear."""
 
+TrackChoice = int | Literal["all"] | None
+"""An audio track by its number from 1, all of them mixed, or FFmpeg's choice."""
+
 
 @dataclass(frozen=True)
-class OpenedStream:
-    """A demuxer with the audio stream chosen from it, the file both read, and its length."""
+class OpenedContainer:
+    """A demuxer, the bytes it reads, its audio tracks, and those of them that were chosen."""
 
-    file: BinaryIO
+    path: Path
+    file: ByteSource
     container: Any
-    stream: Any
-    declared: DeclaredLength
+    tracks: tuple[Any, ...]
+    chosen: tuple[Any, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def formats(self) -> frozenset[str]:
+        """FFmpeg's names of the container."""
+        return frozenset(self.container.format.name.split(","))
 
     def close(self) -> None:
         """Release FFmpeg's contexts and the file."""
@@ -54,68 +57,38 @@ class OpenedStream:
         self.file.close()
 
 
-class _NamelessFile:
-    """A file for FFmpeg that shows its extension (a hint for probing) but not its name.
-
-    FFmpeg gives meaning to names (``image%03d``, ``scheme:rest``); a user's file name has none.
-    """
-
-    def __init__(self, file: BinaryIO, suffix: str) -> None:
-        self.name = "audio" + (suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else "")
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
-        self.seekable = file.seekable
-
-
-def open_stream(path: Path) -> OpenedStream:
-    """Open ``path`` and choose its best audio stream (FFmpeg's rule: default, most channels).
+def open_container(path: Path, track: TrackChoice = None, salvage: bool = False) -> OpenedContainer:
+    """Open ``path`` and choose its tracks (FFmpeg's rule: the default one, most channels).
 
     Raises ``AudioError`` when the file is missing, unreadable, a folder, empty, not a media
-    file, or without an audio stream that can be decoded.
+    file, without an audio stream that can be decoded, or without the track asked for.
     """
-    file = _open_file(path)
+    file = ByteSource(path)
+    container = None
     try:
-        header = read_header(file)
-        if header.ogg_page_is_cut:
-            raise AudioError(f"{path} is cut off: its last Ogg page is incomplete", DAMAGED_REMEDY)
-        container = _open_container(file, path)
+        if file.is_cut and file.magic == b"OggS" and not salvage:
+            raise AudioError(
+                f"{file.label} is cut off: its last Ogg page is incomplete", DAMAGED_REMEDY
+            )
+        container = _open_container(file)
+        tracks = _audio_tracks(container, file.label)
+        chosen, notes = _choose(container, tracks, track, file.label)
     except BaseException:
+        if container is not None:
+            container.close()
         file.close()
         raise
-    try:
-        stream = _choose_stream(container, path)
-    except BaseException:
-        container.close()
-        file.close()
-        raise
-    return OpenedStream(file, container, stream, declared_length(container, stream, header))
-
-
-def _open_file(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder, not a recording", "give the files in it")
-    try:
-        file = path.open("rb", buffering=_READ_BYTES)
-    except FileNotFoundError as error:
-        raise AudioError(f"{path} does not exist", "check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"cannot read {path}: {reason}", "check its access rights") from error
-    if path.is_file() and os.fstat(file.fileno()).st_size == 0:
-        file.close()
-        raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")
-    return file
+    return OpenedContainer(path, file, container, tracks, chosen, notes)
 
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> Any:
     raise PermissionError(f"a recording may not open {url}")
 
 
-def _open_container(file: BinaryIO, path: Path) -> Any:
+def _open_container(file: ByteSource) -> Any:
     try:
         return av.open(
-            _NamelessFile(file, path.suffix),
+            file,
             "r",
             # No protocol has this name: FFmpeg's own network and file access is off.
             container_options={
@@ -124,13 +97,13 @@ def _open_container(file: BinaryIO, path: Path) -> Any:
                 **_block_options(file),
             },
             metadata_errors="replace",
-            buffer_size=_READ_BYTES,
+            buffer_size=READ_BYTES,
             io_open=_refuse_nested,
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise AudioError(
-            f"{path} is not a media file that can be decoded (or a playlist), or its header is cut "
-            f"off or damaged ({reason_of(error)})",
+            f"{file.label} is not a media file that can be decoded (or a playlist), or its header "
+            f"is cut off or damaged ({reason_of(error)})",
             NOT_AUDIO_REMEDY,
         ) from error
 
@@ -140,24 +113,58 @@ def _format_whitelist() -> str:
     return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS))
 
 
-def _block_options(file: BinaryIO) -> dict[str, str]:
-    magic = file.peek(4)[:4] if isinstance(file, BufferedReader) else b""
-    if magic not in (b"RIFF", b"RF64", b"BW64"):
+def _block_options(file: ByteSource) -> dict[str, str]:
+    if file.magic not in (b"RIFF", b"RF64", b"BW64"):
         return {}
     return {"max_size": str(_WAV_BLOCK_BYTES), "probesize": str(_WAV_BLOCK_BYTES)}
 
 
-def _choose_stream(container: Any, path: Path) -> Any:
-    streams = [s for s in container.streams.audio if s.codec_context is not None]
-    if not streams:
+def _audio_tracks(container: Any, label: str) -> tuple[Any, ...]:
+    tracks = tuple(s for s in container.streams.audio if s.codec_context is not None)
+    if not tracks:
         kinds = sorted({s.type for s in container.streams}) or ["none"]
         raise AudioError(
-            f"{path} has no audio stream that can be decoded "
+            f"{label} has no audio stream that can be decoded "
             f"(container {container.format.name}, streams: {', '.join(kinds)})",
             NOT_AUDIO_REMEDY,
         )
+    return tracks
+
+
+def _choose(
+    container: Any, tracks: tuple[Any, ...], wanted: TrackChoice, label: str
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """The tracks to be read, and what the user should know of the others."""
+    listed = ", ".join(f"{k} ({_described(track)})" for k, track in enumerate(tracks, start=1))
+    if wanted == "all":
+        return tracks, (f"mixed from its audio tracks {listed}",) if len(tracks) > 1 else ()
+    if wanted is not None:
+        if not 1 <= wanted <= len(tracks):
+            raise AudioError(
+                f"{label} has no audio track {wanted}; it has {listed}", "choose one of them"
+            )
+        return (tracks[wanted - 1],), ()
     best = container.streams.best("audio")
-    return best if best in streams else streams[0]
+    chosen = best if best in tracks else tracks[0]
+    if len(tracks) == 1:
+        return (chosen,), ()
+    number = tracks.index(chosen) + 1
+    return (chosen,), (
+        f"has {len(tracks)} audio tracks: {listed}; track {number} was read "
+        "(--track N reads another, --track all their mix)",
+    )
+
+
+def _described(track: Any) -> str:
+    context = track.codec_context
+    parts = [context.name, f"{context.channels} ch"]
+    language = track.metadata.get("language")
+    if language and language != "und":
+        parts.append(language)
+    title = " ".join(str(track.metadata.get("title", "")).split())
+    if title:
+        parts.append(f"'{title}'")
+    return ", ".join(parts)
 
 
 def reason_of(error: Exception) -> str:

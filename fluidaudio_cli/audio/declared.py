@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fluidaudio_cli.audio.headers import HeaderLength
+from fluidaudio_cli.audio.container import OpenedContainer
 
 _MICROSECONDS = 1_000_000
 
@@ -24,44 +24,58 @@ _TOLERANCES = {
 
 @dataclass(frozen=True)
 class DeclaredLength:
-    """``seconds`` as the container states or estimates it.
+    """``seconds`` as the container states or estimates it, counted from the track's beginning.
 
     ``tolerance`` is by how much a whole file may fall short; ``None`` if the length is a guess.
-    ``cut`` is true where the file is known to be shorter than its header says.
+    ``from_zero``: counted from time stamp 0 instead.
     """
 
-    seconds: float | None
-    tolerance: float | None
-    cut: bool = False
+    seconds: float | None = None
+    tolerance: float | None = None
+    from_zero: bool = False
 
-    def exceeds(self, decoded_seconds: float) -> bool:
-        """Whether the header promises more than was decoded: the file is cut or has holes."""
+    def missing(self, first: float, last: float) -> float:
+        """Seconds that the header promises beyond ``last``; 0 where that proves nothing.
+
+        ``first`` and ``last``: time stamps where the track's samples begin and end, pauses
+        included. More than 0: the file is cut or has holes.
+        """
         if self.seconds is None or self.tolerance is None:
-            return self.cut
-        return self.seconds - decoded_seconds > self.tolerance
+            return 0.0
+        short = self.seconds - (last if self.from_zero else last - first)
+        return short if short > self.tolerance else 0.0
+
+    def excess(self, first: float, last: float) -> float:
+        """Seconds that are there beyond what the header states, as ``missing``; 0 if few."""
+        if self.seconds is None or self.tolerance is None:
+            return 0.0
+        more = (last if self.from_zero else last - first) - self.seconds
+        return more if more > _CODEC_SECONDS else 0.0
 
 
-def declared_length(container: Any, stream: Any, header: HeaderLength) -> DeclaredLength:
-    """Read the length of ``stream`` from its own header, or the container's.
-
-    ``header`` has what FFmpeg does not tell.
-    """
-    if header.wav_seconds is not None:
-        return DeclaredLength(header.wav_seconds, None, cut=header.wav_is_cut)
-    names = set(container.format.name.split(","))
+def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
+    """Read the length of ``stream`` from the container, or what its header says of its data."""
+    container, header, names = opened.container, opened.file.header, opened.formats
+    mended = opened.file.mended_seconds
+    if mended is not None or (header.data_start is not None and "wav" in names):
+        return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
         if "mp3" in names and header.mp3_counts_frames:
             tolerances.append(_CODEC_SECONDS)
         seconds = float(stream.duration * stream.time_base)
-        return DeclaredLength(seconds, tolerances[0] if tolerances else None)
+        # Ogg has the last page's time stamp.
+        return DeclaredLength(seconds, tolerances[0] if tolerances else None, "ogg" in names)
     if container.duration is not None and container.duration > 0:
+        # Matroska counts from time stamp 0, and has the longest stream's end: it binds the audio
+        # if that is all there is.
+        only = "matroska" in names and len(container.streams) == 1
         seconds = container.duration / _MICROSECONDS
-        only = _counts_only_this_stream(container, names)
-        return DeclaredLength(seconds, _CODEC_SECONDS if only else None)
-    return DeclaredLength(None, None)
+        return DeclaredLength(seconds, _CODEC_SECONDS if only else None, "matroska" in names)
+    return DeclaredLength()
 
 
-def _counts_only_this_stream(container: Any, names: set[str]) -> bool:
-    """Matroska states the longest stream's length: it binds the audio if that is all there is."""
-    return "matroska" in names and len(container.streams) == 1
+def _stated(stream: Any, container: Any) -> float | None:
+    if stream.duration is not None and stream.duration > 0:
+        return float(stream.duration * stream.time_base)
+    return container.duration / _MICROSECONDS if container.duration else None

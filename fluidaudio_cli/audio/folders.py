@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from fluidaudio_cli.audio.source import uri_of
 from fluidaudio_cli.errors import AudioError
-
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".wav", ".w64", ".flac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".sph", ".tta", ".wv",
-    ".ape",
-    ".mp2", ".mp3", ".m4a", ".m4b", ".aac", ".ac3", ".amr", ".oga", ".ogg", ".opus", ".spx",
-    ".ra", ".wma",
-    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
-    ".mts", ".ogv", ".rm", ".ts", ".webm", ".wmv",
-})
-# fmt: on
-"""Extensions taken from a folder, in any case. A file named by itself may have any name."""
+from fluidaudio_cli.recordings import STDIN, is_audio_name, uri_from, uri_of
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
     """The recordings that ``paths`` name, in the order given, each once.
 
-    A file is kept as it is, whatever its name and whether it exists (opening it says so). A
+    A file is kept as it is, whatever its name and whether it exists (opening it says so). Two
+    links to one file are two recordings, by their names; one name given twice is one. A
     folder stands for all files below it, at any depth, with an extension of ``AUDIO_SUFFIXES``,
     sorted by path; hidden files and folders (``.name``) are left out. Raises ``AudioError`` for a
     folder without any.
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for recording in _below(path) if path.is_dir() else [path]:
-            found.setdefault(recording.resolve(), recording)
+        for recording in _below(path) if _is_folder(path) else [path]:
+            found.setdefault(_place_of(recording), recording)
     return list(found.values())
 
 
@@ -53,7 +43,7 @@ def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
         if not shared:
             break
         for path in shared:
-            uris[path] = uri_of(Path("__".join(path.parts[-depth:]) + ".uri"))
+            uris[path] = uri_from("__".join(path.parts[-depth:]))
     taken: set[str] = set()
     for path, uri in uris.items():
         number = 2
@@ -64,12 +54,26 @@ def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
     return uris
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, or with a NUL: opening it says so
+        return False
+
+
+def _place_of(path: Path) -> Path:
+    """Where the name is: links in its folder's path are followed, the name itself is kept."""
+    if path == STDIN:
+        return path
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
 def _below(folder: Path) -> list[Path]:
     try:
         recordings = sorted(
             path
             for path in folder.rglob("*")
-            if path.suffix.lower() in AUDIO_SUFFIXES
+            if is_audio_name(path)
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         )

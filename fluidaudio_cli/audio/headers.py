@@ -1,111 +1,263 @@
-"""What a file's first and last bytes say about its length, where FFmpeg does not tell.
+"""What a file's own header says about its samples, where FFmpeg does not tell or gets it wrong.
 
-FFmpeg believes the smaller of a WAV's stated length and the file's size, guesses an MP3's
-length where no header counts its frames, and takes an Ogg file's length from the last page it
-finds: a recording cut off in a copy looks whole.
+Chunked formats (WAV, RF64, W64, AIFF, CAF) state how long their data chunk is; recorders that
+were stopped hard, or wrote more than 32 bits can count, state too little, and FFmpeg believes it.
+Samples may have fewer valid bits than their container; FFmpeg then reads them at the wrong width.
+Both are mended by giving FFmpeg a few other bytes (``Header.patches``).
 """
 
 from __future__ import annotations
 
-import os
 import re
 import struct
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-_PLACEHOLDERS = (range(1), range(0x7FFF_0000, 0x8000_1000), range(0xFFFF_0000, 0x1_0000_0000))
-"""Data lengths written by programs that stream and cannot know it (FFmpeg, SoX, arecord write
-the largest number they can; some write 0)."""
+ReadAt = Callable[[int, int], bytes]
+"""(offset, count) to that many bytes of the recording, fewer where they cannot be had."""
 
-_DS64_BYTES = 28
+_UNKNOWN_32 = (range(1), range(0x7FFF_0000, 0x8000_1000), range(0xFFFF_0000, 0x1_0000_0000))
+"""Data sizes written by programs that stream and cannot know it (FFmpeg, SoX, arecord write the
+largest number they can; some write 0)."""
+_UNKNOWN_64 = 1 << 60
+"""No file is that long: such a size, or a negative one, is unknown."""
 
+_MISCOUNT_BYTES = 64
+"""Some writers count the header as sound; and so few bytes behind it are none."""
 
-_WAV_MISCOUNT_BYTES = 64
-"""Some writers count the header as sound."""
+_TAGS = (b"ID3", b"TAG", b"APETAGEX")
+_CHUNKS = frozenset(
+    b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
+    b"_PMX,minf,elm1,regn,afsp,FLLR,levl,plst,COMT,MARK,INST,ANNO,NAME,AUTH,(c) ,APPL,info,uuid,"
+    b"strg,free".split(b",")
+)
+"""Chunks known to follow samples; others count if their sizes lead exactly to the end."""
 
 _MP3_HEAD_BYTES = 512
 """From the first frame's beginning; its Xing or Info tag is within the first 40 bytes."""
 
-_OGG_PAGE_BYTES = 65_307
+OGG_PAGE_BYTES = 65_307
 """The longest Ogg page: a header of 27 bytes, 255 lengths, 255 segments of 255 bytes."""
 
 
 @dataclass(frozen=True)
-class HeaderLength:
-    """``wav_seconds`` as stated, ``None`` if not WAV or unknown to its writer.
+class Header:
+    """``data_start`` and ``data_bytes`` of a chunked format; ``None``: not one, or unknown.
 
-    The other fields are false where they do not apply.
+    ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
+    ``size_field``: where that length is stated, and how. ``mp3_counts_frames``:
+    an MP3 whose header states its length. ``index_at_end``: an MP4 that cannot be read forward.
     """
 
-    wav_seconds: float | None = None
-    wav_is_cut: bool = False
+    data_start: int | None = None
+    data_bytes: int | None = None
+    bytes_per_second: float | None = None
+    patches: Mapping[int, bytes] = field(default_factory=dict)
+    size_field: _SizeField | None = None
     mp3_counts_frames: bool = False
-    ogg_page_is_cut: bool = False
+    index_at_end: bool = False
+
+    @property
+    def data_end(self) -> int | None:
+        """Offset behind the samples, as stated."""
+        if self.data_start is None or self.data_bytes is None:
+            return None
+        return self.data_start + self.data_bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """Length as stated."""
+        if self.data_bytes is None or not self.bytes_per_second:
+            return None
+        return self.data_bytes / self.bytes_per_second
+
+    def open_end(self, total_bytes: int | None) -> dict[int, bytes]:
+        """Patches that make FFmpeg read on to the end, of a file of that size or of a pipe."""
+        if self.size_field is None or self.data_start is None:
+            return {}
+        at, form, extra, unknown = self.size_field
+        size = unknown if total_bytes is None else total_bytes - self.data_start + extra
+        try:
+            return {at: struct.pack(form, size)}
+        except struct.error:  # more than the field can count
+            return {at: struct.pack(form, unknown)}
 
 
-def read_header(file: BinaryIO) -> HeaderLength:
-    """Look at ``file`` by its magic number and leave it where it was; a pipe tells nothing."""
-    if not file.seekable():
-        return HeaderLength()
-    start = file.tell()
+class _SizeField(NamedTuple):
+    """``extra``: what the size counts besides; ``unknown``: FFmpeg then reads to the end."""
+
+    offset: int
+    form: str
+    extra: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a chunked format writes a chunk: its identifier, its size, what the size counts."""
+
+    first: int
+    id_bytes: int
+    size: str
+    counts_header: bool
+    alignment: int
+    format_id: bytes
+    data_id: bytes
+    data_skip: int  # fields between the data chunk's header and its samples
+    open_size: int  # what FFmpeg takes for "to the end of the file"
+
+
+_RIFF = _Layout(12, 4, "<I", False, 2, b"fmt ", b"data", 0, 0xFFFF_FFFF)
+_AIFF = _Layout(12, 4, ">I", False, 2, b"COMM", b"SSND", 8, 0x7FFF_FFFF)
+_CAF = _Layout(8, 4, ">q", False, 1, b"desc", b"data", 4, -1)
+_W64 = _Layout(40, 16, "<q", True, 8, b"fmt ", b"data", 0, 1 << 62)
+
+
+def read_header(read_at: ReadAt) -> Header:
+    """Look at a recording by its magic number."""
+    magic = read_at(0, 16)
+    layout = _layout(magic)
     try:
-        magic = file.read(4)
-        file.seek(start)
-        if magic in (b"RIFF", b"RF64", b"BW64"):
-            return _wav_length(file)
-        if magic == b"OggS":
-            return HeaderLength(ogg_page_is_cut=_ogg_page_is_cut(file))
-        return HeaderLength(mp3_counts_frames=_mp3_counts_frames(file))
+        if layout is not None:
+            return _read_chunks(layout, read_at)
+        if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return Header(index_at_end=_index_at_end(read_at))
+        return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
     except struct.error:  # the header itself is cut off: FFmpeg will say so
-        return HeaderLength()
-    finally:
-        file.seek(start)
+        return Header()
 
 
-def _wav_length(file: BinaryIO) -> HeaderLength:
-    total = os.fstat(file.fileno()).st_size
-    _, _, kind = struct.unpack("<4sI4s", file.read(12))
-    if kind != b"WAVE":
-        return HeaderLength()
-    bytes_per_second, long_size = 0, 0
+def _layout(magic: bytes) -> _Layout | None:
+    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
+        return _RIFF
+    if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
+        return _AIFF
+    if magic[:4] == b"caff":
+        return _CAF
+    return _W64 if magic[:4] == b"riff" else None
+
+
+def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
+    offset, rate, long_size_at = layout.first, 0.0, None
+    patches: dict[int, bytes] = {}
+    size_bytes = struct.calcsize(layout.size)
     while True:
-        name, size = struct.unpack("<4sI", file.read(8))
-        body = file.tell()
-        if name == b"fmt ":
-            bytes_per_second = struct.unpack("<HHIIHH", file.read(16))[3]
+        name = read_at(offset, layout.id_bytes)[:4]
+        (size,) = struct.unpack(layout.size, read_at(offset + layout.id_bytes, size_bytes))
+        size_at = offset + layout.id_bytes
+        body = size_at + size_bytes
+        if layout.counts_header:
+            size -= body - offset
+        if name == layout.format_id:
+            patches, rate = _read_format(layout, body, read_at(body, min(40, max(0, size))))
         elif name == b"ds64":  # RF64: (RIFF size, data size, sample count)
-            long_size = struct.unpack("<QQQ", file.read(24))[1]
-        elif name == b"data":
-            stated = long_size if any(size in span for span in _PLACEHOLDERS) else size
-            if not stated or not bytes_per_second:
-                return HeaderLength()
-            missing = stated - (total - body)
-            return HeaderLength(stated / bytes_per_second, missing > _WAV_MISCOUNT_BYTES)
-        file.seek(body + size + size % 2)  # chunks are padded to even length
+            long_size_at = body + 8
+        elif name == layout.data_id:
+            counted = layout.data_skip + (body - offset if layout.counts_header else 0)
+            size_field = _SizeField(size_at, layout.size, counted, layout.open_size)
+            if long_size_at is not None:
+                (size,) = struct.unpack("<q", read_at(long_size_at, 8))
+                size_field = _SizeField(long_size_at, "<q", 0, 1 << 62)
+            elif size_bytes == 4 and any(size in span for span in _UNKNOWN_32):
+                size = -1
+            size -= layout.data_skip
+            known = 0 < size < _UNKNOWN_64
+            start = body + layout.data_skip
+            return Header(start, size if known else None, rate, patches, size_field)
+        if size < 0:
+            return Header()
+        offset = body + size + -(body + size - layout.first) % layout.alignment
 
 
-def _mp3_counts_frames(file: BinaryIO) -> bool:
-    head = file.read(10)
+def _read_format(layout: _Layout, body: int, fields: bytes) -> tuple[dict[int, bytes], float]:
+    """Patches that state the container's width for the valid bits; bytes per second."""
+    if layout is _AIFF:
+        channels, _, bits = struct.unpack(">hIh", fields[:8])
+        exponent, mantissa = struct.unpack(">HQ", fields[8:18])  # 80-bit extended float
+        compressed = fields[18:22] not in (b"", b"NONE", b"sowt", b"twos")
+        rate = float(mantissa) * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63)
+        return {}, 0.0 if compressed else rate * channels * -(-bits // 8)
+    if layout is _CAF:
+        rate, kind, _, packet, frames, channels, bits = struct.unpack(">d4sIIIII", fields[:32])
+        width = 8 * packet // channels if channels and kind == b"lpcm" else 0
+        patches = {body + 28: struct.pack(">I", width)} if bits < width <= 64 else {}
+        return patches, rate * packet / frames if frames else 0.0
+    tag, channels, sample_rate, average, align, bits = struct.unpack("<HHIIHH", fields[:16])
+    guid_tag = struct.unpack("<H", fields[24:26])[0] if tag == 0xFFFE and len(fields) >= 26 else tag
+    if guid_tag not in (1, 3) or not channels or align % channels or align // channels > 8:
+        return {}, float(average)
+    width = 8 * (align // channels)
+    # Both ways of stating it: the plain field, and the valid bits of the extensible form.
+    places = (14, 18) if tag == 0xFFFE else (14,)
+    patches = {
+        body + place: struct.pack("<H", width)
+        for place in places
+        if struct.unpack_from("<H", fields, place)[0] < width
+    }
+    return patches, float(sample_rate * align)
+
+
+def is_trailer(tail: bytes, whole: bool, big_endian: bool = False) -> bool:
+    """Whether what follows the samples is no sound: tags, or well-formed chunks.
+
+    ``whole``: ``tail`` reaches to the end of the file, so that sizes can be checked.
+    """
+    if (whole and len(tail) <= _MISCOUNT_BYTES) or tail.startswith(_TAGS):
+        return True
+    order = ">" if big_endian else "<"
+    # Chunks begin at even offsets; some writers forget the padding, so both are tried.
+    return any(_are_chunks(tail[pad:], whole, order) for pad in (0, 1))
+
+
+def _are_chunks(tail: bytes, whole: bool, order: str) -> bool:
+    if tail[:4] in _CHUNKS:
+        return True
+    offset = 0
+    while whole and len(tail) - offset >= 8:
+        name, size = struct.unpack_from(f"{order}4sI", tail, offset)
+        if not re.fullmatch(rb"[\x20-\x7e]{4}", name) or size > len(tail) - offset - 8:
+            return False
+        offset += 8 + size + size % 2
+    return whole and not any(tail[offset:])
+
+
+def exceeds_file(header: Header, total_bytes: int) -> bool:
+    """Whether the header states more samples than the file of ``total_bytes`` holds."""
+    end = header.data_end
+    return end is not None and end - total_bytes > _MISCOUNT_BYTES
+
+
+def _index_at_end(read_at: ReadAt) -> bool:
+    """Whether an MP4's samples come before the index that tells where they are."""
+    offset = 0
+    while True:
+        size, kind = struct.unpack(">I4s", read_at(offset, 8))
+        if kind in (b"moov", b"mdat"):
+            return bool(kind == b"mdat")
+        if size == 1:
+            (size,) = struct.unpack(">Q", read_at(offset + 8, 8))
+        if size < 8:
+            return False
+        offset += size
+
+
+def _mp3_counts_frames(read_at: ReadAt) -> bool:
+    start, head = 0, read_at(0, 10)
     if len(head) == 10 and head.startswith(b"ID3"):
         # Four times seven bits (ID3v2.4, section 6.2).
-        size = sum(
+        start = 10 + sum(
             (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
-        file.seek(10 + size)
-    else:
-        file.seek(0)
-    first_frame = re.search(rb"\xff[\xe2-\xff]", file.read(_MP3_HEAD_BYTES), re.DOTALL)
-    if first_frame is None:
+    found = re.search(rb"\xff[\xe2-\xff]", read_at(start, _MP3_HEAD_BYTES), re.DOTALL)
+    if found is None:
         return False
-    head = first_frame.string[first_frame.start() : first_frame.start() + 44]
-    return b"Xing" in head or b"Info" in head
+    first_frame = found.string[found.start() : found.start() + 44]
+    return b"Xing" in first_frame or b"Info" in first_frame
 
 
-def _ogg_page_is_cut(file: BinaryIO) -> bool:
-    total = os.fstat(file.fileno()).st_size
-    tail_start = max(0, total - _OGG_PAGE_BYTES)
-    file.seek(tail_start)
-    tail = file.read()
+def ogg_page_is_cut(tail: bytes) -> bool:
+    """Whether the last Ogg page in ``tail``, the file's last bytes, is incomplete."""
     page = tail.rfind(b"OggS")
     if page < 0:
         return False  # other data behind the pages; FFmpeg skips it

@@ -2,7 +2,9 @@
 
 FFmpeg hands out samples in a dozen layouts (8 to 64 bit, float or integer, packed or one
 plane per channel). Integers are divided by their full scale, so that the most negative value
-is -1; channels are averaged, so that no downmix can clip and no channel is favoured.
+is -1; channels are averaged, so that no downmix can clip and no channel is favoured. A channel
+that is the first one turned over is turned back before (``Polarity``): the average would be
+silence.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class PcmFrame:
     ``channels`` are views of shape (samples,), one for each channel, possibly strided.
     """
 
-    __slots__ = ("_format", "_scale", "channels", "sample_rate", "samples")
+    __slots__ = ("_format", "_scale", "_signs", "channels", "sample_rate", "samples")
 
     def __init__(self, frame: Any) -> None:
         self._format = _FORMATS[frame.format.name]
@@ -69,19 +71,39 @@ class PcmFrame:
             packed = np.frombuffer(frame.planes[0], dtype, samples * count)
             self.channels = list(packed.reshape(samples, count).T)
         self._scale = np.float32(1.0 / (self._format.full_scale * count))
+        self._signs: list[bool] = []
+
+    def orient(self, polarity: Polarity) -> None:
+        """Turn those channels over that ``polarity`` finds inverted."""
+        if len(self.channels) > 1:
+            self._signs = polarity.inverted(self.channels, self._format.offset)
+
+    def without(self, count: int) -> PcmFrame:
+        """Itself, without its first ``count`` samples."""
+        self.channels = [channel[count:] for channel in self.channels]
+        self.samples -= count
+        return self
 
     def write_mono(self, start: int, out: Samples) -> None:
         """Write the samples from ``start`` on as mono into ``out``, whose length says how many."""
         window = slice(start, start + out.size)
         first, *others = self.channels
-        offset = np.float32(self._format.offset * len(self.channels))
-        if not others and not offset:
+        if not others and not self._format.offset:
             np.multiply(first[window], self._scale, out=out, dtype=np.float32, casting="unsafe")
             return
         # Summed in float32: the sum of int16 channels is exact and cannot wrap.
-        np.add(first[window], offset, out=out, dtype=np.float32, casting="unsafe")
-        for channel in others:
-            np.add(out, channel[window], out=out, dtype=np.float32, casting="unsafe")
+        offset = np.float32(self._format.offset)
+        if not any(self._signs):
+            total = offset * len(self.channels)
+            np.add(first[window], total, out=out, dtype=np.float32, casting="unsafe")
+            for channel in others:
+                np.add(out, channel[window], out=out, dtype=np.float32, casting="unsafe")
+        else:
+            out[:] = 0
+            for channel, inverted in zip(self.channels, self._signs, strict=True):
+                add = np.subtract if inverted else np.add
+                add(out, channel[window], out=out, dtype=np.float32, casting="unsafe")
+                add(out, offset, out=out)
         out *= self._scale
 
     def first_unusable(self) -> int | None:
@@ -94,6 +116,61 @@ class PcmFrame:
             if not _surely_usable(channel) and not bool(np.all(np.abs(channel) <= PEAK_LIMIT))
         ]
         return min(bad, default=None)
+
+
+class Silence:
+    """As a frame of zeros of any length, which takes no memory."""
+
+    __slots__ = ("sample_rate", "samples")
+
+    def __init__(self, samples: int, sample_rate: int) -> None:
+        self.samples = samples
+        self.sample_rate = sample_rate
+
+    def write_mono(self, start: int, out: Samples) -> None:
+        """Zeros into ``out``."""
+        out[:] = 0
+
+
+class Polarity:
+    """Which channels are turned over against the first, followed from block to block.
+
+    A channel counts as inverted from where its correlation with the first falls below
+    ``_INVERTED`` until it is positive again: two microphones apart, or the sides of a stereo
+    recording, come nowhere near, and a block's decision is that block's own.
+    """
+
+    _INVERTED = -0.7
+    _EVERY = 16  # one sample in so many shows at little cost where to look closer
+
+    def __init__(self) -> None:
+        self._inverted: list[bool] = []
+        self.found = False
+
+    def inverted(self, channels: list[npt.NDArray[Any]], offset: float) -> list[bool]:
+        """For each channel whether it is to be turned over."""
+        if len(self._inverted) != len(channels):
+            self._inverted = [False] * len(channels)
+        for number in range(1, len(channels)):
+            pair = channels[0], channels[number]
+            correlation = _correlation(pair, offset, self._EVERY)
+            if correlation < self._INVERTED or self._inverted[number]:
+                correlation = _correlation(pair, offset, 1)
+            if correlation < self._INVERTED:
+                self._inverted[number] = self.found = True
+            elif correlation > 0:
+                self._inverted[number] = False
+        return list(self._inverted)
+
+
+def _correlation(
+    pair: tuple[npt.NDArray[Any], npt.NDArray[Any]], offset: float, every: int
+) -> float:
+    """Of two channels, from one sample in ``every``; 0 where one is silent."""
+    first, other = (channel[::every].astype(np.float32) + np.float32(offset) for channel in pair)
+    with np.errstate(over="ignore"):
+        scale = (float(np.dot(first, first)) * float(np.dot(other, other))) ** 0.5
+    return float(np.dot(first, other)) / scale if 0 < scale < np.inf else 0.0
 
 
 def _surely_usable(channel: npt.NDArray[Any]) -> bool:

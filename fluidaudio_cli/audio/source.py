@@ -6,33 +6,34 @@ frame to that buffer in one pass.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from fluidaudio_cli.audio.container import OpenedStream, open_stream
-from fluidaudio_cli.audio.decode import decode_frames
-from fluidaudio_cli.audio.pcm import PcmFrame, Samples
-from fluidaudio_cli.audio.resample import Resampler
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.audio.container import OpenedContainer, TrackChoice, open_container
+from fluidaudio_cli.audio.decode import Demuxer
+from fluidaudio_cli.audio.mono import SAMPLE_RATE as SAMPLE_RATE
+from fluidaudio_cli.audio.mono import MonoTrack
+from fluidaudio_cli.audio.pcm import Samples
+from fluidaudio_cli.recordings import STDIN, uri_of
 
-SAMPLE_RATE = 16_000
-"""Samples per second of everything that leaves this package."""
-
-_NONE = np.zeros(0, np.float32)
+_MIX_BLOCK_SAMPLES = 16_000
+"""Of each track at a time, where tracks are mixed."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What is known of a recording before it is decoded.
+    """What is known of a recording; before it is decoded, and more of it after.
 
     ``container`` and ``codec`` are FFmpeg's names, ``sample_rate`` (Hz) and ``channels`` those of
-    the file. ``duration_seconds`` is what the header states or FFmpeg estimates: good for a
-    progress bar; ``None`` where it is unknown (a stream of WAV written to a pipe).
+    the (first) track read. ``tracks``: how many there are; ``track``: the one read, from 1, or
+    ``None`` for the mix of all. ``duration_seconds`` is what the header states or FFmpeg
+    estimates: good for a progress bar; ``None`` where it is unknown (a stream of WAV written to a
+    pipe). ``notes``: what the user should know, one sentence each. ``lost``: start and end
+    (seconds) of what could not be decoded and was left out as silence, with salvage.
     """
 
     path: Path
@@ -42,35 +43,47 @@ class AudioInfo:
     sample_rate: int
     channels: int
     duration_seconds: float | None
+    tracks: int = 1
+    track: int | None = 1
+    notes: tuple[str, ...] = ()
+    lost: tuple[tuple[float, float], ...] = ()
 
 
 class AudioStream:
-    """One open recording; use it as a context manager."""
+    """One open recording, read forward once; use it as a context manager."""
 
-    def __init__(self, path: Path, opened: OpenedStream, uri: str) -> None:
+    def __init__(self, opened: OpenedContainer, uri: str, salvage: bool) -> None:
         self._opened = opened
-        self._frames: Iterator[PcmFrame] = decode_frames(opened, path)
-        self._resampler: Resampler | None = None
-        self._rate = SAMPLE_RATE
-        self._scratch = _NONE
-        self._ready = _NONE
-        self._frame: PcmFrame | None = None
-        self._position = 0
-        self._flushed = False
-        self.samples_read = 0
+        demuxer = Demuxer(opened, salvage)
         # Decoding the first frame now makes a file without audio fail where it is opened.
-        first = self._next_frame()
-        if first is None:
-            raise AudioError(f"{path} has no audio samples", "give a recording")
-        self.info = AudioInfo(
-            path=path,
+        self._tracks = [MonoTrack(demuxer, track) for track in demuxer.tracks]
+        self._scratch = np.empty(_MIX_BLOCK_SAMPLES if len(self._tracks) > 1 else 0, np.float32)
+        self._mixed = np.empty_like(self._scratch)
+        self._ready = self._mixed[:0]
+        self.samples_read = 0
+        first = self._tracks[0]
+        lengths = [track.duration_seconds for track in self._tracks]
+        known = [seconds for seconds in lengths if seconds is not None]
+        self._info = AudioInfo(
+            path=opened.path,
             uri=uri,
             container=opened.container.format.name,
-            codec=opened.stream.codec_context.name,
+            codec=opened.chosen[0].codec_context.name,
             sample_rate=first.sample_rate,
-            channels=len(first.channels),
-            duration_seconds=opened.declared.seconds,
+            channels=first.channels,
+            duration_seconds=max(known) if len(known) == len(lengths) else None,
+            tracks=len(opened.tracks),
+            track=opened.tracks.index(opened.chosen[0]) + 1 if len(self._tracks) == 1 else None,
         )
+
+    @property
+    def info(self) -> AudioInfo:
+        """What is known by now; ``notes`` and ``lost`` are complete at the end of the reading."""
+        notes = [*self._opened.notes, *self._opened.file.notes]
+        for track in self._tracks:
+            notes.extend(track.notes)
+        lost = sorted(span for track in self._tracks for span in track.lost)
+        return replace(self._info, notes=tuple(dict.fromkeys(notes)), lost=tuple(lost))
 
     @property
     def seconds_read(self) -> float:
@@ -85,18 +98,13 @@ class AudioStream:
         """
         if buffer.dtype != np.float32 or buffer.ndim != 1 or not buffer.flags.c_contiguous:
             raise TypeError("buffer must be one-dimensional, contiguous float32")
-        filled = 0
-        while filled < buffer.size:
-            written = self._write_some(buffer[filled:])
-            if not written:
-                break
-            filled += written
+        single = len(self._tracks) == 1
+        filled = self._tracks[0].read_into(buffer) if single else self._read_mix(buffer)
         self.samples_read += filled
         return filled
 
     def close(self) -> None:
         """Release the decoder and the file."""
-        self._frame = None
         self._opened.close()
 
     def __enter__(self) -> AudioStream:
@@ -112,68 +120,80 @@ class AudioStream:
         """Close the recording."""
         self.close()
 
-    def _write_some(self, out: Samples) -> int:
-        """Write at least one sample to ``out`` unless the recording has ended; say how many."""
-        while True:
-            if self._ready.size:
-                count = min(self._ready.size, out.size)
-                out[:count] = self._ready[:count]
-                self._ready = self._ready[count:]
-                return count
-            frame = self._next_frame()
-            if frame is None:
-                if self._flushed:
-                    return 0
-                self._flushed = True
-                self._switch_rate(SAMPLE_RATE)
-            elif frame.sample_rate != self._rate:
-                self._switch_rate(frame.sample_rate)
-            elif self._resampler is None:
-                count = min(frame.samples - self._position, out.size)
-                frame.write_mono(self._position, out[:count])
-                self._position += count
-                return count
-            else:
-                self._ready = self._resampler.push(self._whole_frame(frame))
+    def _read_mix(self, buffer: Samples) -> int:
+        """The sum of all tracks, as they sound together; it lasts as long as the longest."""
+        filled = 0
+        while filled < buffer.size:
+            if not self._ready.size:
+                self._ready = self._mixed[: self._next_mix()]
+                if not self._ready.size:
+                    break
+            count = min(self._ready.size, buffer.size - filled)
+            buffer[filled : filled + count] = self._ready[:count]
+            self._ready = self._ready[count:]
+            filled += count
+        return filled
 
-    def _next_frame(self) -> PcmFrame | None:
-        """The frame being read, or the next one when it is used up."""
-        if self._frame is None or self._position >= self._frame.samples:
-            self._frame = next(self._frames, None)
-            self._position = 0
-        return self._frame
-
-    def _switch_rate(self, rate: int) -> None:
-        """Empty the resampler into ``_ready`` and read on at ``rate``."""
-        if self._resampler is not None:
-            self._ready = self._resampler.flush()
-        self._rate = rate
-        self._resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
-
-    def _whole_frame(self, frame: PcmFrame) -> Samples:
-        if self._scratch.size < frame.samples:
-            self._scratch = np.empty(frame.samples, np.float32)
-        mono = self._scratch[: frame.samples]
-        frame.write_mono(0, mono)
-        self._position = frame.samples
-        return mono
+    def _next_mix(self) -> int:
+        self._mixed[:] = 0
+        longest = 0
+        for track in self._tracks:
+            count = track.read_into(self._scratch)
+            self._mixed[:count] += self._scratch[:count]
+            longest = max(longest, count)
+        return longest
 
 
-def open_audio(path: Path, uri: str | None = None) -> AudioStream:
+@dataclass(frozen=True)
+class AudioSource:
+    """A recording to be opened, and how: for who opens it later, once."""
+
+    path: Path
+    uri: str | None = None
+    track: TrackChoice = None
+    salvage: bool = False
+
+    def open(self) -> AudioStream:
+        """Open it at its beginning; a pipe only once. Raises as ``open_audio``."""
+        return open_audio(self.path, self.uri, track=self.track, salvage=self.salvage)
+
+    def stated_seconds(self) -> float | None:
+        """The length that a file states, if it does; ``None`` for a pipe, which is not touched.
+
+        Raises ``AudioError`` for what cannot be opened.
+        """
+        if is_pipe(self.path):
+            return None
+        with self.open() as stream:
+            return stream.info.duration_seconds
+
+
+def open_audio(
+    path: Path, uri: str | None = None, *, track: TrackChoice = None, salvage: bool = False
+) -> AudioStream:
     """Open a recording of any kind FFmpeg decodes, at its beginning.
 
-    Of several audio streams FFmpeg's best is read (the default one, then the one with most
-    channels). Channels are averaged. ``uri`` names the recording in results; by default it is
-    ``uri_of(path)``. Raises ``AudioError`` when there is nothing to decode.
+    ``path`` may be a pipe, or ``-`` for standard input. Of several audio tracks FFmpeg's best is
+    read (the default one, then the one with most channels), track number ``track``, or the sum of
+    all. Channels are averaged, inverted ones turned back. Samples lie where a player presents
+    them, counted from the beginning of the container; where there are none is silence. With
+    ``salvage``, so is what cannot be decoded. ``uri`` names the recording in results; by default
+    it is ``uri_of(path)``. Raises ``AudioError`` when there is nothing to decode.
     """
-    opened = open_stream(path)
+    opened = open_container(path, track, salvage)
     try:
-        return AudioStream(path, opened, uri or uri_of(path))
+        return AudioStream(opened, uri or uri_of(path), salvage)
     except BaseException:
         opened.close()
         raise
 
 
-def uri_of(path: Path) -> str:
-    """The file's name without its extension, white space as ``_`` (RTTM splits at spaces)."""
-    return re.sub(r"\s+", "_", path.stem.strip()) or "audio"
+def is_pipe(path: Path) -> bool:
+    """Whether ``path`` can be read but once: standard input, a FIFO, a process substitution."""
+    if path == STDIN:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # opening it says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import VariantRecord
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode, write_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode, write_mode
 
 BASE_MODE = "balanced"
 PLAIN_MODE = "reference"
@@ -53,10 +53,7 @@ OPTIMISATIONS = (
     Optimisation("workers", "blocks side by side, one thread each", _execution("workers")),
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
-    Optimisation("lstm", "LSTM layers by the AMX kernel", _execution("lstm")),
-    Optimisation(
-        "zero-copy", "networks read and write where the data lie", _execution("zero_copy")
-    ),
+    Optimisation("kernels", "LSTM layers by the AMX kernel", _execution("kernels")),
 )
 
 
@@ -91,9 +88,9 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         modes[f"without-{each.name}"] = off
     for each in OPTIMISATIONS:
         on = each.take(plain, full)
-        if each.name in ("precision", "lstm"):
+        if each.name in ("precision", "kernels"):
             on = _executor(on, full)
-        if each.name == "lstm":
+        if each.name == "kernels":
             # The kernel computes in bf16.
             on = _precision(on, full)
         modes[f"only-{each.name}"] = on

@@ -111,7 +111,7 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
         yield Difference(
             "dataset", f"dataset was {base.dataset.name} and is {head.dataset.name} (by content)"
         )
-    for name in ("threads", "compute_units", "memory_limit_bytes"):
+    for name in ("threads", "compute_units", "memory_limit_bytes", "tuning"):
         first, second = getattr(base.plan, name), getattr(head.plan, name)
         if first != second:
             yield Difference("plan", f"{name} was {first} and is {second}")

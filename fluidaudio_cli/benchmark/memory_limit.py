@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak, workers_of
-from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode
-from fluidaudio_cli.diarization.tuning import tuning_unless_asked
+from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak
+from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.audio.source import AudioSource
 
 OPTION = "--memory-limit"
 # Assumed of a recording whose header does not state its length.
@@ -63,14 +67,14 @@ def format_size(size: float) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """A mode and the setting that holds it under ``limit_bytes``.
+    """The plan that stays under ``limit_bytes``.
 
-    ``config`` is the mode to load. ``peak_bytes`` was measured; ``reserve_bytes`` are added for
+    ``peak_bytes`` was measured; ``reserve_bytes`` are added for
     the recording and for what a measurement may miss. ``notes``: sentences for the user, the
     choice first.
     """
 
-    config: ModeConfig
+    plan: Plan
     limit_bytes: int
     peak_bytes: int
     reserve_bytes: int
@@ -78,9 +82,8 @@ class Held:
 
 
 def hold(
-    mode: str | Path | ModeConfig,
+    plan: Plan,
     limit_bytes: int,
-    options: PipelineOptions,
     seconds: float | None,
     *,
     scoring: bool = False,
@@ -88,21 +91,20 @@ def hold(
     measure: Measure | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Held:
-    """The fastest setting of ``mode`` that stays under ``limit_bytes`` here.
+    """The fastest setting of ``plan`` that stays under ``limit_bytes`` here.
 
-    ``options`` as for ``load_pipeline``. ``seconds``: the longest recording, ``None`` if unknown.
+    ``seconds``: the longest recording, ``None`` if unknown.
     ``scoring``: the same process scores the turns. ``measure`` replaces :func:`measure_peak`.
     ``progress`` counts settings measured, of those there are. Raises ``HostError`` when no
     setting fits, and what loading raises.
     """
-    config = _as_it_would_run(mode, options)
-    candidates = settings(config, options.threads)
-    reserve = growth_bytes(config, seconds) + _BESIDE_BYTES
+    candidates = settings(plan)
+    reserve = growth_bytes(plan.mode, seconds) + _BESIDE_BYTES
     if scoring:
         reserve += _SCORING_BYTES
-    peaks = Peaks(options, command, measure or measure_peak)
+    peaks = Peaks(command, measure or measure_peak)
 
-    def fits(setting: ModeConfig) -> bool:
+    def fits(setting: Plan) -> bool:
         progress(len(peaks.measured), len(candidates))
         peak = peaks.of(setting)
         return peak is not None and _needed(peak, reserve) <= limit_bytes
@@ -111,38 +113,34 @@ def hold(
     if not fits(chosen):
         # The smallest is next, so that what is impossible is known at once.
         if not fits(smallest):
-            if smallest not in peaks.measured and peaks.failure is not None:
+            found = peaks.of(smallest)
+            if found is None:
+                assert peaks.failure is not None
                 raise peaks.failure
-            needed = _needed(peaks.measured[smallest], reserve)
-            raise _impossible(smallest, limit_bytes, needed)
+            raise _impossible(smallest, limit_bytes, _needed(found, reserve))
         chosen = next(each for each in candidates[1:] if fits(each))
-    peak = peaks.measured[chosen]
+    peak = peaks.of(chosen)
+    assert peak is not None
     reserve = _needed(peak, reserve) - peak
-    notes = _notes(config, chosen, options.threads, limit_bytes, peak, reserve)
+    notes = _notes(plan, chosen, limit_bytes, peak, reserve)
     return Held(chosen, limit_bytes, peak, reserve, notes)
 
 
-def settings(config: ModeConfig, threads: int | None) -> list[ModeConfig]:
-    """``config`` and what takes less memory, fastest first.
+def settings(plan: Plan) -> list[Plan]:
+    """``plan`` and what takes less memory, fastest first.
 
     Workers halved down to one, then, with one, both batches halved down to one.
     """
-    found = [config]
-    workers = workers_of(config, threads)
-    while workers > 1:
-        workers //= 2
-        execution = replace(config.execution, workers=workers)
-        found.append(replace(config, execution=execution))
-    while max(found[-1].windows.batch, found[-1].embedding.batch) > 1:
-        last = found[-1]
-        found.append(
-            replace(
-                last,
-                windows=replace(last.windows, batch=max(1, last.windows.batch // 2)),
-                embedding=replace(last.embedding, batch=max(1, last.embedding.batch // 2)),
-            )
-        )
+    found = [plan]
+    while found[-1].workers > 1:
+        found.append(plan.with_workers(found[-1].workers // 2))
+    while max(batches := _batches(found[-1])) > 1:
+        found.append(found[-1].with_batches(*(max(1, batch // 2) for batch in batches)))
     return found
+
+
+def _batches(plan: Plan) -> tuple[int, int]:
+    return plan.mode.windows.batch, plan.mode.embedding.batch
 
 
 def growth_bytes(config: ModeConfig, seconds: float | None) -> int:
@@ -153,15 +151,15 @@ def growth_bytes(config: ModeConfig, seconds: float | None) -> int:
     return windows * _BYTES_PER_WINDOW + _BYTES_PER_PAIR * voices**2
 
 
-def longest_seconds(recordings: Iterable[Path]) -> float | None:
+def longest_seconds(recordings: Iterable[Path | AudioSource]) -> float | None:
     """The longest of the lengths that headers state; ``None`` if one that opens states none."""
-    from fluidaudio_cli.audio.source import open_audio
+    from fluidaudio_cli.audio.source import AudioSource
 
     longest = 0.0
-    for path in recordings:
+    for recording in recordings:
         try:
-            with open_audio(path) as stream:
-                seconds = stream.info.duration_seconds
+            source = AudioSource(recording) if isinstance(recording, Path) else recording
+            seconds = source.stated_seconds()
         except InputError:
             continue  # said when it is its turn
         if seconds is None:
@@ -180,53 +178,39 @@ def exceeded(peak_bytes: int | None, limit_bytes: int) -> str | None:
     )
 
 
-def _as_it_would_run(mode: str | Path | ModeConfig, options: PipelineOptions) -> ModeConfig:
-    """The mode with what ``fluidaudio tune`` stored, as ``load_pipeline`` applies it.
-
-    A tuning leaves a mode alone that it was applied to.
-    """
-    config = mode if isinstance(mode, ModeConfig) else load_mode(mode)
-    tuning = tuning_unless_asked(options.executor, options.precision)
-    return config if tuning is None else tuning.apply(config)
-
-
 def _needed(peak_bytes: int, reserve_bytes: int) -> int:
     return round(peak_bytes * (1 + _SPREAD)) + reserve_bytes
 
 
-def _impossible(smallest: ModeConfig, limit_bytes: int, needed_bytes: int) -> HostError:
+def _impossible(smallest: Plan, limit_bytes: int, needed_bytes: int) -> HostError:
     return HostError(
-        f"{OPTION} {format_size(limit_bytes)} cannot be held: mode {smallest.name} needs "
-        f"{format_size(needed_bytes)} here even with {_described(smallest, 1)}",
+        f"{OPTION} {format_size(limit_bytes)} cannot be held: mode {smallest.mode.name} needs "
+        f"{format_size(needed_bytes)} here even with {_described(smallest)}",
         f"allow {format_size(needed_bytes)}, or use a mode that needs less",
     )
 
 
-def _described(config: ModeConfig, workers: int) -> str:
-    windows, crops = config.windows.batch, config.embedding.batch
+def _described(plan: Plan) -> str:
+    windows, crops = _batches(plan)
+    workers = plan.workers
     batches = str(windows) if windows == crops else f"{windows} windows and {crops} crops"
     return f"{workers} worker{'' if workers == 1 else 's'}, batches of {batches}"
 
 
 def _notes(
-    mode: ModeConfig,
-    chosen: ModeConfig,
-    threads: int | None,
+    plan: Plan,
+    chosen: Plan,
     limit_bytes: int,
     peak_bytes: int,
     reserve_bytes: int,
 ) -> tuple[str, ...]:
-    as_it_is = " (as the mode has it)" if chosen == mode else ""
+    as_it_is = " (as the mode has it)" if chosen == plan else ""
     choice = (
         f"held under {format_size(limit_bytes)}: "
-        f"{_described(chosen, workers_of(chosen, threads))}{as_it_is}; "
+        f"{_described(chosen)}{as_it_is}; "
         f"{format_size(peak_bytes)} measured, {format_size(reserve_bytes)} reserved"
     )
-    smaller = (chosen.windows.batch, chosen.embedding.batch) != (
-        mode.windows.batch,
-        mode.embedding.batch,
-    )
-    if not smaller:
+    if _batches(chosen) == _batches(plan):
         return (choice,)
     return (
         choice,

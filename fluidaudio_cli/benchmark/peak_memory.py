@@ -15,11 +15,10 @@ from fluidaudio_cli.benchmark.environment import package_versions
 from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
 from fluidaudio_cli.benchmark.memory import RssSampler
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.config import ModeConfig, write_mode
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
-from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import datasets_dir
@@ -29,37 +28,33 @@ _FURTHER_BLOCKS = 4
 # Side by side, workers reach their peaks together only by chance, but on a repeat almost surely.
 _ROUNDS = 2
 
+# Of a plan: what tells people where it comes from, and changes nothing.
+_WORDS = ("tuning", "asked", "notes")
+
 _VERSIONED = ("numpy", "av", "soxr", "onnxruntime", "openvino", "coremltools")
 
 
-# (mode, options, worker's command) → peak of resident memory in bytes.
-Measure = Callable[[ModeConfig, PipelineOptions, WorkerCommand], int]
+# (plan, worker's command) → peak of resident memory in bytes.
+Measure = Callable[[Plan, WorkerCommand], int]
 
 
-def workers_of(config: ModeConfig, threads: int | None) -> int:
-    """Blocks at a time of long audio, as ``load_pipeline`` has it."""
-    count = threads or processors()
-    return min(config.execution.workers or count, count)
-
-
-def measure_peak(config: ModeConfig, options: PipelineOptions, command: WorkerCommand) -> int:
-    """Peak of a process that loads the mode and diarizes until every buffer was in use, in bytes.
+def measure_peak(plan: Plan, command: WorkerCommand) -> int:
+    """Peak of a process that loads ``plan`` and diarizes until every buffer was in use, in bytes.
 
     Raises what loading raises, and ``HostError`` when the process ends before it is done.
     """
-    workers = workers_of(config, options.threads)
+    workers = plan.workers
     with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
-        mode, audio = Path(folder) / f"{config.name}.yaml", Path(folder) / "audio.wav"
-        write_mode(config, mode)
-        seconds = 10.0 * config.windows.batch * (workers + _FURTHER_BLOCKS)
+        audio = Path(folder) / "audio.wav"
+        seconds = 10.0 * plan.mode.windows.batch * (workers + _FURTHER_BLOCKS)
         RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
         with Worker(command) as worker:
-            cached = worker.load(str(mode), options)["cached"]
+            cached = worker.load(plan.as_dict(), PipelineOptions())["cached"]
             if cached:
                 return _peak(worker, audio, workers)
         # Compiling, which takes memory too, is done now, unless nothing can be cached.
         with Worker(command) as worker:
-            worker.load(str(mode), options)
+            worker.load(plan.as_dict(), PipelineOptions())
             return _peak(worker, audio, workers)
 
 
@@ -76,45 +71,42 @@ class Peaks:
     ``failure``: of the last process that ended before it was done.
     """
 
-    def __init__(self, options: PipelineOptions, command: WorkerCommand, measure: Measure) -> None:
-        self.measured: dict[ModeConfig, int] = {}
+    def __init__(self, command: WorkerCommand, measure: Measure) -> None:
+        self.measured: dict[str, int | None] = {}
         self.failure: HostError | None = None
-        self._options = options
         self._command = command
         self._measure = measure
 
-    def of(self, config: ModeConfig) -> int | None:
+    def of(self, plan: Plan) -> int | None:
         """The peak in bytes; ``None`` where the process did not survive."""
-        if config in self.measured:
-            return self.measured[config]
-        key = _circumstances(config, self._options, self._command)
-        path = cache_dir() / "memory" / f"{config.name}-{_hash(key)}.json"
+        key = _circumstances(plan, self._command)
+        name = _hash(key)
+        if name in self.measured:
+            return self.measured[name]
+        path = cache_dir() / "memory" / f"{plan.mode.name}-{name}.json"
         peak = _remembered(path)
         if peak is None:
             try:
-                peak = self._measure(config, self._options, self._command)
+                peak = self._measure(plan, self._command)
             except HostError as error:
                 # Its subclasses say that the mode does not run here, whatever the memory.
                 if type(error) is not HostError:
                     raise
                 self.failure = error
+                self.measured[name] = None
                 return None
             record = {"peak_bytes": peak, "of": key}
             # A cache that cannot be written costs measuring at every start, nothing more.
             with contextlib.suppress(HostError):
                 write_text_atomic(path, json.dumps(record, indent=1) + "\n")
-        self.measured[config] = peak
+        self.measured[name] = peak
         return peak
 
 
-def _circumstances(
-    config: ModeConfig, options: PipelineOptions, command: WorkerCommand
-) -> dict[str, object]:
+def _circumstances(plan: Plan, command: WorkerCommand) -> dict[str, object]:
     """All that the peak of a process may depend on."""
     return {
-        "mode": config.as_dict(),
-        "workers": workers_of(config, options.threads),
-        "options": options.as_dict(),
+        "plan": {key: value for key, value in plan.as_dict().items() if key not in _WORDS},
         "process": [*command.argv[1:], sorted(command.env.items())],
         "models": {name: model.sha256 for name, model in bundled_models().items()},
         "program": [fluidaudio_cli.__version__, _source_digest()],

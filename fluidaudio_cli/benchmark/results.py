@@ -175,6 +175,7 @@ class VariantRecord(Record):
     precision: str
     unavailable: str | None = None
     config: dict[str, JsonValue] = Field(default_factory=dict)
+    plan: dict[str, JsonValue] = Field(default_factory=dict)
     executors: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     models: tuple[ModelRecord, ...] = ()
     load: LoadRecord = LoadRecord()
@@ -231,6 +232,7 @@ class PlanRecord(Record):
     measure_memory: bool
     measure_power: bool
     memory_limit_bytes: int | None = Field(default=None, gt=0)
+    tuning: bool = True
 
 
 class DatasetRecord(Record):

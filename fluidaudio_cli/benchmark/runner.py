@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
@@ -32,7 +31,7 @@ from fluidaudio_cli.benchmark.results import (
     VariantRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.config import write_mode
+from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -134,7 +133,7 @@ class BenchmarkRun:
         random.Random(self.plan.seed).shuffle(pending)
         with ExitStack() as workers:
             try:
-                mode = self._mode_to_load(workers, known, options)
+                mode = self._mode_to_load(known, options)
                 load = known.load if finished else self._cold_load(mode, options)
                 worker, loaded = self._warm_worker(workers, mode, options)
             except ExecutorUnavailableError as error:
@@ -178,22 +177,20 @@ class BenchmarkRun:
                 self._note(f"latency unavailable: {error}")
 
     def _mode_to_load(
-        self, stack: ExitStack, variant: VariantRecord, options: PipelineOptions
-    ) -> str:
-        """The variant's mode, or a file that holds it under the plan's limit until the end."""
+        self, variant: VariantRecord, options: PipelineOptions
+    ) -> str | Mapping[str, Any]:
+        """The variant's mode, or a plan that holds it under the limit."""
         limit = self.plan.memory_limit_bytes
         if limit is None:
             return variant.mode
         seconds = longest_seconds(item.audio for item in self.items)
-        held = hold(variant.mode, limit, options, seconds, command=self.command)
+        plan = make_plan(variant.mode, **options.as_dict())
+        held = hold(plan, limit, seconds, command=self.command)
         for note in held.notes:
             self._note(f"{variant.name}: {note}")
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-limit-"))
-        path = Path(folder) / f"{held.config.name}.yaml"
-        write_mode(held.config, path)
-        return str(path)
+        return held.plan.as_dict()
 
-    def _cold_load(self, mode: str, options: PipelineOptions) -> LoadRecord:
+    def _cold_load(self, mode: str | Mapping[str, Any], options: PipelineOptions) -> LoadRecord:
         with (
             tempfile.TemporaryDirectory(prefix="fluidaudio-cold-") as cache,
             Worker(self.command.with_env(**{CACHE_VARIABLE: cache})) as worker,
@@ -204,7 +201,7 @@ class BenchmarkRun:
         return LoadRecord(cold_seconds=loaded["load_seconds"])
 
     def _warm_worker(
-        self, workers: ExitStack, mode: str, options: PipelineOptions
+        self, workers: ExitStack, mode: str | Mapping[str, Any], options: PipelineOptions
     ) -> tuple[Worker, dict[str, Any]]:
         """A loaded worker; loaded twice when the first load had to fill the user's cache."""
         worker = workers.enter_context(Worker(self.command))
@@ -271,6 +268,7 @@ def _describe_variant(
         executor=known.executor,
         precision=known.precision,
         config=loaded["config"],
+        plan=loaded["plan"],
         executors=loaded["executors"],
         models=tuple(ModelRecord(**model) for model in loaded["models"]),
         load=load.model_copy(

@@ -31,7 +31,7 @@ import psutil
 
 from fluidaudio_cli.benchmark.measure import turns_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.config import DEFAULT_MODE, load_mode
+from fluidaudio_cli.diarization.modes import DEFAULT_MODE, load_mode
 from fluidaudio_cli.diarization.tuning import (
     TUNING_VARIABLE,
     NetworkTuning,
@@ -42,7 +42,7 @@ from fluidaudio_cli.diarization.tuning import (
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.executors.probe import TIMEOUT_SECONDS, ProbeResult, ProbeSetting, probe
-from fluidaudio_cli.executors.select import availabilities
+from fluidaudio_cli.executors.select import availabilities, traits_of
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
@@ -194,8 +194,8 @@ class _Search:
     def refined(self, candidate: Candidate) -> Candidate:
         """The candidate with the workers and then the batches that suit it best."""
         best = candidate
-        # ONNX Runtime runs one thread for each worker: fewer would leave processors idle.
-        while best.tuning.executor != "onnxruntime" and best.tuning.workers > 1:
+        # With one thread for each worker, fewer would leave processors idle.
+        while not _one_thread_each(best.tuning) and best.tuning.workers > 1:
             fewer = self._candidate(replace(best.tuning, workers=best.tuning.workers // 2))
             if fewer.windows_per_second < best.windows_per_second * WORTH_CHANGING:
                 break
@@ -230,14 +230,14 @@ class _Search:
             str(bundled_models()[network].package),
             tuning.executor,
             precision,
-            # As load_pipeline shares them out.
-            tuning.workers if tuning.executor == "onnxruntime" else processors(),
+            # As the plan shares them out.
+            tuning.workers if _one_thread_each(tuning) else processors(),
             tuning.workers,
             tuning.compute_units,
         )
         if (setting, batches) not in self._known:
             sizes = ", ".join(map(str, batches))
-            units = f" {tuning.compute_units}" if tuning.executor == "coreml" else ""
+            units = "" if tuning.compute_units == "all" else f" {tuning.compute_units}"
             self.begin(
                 f"{network} on {tuning.executor} {precision}{units}, "
                 f"{tuning.workers} at a time, by {sizes}"
@@ -252,13 +252,17 @@ class _Search:
         return self._known[setting, batches]
 
 
+def _one_thread_each(tuning: Tuning) -> bool:
+    return traits_of(tuning.executor).sums_follow_threads
+
+
 def _layouts() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Executor, compute units and the precisions to try."""
     for name, state in availabilities().items():
         if not state.ok:
             continue
-        if name == "coreml":
-            # The precision is the package's own; only the units are a choice.
+        if traits_of(name).package_precision:
+            # Only the units are a choice.
             for units in CORE_ML_UNITS:
                 yield name, units, ("auto",)
         else:

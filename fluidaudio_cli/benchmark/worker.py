@@ -71,7 +71,7 @@ class Session:
         if self._pipeline is not None:
             self._pipeline.close()
 
-    def _load(self, mode: str, options: Mapping[str, Any]) -> Reply:
+    def _load(self, mode: str | Mapping[str, Any], options: Mapping[str, Any]) -> Reply:
         started = time.perf_counter()
         self._pipeline = self._load_pipeline(mode, **options)
         seconds = time.perf_counter() - started
@@ -80,6 +80,7 @@ class Session:
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
             "config": pipeline.mode.as_dict(),
+            "plan": pipeline.plan.summary(),
             "executors": {
                 model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
                 for model in pipeline.models
@@ -186,11 +187,14 @@ def _windows_of(path: Path, limit: int, size: int) -> list[Window]:
     return blocks
 
 
-def load_real_pipeline(mode: str, **options: Any) -> Any:
-    """The program's own pipeline; ``mode`` is a name or the path of a mode file."""
+def load_real_pipeline(mode: str | Mapping[str, Any], **options: Any) -> Any:
+    """The program's own pipeline; ``mode`` is a name, the path of a mode file, or a plan."""
     # Imported when asked for: the time of importing a runtime belongs to loading.
-    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.loading import load, load_pipeline
+    from fluidaudio_cli.diarization.plan import plan_of
 
+    if not isinstance(mode, str):  # the options are in it
+        return load(plan_of(mode))
     is_file = mode.endswith((".yaml", ".yml"))
     return load_pipeline(Path(mode) if is_file else mode, **options)
 

@@ -94,8 +94,11 @@ class Worker:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def load(self, mode: str, options: PipelineOptions) -> dict[str, Any]:
-        """Load a pipeline; raises what ``load_pipeline`` raised."""
+    def load(self, mode: str | Mapping[str, Any], options: PipelineOptions) -> dict[str, Any]:
+        """Load a pipeline; raises what loading raised.
+
+        ``mode``: its name or file, or a plan (``Plan.as_dict``), in which the options are settled.
+        """
         return self._ask(op="load", mode=mode, options=options.as_dict())
 
     def diarize(self, path: Path) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def benchmark(
         bool, typer.Option("--measure-memory", help="Peak memory, growth and curve.")
     ] = False,
     memory_limit: options.MemoryLimitOption = None,
+    no_tuning: options.NoTuningOption = False,
     measure_power: Annotated[
         bool, typer.Option("--measure-power", help="Energy, where the machine has counters.")
     ] = False,
@@ -155,9 +156,12 @@ def benchmark(
     from fluidaudio_cli.benchmark.results import PlanRecord, read_result, write_result
     from fluidaudio_cli.cli import benchmark_extras, benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
-    from fluidaudio_cli.diarization.config import DEFAULT_MODE, MODE_NAMES
+    from fluidaudio_cli.diarization.modes import DEFAULT_MODE, MODE_NAMES
+    from fluidaudio_cli.diarization.tuning import leave_out_tuning
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
+    if no_tuning:
+        leave_out_tuning()
     kinds = check_kinds(allow_different)
     as_they_are = {
         "--against": against is not None,
@@ -184,6 +188,7 @@ def benchmark(
         measure_memory=measure_memory or limit is not None,
         memory_limit_bytes=limit,
         measure_power=measure_power,
+        tuning=not no_tuning,
     )
     recordings = benchmark_plan.open_recordings(
         dataset, single_file, max_files, lambda: _download(dataset, max_files, auto_download)

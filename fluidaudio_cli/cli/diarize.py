@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli.diarize_evidence import (
+    check_evidence_target,
+    evidence_among,
+    evidence_path,
+)
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
     Format,
@@ -22,14 +27,18 @@ from fluidaudio_cli.cli.diarize_output import (
     write_stdout,
 )
 from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
+from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.pipeline import Pipeline
+    from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
+    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -81,17 +90,37 @@ def diarize(
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
     memory_limit: options.MemoryLimitOption = None,
+    no_tuning: options.NoTuningOption = False,
+    track: options.TrackOption = None,
+    salvage: options.SalvageOption = False,
+    save_evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.npz|DIR", help="Keep what the networks found, to be diarized again."
+        ),
+    ] = None,
 ) -> None:
     """Tell who speaks when.
+
+    FILE may be a pipe, or - for standard input; it is read once. A file of --save-evidence gives
+    other speakers without running the networks again.
 
     Several files or a folder: models are loaded once; a bad file is reported, the rest is still
     done, and the exit code is 3.
     """
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
-    recordings = unique_uris(find_audio(files))
+    saved = evidence_among(files)
+    if saved is None:
+        recordings = unique_uris(find_audio(files))
+    else:
+        if save_evidence is not None:
+            raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
+        recordings = {files[0]: saved.audio.uri}
+    check_evidence_target(save_evidence, len(recordings))
     destination = choose_destination(output_format, output, output_dir, len(recordings))
     if embeddings and destination.format is not Format.json:
         raise UsageError(
@@ -102,45 +131,55 @@ def diarize(
         from fluidaudio_cli.cli.diarize_reference import read_references
 
         references = read_references(reference, uem, recordings.values())
-    check_targets(destination, recordings)
-    seconds = _seconds_of(next(iter(recordings))) if len(recordings) == 1 else None
+    refused = check_targets(destination, recordings)
+    if saved is not None:
+        _again(saved, bounds, exclusive, destination, references, embeddings)
+        return
+    wanted = options.parse_track(track)
+    sources = [
+        AudioSource(path, uri, wanted, salvage)
+        for path, uri in recordings.items()
+        if path not in refused
+    ]
+    # The only recording is refused, if it is none, before models load.
+    seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
-    held = None
-    if memory_limit is not None:
-        asked = (executor.value, precision.value, compute_units.value, threads)
-        held = _hold(performance_mode, memory_limit, asked, recordings, references is not None)
-
-    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.loading import load, make_plan
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
-    pipeline = load_pipeline(
-        performance_mode if held is None else held.config,
+    plan = make_plan(
+        performance_mode,
         executor=executor.value,
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
-        audio_seconds=seconds,
-        meanwhile=_import_renderer if destination.format is Format.table else None,
+        tuning=not no_tuning,
     )
+    held = None
+    if memory_limit is not None:
+        held = _hold(plan, memory_limit, sources, references is not None)
+        plan = held.plan
+    meanwhile = _import_renderer if destination.format is Format.table else None
+    pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
     facts = RunFacts(
-        mode=pipeline.mode,
+        plan=pipeline.plan,
         speakers=bounds,
         exclusive=exclusive,
-        asked={
-            "executor": executor.value,
-            "precision": precision.value,
-            "compute_units": compute_units.value,
-            "threads": threads,
-        },
         models=pipeline.models,
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         environment=describe_host() if destination.format is Format.json else {},
-        notes=() if held is None else held.notes,
+        notes=plan.notes if held is None else (*plan.notes, *held.notes),
     )
-    run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
-    for outcome in _outcomes(pipeline, recordings, bounds, destination):
-        run.take(outcome)
+    run = _Run(facts, destination, references, embeddings, len(recordings) > 1, save_evidence)
+    try:
+        for error in refused.values():
+            run.take(error)
+        for outcome in _outcomes(pipeline, sources, bounds, destination):
+            run.take(outcome)
+            del outcome  # its evidence is large, and the next is being made
+    finally:
+        run.keep()
     run.finish()
     if held is not None:
         _warn_if_exceeded(held.limit_bytes)
@@ -150,12 +189,32 @@ def diarize(
         raise typer.Exit(_BAD_INPUT)
 
 
-def _seconds_of(path: Path) -> float | None:
-    """Length that the only recording states; refuses it, if it is none, before models load."""
-    from fluidaudio_cli.audio.source import open_audio
+def _again(
+    saved: SavedEvidence,
+    bounds: SpeakerBounds,
+    exclusive: bool,
+    destination: Destination,
+    references: References | None,
+    embeddings: bool,
+) -> None:
+    """Diarize from evidence: nothing is loaded, and nothing is heard."""
+    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
-    with open_audio(path) as stream:
-        return stream.info.duration_seconds
+    facts = RunFacts(
+        plan=saved.plan,
+        speakers=bounds,
+        exclusive=exclusive,
+        models=saved.models,
+        load_seconds=0.0,
+        load_cached=True,
+        environment=describe_host() if destination.format is Format.json else {},
+        notes=("made from evidence: no network was run",),
+    )
+    run = _Run(facts, destination, references, embeddings)
+    run.take(saved.diarize(bounds))
+    run.finish()
+    if run.failed:
+        raise typer.Exit(_BAD_INPUT)
 
 
 def _import_renderer() -> None:
@@ -164,21 +223,18 @@ def _import_renderer() -> None:
 
 
 def _hold(
-    mode: str,
+    plan: Plan,
     limit: str,
-    asked: tuple[str, str, str, int | None],
-    recordings: Iterable[Path],
+    recordings: Iterable[AudioSource],
     scoring: bool,
 ) -> Held:
-    """The mode, held under the limit; measured with a bar where it was not measured before."""
+    """The plan, held under the limit; measured with a bar where it was not measured before."""
     from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
-    from fluidaudio_cli.benchmark.workers import PipelineOptions
 
     size = parse_size(limit)
     seconds = longest_seconds(recordings)
-    wanted = PipelineOptions(*asked)
     with _progress("measuring memory") as progress:
-        return hold(mode, size, wanted, seconds, scoring=scoring, progress=progress)
+        return hold(plan, size, seconds, scoring=scoring, progress=progress)
 
 
 def _warn_if_exceeded(limit_bytes: int) -> None:
@@ -192,22 +248,21 @@ def _warn_if_exceeded(limit_bytes: int) -> None:
 
 def _outcomes(
     pipeline: Pipeline,
-    recordings: Mapping[Path, str],
+    recordings: Sequence[AudioSource],
     bounds: SpeakerBounds,
     destination: Destination,
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
-        ((path, uri),) = recordings.items()
         with _progress("diarizing") as progress:
-            result = pipeline.diarize(path, uri=uri, speakers=bounds, progress=progress)
+            result = pipeline.diarize(recordings[0], speakers=bounds, progress=progress)
         # Shown when the bar is gone.
         yield result
         return
     # A bar and results on the same terminal would write over each other.
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
-        outcomes = pipeline.diarize_many(list(recordings.items()), speakers=bounds)
+        outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
         for done, outcome in enumerate(outcomes, start=1):
             yield outcome
             progress(done, len(recordings))
@@ -233,7 +288,8 @@ class _Run:
         destination: Destination,
         references: References | None,
         embeddings: bool,
-        several: bool,
+        several: bool = False,
+        evidence: Path | None = None,
     ) -> None:
         self.failed = 0
         self._facts = facts
@@ -241,20 +297,28 @@ class _Run:
         self._references = references
         self._embeddings = embeddings
         self._several = several
+        self._evidence = evidence
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
-        self._gathered: list[str] = []
+        self._open = ExitStack()
+        self._gathered: IO[str] | None = None
         self._scores: list[FileScore] = []
         if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
             for note in facts.notes:
                 _say(f"note: {note}")
 
-    def take(self, outcome: Diarization | AudioError) -> None:
+    def take(self, outcome: Diarization | FluidAudioError) -> None:
         """Score and write one result, or report why there is none."""
-        if isinstance(outcome, AudioError):
+        if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
+        if self._evidence is not None:
+            from fluidaudio_cli.diarization.saved_evidence import save_evidence
+
+            target = evidence_path(self._evidence, outcome.uri)
+            save_evidence(outcome, self._facts.plan, self._facts.models, target)
+            _say(f"wrote {target}")
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
         scored = None
@@ -266,11 +330,14 @@ class _Run:
                 self._fail(error)
         self._write(outcome, scored)
 
-    def finish(self) -> None:
-        """Write what goes into one file, and sum up."""
-        if self._gathered and self._destination.file is not None:
-            write_file(self._destination.file, "".join(self._gathered))
+    def keep(self) -> None:
+        """Give the file of all results its name: also when the run ends before its time."""
+        self._open.close()
+        if self._gathered is not None:
             _say(f"wrote {self._destination.file}")
+
+    def finish(self) -> None:
+        """Sum up."""
         if not self._several:
             return
         if len(self._scores) > 1:
@@ -299,7 +366,7 @@ class _Run:
         if target is None:
             write_stdout(text)
         elif self._destination.folder is None:
-            self._gathered.append(text)
+            self._gather(target, text)
         else:
             write_file(target, text)
             _say(f"wrote {target}")
@@ -310,6 +377,14 @@ class _Run:
             _say(f"note: {name}{note}")
         if scored is not None:
             _say(f"{name}{_rates(scored.score)}")
+
+    def _gather(self, target: Path, text: str) -> None:
+        """Add to the file of all results, which has another name until the end."""
+        if self._gathered is None:
+            draft = self._open.enter_context(atomic_path(target))
+            stream = draft.open("w", encoding="utf-8", newline="\n")
+            self._gathered = self._open.enter_context(stream)
+        self._gathered.write(text)
 
     def _text(self, result: Diarization, scored: ScoredAgainst | None) -> str:
         kind = self._destination.format

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import sys
 import tempfile
@@ -101,27 +99,53 @@ def _format_of(file: Path) -> Format:
         ) from None
 
 
-def check_targets(destination: Destination, recordings: Mapping[Path, str]) -> None:
+def check_targets(
+    destination: Destination, recordings: Mapping[Path, str]
+) -> dict[Path, HostError]:
     """Make sure that the results can be written, before they are computed.
 
-    Makes the folder. Raises ``HostError`` where nothing can be written, ``UsageError`` where a
-    recording would be overwritten by its own result.
+    Makes the folder. Returns those of several recordings whose result's name the file system
+    does not take, and why. Raises ``HostError`` where nothing can be written, ``UsageError``
+    where a recording would be overwritten by its own result.
     """
-    targets = [destination.path_of(uri) for uri in recordings.values()]
-    files = list(dict.fromkeys(target for target in targets if target is not None))
-    sources = {path.resolve() for path in recordings}
-    for target in files:
-        if target.resolve() in sources:
-            raise UsageError(f"{target} is a recording itself", "choose another --output")
-        if target.is_dir():
-            raise _unwritable(target, "Is a directory")
-    for folder in dict.fromkeys(target.parent for target in files):
+    targets = {path: destination.path_of(uri) for path, uri in recordings.items()}
+    for folder in dict.fromkeys(target.parent for target in targets.values() if target is not None):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
-        except OSError as error:  # noqa: PERF203 - the first one ends it
-            raise _unwritable(folder, error.strerror or str(error)) from error
+        except OSError as failure:  # noqa: PERF203 - the first one ends it
+            raise _unwritable(folder, failure.strerror or str(failure)) from failure
+    refused = {
+        path: error
+        for path, target in targets.items()
+        if target is not None and (error := _name_error(target, path)) is not None
+    }
+    if refused and len(refused) == len(recordings):
+        raise next(iter(refused.values()))
+    sources = {path.resolve() for path in recordings}
+    for path, target in targets.items():
+        if target is None or path in refused:
+            continue
+        if target.resolve() in sources:
+            raise UsageError(f"{target} is a recording itself", "choose another --output")
+        if target.is_dir():
+            raise _unwritable(target, "Is a directory")
+    return refused
+
+
+def _name_error(target: Path, recording: Path) -> HostError | None:
+    """Why no file can be called ``target``: a name too long, or not of this file system."""
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return HostError(
+            f"cannot write the result of {recording}: {reason}", "rename it, or write to stdout"
+        )
+    return None
 
 
 def _unwritable(place: Path, reason: str) -> HostError:
@@ -131,17 +155,9 @@ def _unwritable(place: Path, reason: str) -> HostError:
 
 
 def write_stdout(text: str) -> None:
-    """Write to stdout at once. Raises ``HostError`` when it takes no more (disk full)."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What is left in the buffer would fail again at exit, with a message of Python's own.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = os.strerror(error.errno or errno.EIO)
-        raise HostError(f"cannot write to stdout: {reason}", "free space where it goes") from error
+    """Write to stdout at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def write_file(target: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from fluidaudio_cli.errors import FluidAudioError, HostError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.cli.models_verify import VerificationReport
+    from fluidaudio_cli.diarization.plan import Plan
 
 SCHEMA = "fluidaudio.doctor/1"
 
@@ -60,15 +61,16 @@ def doctor(
     from fluidaudio_cli.cli.models_verify import verify_models
 
     verified: VerificationReport | None = None
-    findings = [*_executors(), _lstm_kernel(), *_codecs(), *_storage()]
+    findings = [*_executors(), *_kernels(), *_codecs(), *_storage()]
     try:
         verified = verify_models()
         findings += _models(verified)
     except FluidAudioError as error:
         findings.append(Finding("models", "manifest", Status.failed, error.message, error.remedy))
-    findings.append(verdict := _diarization(verified))
+    verdict, plan = _diarization(verified)
+    findings += [verdict, *_plan(plan)]
     if output_format is Format.json:
-        typer.echo(json.dumps(_document(findings, verdict), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_document(findings, verdict, plan), indent=2, ensure_ascii=False))
     else:
         from fluidaudio_cli.cli.render.console import stdout_console
         from fluidaudio_cli.cli.render.doctor import render_findings
@@ -78,7 +80,7 @@ def doctor(
         raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
 
 
-def _document(findings: list[Finding], verdict: Finding) -> dict[str, Any]:
+def _document(findings: list[Finding], verdict: Finding, plan: Plan | None) -> dict[str, Any]:
     from fluidaudio_cli import __version__
     from fluidaudio_cli.report.diarization_json import describe_host
 
@@ -87,6 +89,7 @@ def _document(findings: list[Finding], verdict: Finding) -> dict[str, Any]:
         "fluidaudio_version": __version__,
         "can_diarize": verdict.status is Status.ok,
         "environment": describe_host(),
+        "plan": None if plan is None else plan.as_dict(),
         "findings": [{**asdict(one), "status": one.status.value} for one in findings],
     }
 
@@ -102,18 +105,15 @@ def _executors() -> Iterator[Finding]:
             yield Finding("executors", name, Status.absent, state.reason, state.remedy)
 
 
-def _lstm_kernel() -> Finding:
-    from fluidaudio_cli.executors.amx_lstm.kernel import NOT_BUILT, kernel_version, unavailable
+def _kernels() -> Iterator[Finding]:
+    from fluidaudio_cli.executors.kernels import kernels
 
-    section, name = "kernels", "LSTM on AMX tiles"
-    reason = unavailable()
-    if not reason:
-        detail = f"{kernel_version()}; bf16, between parts that openvino runs"
-        return Finding(section, name, Status.ok, detail)
-    remedy = "none needed: the executor runs LSTM layers itself, more slowly"
-    if reason == NOT_BUILT:
-        remedy = "install a C compiler (GCC 11 or later), then reinstall fluidaudio"
-    return Finding(section, name, Status.absent, reason, remedy)
+    for kernel in kernels():
+        if reason := kernel.unavailable():
+            yield Finding("kernels", kernel.title, Status.absent, reason, kernel.remedy())
+        else:
+            detail = f"{kernel.version()}; {kernel.precision}, between parts the executor runs"
+            yield Finding("kernels", kernel.title, Status.ok, detail)
 
 
 def _codecs() -> Iterator[Finding]:
@@ -178,24 +178,30 @@ def _models(report: VerificationReport) -> Iterator[Finding]:
             yield Finding("self-tests", name, Status.failed, test.error, remedy)
 
 
-def _diarization(verified: VerificationReport | None) -> Finding:
-    """Whether the default mode loads, self-tests included, on the executor it would choose."""
-    from fluidaudio_cli.diarization.config import DEFAULT_MODE
-    from fluidaudio_cli.diarization.loading import load_pipeline
+def _diarization(verified: VerificationReport | None) -> tuple[Finding, Plan | None]:
+    """Whether the default mode loads, self-tests included, and how it would run."""
+    from fluidaudio_cli.diarization.loading import load, make_plan
+    from fluidaudio_cli.diarization.modes import DEFAULT_MODE
 
+    section, plan = "diarization", None
     if verified is None or not all(check.ok for check in verified.hashes):
-        return Finding(
-            "diarization",
-            DEFAULT_MODE,
-            Status.failed,
-            "the bundled models are not those of the manifest",
-            "reinstall fluidaudio",
-        )
+        detail = "the bundled models are not those of the manifest"
+        return Finding(section, DEFAULT_MODE, Status.failed, detail, "reinstall fluidaudio"), None
     try:
-        pipeline = load_pipeline(DEFAULT_MODE)
+        plan = make_plan(DEFAULT_MODE)
+        pipeline = load(plan)
     except FluidAudioError as error:
-        return Finding("diarization", DEFAULT_MODE, Status.failed, error.message, error.remedy)
+        return Finding(section, DEFAULT_MODE, Status.failed, error.message, error.remedy), plan
     ran = {f"{ref.name} {ref.ran['precision']}": ref.ran["executor"] for ref in pipeline.models}
     pipeline.close()
     detail = ", ".join(f"{name} on {executor}" for name, executor in ran.items())
-    return Finding("diarization", DEFAULT_MODE, Status.ok, detail)
+    return Finding(section, DEFAULT_MODE, Status.ok, detail), plan
+
+
+def _plan(plan: Plan | None) -> Iterator[Finding]:
+    if plan is None:
+        return
+    from fluidaudio_cli.cli.render.plan import plan_lines
+
+    for name, text in plan_lines(plan):
+        yield Finding("plan", name, Status.ok, text)

@@ -20,6 +20,12 @@ _Package = Annotated[
 ]
 
 
+_Function = Annotated[
+    str | None,
+    typer.Option("--function", metavar="NAME", help="Of several functions. Default: its own."),
+]
+
+
 class Format(str, Enum):
     """How a report is written."""
 
@@ -108,11 +114,12 @@ def inspect(
     output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
         Format.table
     ),
+    function: _Function = None,
 ) -> None:
     """Show inputs, outputs, operations, precision, size and parameters of a package."""
     from fluidaudio_cli.coreml.inspect import inspect_package
 
-    report = inspect_package(resolve_package(package))
+    report = inspect_package(resolve_package(package), function)
     if output_format is Format.json:
         typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
         return
@@ -129,17 +136,17 @@ def lower(
     float_type: Annotated[
         str, typer.Option(help="fp32 widens fp16 tensors; fp16 keeps the package's own types.")
     ] = "fp32",
+    function: _Function = None,
 ) -> None:
     """Write the ONNX model that runs off the Mac in place of the package."""
-    from fluidaudio_cli.coreml.lower import lower_to_bytes
-    from fluidaudio_cli.coreml.package import read_program
     from fluidaudio_cli.errors import UsageError
+    from fluidaudio_cli.executors.lowering import lower_checked
     from fluidaudio_cli.files import atomic_path
 
     if float_type not in ("fp32", "fp16"):
         raise UsageError(f"--float-type {float_type} is not known", "use fp32 or fp16")
-    content = lower_to_bytes(
-        read_program(resolve_package(package)), "fp16" if float_type == "fp16" else "fp32"
+    content = lower_checked(
+        resolve_package(package), function, "fp16" if float_type == "fp16" else "fp32"
     )
     with atomic_path(output) as draft:
         draft.write_bytes(content)

@@ -7,9 +7,14 @@ The choices are spelt out here because importing the modules that define them wo
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fluidaudio_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.audio.container import TrackChoice
 
 
 class ExecutorChoice(str, Enum):
@@ -39,6 +44,16 @@ class ComputeUnitsChoice(str, Enum):
     cpu_and_ne = "cpu-and-ne"
 
 
+class TextOrJson(str, Enum):
+    """How what was found is written."""
+
+    text = "text"
+    json = "json"
+
+
+TextOrJsonOption = Annotated[
+    TextOrJson, typer.Option("--format", "--output-format", help="How to write it.")
+]
 ModeOption = Annotated[
     str,
     typer.Option(
@@ -63,6 +78,10 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
 ]
+NoTuningOption = Annotated[
+    bool,
+    typer.Option("--no-tuning", help="Leave out what `fluidaudio tune` stored for this machine."),
+]
 MemoryLimitOption = Annotated[
     str | None,
     typer.Option(
@@ -81,3 +100,26 @@ MaxSpeakersOption = Annotated[
     int | None,
     typer.Option("--max-speakers", metavar="N", min=1, help="At most this many speakers."),
 ]
+TrackOption = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="N|all",
+        help="Audio track to read, from 1, or all of them mixed. Default: the file's own choice.",
+    ),
+]
+SalvageOption = Annotated[
+    bool,
+    typer.Option(
+        "--salvage", help="Diarize what can be decoded of a damaged file; the rest is silence."
+    ),
+]
+
+
+def parse_track(text: str | None) -> TrackChoice:
+    """The value of ``--track``. Raises ``UsageError``."""
+    if text is None or text == "all":
+        return text  # type: ignore[return-value]
+    if text.isascii() and text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"--track {text}", "give a track's number from 1, or all")

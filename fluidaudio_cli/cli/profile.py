@@ -66,6 +66,7 @@ def profile(
     precision: options.PrecisionOption = options.PrecisionChoice.auto,
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
     threads: options.ThreadsOption = None,
+    no_tuning: options.NoTuningOption = False,
 ) -> None:
     """Profile the diarization of one recording: stages, operators, memory, precision.
 
@@ -87,6 +88,7 @@ def profile(
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        tuning=not no_tuning,
         speakers=SpeakerBounds(num_speakers, min_speakers, max_speakers),
         reference=reference,
         uem=uem,
@@ -116,16 +118,13 @@ def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seco
     from fluidaudio_cli.files import write_text_atomic
 
     if chosen is ProfileFormat.table:
-        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
         from fluidaudio_cli.cli.render.profile import render_profile
 
-        console = stdout_console()
         if output == _STDOUT:
-            render_profile(console, outcome, top=top, seconds=seconds)
+            render_profile(stdout_console(), outcome, top=top, seconds=seconds)
             return
-        with console.capture() as capture:
-            render_profile(console, outcome, top=top, seconds=seconds)
-        text = capture.get()
+        text = plain_text(lambda page: render_profile(page, outcome, top=top, seconds=seconds))
     elif chosen is ProfileFormat.json:
         from fluidaudio_cli.profiling.document import format_json
 

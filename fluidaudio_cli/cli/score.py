@@ -13,6 +13,8 @@ from fluidaudio_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from fluidaudio_cli.scoring.metrics import Condition, FileScore, Scores
 
 
@@ -108,7 +110,12 @@ def score(
         )
         for pair in pairs
     ]
-    notes = (*truth.notes, *answer.notes)
+    omitted = [
+        f"{hypothesis} has no turns of {pair.uri}: nobody speaks, all of it is missed"
+        for pair in pairs
+        if pair.omitted
+    ]
+    notes = (*truth.notes, *answer.notes, *omitted)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     chosen = output_format or _FORMAT_BY_SUFFIX.get(output.suffix.lower(), Format.table)
@@ -142,16 +149,16 @@ def _write(
     from fluidaudio_cli.scoring.document import format_csv, format_json
 
     if chosen is Format.table:
-        from fluidaudio_cli.cli.render.console import stdout_console
+        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
         from fluidaudio_cli.cli.render.score import render_scores
 
-        console = stdout_console()
+        def render(console: Console) -> None:
+            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
+
         if output == _STDOUT:
-            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
+            render(stdout_console())
             return
-        with console.capture() as capture:
-            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
-        text = capture.get()
+        text = plain_text(render)
     elif chosen is Format.json:
         text = format_json(scores, pooled, regions=regions.value, tolerance=tolerance, notes=notes)
     else:

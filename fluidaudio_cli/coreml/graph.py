@@ -18,16 +18,24 @@ from fluidaudio_cli.errors import ModelFormatError
 
 FloatType = Literal["fp32", "fp16"]
 
-# Every integer wider than a byte becomes int64: ONNX wants int64 for shapes and indices, and one
-# common type saves a Cast at each crossing. Model inputs and outputs keep int32 at the edge.
+# Every integer becomes int64: ONNX wants int64 for shapes and indices, and one common type saves
+# a Cast at each crossing. Model inputs and outputs keep their own type at the edge.
 _ONNX_TYPES = {
     "fp32": TensorProto.FLOAT,
     "fp64": TensorProto.DOUBLE,
     "bool": TensorProto.BOOL,
+    **dict.fromkeys(
+        ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        TensorProto.INT64,
+    ),
+}
+NARROW_TYPES = {
     "int8": TensorProto.INT8,
     "uint8": TensorProto.UINT8,
-    **dict.fromkeys(("int16", "int32", "int64", "uint16", "uint32", "uint64"), TensorProto.INT64),
+    "int16": TensorProto.INT16,
+    "uint16": TensorProto.UINT16,
 }
+"""Integers that hold less than MIL's usual int32: a cast to them drops what does not fit."""
 # "To the end" and "to the start" of a slice. Of int32, because OpenVINO narrows to it.
 SLICE_END = int(np.iinfo(np.int32).max)
 SLICE_START = int(np.iinfo(np.int32).min)
@@ -104,6 +112,16 @@ class Graph:
             self.constants[name] = array
             self._names[value] = name
         return self._names[value]
+
+    def rename(self, old: str, new: str) -> str:
+        """Call the tensor ``old`` ``new``, wherever it is made or used; ``new``."""
+        if old in self.constants:
+            self.constants[new] = self.constants.pop(old)
+        for node in self.nodes:
+            node.inputs = [new if name == old else name for name in node.inputs]
+            node.outputs = [new if name == old else name for name in node.outputs]
+        self._names.update({value: new for value, name in self._names.items() if name == old})
+        return new
 
     def constant(self, array: NDArray[np.generic]) -> str:
         """An initializer of our own; equal small ones are shared."""

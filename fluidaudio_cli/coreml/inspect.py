@@ -11,6 +11,7 @@ from typing import Any
 from fluidaudio_cli.coreml.dtypes import FLOAT_TYPES
 from fluidaudio_cli.coreml.ir import Feature, Function, Program, Value, iterate_operations
 from fluidaudio_cli.coreml.package import package_sha256, read_program
+from fluidaudio_cli.errors import ModelFormatError
 
 # Constants given to these parameters are where a computation starts, not what was learned.
 _NOT_LEARNED = frozenset({"initial_h", "initial_c", "epsilon", "constant_val"})
@@ -23,7 +24,9 @@ class PackageReport:
     ``operations`` counts MIL operations by kind, constants not included. ``compute`` counts
     operations by the float type of their result (other results are left out), ``weights``
     parameters by how they are stored (``fp16``, ``int8 affine``, ``uint4 palette`` ...).
-    ``unsupported`` lists operation kinds that cannot be run off the Mac.
+    ``function`` is the one described, of ``functions``. ``unsupported`` lists operation kinds
+    without a counterpart off the Mac; ``refusal`` is why the lowering refuses the function, for
+    whatever reason, or ``None``: it runs there.
     """
 
     path: str
@@ -32,6 +35,7 @@ class PackageReport:
     size_bytes: int
     specification_version: int
     opset: str
+    function: str
     functions: tuple[str, ...]
     inputs: tuple[Feature, ...]
     outputs: tuple[Feature, ...]
@@ -43,6 +47,7 @@ class PackageReport:
     parameters: int
     slice_by_index: int
     unsupported: tuple[str, ...]
+    refusal: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain types for JSON."""
@@ -62,9 +67,12 @@ class PackageReport:
         return plain
 
 
-def inspect_package(path: Path) -> PackageReport:
-    """Read the package at ``path`` and report. ``ModelFormatError`` if it cannot be read."""
-    program = read_program(path)
+def inspect_package(path: Path, function: str | None = None) -> PackageReport:
+    """Read the package at ``path`` and report on ``function``, or its default one.
+
+    Raises ``ModelFormatError`` if it cannot be read or has no such function.
+    """
+    program = read_program(path, function)
     operations = list(iterate_operations(program.main.block))
     kinds = Counter(operation.kind for operation in operations)
     compute = Counter(
@@ -83,6 +91,7 @@ def inspect_package(path: Path) -> PackageReport:
         size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         specification_version=program.specification_version,
         opset=program.main.opset,
+        function=program.main.name,
         functions=tuple(program.functions),
         inputs=program.inputs,
         outputs=program.outputs,
@@ -94,7 +103,19 @@ def inspect_package(path: Path) -> PackageReport:
         parameters=sum(weights.values()),
         slice_by_index=kinds["slice_by_index"],
         unsupported=unsupported_operations(program),
+        refusal=_refusal(program),
     )
+
+
+def _refusal(program: Program) -> str | None:
+    """What the lowering itself says: it alone knows parameters, types and edges."""
+    from fluidaudio_cli.coreml.lower import lower_to_onnx
+
+    try:
+        lower_to_onnx(program)
+    except ModelFormatError as error:
+        return error.message
+    return None
 
 
 def unsupported_operations(program: Program) -> tuple[str, ...]:

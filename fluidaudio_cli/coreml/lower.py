@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from fluidaudio_cli.coreml.graph import FloatType, Graph, Lowering, Node
+from fluidaudio_cli.coreml.graph import NARROW_TYPES, FloatType, Graph, Lowering, Node
 from fluidaudio_cli.coreml.ir import Block, Function, Operation, Program, Value
 from fluidaudio_cli.coreml.ops import LOWERINGS
 from fluidaudio_cli.errors import ModelFormatError
@@ -24,6 +24,8 @@ IR_VERSION = 10
 PRODUCER = "fluidaudio"
 
 _REMEDY = "run this package with Core ML on a Mac, or convert the model without it"
+# Smaller constants may be shapes and axes, which the check looks at.
+_CHECKED_WEIGHT_BYTES = 4096
 # Operations through which a tensor of one repeated number stays one.
 _KEEP_UNIFORM = frozenset(
     {
@@ -82,6 +84,7 @@ def lower_to_onnx(program: Program, float_type: FloatType = "fp32") -> onnx.Mode
         producer_name=PRODUCER,
     )
     helper.set_model_props(model, {"mil.opset": function.opset, "mil.float_type": float_type})
+    _check(model)
     return model
 
 
@@ -91,8 +94,41 @@ def lower_to_bytes(program: Program, float_type: FloatType = "fp32") -> bytes:
     return serialised
 
 
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse a graph that runtimes would refuse: types and shapes that do not fit each other."""
+    from onnx import checker, shape_inference
+
+    # Large weights are declared as inputs: their content does not matter here, and a model with
+    # more than 2 GB cannot be checked.
+    try:
+        checker.check_model(_without_weights(model), full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFormatError(f"the lowered graph is not valid ({reason})", _REMEDY) from error
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = model.graph
+    large = [one for one in graph.initializer if len(one.raw_data) > _CHECKED_WEIGHT_BYTES]
+    names = {one.name for one in large}
+    declared = [
+        helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)) for one in large
+    ]
+    return helper.make_model(
+        helper.make_graph(
+            graph.node,
+            graph.name,
+            [*graph.input, *declared],
+            graph.output,
+            [one for one in graph.initializer if one.name not in names],
+        ),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
+
+
 class _Edge:
-    """Inputs and outputs of the model, which keep int32 where the inside uses int64."""
+    """Inputs and outputs of the model, which keep the integers that are int64 inside."""
 
     def __init__(self, graph: Graph, function: Function) -> None:
         self._graph = graph
@@ -103,60 +139,45 @@ class _Edge:
         for value in self._function.inputs:
             if value.type.dtype.startswith("state"):
                 raise ModelFormatError(f"input '{value.name}' is a state", _REMEDY)
-            infos.append(self._info(value, value.name))
-            name = value.name
-            if self._is_int32(value):
-                name = f"{value.name}/int64"
-                self._cast(value.name, name, TensorProto.INT64)
+            infos.append(self._info(value))
+            name, inside = value.name, self._graph.onnx_type(value.type.dtype)
+            if self._type(value) != inside:
+                name = f"{value.name}/inside"
+                self._add("Cast", value.name, name, {"to": inside})
             self._graph.bind(value, name)
         return infos
 
     def outputs(self) -> list[onnx.ValueInfoProto]:
         infos = []
         for value in self._function.block.outputs:
-            source = self._graph.name_of(value)
-            if self._is_int32(value):
-                name = f"{value.name}/int32" if source == value.name else value.name
-                self._cast(source, name, TensorProto.INT32)
-                if name != value.name:
-                    self._swap(value.name, name)
-            elif source != value.name or source in self._graph.constants:
-                # An alias of another tensor; the output needs its own name.
-                self._add("Identity", source, self._free_name(value.name), {})
-            infos.append(self._info(value, value.name))
+            source, kind = self._graph.name_of(value), self._type(value)
+            same_type = kind == self._graph.onnx_type(value.type.dtype)
+            if source != value.name or not same_type or source in self._graph.constants:
+                # A constant, an alias of another tensor, or of another type inside: the output
+                # is made of it, under the name that it alone has.
+                if source == value.name or value.name in self._graph.constants:
+                    self._graph.rename(value.name, f"{value.name}/inside")
+                    source = self._graph.name_of(value)
+                attributes = {} if same_type else {"to": kind}
+                self._add("Identity" if same_type else "Cast", source, value.name, attributes)
+            infos.append(self._info(value))
         return infos
 
-    def _is_int32(self, value: Value) -> bool:
-        return bool(self._graph.onnx_type(value.type.dtype) == TensorProto.INT64)
+    def _type(self, value: Value) -> int:
+        """ONNX type at the edge."""
+        inside: int = self._graph.onnx_type(value.type.dtype)
+        if inside != TensorProto.INT64:
+            return inside
+        return int(NARROW_TYPES.get(value.type.dtype, TensorProto.INT32))
 
-    def _info(self, value: Value, name: str) -> onnx.ValueInfoProto:
-        kind = self._graph.onnx_type(value.type.dtype)
-        if self._is_int32(value):
-            kind = TensorProto.INT32
-        return helper.make_tensor_value_info(name, kind, list(value.type.shape))
-
-    def _cast(self, source: str, target: str, kind: int) -> None:
-        self._add("Cast", source, target, {"to": kind})
+    def _info(self, value: Value) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(value.name, self._type(value), list(value.type.shape))
 
     def _add(self, kind: str, source: str, target: str, attributes: dict[str, int]) -> None:
         operation = Operation(kind.lower(), target, {}, ())
         self._graph.nodes.append(
             Node(kind, [source], [target], dict(attributes), operation, f"{target}/{kind}")
         )
-
-    def _free_name(self, name: str) -> str:
-        if name in self._graph.constants:
-            inner = f"{name}/constant"
-            self._graph.constants[inner] = self._graph.constants.pop(name)
-            _rename(self._graph.nodes, {name: inner})
-            self._graph.nodes.append(
-                Node("Identity", [inner], [name], {}, Operation("identity", name, {}, ()), name)
-            )
-        return name
-
-    def _swap(self, inside: str, outside: str) -> None:
-        """Give the model's output the MIL name and the tensor inside another."""
-        _rename(self._graph.nodes, {inside: f"{inside}/int64", outside: inside})
 
 
 def _lower_block(graph: Graph, block: Block, where: str) -> None:

@@ -32,7 +32,7 @@ from fluidaudio_cli.coreml.ir import (
     flexible_symbol,
 )
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
-from fluidaudio_cli.coreml.package import read_json
+from fluidaudio_cli.coreml.package import choose_function, read_json
 from fluidaudio_cli.errors import ModelFormatError
 
 # MIL text calls opsets by the system; the protobuf form calls them CoreMLn.
@@ -41,7 +41,7 @@ _KINDS = {"MultiArray": "tensor", "Image": "image", "State": "state"}
 _ARRAY_TYPES = {"Float16": "fp16", "Float32": "fp32", "Double": "fp64", "Int32": "int32"}
 
 
-def read_compiled(package: Path) -> Program:
+def read_compiled(package: Path, function: str | None = None) -> Program:
     """The program of a compiled model. ``ModelFormatError`` names file and line."""
     path = package / "model.mil"
     try:
@@ -49,14 +49,19 @@ def read_compiled(package: Path) -> Program:
     except (OSError, UnicodeDecodeError) as error:
         raise ModelFormatError(f"{path} is not textual MIL ({error})") from error
     functions = _Parser(Source(path, text), WeightFiles(package)).program()
-    main = functions.get("main")
-    if main is None:
-        raise ModelFormatError(f"{path} has no function 'main'")
     described = package / "metadata.json"
     metadata = read_json(described) if described.is_file() else [{}]
     if not (isinstance(metadata, list) and metadata and isinstance(metadata[0], dict)):
         raise ModelFormatError(f"{described} is damaged (no list of descriptions)")
-    return _describe(functions, main, metadata[0])
+    facts = metadata[0]
+    main = choose_function(path, functions, function, str(facts.get("defaultFunctionName") or ""))
+    # Of several functions each has a description of its own.
+    own = [
+        one
+        for one in facts.get("functions") or ()
+        if isinstance(one, dict) and one.get("name") == main.name
+    ]
+    return _describe(functions, main, {**facts, **(own[0] if own else {})})
 
 
 def _describe(functions: dict[str, Function], main: Function, data: dict[str, Any]) -> Program:

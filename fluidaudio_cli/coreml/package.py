@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fluidaudio_cli.coreml.ir import Program
+from fluidaudio_cli.coreml.ir import Function, Program
 from fluidaudio_cli.errors import ModelFormatError
 
 _CHUNK_BYTES = 1 << 20
@@ -15,11 +16,12 @@ _REMEDY = "give the path of an .mlpackage or a compiled .mlmodelc folder"
 _COPY_AGAIN = "copy the whole package again"
 
 
-def read_program(path: Path) -> Program:
-    """The ML Program in the package at ``path``.
+def read_program(path: Path, function: str | None = None) -> Program:
+    """The ML Program in the package at ``path``; ``function`` is its main one, or the default.
 
     Weights stay memory-mapped: the package must not change while the program is in use. Raises
-    ``ModelFormatError`` naming the file and what is wrong with it.
+    ``ModelFormatError`` naming the file and what is wrong with it, or its functions if it has no
+    such one.
     """
     from fluidaudio_cli.coreml.mil_reader import read_compiled
     from fluidaudio_cli.coreml.spec_reader import read_spec
@@ -29,14 +31,33 @@ def read_program(path: Path) -> Program:
     if not path.is_dir():
         raise ModelFormatError(f"{path} is a file, not a model package", _REMEDY)
     if (path / "model.mil").is_file():
-        return read_compiled(path)
+        return read_compiled(path, function)
     if path.suffix == ".mlmodelc" or any(path.glob("*.espresso.*")):
         raise ModelFormatError(
             f"{path} has no model.mil: it is not a compiled ML Program",
             "only ML Programs (iOS 15 and later) can be read; convert the original again",
         )
     specification = _specification(path)
-    return read_spec(specification, specification.parent)
+    return read_spec(specification, specification.parent, function)
+
+
+def choose_function(
+    place: Path, functions: Mapping[str, Function], asked: str | None, default: str
+) -> Function:
+    """The function asked for, else the package's default, else the only one.
+
+    ``default`` is what the package names, or empty. Raises ``ModelFormatError``, naming those
+    there are.
+    """
+    name = asked or default or ("main" if "main" in functions or len(functions) != 1 else "")
+    if not name:
+        return next(iter(functions.values()))
+    if name not in functions:
+        known = ", ".join(functions) or "none"
+        raise ModelFormatError(
+            f"{place} has no function '{name}'", f"choose one with --function: {known}"
+        )
+    return functions[name]
 
 
 def package_sha256(path: Path) -> str:

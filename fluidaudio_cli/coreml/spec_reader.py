@@ -22,6 +22,7 @@ from fluidaudio_cli.coreml.ir import (
     Value,
     flexible_symbol,
 )
+from fluidaudio_cli.coreml.package import choose_function
 from fluidaudio_cli.coreml.protos import mil_messages, model_messages
 from fluidaudio_cli.errors import ModelFormatError
 
@@ -37,7 +38,7 @@ _ARRAY_TYPES = {
 }
 
 
-def read_spec(path: Path, weights_folder: Path) -> Program:
+def read_spec(path: Path, weights_folder: Path, function: str | None = None) -> Program:
     """Parse the specification at ``path``.
 
     Raises ``ModelFormatError`` for bytes that are no specification, for models that are not
@@ -61,15 +62,13 @@ def read_spec(path: Path, weights_folder: Path) -> Program:
         )
     reader = _Reader(WeightFiles(weights_folder))
     functions = {name: reader.function(name, f) for name, f in model.mlProgram.functions.items()}
-    main = model.description.defaultFunctionName or "main"
-    if main not in functions:
-        raise ModelFormatError(f"{path} has no function '{main}'")
+    main = choose_function(path, functions, function, model.description.defaultFunctionName)
     description = next(
-        (one for one in model.description.functions if one.name == main), model.description
+        (one for one in model.description.functions if one.name == main.name), model.description
     )
     return Program(
         functions=functions,
-        main=functions[main],
+        main=main,
         specification_version=model.specificationVersion,
         inputs=tuple(_feature(one) for one in description.input),
         outputs=tuple(_feature(one) for one in description.output),

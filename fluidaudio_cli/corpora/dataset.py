@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 import wave
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from fluidaudio_cli.corpora.manifest import (
 )
 from fluidaudio_cli.corpora.store import Store, data_root, file_sha256, own_manifests
 from fluidaudio_cli.errors import AnnotationError, HostError, UsageError
+from fluidaudio_cli.scoring.uem import read_uem
 
 # Enough of the middle of a recording to tell it from any other, without reading gigabytes.
 _PROBE_BYTES = 1 << 16
@@ -208,9 +208,9 @@ def _uem_end(uem: Path | None, uri: str) -> float | None:
     """The last scored second; a broken UEM gives no hint here and an error when scoring."""
     if uem is None or not uem.is_file():
         return None
-    with suppress(UnicodeDecodeError, ValueError, AnnotationError):
-        lines: Iterable[list[str]] = map(str.split, uem.read_text(encoding="utf-8").splitlines())
-        return max((float(f[3]) for f in lines if len(f) == 4 and f[0] == uri), default=None)
+    with suppress(AnnotationError):
+        extents = read_uem(uem).get(uri)
+        return extents[-1][1] if extents else None
     return None
 
 

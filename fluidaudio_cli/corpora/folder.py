@@ -1,7 +1,7 @@
 """Any folder of audio and RTTM (and UEM) files as a corpus.
 
-Files are matched by uri: the audio's name without its extension, and the second field of the
-RTTM and UEM lines (NIST RT-09 formats), so one RTTM may hold many recordings. What has no
+Files are matched by uri: that of the audio (``recordings.uri_of``), and the field of the RTTM
+and UEM lines (NIST RT-09 formats), so one RTTM may hold many recordings. What has no
 counterpart is an error: a recording silently left out changes the score.
 """
 
@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fluidaudio_cli.errors import AnnotationError, InputError
+from fluidaudio_cli.recordings import canonical_name, is_audio_name, uri_of
+from fluidaudio_cli.scoring.lines import content_lines
 
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".mp4", ".mov", ".mkv",
-    ".mka", ".webm", ".aif", ".aiff", ".caf", ".wma",
-})
-# fmt: on
 # Index of the uri among a line's fields, by file suffix.
 _URI_FIELD = {".rttm": 1, ".uem": 0}
 
@@ -46,9 +42,7 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ..
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", "give a folder of audio and RTTM files")
     paths = [path for path in sorted(folder.rglob("*")) if _is_candidate(path, folder)]
-    audio = _unique(
-        ((path.stem, path) for path in paths if path.suffix.lower() in AUDIO_SUFFIXES), "audio"
-    )
+    audio = _unique(((uri_of(path), path) for path in paths if is_audio_name(path)), "audio")
     references = _by_uri(paths, ".rttm")
     uems = _by_uri(paths, ".uem")
     if not audio:
@@ -77,19 +71,11 @@ def annotation_uris(path: Path) -> tuple[str, ...]:
         AnnotationError: The file is unreadable, is not UTF-8, or speaks of no recording.
     """
     index = _URI_FIELD[path.suffix.lower()]
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text", "convert it to UTF-8") from error
-    except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
     found: dict[str, None] = {}
-    for line in text.splitlines():
-        fields = line.split()
-        if not fields or fields[0].startswith(";") or len(fields) <= index:
-            continue
-        if index == 0 or fields[0].upper() == "SPEAKER":
-            found[fields[index]] = None
+    for line in content_lines(path):
+        fields = line.fields()
+        if len(fields) > index and (index == 0 or fields[0] == "SPEAKER"):
+            found[canonical_name(fields[index])] = None
     if not found:
         raise AnnotationError(f"{path} holds no recording", "an empty reference cannot be scored")
     return tuple(found)

@@ -22,9 +22,10 @@ class Span(NamedTuple):
 
 
 class StageClock:
-    """Collects spans from all threads of one run."""
+    """Collects spans from all threads of one run; none, unless ``kept``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool = True) -> None:
+        self._kept = kept
         self._spans: list[Span] = []
         self.started = time.perf_counter()
 
@@ -35,10 +36,11 @@ class StageClock:
         try:
             yield
         finally:
-            # Appending to a list is atomic.
-            self._spans.append(
-                Span(name, start, time.perf_counter(), threading.current_thread().name, items)
-            )
+            if self._kept:
+                # Appending to a list is atomic.
+                self._spans.append(
+                    Span(name, start, time.perf_counter(), threading.current_thread().name, items)
+                )
 
     def depth(self, queue: str, items: int) -> None:
         """Take note of how many items a queue holds; only a profiler keeps it."""

@@ -6,7 +6,7 @@ wait here until a batch is full, from whichever block or recording they come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -19,7 +19,8 @@ from fluidaudio_cli.diarization.frames import (
     FBANK_HOP_SAMPLES,
     FBANK_TAIL_SAMPLES,
 )
-from fluidaudio_cli.diarization.local_speakers import SEAM_FRAMES, Crop
+from fluidaudio_cli.diarization.local_speakers import SEAM_FRAMES, Crop, LocalSpeaker
+from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
 
@@ -29,48 +30,44 @@ EMBEDDING_SIZE = 192
 Vectors = NDArray[np.float32]
 
 
-class Embeddings:
-    """Embeddings (crops, 192) of unit length that are still being filled in.
+class PendingVoice:
+    """A local speaker whose crops are still being embedded.
 
-    ``missing``: crops whose embedding is not there yet. ``copied_bytes``: copied for them.
+    ``vectors``: one of unit length for each crop that is done.
     """
 
-    def __init__(self, crops: int) -> None:
-        self.vectors = np.empty((crops, EMBEDDING_SIZE), np.float32)
-        self.missing = crops
+    __slots__ = ("copied_bytes", "missing", "speaker", "vectors")
+
+    def __init__(self, speaker: LocalSpeaker) -> None:
+        self.speaker = speaker
+        self.missing = len(speaker.crops)
+        self.vectors: list[Vectors] = []
         self.copied_bytes = 0
 
-
-@dataclass(frozen=True)
-class _Waiting:
-    embeddings: Embeddings
-    row: int
-    crop: Crop
+    def voice(self) -> Vectors:
+        """(192,) of unit length; zeros where nothing was embedded."""
+        return mean_direction(self.vectors)
 
 
 class CropEmbedder:
     """Embeds crops ``batch`` at a time; used by one thread."""
 
-    def __init__(
-        self, fbank: InferRequest, embedding: InferRequest, batch: int, zero_copy: bool
-    ) -> None:
+    def __init__(self, fbank: InferRequest, embedding: InferRequest, batch: int) -> None:
         self._fbank = fbank
         self._embedding = embedding
-        self._zero_copy = zero_copy
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[PendingVoice, Crop]] = []
         self._audio = cast(Vectors, aligned_empty((batch, 1, CROP_SAMPLES), np.float32))
         # The filter bank writes here, and the embedding reads here.
         self._frames = cast(Vectors, aligned_empty((batch, CROP_FRAMES, MEL_BINS), np.float32))
 
-    def add(
-        self, window: Vectors, crop: Crop, embeddings: Embeddings, row: int, clock: StageClock
-    ) -> None:
-        """Take a crop of ``window`` (a copy of its audio); its voice becomes row ``row``."""
-        place = self._audio[len(self._waiting), 0]
-        embeddings.copied_bytes += _lay_end_to_end(window, crop, place)
-        self._waiting.append(_Waiting(embeddings, row, crop))
-        if len(self._waiting) == len(self._audio):
-            self.flush(clock)
+    def add(self, window: Window, voice: PendingVoice, clock: StageClock) -> None:
+        """Take the crops of ``voice`` from its window, copying what they hear."""
+        for crop in voice.speaker.crops:
+            place = self._audio[len(self._waiting), 0]
+            voice.copied_bytes += _lay_end_to_end(window, crop, place)
+            self._waiting.append((voice, crop))
+            if len(self._waiting) == len(self._audio):
+                self.flush(clock)
 
     def flush(self, clock: StageClock) -> None:
         """Embed what waits, even where that is less than a batch."""
@@ -79,21 +76,17 @@ class CropEmbedder:
             return
         audio, frames = self._audio[:count], self._frames[:count]
         with clock.stage("fbank", count):
-            if self._zero_copy:
-                self._fbank.run({"audio": audio}, {"frames": frames})
-            else:
-                np.copyto(frames, self._fbank.run({"audio": audio})["frames"])
-                self._waiting[0].embeddings.copied_bytes += frames.nbytes
+            self._fbank.run({"audio": audio}, {"frames": frames})
         with clock.stage("crops", count):
-            for row, item in enumerate(self._waiting):
-                item.embeddings.copied_bytes += _fill_by_repetition(frames[row], item.crop)
+            for row, (voice, crop) in enumerate(self._waiting):
+                voice.copied_bytes += _fill_by_repetition(frames[row], crop)
         with clock.stage("embedding", count):
             vectors = unit_length(
                 np.asarray(self._embedding.run({"frames": frames})["embedding"], np.float32)
             )
-        for vector, item in zip(vectors, self._waiting, strict=True):
-            item.embeddings.vectors[item.row] = vector
-            item.embeddings.missing -= 1
+        for vector, (voice, _) in zip(vectors, self._waiting, strict=True):
+            voice.vectors.append(vector)
+            voice.missing -= 1
         self._waiting.clear()
 
     def discard(self) -> None:
@@ -107,26 +100,30 @@ def unit_length(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
-def mean_direction(vectors: Vectors) -> Vectors:
+def mean_direction(vectors: Sequence[Vectors]) -> Vectors:
     """Unit-length mean of unit vectors; zeros of none."""
-    if not len(vectors):
+    if not vectors:
         return np.zeros(EMBEDDING_SIZE, np.float32)
     if len(vectors) == 1:
         return np.array(vectors[0])
-    return np.asarray(unit_length(vectors.mean(axis=0, keepdims=True))[0])
+    return np.asarray(unit_length(np.stack(vectors).mean(axis=0, keepdims=True))[0])
 
 
-def _lay_end_to_end(window: Vectors, crop: Crop, out: Vectors) -> int:
+def _lay_end_to_end(window: Window, crop: Crop, out: Vectors) -> int:
     """Write the audio of a crop's runs to ``out`` (32240,), zeros after it; bytes copied.
 
     Run k begins where the frames of the run before, and the seam, end.
     """
     position = 0
     for first, last in crop:
-        samples = (last - first) * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
         start = first * FBANK_HOP_SAMPLES
-        out[position : position + samples] = window[start : start + samples]
-        end = position + samples
+        stop = last * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
+        inside = window.samples[start:stop]
+        beyond = window.tail[: stop - start - inside.size]
+        middle = position + inside.size
+        end = middle + beyond.size
+        out[position:middle] = inside
+        out[middle:end] = beyond
         position += (last - first + SEAM_FRAMES) * FBANK_HOP_SAMPLES
         # The seam's frames are dropped, but stale samples could make them infinite.
         out[end:position] = 0

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import AudioInfo
+from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.turns import Turn
 
 
@@ -64,7 +65,8 @@ class Diarization:
 
     ``turns`` may overlap, ``exclusive_turns`` do not. ``duration_seconds`` is what was decoded.
     ``notes`` say in a sentence each what the user should know (a speaker count that could not
-    be met).
+    be met). ``evidence``: what it was made from; without audio and networks, other speakers can
+    be made from it again.
     """
 
     uri: str
@@ -75,6 +77,7 @@ class Diarization:
     speakers: tuple[Speaker, ...]
     timings: Timings
     notes: tuple[str, ...] = ()
+    evidence: EvidenceLog | None = None
 
     @property
     def rtfx(self) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.diarization.config import ModeConfig
+from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import write_text_atomic
@@ -16,6 +16,8 @@ from fluidaudio_cli.files import write_text_atomic
 SCHEMA = "fluidaudio.tuning/2"
 # Names another file for the choice; one that does not exist sets the tuning aside.
 TUNING_VARIABLE = "FLUIDAUDIO_TUNING"
+# A file that is not there, to programs that do not know this word.
+_NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -54,36 +56,21 @@ class Tuning:
         return replace(self, embedding=changed)
 
     def apply(self, mode: ModeConfig) -> ModeConfig:
-        """``mode`` with this machine's setting, where the mode leaves it to ``auto``.
+        """``mode`` with the batches and workers found here; ``workers`` other than 0 are kept.
 
-        A mode that fixes a precision keeps the batch that goes with it, because batches were
-        chosen, and their error checked, at the precision found here. A ``workers`` other than 0
-        is kept too.
+        Executor and precisions go into the plan (``diarization/plan.py``), which also knows
+        whether the choice may be followed.
         """
-        execution = mode.execution
-        if execution.executor != "auto" or execution.precision != "auto":
-            return mode
-        mode = replace(
-            mode,
-            windows=replace(mode.windows, batch=self.segmentation.batch),
-            execution=replace(
-                execution,
-                executor=self.executor,
-                precision=self.segmentation.precision,
-                workers=execution.workers or self.workers,
-            ),
-        )
-        if execution.embedding_precision != "auto":
-            return mode
         return replace(
             mode,
+            windows=replace(mode.windows, batch=self.segmentation.batch),
             embedding=replace(mode.embedding, batch=self.embedding.batch),
-            execution=replace(mode.execution, embedding_precision=self.embedding.precision),
+            execution=replace(mode.execution, workers=mode.execution.workers or self.workers),
         )
 
     def __str__(self) -> str:
         """One line for people."""
-        units = f" on {self.compute_units}" if self.executor == "coreml" else ""
+        units = "" if self.compute_units == "all" else f" on {self.compute_units}"
         return (
             f"{self.executor}{units}, {self.workers} at a time; "
             f"segmentation in {self.segmentation.precision} by {self.segmentation.batch}, "
@@ -112,6 +99,8 @@ def load_tuning() -> Tuning | None:
     Raises ``HostError`` for a file that is not one: silently ignoring it would change results.
     """
     path = tuning_path()
+    if os.environ.get(TUNING_VARIABLE) == _NONE:
+        return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
@@ -128,9 +117,9 @@ def load_tuning() -> Tuning | None:
     return tuning if tuning.machine == machine_identity() else None
 
 
-def tuning_unless_asked(executor: str, precision: str) -> Tuning | None:
-    """The stored choice, which asking for an executor or a precision sets aside."""
-    return load_tuning() if executor == precision == "auto" else None
+def leave_out_tuning() -> None:
+    """Let no stored choice be followed by this process and those that it starts."""
+    os.environ[TUNING_VARIABLE] = _NONE
 
 
 def save_tuning(tuning: Tuning, path: Path | None = None) -> Path:

@@ -23,10 +23,10 @@ Feeds = Mapping[str, Array]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ComputeUnits = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
-Lstm = Literal["auto", "runtime"]
+Kernels = Literal["auto", "runtime"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 COMPUTE_UNITS: tuple[str, ...] = get_args(ComputeUnits)
-LSTM_CHOICES: tuple[str, ...] = get_args(Lstm)
+KERNEL_CHOICES: tuple[str, ...] = get_args(Kernels)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class ExecutorOptions:
         batch: a fixed batch size to compile for; ``None`` leaves the batch free where the
             executor can (Core ML then compiles for a batch of one).
         profile: keep a time for each operator, at some cost in speed.
-        lstm: ``auto`` lets this project's kernel run LSTM layers where it can
-            (:mod:`fluidaudio_cli.executors.amx_lstm`), ``runtime`` leaves them to the runtime.
+        kernels: ``auto`` lets this project's kernels run what they can
+            (:mod:`fluidaudio_cli.executors.kernels`), ``runtime`` leaves all to the runtime.
     """
 
     precision: Precision = "auto"
@@ -70,7 +70,7 @@ class ExecutorOptions:
     compute_units: ComputeUnits = "all"
     batch: int | None = None
     profile: bool = False
-    lstm: Lstm = "auto"
+    kernels: Kernels = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values no executor can honour."""
@@ -83,8 +83,10 @@ class ExecutorOptions:
                 f"compute units {self.compute_units!r} are not known",
                 f"use {', '.join(COMPUTE_UNITS)}",
             )
-        if self.lstm not in LSTM_CHOICES:
-            raise UsageError(f"lstm {self.lstm!r} is not known", f"use {', '.join(LSTM_CHOICES)}")
+        if self.kernels not in KERNEL_CHOICES:
+            raise UsageError(
+                f"kernels {self.kernels!r} is not known", f"use {', '.join(KERNEL_CHOICES)}"
+            )
         for name, value in (
             ("threads", self.threads),
             ("streams", self.streams),
@@ -100,7 +102,7 @@ class ExecutorRun:
 
     ``threads`` is ``None`` where the executor decides and does not tell (Core ML). ``device`` is
     ``CPU``, or for Core ML the compute units it was allowed, which it need not all use.
-    ``lstm``: who runs the LSTM layers, the ``runtime`` or this project's ``kernel``, with version.
+    ``kernel``: which of this project's runs a part of it, with version, else ``runtime``.
     """
 
     executor: str
@@ -110,14 +112,15 @@ class ExecutorRun:
     threads: int | None
     streams: int
     batch: int | None = None
-    lstm: str = "runtime"
+    kernel: str = "runtime"
 
 
 @dataclass(frozen=True)
 class Availability:
     """Whether an executor can run on this machine and, if not, why and what would help.
 
-    ``precisions`` are those that may be asked for here, the most exact first.
+    ``precisions`` are those that may be asked for here, the most exact first; ``fastest`` is the
+    one that ``auto`` takes, empty where that is each package's own.
     """
 
     ok: bool
@@ -125,6 +128,32 @@ class Availability:
     remedy: str = ""
     version: str = ""
     precisions: tuple[str, ...] = ()
+    fastest: str = ""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What holds of an executor on every machine, so that nobody need know it by name.
+
+    Attributes:
+        compute_units: choices of processors that make a difference to it or are true of it.
+        sums_follow_threads: results depend on how many threads share one inference.
+        computes_in_caller: an inference with one thread runs in the thread that asked for it.
+        loads_side_by_side: several models may be loaded at once.
+        package_precision: a model runs in the precision it was built in, and in no other.
+        operator_times_once: times of operators can be read once, and hold all runs.
+        joins_kernels: this project's kernels can run a part of a model between two of its own.
+        says_device: whether it tells which processor ran a model.
+    """
+
+    compute_units: tuple[str, ...] = ("all", "cpu-only")
+    sums_follow_threads: bool = False
+    computes_in_caller: bool = False
+    loads_side_by_side: bool = True
+    package_precision: bool = False
+    operator_times_once: bool = False
+    joins_kernels: bool = False
+    says_device: bool = True
 
 
 @dataclass(frozen=True)
@@ -236,6 +265,10 @@ class Executor(Protocol):
     @property
     def name(self) -> str:
         """As in ``--executor``: ``coreml``, ``openvino`` or ``onnxruntime``."""
+
+    @property
+    def traits(self) -> Traits:
+        """What holds of it everywhere."""
 
     def availability(self) -> Availability:
         """Whether and with what precisions it runs here; never raises."""

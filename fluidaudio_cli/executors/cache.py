@@ -4,7 +4,8 @@ An entry is a folder, named by its package and by a hash of everything that chan
 (:class:`CacheKey`). Beside its files lies ``entry.json``: the whole key, and size and SHA-256 of
 each file. An entry that is damaged, cut short or not what its name says is built anew; runtimes
 are never handed bytes that were not checked, because some crash on damaged ones. Entries appear
-by one rename, and a file lock lets one process build while the others wait for its result.
+by one rename, and a file lock lets one process build while the others wait for its result. What
+a killed process left half built goes when the next one starts.
 
 A cache that cannot be written does not stop a run: the entry is built in a folder that goes with
 the process, and a warning says so once.
@@ -23,20 +24,20 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.files import atomic_path, remove_orphans, scratch_folder
 
 SCHEMA = "fluidaudio.compile-cache/1"
 ENVIRONMENT_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
 # A build takes seconds; a holder of the lock for longer than this has hung.
 LOCK_TIMEOUT_SECONDS = 300.0
-# Entries nobody loaded for this long are dropped when a new one is built.
+# Entries nobody loaded for this long, and their locks, are dropped when a new one is built.
 UNUSED_AFTER_SECONDS = 90 * 86400.0
 # The time of last use is refreshed at most this often, so that a warm start writes nothing.
 TOUCH_AFTER_SECONDS = 86400.0
@@ -125,6 +126,7 @@ class CompileCache:
         # Re-entrant: building one entry (a compiled blob) may fetch another (the lowered model).
         self._lock = threading.RLock()
         self._temporary: Path | None = None
+        self._tidied = False
 
     def fetch(self, key: CacheKey, build: Builder) -> CacheEntry:
         """The entry for ``key``, built if it is not there whole.
@@ -132,6 +134,7 @@ class CompileCache:
         Errors of ``build`` pass through, except ``OSError`` (no space, no permission), which
         counts as a cache that cannot be written.
         """
+        self._tidy_once()
         found = self._verified(self._folder(key), key)
         if found is not None:
             return found
@@ -190,18 +193,20 @@ class CompileCache:
 
     def _without_cache(self, key: CacheKey, build: Builder) -> CacheEntry:
         with self._lock:
-            if self._temporary is None:
-                self._temporary = Path(tempfile.mkdtemp(prefix="fluidaudio-"))
-                weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
-            folder = self._temporary / key.folder_name
-            found = self._verified(folder, key)
-            if found is not None:
-                return found
             try:
+                if self._temporary is None:
+                    stack = ExitStack()
+                    place = scratch_folder(Path(tempfile.gettempdir()))
+                    self._temporary = stack.enter_context(place)
+                    weakref.finalize(self, stack.close)
+                folder = self._temporary / key.folder_name
+                found = self._verified(folder, key)
+                if found is not None:
+                    return found
                 details = _build_into(folder, key, build)
             except OSError as error:
                 raise HostError(
-                    f"cannot write the compiled model to {folder.parent}: "
+                    f"cannot write the compiled model to {tempfile.gettempdir()}: "
                     f"{error.strerror or error}",
                     f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space",
                 ) from error
@@ -217,6 +222,7 @@ class CompileCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            os.utime(path)  # locking does not change the file, and an old one is dropped
         except Timeout:
             raise _UnwritableError(f"another process holds {path}") from None
         except OSError as error:
@@ -241,11 +247,27 @@ class CompileCache:
         _touch(folder / _META)
         return CacheEntry(folder, True, meta["details"])
 
+    def _tidy_once(self) -> None:
+        """Remove what killed processes left: here, and beside the cache's other records."""
+        with self._lock:
+            if self._tidied:
+                return
+            self._tidied = True
+        with suppress(OSError), os.scandir(self.root) as entries:
+            for entry in entries:
+                remove_orphans(Path(entry))
+
     def _drop_unused(self) -> None:
         oldest = time.time() - UNUSED_AFTER_SECONDS
         for folder in (self.root / "models").iterdir():
             if _last_used(folder) < oldest:
                 shutil.rmtree(folder, ignore_errors=True)
+        from filelock import FileLock, Timeout
+
+        for path in (self.root / "locks").iterdir():
+            if path.stat().st_mtime < oldest:
+                with suppress(OSError, Timeout), FileLock(path, timeout=0):
+                    path.unlink()
 
 
 class _UnwritableError(Exception):

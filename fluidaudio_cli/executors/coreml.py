@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
 )
 from fluidaudio_cli.executors.base import (
+    COMPUTE_UNITS,
     Array,
     Availability,
     ExecutorOptions,
@@ -39,6 +39,7 @@ from fluidaudio_cli.executors.base import (
     Feeds,
     OperatorTime,
     TensorSpec,
+    Traits,
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
@@ -66,6 +67,12 @@ class CoreMLExecutor:
     """Runs packages with Apple's Core ML through coremltools."""
 
     name = NAME
+    traits = Traits(
+        compute_units=COMPUTE_UNITS,
+        loads_side_by_side=False,  # not tried
+        package_precision=True,
+        says_device=False,
+    )
 
     def __init__(self, cache: CompileCache | None = None) -> None:
         self._cache = cache
@@ -336,6 +343,9 @@ def _macos() -> tuple[int, ...]:
 
 
 def _version() -> str:
+    # Imported here: off the Mac this module is imported only to say that it does not run.
+    from importlib import metadata
+
     return f"coremltools {metadata.version('coremltools')}, macOS {platform.mac_ver()[0]}"
 
 

@@ -6,12 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fluidaudio_cli
+from fluidaudio_cli.errors import ModelFormatError
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache
 
 LOWERED_NAME = "model.onnx"
+
+# Of ONNX Runtime's log: a refusal is in the exception already.
+_FATAL = 4
 
 
 @lru_cache(maxsize=1)
@@ -40,6 +44,36 @@ def lower_package(package: Path) -> bytes:
 
     serialised: bytes = lower_to_onnx(read_program(package)).SerializeToString()
     return serialised
+
+
+def lower_checked(
+    package: Path, function: str | None = None, float_type: Literal["fp32", "fp16"] = "fp32"
+) -> bytes:
+    """Lower one function of a package to a model that ONNX Runtime loads.
+
+    Raises:
+        ModelFormatError: what cannot be lowered, or what ONNX Runtime says against the result.
+    """
+    import onnxruntime
+
+    from fluidaudio_cli.coreml.lower import lower_to_bytes
+    from fluidaudio_cli.coreml.package import read_program
+
+    content = lower_to_bytes(read_program(package, function), float_type)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    # Types and operators are checked as well without; and ONNX Runtime 1.32 can crash while it
+    # optimizes fp16 graphs for AVX-512.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # no common class, and none that is documented
+        reason = " ".join(str(error).split())
+        raise ModelFormatError(
+            f"{package}: ONNX Runtime does not load the lowered model ({reason})",
+            "run this package with Core ML on a Mac",
+        ) from error
+    return content
 
 
 def lowered_model(package: Path, package_hash: str, cache: CompileCache) -> Path:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
 
+from fluidaudio_cli.executors.cgroups import cpu_quota
+
 
 def processors() -> int:
-    """Processors this process may use (its affinity, which containers and taskset narrow)."""
+    """Processors this process may use: its affinity, and no more than its quota of time.
+
+    A broken quota counts as the next whole number: with 1.5 processors, one thread would leave
+    a third of the time unused, and two only pause at the end of each period.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = _quota()
+    return count if quota is None else min(count, max(1, math.ceil(quota)))
+
+
+@lru_cache(maxsize=1)
+def _quota() -> float | None:
+    return cpu_quota() if sys.platform == "linux" else None
 
 
 @lru_cache(maxsize=1)

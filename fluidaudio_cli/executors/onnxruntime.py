@@ -33,6 +33,7 @@ from fluidaudio_cli.executors.base import (
     Feeds,
     OperatorTime,
     TensorSpec,
+    Traits,
 )
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
@@ -61,6 +62,7 @@ class OnnxRuntimeExecutor:
     """Runs lowered packages with ONNX Runtime's CPU provider."""
 
     name = NAME
+    traits = Traits(sums_follow_threads=True, computes_in_caller=True, operator_times_once=True)
 
     def __init__(self, cache: CompileCache | None = None) -> None:
         self._cache = cache
@@ -71,7 +73,9 @@ class OnnxRuntimeExecutor:
             runtime = _runtime()
         except ExecutorUnavailableError as error:
             return Availability(False, error.message, error.remedy)
-        return Availability(True, version=str(runtime.__version__), precisions=("fp32",))
+        return Availability(
+            True, version=str(runtime.__version__), precisions=("fp32",), fastest="fp32"
+        )
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means fp32, the only one offered."""

@@ -25,9 +25,6 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
     UsageError,
 )
-from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
-from fluidaudio_cli.executors.amx_lstm.kernel import kernel_version, unavailable
-from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import (
     Array,
     Availability,
@@ -37,17 +34,17 @@ from fluidaudio_cli.executors.base import (
     Feeds,
     OperatorTime,
     TensorSpec,
+    Traits,
 )
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
+from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, has_amx_bf16, processors
-from fluidaudio_cli.executors.openvino_lstm import OpenVinoLstmModel
 
 NAME = "openvino"
-_STACK_NAME = "lstm.npz"
 _DEVICE = "CPU"
 # OpenVINO's names of the precisions: in its capability list, as a hint, and as a C++ type.
 _CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
@@ -69,6 +66,7 @@ class OpenVinoExecutor:
     """Runs lowered packages with OpenVINO's CPU plugin."""
 
     name = NAME
+    traits = Traits(joins_kernels=True)
 
     def __init__(self, cache: CompileCache | None = None) -> None:
         self._cache = cache
@@ -79,15 +77,15 @@ class OpenVinoExecutor:
             version, precisions = _support()
         except ExecutorUnavailableError as error:
             return Availability(False, error.message, error.remedy)
-        return Availability(True, version=version, precisions=precisions)
+        return Availability(
+            True, version=version, precisions=precisions, fastest=_fastest(precisions)
+        )
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
         openvino, core = _runtime()
         version, precisions = _support()
-        precision = options.precision
-        if precision == "auto":
-            precision = "bf16" if has_amx_bf16() and "bf16" in precisions else "fp32"
+        precision = _fastest(precisions) if options.precision == "auto" else options.precision
         if precision not in precisions:
             raise ExecutorUnavailableError(
                 f"openvino does not run {precision} on this processor",
@@ -99,9 +97,8 @@ class OpenVinoExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         config = _config(precision, threads, streams, options.profile)
-        # The kernel computes in bf16, so that other precisions keep OpenVINO's own LSTM.
-        with_kernel = options.lstm == "auto" and precision == "bf16" and not unavailable()
-        lstm = kernel_version() if with_kernel else "runtime"
+        kernel = kernel_for(precision) if options.kernels == "auto" else None
+        part = kernel.version() if kernel else "runtime"
         # Threads, streams and profiling are settled at import: the blob is the same for all.
         key = CacheKey(
             digest,
@@ -111,24 +108,24 @@ class OpenVinoExecutor:
                 "cpu": cpu_identity(),
                 "batch": str(options.batch),
                 "precision": precision,
-                "lstm": lstm,
+                "kernel": part,
             },
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
             model = _lowered(lowered_model(package, digest, cache), package)
-            cut = cut_at_lstm(model) if with_kernel else None
+            cut = kernel.cut(model) if kernel else None
             wholes = {"model": model} if cut is None else {"before": cut.before, "after": cut.after}
             # Around the kernel one window at a time: its data stay in the cache.
             batch = options.batch if cut is None else 1
-            for name, part in wholes.items():
-                compiled = _compile(core, part, package, batch, config)
+            for name, whole in wholes.items():
+                compiled = _compile(core, whole, package, batch, config)
                 if cut is not None and not has_batch(_specs(compiled), 1):
                     # Not for one window only, nor with sizes known beforehand: for any number.
-                    compiled = _compile(core, part, package, None, config)
+                    compiled = _compile(core, whole, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
             if cut is not None:
-                LstmStack.of(cut.layers).save(folder / _STACK_NAME)
+                cut.save(folder)
             return {}
 
         def load(folder: Path) -> _Parts:
@@ -142,8 +139,7 @@ class OpenVinoExecutor:
                 }
             except RuntimeError as error:
                 raise HostError(f"openvino cannot load {package}: {error}") from error
-            stack = folder / _STACK_NAME
-            return _Parts(compiled, LstmStack.load(stack) if stack.is_file() else None)
+            return _Parts(compiled, kernel.restore(folder) if kernel else None)
 
         parts, entry = cache.load(key, build, load)
         load_seconds = time.perf_counter() - began
@@ -155,8 +151,8 @@ class OpenVinoExecutor:
             _DEVICE,
             int(first.get_property("INFERENCE_NUM_THREADS")),
             int(first.get_property("NUM_STREAMS")),
-            options.batch if parts.stack is None else None,
-            "runtime" if parts.stack is None else lstm,
+            options.batch if parts.between is None else None,
+            "runtime" if parts.between is None else part,
         )
 
         def model(name: str, batch: int | None) -> CompiledModel:
@@ -172,9 +168,9 @@ class OpenVinoExecutor:
                 return FixedBatchModel(whole, batch)
             return whole
 
-        if parts.stack is None:
+        if kernel is None or parts.between is None:
             return model("model", options.batch)
-        return OpenVinoLstmModel(model("before", 1), parts.stack, model("after", 1))
+        return kernel.join(model("before", 1), parts.between, model("after", 1))
 
 
 class OpenVinoModel:
@@ -330,10 +326,10 @@ def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[s
 
 @dataclass(frozen=True)
 class _Parts:
-    """Compiled models by file name: ``model``, or ``before`` and ``after`` the LSTM layers."""
+    """Compiled models by file name: ``model``, or ``before`` and ``after`` a kernel's part."""
 
     compiled: dict[str, Any]
-    stack: LstmStack | None
+    between: Any
 
 
 def _lowered(path: Path, package: Path) -> Any:
@@ -409,6 +405,11 @@ def _runtime() -> tuple[Any, Any]:
         finally:
             if hide:
                 sys.modules.pop(converter, None)
+
+
+def _fastest(precisions: tuple[str, ...]) -> str:
+    """bf16 where tiles (AMX) run it several times as fast, else fp32."""
+    return "bf16" if has_amx_bf16() and "bf16" in precisions else "fp32"
 
 
 @lru_cache(maxsize=1)

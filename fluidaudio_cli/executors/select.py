@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
-from fluidaudio_cli.executors.base import Availability, Executor
+from fluidaudio_cli.executors.base import Availability, Executor, Traits
 from fluidaudio_cli.executors.cache import CompileCache
 
 ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime"]
@@ -49,34 +49,58 @@ def select_executor(name: str = "auto", cache: CompileCache | None = None) -> Ex
         UsageError: there is no such executor.
         ExecutorUnavailableError: it does not run here; the message names those that do.
     """
-    if name == "auto":
-        return _fastest(cache)
-    chosen = executor(name, cache)
-    availability = chosen.availability()
-    if not availability.ok:
-        present = [other for other, state in availabilities().items() if state.ok]
-        raise ExecutorUnavailableError(
-            f"executor {name} is not available: {availability.reason}",
-            f"{availability.remedy} (available here: {', '.join(present) or 'none'})",
-        )
-    return chosen
+    return executor(choose(name, Availabilities(cache)), cache)
+
+
+class Availabilities(Mapping[str, Availability]):
+    """Every executor's availability by name, fastest first; each is found out when looked up."""
+
+    def __init__(self, cache: CompileCache | None = None) -> None:
+        self._cache = cache
+
+    def __getitem__(self, name: str) -> Availability:
+        """Imports the runtime."""
+        return executor(name, self._cache).availability()
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, fastest first."""
+        return iter(_BY_SPEED)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(_BY_SPEED)
 
 
 def availabilities(cache: CompileCache | None = None) -> dict[str, Availability]:
     """Every executor's availability by name, fastest first."""
-    return {name: executor(name, cache).availability() for name in _BY_SPEED}
+    return dict(Availabilities(cache))
 
 
-def _fastest(cache: CompileCache | None) -> Executor:
-    reasons = []
-    for name in _BY_SPEED:
-        if name == "coreml" and sys.platform != "darwin":
-            continue
-        candidate = executor(name, cache)
-        availability = candidate.availability()
-        if availability.ok:
-            return candidate
-        reasons.append(f"{name}: {availability.reason}")
-    raise ExecutorUnavailableError(
-        f"no executor is available: {'; '.join(reasons)}", "reinstall fluidaudio"
-    )
+def choose(name: str, states: Mapping[str, Availability]) -> str:
+    """The executor ``name``, or for ``auto`` the first of ``states`` that is available.
+
+    Raises as :func:`select_executor`.
+    """
+    if name == "auto":
+        reasons = []
+        for candidate, state in states.items():
+            if state.ok:
+                return candidate
+            reasons.append(f"{candidate}: {state.reason}")
+        raise ExecutorUnavailableError(
+            f"no executor is available: {'; '.join(reasons)}", "reinstall fluidaudio"
+        )
+    if name not in EXECUTOR_NAMES:
+        raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
+    if not states[name].ok:
+        present = [other for other, state in states.items() if state.ok]
+        raise ExecutorUnavailableError(
+            f"executor {name} is not available: {states[name].reason}",
+            f"{states[name].remedy} (available here: {', '.join(present) or 'none'})",
+        )
+    return name
+
+
+def traits_of(name: str) -> Traits:
+    """The traits of the executor called ``name``; its runtime is not imported."""
+    return executor(name).traits

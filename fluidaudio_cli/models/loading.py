@@ -32,7 +32,7 @@ def load_model(model: BundledModel, executor: Executor, options: ExecutorOptions
             ran.version,
             ran.precision,
             ran.device,
-            ran.lstm,
+            ran.kernel,
             cpu_identity(),
         ]
     )

@@ -16,6 +16,7 @@ from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
 from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
+from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import (
@@ -58,7 +59,7 @@ def operator_pass(
         for name in profiled.compiled
     }
     first = {
-        name: {} if model.ran.executor == "onnxruntime" else _by_label(_times(model))
+        name: {} if _read_once(model) else _by_label(_times(model))
         for name, model in profiled.compiled.items()
     }
     plain: list[float] = []
@@ -80,7 +81,7 @@ def operator_pass(
         if isinstance(every, Unavailable):
             times[name] = every
             continue
-        runs = len(measured) + (model.ran.executor == "onnxruntime")
+        runs = len(measured) + _read_once(model)
         times[name] = tuple(_per_run(each, first[name], runs) for each in every)
     return times, work, cost
 
@@ -89,6 +90,11 @@ def _seconds(pipeline: Pipeline, path: Path, options: Options) -> float:
     began = time.perf_counter()
     pipeline.diarize(path, speakers=options.speakers)
     return time.perf_counter() - began
+
+
+def _read_once(model: CompiledModel) -> bool:
+    """Whether operator times are read once, for all runs: the first cannot be taken off them."""
+    return traits_of(model.ran.executor).operator_times_once
 
 
 def _times(model: CompiledModel) -> tuple[OperatorTime, ...] | Unavailable:
@@ -240,8 +246,8 @@ def measure_peaks(
     peaks: dict[str, Peak | Unavailable] = {}
     for name, model in models.items():
         ran = model.ran
-        if ran.executor == "coreml":
-            peaks[name] = Unavailable("Core ML does not say which processor it used")
+        if not traits_of(ran.executor).says_device:
+            peaks[name] = Unavailable(f"{ran.executor} does not say which processor it used")
             continue
         if ran.precision not in PRECISIONS:
             peaks[name] = Unavailable(f"products in {ran.precision} are not measured")

@@ -12,8 +12,8 @@ from fluidaudio_cli.diarization.clustering import SpeakerBounds
 class Options:
     """What is profiled, as ``diarize`` would run it, and how much is measured.
 
-    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
-    score the turns with.
+    ``tuning``: follow what was stored for this machine. ``peaks``: measure what the machine can
+    do, some seconds. ``reference``, ``uem``: files to score the turns with.
     """
 
     mode: str = "balanced"
@@ -21,6 +21,7 @@ class Options:
     precision: str = "auto"
     compute_units: str = "all"
     threads: int | None = None
+    tuning: bool = True
     speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
     reference: Path | None = None
     uem: Path | None = None

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError
@@ -52,6 +52,7 @@ def load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeli
         precision=options.precision,
         compute_units=options.compute_units,
         threads=options.threads,
+        tuning=options.tuning,
         profile=profile,
     )
 

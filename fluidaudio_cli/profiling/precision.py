@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Rounding, rounds_anything, tapped_model
-from fluidaudio_cli.diarization.config import ModeConfig
 from fluidaudio_cli.diarization.frames import WINDOW_SAMPLES
 from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.base import CompiledModel
@@ -195,8 +195,8 @@ def _executed(
     precision = _FORMAT.get(rounding, rounding)
     if precision not in executor.availability().precisions:
         return Unavailable(f"{executor.name} does not compute in {precision} here")
-    if rounding == "package" and executor.name != "coreml":
-        return Unavailable("only Core ML runs the package's own mix of precisions")
+    if rounding == "package" and not executor.traits.package_precision:
+        return Unavailable(f"{executor.name} does not run the package's own mix of precisions")
     try:
         wanted = dataclasses.replace(model.asked, precision=precision)  # type: ignore[arg-type]
         loaded = load_model(bundled_models()[name], executor, wanted)

@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.audio.source import is_pipe, open_audio
 from fluidaudio_cli.benchmark.environment import busy_before, describe
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
 from fluidaudio_cli.diarization.result import Diarization
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
+from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -48,7 +49,7 @@ from fluidaudio_cli.profiling.stages import (
     network_traffic,
     stage_profiles,
 )
-from fluidaudio_cli.profiling.timeline import reference_turns, timeline
+from fluidaudio_cli.profiling.timeline import read_truth, timeline
 
 # Operator times and allocations of longer recordings are those of their beginning: an operator
 # profile grows with the length, and ONNX Runtime stops keeping one at a million events.
@@ -66,10 +67,15 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     """
     mode = load_mode(options.mode)
     # Before anything that takes time: a recording or reference that cannot be read ends it here.
+    if is_pipe(path):
+        raise UsageError(
+            f"{path} is a pipe, and a profile reads its recording several times",
+            "save it to a file first",
+        )
     with open_audio(path) as stream:
-        uri = stream.info.uri
+        info = stream.info
     if options.reference is not None:
-        reference_turns(options.reference, uri)
+        read_truth(options.reference, options.uem, info.uri, info.duration_seconds or 0.0)
     notes = list(busy_before())
     step("loading")
     pipeline = load(mode, options)
@@ -230,9 +236,7 @@ def _cpu(
     if not overlapped:
         # The executor's threads work for this stage alone.
         return sum(call.process_cpu for call in calls)
-    in_caller = (
-        run.executor == "onnxruntime" and run.threads is not None and run.threads <= run.streams
-    )
-    if in_caller:
+    one_thread = run.threads is not None and run.threads <= run.streams
+    if one_thread and traits_of(run.executor).computes_in_caller:
         return sum(call.thread_cpu for call in calls)
     return Unavailable(f"{run.executor} computes in threads of its own, beside other stages")

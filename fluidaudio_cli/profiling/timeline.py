@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.profiling.records import ErrorSpan, Timeline, Unavailable
-from fluidaudio_cli.scoring.extents import Extents, merge_extents
+from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
+from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 from fluidaudio_cli.scoring.metrics import STRICT, score_conditions
-from fluidaudio_cli.scoring.rttm import parse_rttm
 from fluidaudio_cli.scoring.sweep import speaker_mapping
-from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 _KINDS = ("missed", "false alarm", "confusion")
 
 
-def reference_turns(path: Path, uri: str) -> tuple[Turn, ...]:
-    """Turns of ``uri``, or of the only recording that the file holds.
+class Truth(NamedTuple):
+    """What a recording is compared with: the reference's turns, in the time that is scored."""
 
-    Raises ``AnnotationError`` when neither is there.
+    turns: tuple[Turn, ...]
+    extents: Extents
+
+
+def read_truth(reference: Path, uem: Path | None, uri: str, audio_seconds: float) -> Truth:
+    """The reference of ``uri``, or of the only recording that the files hold.
+
+    Scored is the UEM's time, or all of the audio, less what the reference excludes (NOSCORE), as
+    ``fluidaudio score`` has it. Raises ``AnnotationError`` when a file has no such recording.
     """
-    turns = parse_rttm(path).turns
-    if uri not in turns and len(turns) != 1:
-        raise AnnotationError(f"{path} has no recording '{uri}'", "give the reference of this file")
-    return tuple(turns[uri] if uri in turns else next(iter(turns.values())))
+    annotations = read_annotations(reference)
+    name = _name_in(annotations.turns, uri, f"{reference}", "reference")
+    extents: Extents = ((0.0, audio_seconds),)
+    if uem is not None:
+        uems = read_uems(uem)
+        extents = uems[_name_in(uems, uri, f"{uem}", "UEM")]
+    no_score = annotations.no_score.get(name, ())
+    return Truth(annotations.turns[name], subtract_extents(extents, no_score))
 
 
-def scored_extents(uem: Path | None, uri: str, audio_seconds: float) -> Extents:
-    """The UEM's extents of ``uri``, or the whole of the audio."""
-    if uem is None:
-        return ((0.0, audio_seconds),)
-    every = read_uem(uem)
-    if uri not in every and len(every) != 1:
-        raise AnnotationError(f"{uem} has no recording '{uri}'", "give the UEM of this file")
-    return every[uri] if uri in every else next(iter(every.values()))
+def _name_in(known: Collection[str], uri: str, file: str, kind: str) -> str:
+    if uri not in known and len(known) != 1:
+        raise AnnotationError(f"{file} has no recording '{uri}'", f"give the {kind} of this file")
+    return uri if uri in known else next(iter(known))
 
 
 def strict_der(result: Diarization, reference: Path, uem: Path | None) -> float:
     """Strict error rate of a diarization, as ``fluidaudio score`` has it."""
-    extents = scored_extents(uem, result.uri, result.duration_seconds)
-    score = score_conditions(
-        (STRICT,), reference_turns(reference, result.uri), result.turns, extents, uri=result.uri
-    )
+    truth = read_truth(reference, uem, result.uri, result.duration_seconds)
+    score = score_conditions((STRICT,), truth.turns, result.turns, truth.extents, uri=result.uri)
     return score.strict.der.rate
 
 
@@ -54,8 +60,7 @@ def timeline(result: Diarization, reference: Path | None, uem: Path | None) -> T
     """What was found, and with a reference what is wrong with it."""
     if reference is None:
         return Timeline(result.turns, Unavailable("no --reference was given"))
-    truth = reference_turns(reference, result.uri)
-    extents = scored_extents(uem, result.uri, result.duration_seconds)
+    truth, extents = read_truth(reference, uem, result.uri, result.duration_seconds)
     found = renamed(truth, result.turns, extents)
     return Timeline(
         found,

@@ -11,7 +11,8 @@ what is not known.
     fluidaudio_version string
     uri                string, the recording's name
     audio              path, container, codec (FFmpeg's names), sample_rate (Hz), channels,
-                       duration_seconds (decoded)
+                       duration_seconds (decoded), tracks, track (from 1; null: all mixed),
+                       lost ([start, end] of what --salvage could not decode: silence)
     segments           [{start, end, speaker}], sorted by start; may overlap
     exclusive_segments [{start, end, speaker}], never two at a time
     speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
@@ -20,10 +21,14 @@ what is not known.
                        (wall, decoding to turns), cpu_seconds, model_load_seconds,
                        model_load_cached, rtfx (audio ÷ processing seconds), overlapped (stages
                        ran beside each other and do not add up), windows, crops, copied_bytes
+    plan               how the run was put together: models (card), executor, compute_units,
+                       networks {ROLE: {precision, batch}}, threads, workers, one_thread_each,
+                       tuning (followed, or empty); its mode and asked stand below
     config             mode (every value of the mode file, and its name), speakers {exactly,
                        at_least, at_most}, exclusive (which turns were scored)
-    executor           asked {executor, precision, compute_units, threads},
-                       ran {MODEL: {executor, version, precision, device, threads, streams, batch}}
+    executor           asked {executor, precision, compute_units, threads, low_latency},
+                       ran {MODEL: {executor, version, precision, device, threads, streams, batch,
+                       kernel}}
     environment        python, system, architecture, cpu, logical_cores, usable_cores, packages
     models             [{name, sha256}]
     notes              [string], what the user should know
@@ -40,10 +45,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
+from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.clustering import SpeakerBounds
-    from fluidaudio_cli.diarization.config import ModeConfig
+    from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
     from fluidaudio_cli.scoring.metrics import FileScore
     from fluidaudio_cli.turns import Turn
@@ -59,14 +65,12 @@ _DIGITS = 6
 class RunFacts:
     """What all recordings of one run share.
 
-    ``asked``: executor, precision, compute_units and threads as on the command line. ``notes``:
-    what the user should know of all recordings.
+    ``notes``: what the user should know of all recordings.
     """
 
-    mode: ModeConfig
+    plan: Plan
     speakers: SpeakerBounds
     exclusive: bool
-    asked: Mapping[str, object]
     models: Sequence[ModelRef]
     load_seconds: float
     load_cached: bool
@@ -96,12 +100,15 @@ def diarization_document(
         "fluidaudio_version": __version__,
         "uri": result.uri,
         "audio": {
-            "path": str(audio.path),
+            "path": shown_path(audio.path),
             "container": audio.container,
             "codec": audio.codec,
             "sample_rate": audio.sample_rate,
             "channels": audio.channels,
             "duration_seconds": round(result.duration_seconds, _DIGITS),
+            "tracks": audio.tracks,
+            "track": audio.track,
+            "lost": [[round(start, 3), round(end, 3)] for start, end in audio.lost],
         },
         "segments": _segments(result.turns),
         "exclusive_segments": _segments(result.exclusive_turns),
@@ -127,13 +134,14 @@ def diarization_document(
             "crops": timings.crops,
             "copied_bytes": timings.copied_bytes,
         },
+        "plan": run.plan.summary(),
         "config": {
-            "mode": run.mode.as_dict(),
+            "mode": run.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),
             "exclusive": run.exclusive,
         },
         "executor": {
-            "asked": dict(run.asked),
+            "asked": dict(run.plan.asked),
             "ran": {model.name: dict(model.ran) for model in run.models},
         },
         "environment": dict(run.environment),

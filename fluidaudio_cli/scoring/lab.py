@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fluidaudio_cli.scoring.lines import canonical_name, content_lines
+from fluidaudio_cli.recordings import canonical_name, uri_of
+from fluidaudio_cli.scoring.lines import content_lines
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 
 def read_lab(path: Path) -> dict[str, tuple[Turn, ...]]:
-    """Turns of the one recording, under the file's stem; self-overlap merged, sorted by time.
+    """Turns of the one recording, named by ``uri_of``; self-overlap merged, sorted by time.
 
     The label is the rest of the line, blanks included. Raises ``AnnotationError`` naming path
     and line for a missing field, a time that is negative or no number, or an end not after
@@ -28,4 +29,4 @@ def read_lab(path: Path) -> dict[str, tuple[Turn, ...]]:
         if end <= start:
             line.refuse(f"ends at {fields[1]} s, not after its start at {fields[0]} s")
         turns.append(Turn(start, end, canonical_name(fields[2])))
-    return {canonical_name(path.stem): tuple(sorted(merge_self_overlap(turns)))}
+    return {uri_of(path): tuple(sorted(merge_self_overlap(turns)))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from fluidaudio_cli.errors import AnnotationError
 
 # Python's float() also takes "nan", "1_000" and non-ASCII digits; an annotation may hold none.
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_COMMENT_MARKS = (";;", "#")
+_COMMENT_MARKS = (";", "#")
 _MAX_QUOTED = 80
 _DECIMALS = 9
 
@@ -35,6 +34,14 @@ class Line:
         """Raise ``AnnotationError`` naming file, line number and reason."""
         raise AnnotationError(f"{self.path}, line {self.number}: {reason}", remedy)
 
+    def require_number(self, text: str, what: str, no_value: str) -> None:
+        """Refuse ``text`` unless it is a decimal number or ``no_value``, in any case."""
+        if text.upper() != no_value and not _DECIMAL.fullmatch(text):
+            self.refuse(
+                f"{what} is {quoted(text)}, not a number or {no_value}",
+                "write names without blanks: each separates two fields",
+            )
+
     def seconds(self, text: str, what: str) -> float:
         """A finite, non-negative decimal number of seconds, to the nanosecond."""
         if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
@@ -48,8 +55,8 @@ class Line:
 def content_lines(path: Path) -> Iterator[Line]:
     """Lines of a UTF-8 text file (a byte-order mark is dropped) but blanks and comments.
 
-    Lines end with LF or CRLF; ``;;`` and ``#`` begin a comment. Raises ``AnnotationError``
-    when the file cannot be read or is not UTF-8 text.
+    Lines end with LF or CRLF; ``;`` (so ``;;`` too) and ``#`` begin a comment, as in md-eval.
+    Raises ``AnnotationError`` when the file cannot be read or is not UTF-8 text.
     """
     try:
         data = path.read_bytes()
@@ -70,11 +77,6 @@ def content_lines(path: Path) -> Iterator[Line]:
             line.refuse("holds a NUL byte, so this is not a text file", "check the path")
         if line.text and not line.text.startswith(_COMMENT_MARKS):
             yield line
-
-
-def canonical_name(name: str) -> str:
-    """NFC form of a uri or speaker name: macOS file names decompose accents, RTTM rarely does."""
-    return unicodedata.normalize("NFC", name)
 
 
 def quoted(text: str) -> str:

@@ -24,6 +24,7 @@ class Pair:
     """One recording on both sides.
 
     ``uem`` is None when no UEM was given; ``no_score`` is what the reference excludes (NOSCORE).
+    ``omitted``: the hypothesis has no line of it, so nobody speaks there.
     """
 
     uri: str
@@ -31,6 +32,7 @@ class Pair:
     hypothesis: tuple[Turn, ...]
     uem: Extents | None
     no_score: Extents = ()
+    omitted: bool = False
 
 
 def read_annotations(path: Path) -> Rttm:
@@ -50,7 +52,8 @@ def read_annotations(path: Path) -> Rttm:
         turns.update(found.turns)
         no_score.update(found.no_score)
         notes.extend(found.notes)
-    return Rttm(turns, no_score, tuple(notes))
+    # Of a folder with a file for each recording, one that is missing was forgotten.
+    return Rttm(turns, no_score, tuple(notes), may_omit=not path.is_dir())
 
 
 def read_uems(path: Path) -> dict[str, Extents]:
@@ -69,10 +72,15 @@ def match_by_uri(
 ) -> tuple[Pair, ...]:
     """Pair both sides by uri, in alphabetical order.
 
-    Raises ``AnnotationError`` when a uri is on one side only, or absent from ``uems``. A UEM
+    A hypothesis file need not mention a recording in which it found nobody (``Rttm.may_omit``),
+    as long as it fits the reference at all: it has no turns, or shares a recording. Raises
+    ``AnnotationError`` when a uri is on one side only otherwise, or absent from ``uems``. A UEM
     may cover more recordings than are scored.
     """
-    _same_uris(reference.turns, hypothesis.turns)
+    answered = {uri for uri, turns in hypothesis.turns.items() if turns or uri in reference.turns}
+    fits = not answered or not answered.isdisjoint(reference.turns)
+    omitted = set(reference.turns) - answered if hypothesis.may_omit and fits else set()
+    _same_uris(reference.turns, omitted | (answered if omitted else set(hypothesis.turns)))
     pairs: list[Pair] = []
     for uri in sorted(reference.turns):
         uem = None
@@ -83,7 +91,8 @@ def match_by_uri(
                 )
             uem = uems[uri]
         no_score = reference.no_score.get(uri, ())
-        pairs.append(Pair(uri, reference.turns[uri], hypothesis.turns[uri], uem, no_score))
+        found = hypothesis.turns.get(uri, ())
+        pairs.append(Pair(uri, reference.turns[uri], found, uem, no_score, uri in omitted))
     return tuple(pairs)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TextIO
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.recordings import canonical_name, uri_of
 from fluidaudio_cli.scoring.extents import Extents, merge_extents
-from fluidaudio_cli.scoring.lines import Line, canonical_name, content_lines, quoted
+from fluidaudio_cli.scoring.lines import Line, content_lines, quoted
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 _NO_VALUE = "<NA>"
@@ -35,12 +36,14 @@ class Rttm:
 
     ``turns``: per uri, each speaker's self-overlap merged, sorted by time. ``no_score``: per
     uri, time the file excludes from scoring (``NOSCORE``). ``notes``: oddities tolerated, one
-    line each, for whoever shows the result.
+    line each, for whoever shows the result. ``may_omit``: a recording in which nobody speaks may
+    be missing, since an RTTM file of several has no line for it.
     """
 
     turns: dict[str, tuple[Turn, ...]]
     no_score: dict[str, Extents] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    may_omit: bool = False
 
 
 def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
@@ -49,7 +52,7 @@ def read_rttm(path: Path) -> dict[str, tuple[Turn, ...]]:
 
 
 def parse_rttm(path: Path) -> Rttm:
-    """Read an RTTM file: UTF-8, LF or CRLF, comments (``;;``, ``#``) and blank lines skipped.
+    """Read an RTTM file: UTF-8, LF or CRLF, comments (``;``, ``#``) and blank lines skipped.
 
     A speaker's overlapping or touching turns are merged. Zero-length turns are dropped and
     noted. A file without turns is the recording of its own name, in which nobody speaks; that
@@ -57,7 +60,8 @@ def parse_rttm(path: Path) -> Rttm:
     word-level and descriptive types are ignored.
 
     Raises ``AnnotationError`` naming path and line: unknown type, wrong number of fields, a
-    time that is negative or no number, a missing name, two channels under one uri.
+    time that is negative or no number, a missing name, a name with a blank (what follows it is no
+    number), two channels under one uri.
     """
     spoken: dict[str, list[Turn]] = {}
     no_score: dict[str, list[tuple[float, float]]] = {}
@@ -80,6 +84,8 @@ def parse_rttm(path: Path) -> Rttm:
             no_score.setdefault(uri, []).append((start, end))
             continue
         speaker = _name(line, fields[7], "the speaker's name")
+        for number, text in enumerate(fields[8:], start=9):
+            line.require_number(text, f"field {number} (behind the speaker {speaker})", _NO_VALUE)
         if channels.setdefault(uri, fields[2]) != fields[2]:
             line.refuse(
                 f"{quoted(uri)} has turns on channel {fields[2]} after channel {channels[uri]}",
@@ -91,13 +97,14 @@ def parse_rttm(path: Path) -> Rttm:
             continue
         turns.append(Turn(start, end, speaker))
     if not spoken:
-        uri = canonical_name(path.stem)
+        uri = uri_of(path)
         spoken[uri] = []
         notes.append(f"{path} holds no turns: read as {quoted(uri)} with nobody speaking")
     return Rttm(
         turns={uri: tuple(sorted(merge_self_overlap(turns))) for uri, turns in spoken.items()},
         no_score={uri: merge_extents(zones) for uri, zones in no_score.items()},
         notes=tuple(notes),
+        may_omit=True,
     )
 
 

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.recordings import canonical_name
 from fluidaudio_cli.scoring.extents import Extents, merge_extents
-from fluidaudio_cli.scoring.lines import canonical_name, content_lines, quoted
+from fluidaudio_cli.scoring.lines import content_lines, quoted
 
 
 def read_uem(path: Path) -> dict[str, Extents]:

@@ -81,7 +81,10 @@ def write_wav(tmp_path: Path) -> WriteWav:
 
 @pytest.fixture
 def encode(tmp_path: Path) -> Encode:
-    """Mono or multi-channel float samples through one of FFmpeg's encoders."""
+    """Mono or multi-channel float samples through one of FFmpeg's encoders.
+
+    ``shift``: seconds added to the time stamp of a packet at that second; ``None``: it is lost.
+    """
 
     def write(
         samples: Floats,
@@ -89,6 +92,7 @@ def encode(tmp_path: Path) -> Encode:
         codec: str,
         rate: int = 16_000,
         with_video: bool = False,
+        shift: Callable[[float], float | None] = lambda _: 0.0,
         **options: str,
     ) -> Path:
         frames = samples[:, None] if samples.ndim == 1 else samples
@@ -112,11 +116,21 @@ def encode(tmp_path: Path) -> Encode:
                 # Time stamps let the muxer write how much of the start is encoder delay.
                 frame.pts, frame.time_base = position, Fraction(1, rate)
                 position += frame.samples
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+                _mux(container, stream.encode(frame), shift)
+            _mux(container, stream.encode(None), shift)
         return path
 
     return write
+
+
+def _mux(container: Any, packets: Any, shift: Callable[[float], float | None]) -> None:
+    for packet in packets:
+        later = shift(float(packet.pts * packet.time_base))
+        if later is None:
+            continue
+        packet.pts += round(later / float(packet.time_base))
+        packet.dts = packet.pts
+        container.mux(packet)
 
 
 def _add_video(container: Any) -> Any:

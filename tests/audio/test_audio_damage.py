@@ -21,7 +21,7 @@ WriteWav = Callable[..., Path]
 Encode = Callable[..., Path]
 ReadAll = Callable[..., npt.NDArray[np.float32]]
 
-DAMAGED = "copy or export it again, or save what can be read with another program first"
+DAMAGED = "copy or export it again, or add --salvage for what can be decoded"
 
 
 def noise(seconds: float, rate: int = 16_000) -> npt.NDArray[np.float32]:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio, uri_of
+from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.recordings import uri_of
 
 Floats = npt.NDArray[np.float32]
 WriteWav = Callable[..., Path]

@@ -25,6 +25,7 @@ BUSY = {"decode": 0.001, "segmentation": 0.002}
 class StubPipeline:
     def __init__(self, mode: str, executor: str, cached: bool) -> None:
         self.mode = SimpleNamespace(name=mode, as_dict=lambda: {"name": mode, "step": 1.0})
+        self.plan = SimpleNamespace(summary=lambda: {"workers": 1})
         self.load_cached = cached
         digest = os.environ.get("STUB_MODEL", "a") * 64
         ran = {"executor": "stub", "precision": "fp32"}
@@ -62,7 +63,9 @@ class StubPipeline:
         pass
 
 
-def load_pipeline(mode: str, *, executor: str, **_: Any) -> StubPipeline:
+def load_pipeline(mode: str | dict[str, Any], *, executor: str, **_: Any) -> StubPipeline:
+    if not isinstance(mode, str):  # a plan
+        mode = str(mode["mode"]["name"])
     if executor == os.environ.get("STUB_NO_EXECUTOR"):
         raise ExecutorUnavailableError(f"{executor} is not installed", f"pip install {executor}")
     # Like the real one: the first load with an empty cache compiles, the next ones do not.

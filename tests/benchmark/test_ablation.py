@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fluidaudio_cli.benchmark.ablation import OPTIMISATIONS, write_ablated_modes
-from fluidaudio_cli.diarization.config import load_mode, read_mode
+from fluidaudio_cli.diarization.modes import load_mode, read_mode
 
 
 def _differences(left: dict[str, Any], right: dict[str, Any]) -> set[str]:
@@ -27,15 +27,16 @@ EXPECTED = {
     "without-workers": ("balanced", {"execution.workers"}),
     "without-executor": ("balanced", {"execution.executor", "execution.precision"}),
     "without-precision": ("balanced", {"execution.precision"}),
-    "without-lstm": ("balanced", {"execution.lstm"}),
-    "without-zero-copy": ("balanced", {"execution.zero_copy"}),
+    "without-kernels": ("balanced", {"execution.kernels"}),
     "only-window-batches": ("reference", {"windows.batch"}),
     "only-crop-batches": ("reference", {"embedding.batch"}),
     "only-workers": ("reference", {"execution.workers"}),
     "only-executor": ("reference", {"execution.executor"}),
     "only-precision": ("reference", {"execution.executor", "execution.precision"}),
-    "only-lstm": ("reference", {"execution.executor", "execution.precision", "execution.lstm"}),
-    "only-zero-copy": ("reference", {"execution.zero_copy"}),
+    "only-kernels": (
+        "reference",
+        {"execution.executor", "execution.precision", "execution.kernels"},
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from fluidaudio_cli.benchmark.memory_limit import (
     settings,
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
-from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
+from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.clustering import SpeakerBounds, Voices, cluster
-from fluidaudio_cli.diarization.config import ModeConfig, load_mode
+from fluidaudio_cli.diarization.loading import make_plan
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -36,7 +39,6 @@ from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, UsageErro
 
 MB = 1_000_000
 BESIDE = 10 * MB  # reserved for the command itself
-FOUR = PipelineOptions(threads=4)
 # Workers, windows at a time, crops at a time.
 Size = tuple[int, int, int]
 
@@ -47,9 +49,8 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def size_of(config: ModeConfig, threads: int = 4) -> Size:
-    workers = min(config.execution.workers or threads, threads)
-    return workers, config.windows.batch, config.embedding.batch
+def size_of(plan: Plan) -> Size:
+    return plan.workers, plan.mode.windows.batch, plan.mode.embedding.batch
 
 
 class Scales:
@@ -59,8 +60,8 @@ class Scales:
         self.asked: list[Size] = []
         self.fails: dict[Size, HostError] = {}
 
-    def __call__(self, mode: ModeConfig, options: PipelineOptions, _: WorkerCommand) -> int:
-        size = size_of(mode, options.threads or 4)
+    def __call__(self, plan: Plan, _: WorkerCommand) -> int:
+        size = size_of(plan)
         self.asked.append(size)
         if size in self.fails:
             raise self.fails[size]
@@ -75,6 +76,11 @@ def mode() -> ModeConfig:
         windows=replace(fast.windows, batch=8),
         embedding=replace(fast.embedding, batch=4),
     )
+
+
+@pytest.fixture
+def plan(mode: ModeConfig) -> Plan:
+    return make_plan(mode, threads=4, tuning=False)
 
 
 # Sizes
@@ -103,9 +109,9 @@ def test_anything_else_is_a_usage_error(text: str) -> None:
 # Which setting
 
 
-def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(mode: ModeConfig) -> None:
-    found = settings(mode, threads=4)
-    assert found[0] == mode
+def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(plan: Plan) -> None:
+    found = settings(plan)
+    assert found[0] == plan
     assert [size_of(each) for each in found] == [
         (4, 8, 4),
         (2, 8, 4),
@@ -114,7 +120,8 @@ def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(mode: ModeCon
         (1, 2, 1),
         (1, 1, 1),
     ]
-    assert settings(load_mode("reference"), threads=4) == [load_mode("reference")]
+    serial = make_plan("reference", threads=4)
+    assert settings(serial) == [serial]
 
 
 # By the formula, the settings above take 380, 280, 230, 190, 170 and 160 MB; 3 % and 10 MB are
@@ -129,59 +136,59 @@ def test_settings_go_from_the_mode_to_one_worker_to_batches_of_one(mode: ModeCon
     ],
 )
 def test_the_fastest_that_fits_is_taken(
-    mode: ModeConfig, limit: float, chosen: Size, asked: list[Size]
+    plan: Plan, limit: float, chosen: Size, asked: list[Size]
 ) -> None:
     scales = Scales()
-    held = hold(mode, int(limit * MB), FOUR, 0.0, measure=scales)
-    assert size_of(held.config) == chosen
+    held = hold(plan, int(limit * MB), 0.0, measure=scales)
+    assert size_of(held.plan) == chosen
     assert scales.asked == asked
-    assert held.config.clustering == mode.clustering
+    assert held.plan.mode.clustering == plan.mode.clustering
 
 
-def test_the_choice_is_said_and_so_is_what_it_may_change(mode: ModeConfig) -> None:
-    (choice,) = hold(mode, 420 * MB, FOUR, 0.0, measure=Scales()).notes
+def test_the_choice_is_said_and_so_is_what_it_may_change(plan: Plan) -> None:
+    (choice,) = hold(plan, 420 * MB, 0.0, measure=Scales()).notes
     assert choice == (
         "held under 420 MB: 4 workers, batches of 8 windows and 4 crops (as the mode has it); "
         "380 MB measured, 22 MB reserved"
     )
-    (choice,) = hold(mode, 257 * MB, FOUR, 0.0, measure=Scales()).notes
+    (choice,) = hold(plan, 257 * MB, 0.0, measure=Scales()).notes
     assert choice.startswith("held under 257 MB: 1 worker, batches of 8 windows and 4 crops; 230")
-    choice, change = hold(mode, 175 * MB, FOUR, 0.0, measure=Scales()).notes
+    choice, change = hold(plan, 175 * MB, 0.0, measure=Scales()).notes
     assert choice.startswith("held under 175 MB: 1 worker, batches of 1; 160 MB measured")
     assert "in bf16 the last digits of scores may differ" in change
 
 
-def test_the_impossible_is_said_after_two_measurements(mode: ModeConfig) -> None:
+def test_the_impossible_is_said_after_two_measurements(plan: Plan) -> None:
     scales = Scales()
     with pytest.raises(HostError) as refusal:
-        hold(mode, 50 * MB, FOUR, 0.0, measure=scales)
+        hold(plan, 50 * MB, 0.0, measure=scales)
     assert scales.asked == [(4, 8, 4), (1, 1, 1)]
     assert str(refusal.value) == (
         "--memory-limit 50 MB cannot be held: mode fast needs 175 MB here even with 1 worker, "
         "batches of 1: allow 175 MB, or use a mode that needs less"
     )
     # What it says is enough is enough.
-    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales).config.windows.batch == 1
+    assert hold(plan, 175 * MB, 0.0, measure=scales).plan.mode.windows.batch == 1
 
 
-def test_a_setting_that_dies_does_not_fit(mode: ModeConfig) -> None:
+def test_a_setting_that_dies_does_not_fit(plan: Plan) -> None:
     scales = Scales()
     scales.fails = {(4, 8, 4): HostError("the worker process ended (-9)")}
-    assert size_of(hold(mode, 999 * MB, FOUR, 0.0, measure=scales).config) == (2, 8, 4)
+    assert size_of(hold(plan, 999 * MB, 0.0, measure=scales).plan) == (2, 8, 4)
 
 
-def test_a_smallest_setting_that_dies_is_said_as_it_died(mode: ModeConfig) -> None:
+def test_a_smallest_setting_that_dies_is_said_as_it_died(plan: Plan) -> None:
     scales = Scales()
     scales.fails = {(1, 1, 1): HostError("the worker process ended (-9)")}
     with pytest.raises(HostError, match=r"ended \(-9\)"):
-        hold(mode, 100 * MB, FOUR, 0.0, measure=scales)
+        hold(plan, 100 * MB, 0.0, measure=scales)
 
 
-def test_what_does_not_run_here_at_all_is_said_as_such(mode: ModeConfig) -> None:
+def test_what_does_not_run_here_at_all_is_said_as_such(plan: Plan) -> None:
     scales = Scales()
     scales.fails = {(4, 8, 4): ExecutorUnavailableError("coreml is not available")}
     with pytest.raises(ExecutorUnavailableError, match="coreml is not available"):
-        hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+        hold(plan, 999 * MB, 0.0, measure=scales)
     assert scales.asked == [(4, 8, 4)]
 
 
@@ -190,29 +197,29 @@ def test_a_tuning_in_use_is_what_is_measured_and_reduced(
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "tuning.json"))
     network = NetworkTuning("fp32", 16)
-    tuning = Tuning("onnxruntime", "all", 2, network, network, machine_identity())
-    save_tuning(tuning)
-    held = hold(mode, 999 * MB, FOUR, 0.0, measure=Scales())
-    assert size_of(held.config) == (2, 16, 16)
-    smaller = hold(mode, 260 * MB, FOUR, 0.0, measure=Scales()).config
+    save_tuning(Tuning("onnxruntime", "cpu-only", 2, network, network, machine_identity()))
+    plan = make_plan(mode, threads=4)
+    assert size_of(hold(plan, 999 * MB, 0.0, measure=Scales()).plan) == (2, 16, 16)
+    smaller = hold(plan, 260 * MB, 0.0, measure=Scales()).plan
     assert size_of(smaller) == (1, 8, 8)
-    assert tuning.apply(smaller) == smaller  # loading does not undo the choice
-    asked = replace(FOUR, executor="openvino")
-    assert size_of(hold(mode, 999 * MB, asked, 0.0, measure=Scales()).config) == (4, 8, 4)
+    # What is loaded is the plan: nothing undoes the choice.
+    assert smaller.networks["segmentation"].batch == 8
+    assert smaller.options("segmentation").streams == 1
+    assert smaller.options("segmentation").compute_units == "cpu-only"
 
 
 # What is remembered
 
 
-def test_measurements_are_remembered(mode: ModeConfig, own_cache: Path) -> None:
+def test_measurements_are_remembered(plan: Plan, own_cache: Path) -> None:
     scales = Scales()
-    first = hold(mode, 175 * MB, FOUR, 0.0, measure=scales)
+    first = hold(plan, 175 * MB, 0.0, measure=scales)
     count = len(scales.asked)
-    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales) == first
+    assert hold(plan, 175 * MB, 0.0, measure=scales) == first
     assert len(scales.asked) == count
     for path in (own_cache / "memory").iterdir():
         path.write_text("{", encoding="utf-8")
-    assert hold(mode, 175 * MB, FOUR, 0.0, measure=scales) == first
+    assert hold(plan, 175 * MB, 0.0, measure=scales) == first
     assert len(scales.asked) == 2 * count
 
 
@@ -223,49 +230,50 @@ def other_step(mode: ModeConfig) -> ModeConfig:
 @pytest.mark.parametrize(
     ("change", "options", "command"),
     [
-        (other_step, FOUR, WorkerCommand()),
-        (lambda mode: mode, PipelineOptions(threads=2), WorkerCommand()),
-        (lambda mode: mode, replace(FOUR, precision="fp32"), WorkerCommand()),
-        (lambda mode: mode, replace(FOUR, executor="onnxruntime"), WorkerCommand()),
-        (lambda mode: mode, FOUR, WorkerCommand(("python", "other.py"))),
+        (other_step, {}, WorkerCommand()),
+        (lambda mode: mode, {"threads": 2}, WorkerCommand()),
+        (lambda mode: mode, {"executor": "onnxruntime"}, WorkerCommand()),
+        (lambda mode: mode, {}, WorkerCommand(("python", "other.py"))),
     ],
 )
 def test_other_circumstances_are_measured_anew(
     mode: ModeConfig,
     change: Callable[[ModeConfig], ModeConfig],
-    options: PipelineOptions,
+    options: dict[str, Any],
     command: WorkerCommand,
 ) -> None:
     scales = Scales()
-    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
-    hold(change(mode), 999 * MB, options, 0.0, measure=scales, command=command)
+    asked: dict[str, Any] = {"threads": 4, "executor": "openvino", "tuning": False}
+    hold(make_plan(mode, **asked), 999 * MB, 0.0, measure=scales)
+    other = make_plan(change(mode), **(asked | options))
+    hold(other, 999 * MB, 0.0, measure=scales, command=command)
     assert len(scales.asked) == 2
 
 
 @pytest.mark.parametrize("name", ["machine_identity", "_source_digest"])
 def test_another_machine_or_program_is_measured_anew(
-    mode: ModeConfig, name: str, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scales = Scales()
-    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    hold(plan, 999 * MB, 0.0, measure=scales)
     monkeypatch.setattr(peak_memory, name, lambda: "another")
-    hold(mode, 999 * MB, FOUR, 0.0, measure=scales)
+    hold(plan, 999 * MB, 0.0, measure=scales)
     assert len(scales.asked) == 2
 
 
 # What is reserved
 
 
-def test_the_reserve_follows_the_length(mode: ModeConfig) -> None:
+def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
     # 61 windows of 8 kB, and 122 voices compared pair by pair at 24 bytes.
     assert growth_bytes(mode, 600.0) == 61 * 8000 + 24 * 122**2
     assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 500**2
     # Beyond exact_limit voices, only the windows count.
     assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 500**2
     assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
-    held = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales())
+    held = hold(plan, 999 * MB, 3600.0, measure=Scales())
     assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE + 0.03 * 380 * MB
-    scored = hold(mode, 999 * MB, FOUR, 3600.0, measure=Scales(), scoring=True)
+    scored = hold(plan, 999 * MB, 3600.0, measure=Scales(), scoring=True)
     assert scored.reserve_bytes == held.reserve_bytes + 120 * MB
 
 
@@ -306,7 +314,7 @@ def test_what_went_over_is_said_in_full() -> None:
 
 
 def test_a_process_is_measured_as_a_whole(tmp_path: Path, mode: ModeConfig) -> None:
-    peak = measure_peak(mode, PipelineOptions(threads=1), stub_command(tmp_path / "cache"))
+    peak = measure_peak(make_plan(mode, threads=1), stub_command(tmp_path / "cache"))
     # An interpreter with numpy, without any runtime.
     assert 15 * MB < peak < 150 * MB
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from fluidaudio_cli.benchmark.results import read_result
-from fluidaudio_cli.cli.app import main
+from fluidaudio_cli.cli.process import main
 
 SCALING = [sys.executable, "-m", "fluidaudio_cli", "benchmark", "--scaling"]
 QUICK = ["--warmup", "0", "--latency-windows", "0", "--threads", "2"]

@@ -12,7 +12,7 @@ import pytest
 
 from fluidaudio_cli.benchmark import tuning as tuner
 from fluidaudio_cli.benchmark.workers import WorkerCommand
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -62,30 +62,14 @@ def test_a_broken_or_older_file_is_said_not_ignored(own_file: Path, content: str
         load_tuning()
 
 
-def test_a_choice_sets_each_networks_batch_and_precision() -> None:
-    choice = replace(CHOICE, executor="openvino", embedding=NetworkTuning("bf16", 32))
-    tuned = choice.apply(load_mode("fast"))
-    assert (tuned.windows.batch, tuned.embedding.batch) == (4, 32)
-    execution = tuned.execution
-    assert (execution.executor, execution.workers) == ("openvino", 1)
-    assert (execution.precision, execution.embedding_precision) == ("fp32", "bf16")
-    assert tuned.clustering == load_mode("fast").clustering
-
-
-def test_a_mode_keeps_what_it_fixes() -> None:
-    reference, accurate = load_mode("reference"), load_mode("accurate")
-    assert CHOICE.apply(reference) == reference
-    fixed = replace(accurate.execution, embedding_precision="fp32")
-    accurate = replace(accurate, execution=fixed)
-    tuned = replace(CHOICE, embedding=NetworkTuning("bf16", 32)).apply(accurate)
-    assert (tuned.windows.batch, tuned.execution.precision) == (4, "fp32")
-    # With the precision goes the batch: that of the choice was found for bf16.
-    assert tuned.execution.embedding_precision == "fp32"
-    assert tuned.embedding == accurate.embedding
-    serial = replace(accurate, execution=replace(accurate.execution, workers=3))
-    assert CHOICE.apply(serial).execution.workers == 3
-    exact = replace(accurate, execution=replace(accurate.execution, precision="fp32"))
-    assert CHOICE.apply(exact) == exact
+def test_a_choice_sets_batches_and_workers_but_not_fixed_ones() -> None:
+    choice = replace(CHOICE, embedding=NetworkTuning("bf16", 16))
+    fast = load_mode("fast")
+    tuned = choice.apply(fast)
+    assert (tuned.windows.batch, tuned.embedding.batch, tuned.execution.workers) == (4, 16, 1)
+    assert tuned.clustering == fast.clustering
+    serial = replace(fast, execution=replace(fast.execution, workers=3))
+    assert choice.apply(serial).execution.workers == 3
 
 
 # The search, on made-up machines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import json
 import os
 import subprocess
 import sys
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fluidaudio_cli.cli.app import main
+from fluidaudio_cli.cli.process import main
 from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.diarization.plan import Plan
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -25,14 +26,16 @@ WriteWav = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def loaded_once() -> Callable[..., Pipeline]:
-    """``load_pipeline`` that gives the same pipeline for the same arguments."""
-    load = functools.lru_cache(loading.load_pipeline)
+    """``load`` that gives the same pipeline for the same plan."""
+    load, known = loading.load, dict[str, Pipeline]()
 
-    def for_any_length(*arguments: Any, **options: Any) -> Pipeline:
-        options.pop("audio_seconds", None)
-        return load(*arguments, **options)
+    def load_once(plan: Plan, **options: Any) -> Pipeline:
+        key = json.dumps(plan.as_dict())
+        if key not in known:
+            known[key] = load(plan, **options)
+        return known[key]
 
-    return for_any_length
+    return load_once
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def models_loaded_once(
     monkeypatch: pytest.MonkeyPatch, loaded_once: Callable[..., Pipeline]
 ) -> None:
     """Spare commands in this process from loading the models anew each time."""
-    monkeypatch.setattr(loading, "load_pipeline", loaded_once)
+    monkeypatch.setattr(loading, "load", loaded_once)
 
 
 @pytest.fixture

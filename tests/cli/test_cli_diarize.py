@@ -51,7 +51,7 @@ def modules_loaded(suspects: set[str], *arguments: str) -> list[str]:
     """Which of ``suspects`` ``fluidaudio ARGUMENTS`` imports, in its own process."""
     script = (
         f"import sys; sys.argv = {['fluidaudio', *arguments]}\n"
-        "from fluidaudio_cli.cli.app import main\n"
+        "from fluidaudio_cli.cli.process import main\n"
         "try: main()\n"
         "except SystemExit as ended: print('ENDED', ended.code or 0)\n"
         f"print(*sorted({suspects} & set(sys.modules)))"
@@ -139,6 +139,7 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "exclusive_segments",
         "speakers",
         "timings",
+        "plan",
         "config",
         "executor",
         "environment",
@@ -154,6 +155,9 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "sample_rate": 16_000,
         "channels": 1,
         "duration_seconds": 30.0,
+        "tracks": 1,
+        "track": 1,
+        "lost": [],
     }
     assert document["config"]["mode"]["name"] == "balanced"
     assert document["config"]["speakers"] == {"exactly": None, "at_least": None, "at_most": 4}
@@ -555,7 +559,7 @@ def test_place_that_cannot_be_written_is_found_before_the_work(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("models were loaded")
 
-    monkeypatch.setattr(loading, "load_pipeline", never)
+    monkeypatch.setattr(loading, "load", never)
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     for given in (("--output", blocked / "turns.rttm"), ("--output-dir", blocked)):

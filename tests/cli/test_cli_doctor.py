@@ -42,7 +42,9 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
     assert {found["codecs", name]["status"] for name in codecs} == {"ok"}
     assert found["storage", "cache"]["status"] == "ok"
     assert found["self-tests", "segmentation on onnxruntime in fp32"]["status"] == "ok"
-    assert document["findings"][-1]["section"] == "diarization"
+    assert found["diarization", "balanced"]["status"] == "ok"
+    assert document["plan"]["mode"]["name"] == "balanced"
+    assert found["plan", "executor"]["detail"].startswith(document["plan"]["executor"])
     for one in document["findings"]:
         assert one["status"] == "ok" or one["remedy"], one
 
@@ -69,7 +71,7 @@ def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     """Self-tests and loading take time, and are not what is asked for."""
     monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter(()))
     loaded = SimpleNamespace(models=(), close=lambda: None)
-    monkeypatch.setattr(loading, "load_pipeline", lambda mode: loaded)
+    monkeypatch.setattr(loading, "load", lambda plan: loaded)
 
 
 @pytest.mark.usefixtures("nothing_to_verify")

@@ -5,19 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fluidaudio_cli.benchmark.memory_limit import hold
-from fluidaudio_cli.benchmark.workers import PipelineOptions
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.loading import make_plan
 
 Command = Callable[..., tuple[int, str, str]]
 
 FAST = ("--performance-mode", "fast", "--threads", "2")
-TWO = PipelineOptions(threads=2)
 SAMPLE_SECONDS = 30.0
 
 # The system counts what a process was before it became another program (this one is large), so
@@ -34,9 +31,8 @@ sys.exit(os.waitstatus_to_exitcode(status))
 @pytest.fixture(scope="module")
 def one_worker_bytes() -> int:
     """What fast needs here with one worker, measured as the command measures it."""
-    fast = load_mode("fast")
-    serial = replace(fast, execution=replace(fast.execution, workers=1))
-    held = hold(serial, 10**11, TWO, SAMPLE_SECONDS)
+    serial = make_plan("fast", threads=2).with_workers(1)
+    held = hold(serial, 10**11, SAMPLE_SECONDS)
     return held.peak_bytes + held.reserve_bytes
 
 

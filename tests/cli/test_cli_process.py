@@ -1,12 +1,21 @@
-"""The installed command starts lean, ends at once, and yet loses nothing."""
+"""The installed command starts lean, ends at once and loses nothing; how it ends is documented.
+
+Real processes, with a real terminal where one makes the difference.
+"""
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli import __version__
@@ -18,7 +27,7 @@ def script(
     """What the installed ``fluidaudio ARGUMENTS`` does, after the statement ``before``."""
     code = (
         f"import atexit, sys; sys.argv = {['fluidaudio', *arguments]}\n{before}\n"
-        "from fluidaudio_cli.cli.app import script\nscript()"
+        "from fluidaudio_cli.cli.process import script\nscript()"
     )
     command = [sys.executable, "-c", code]
     # Without a buffer there would be nothing to lose; the threads are the command's to choose.
@@ -71,7 +80,7 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
 
 def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     done = script(
-        before="import fluidaudio_cli.cli.app as app; app.app = lambda: [][1]",
+        before="import fluidaudio_cli.cli.app as app; app.run_command = lambda _: [][1]",
     )
     assert done.returncode == 1
     assert done.stderr.endswith("IndexError: list index out of range\n")
@@ -82,3 +91,176 @@ def test_numpy_brings_no_threads_of_its_own() -> None:
     count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
     done = script("--version", before=f"atexit.register(exec, {count!r})")
     assert done.stdout.splitlines()[1:] == ["1"]
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAMPLE = REPOSITORY / "datasets" / "sample"
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="no signals, pipes or terminals")
+
+
+def in_terminal(
+    *arguments: str | Path, ready: Callable[[], bool] | None = None, columns: int = 40
+) -> tuple[int, str]:
+    """``fluidaudio ARGUMENTS`` in a terminal, and Ctrl-C pressed there once ``ready()``."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    command = [sys.executable, "-m", "fluidaudio_cli", *map(str, arguments)]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.pop("NO_COLOR", None)
+        os.environ["TERM"] = "xterm-256color"
+        os.execv(sys.executable, command)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown, deadline = b"", time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if ready is not None and ready():
+            os.write(terminal, b"\x03")
+            ready = None
+        if not select.select([terminal], [], [], 0.02)[0]:
+            continue
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # how Linux says that the other side is closed
+            break
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode().replace("\r\n", "\n")
+
+
+@posix_only
+def test_ctrl_c_in_a_terminal_says_so_and_ends_with_130(tmp_path: Path) -> None:
+    """In the middle of a folder: what is finished is whole, and nothing else is there."""
+    folder, out = tmp_path / "talks", tmp_path / "out"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02d}.wav").write_bytes((SAMPLE / "sample.wav").read_bytes())
+    code, shown = in_terminal(
+        *("diarize", folder, "--output-dir", out, "--performance-mode", "fast"),
+        ready=lambda: out.is_dir() and any(out.glob("*.rttm")),
+    )
+    assert code == 130
+    assert shown.endswith("fluidaudio: interrupted\n")
+    assert "Traceback" not in shown
+    written = list(out.iterdir())
+    assert 1 <= len(written) < 30
+    assert all(path.read_text().endswith("<NA>\n") for path in written)
+
+
+@posix_only
+def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> None:
+    importing = tmp_path / "importing"
+    code = (
+        "import builtins, pathlib, sys, time\n"
+        "sys.argv = ['fluidaudio', 'models', 'list']\n"
+        "from fluidaudio_cli.cli.process import script\n"
+        "load = builtins.__import__\n"
+        "def slow(name, *rest):\n"
+        "    if name == 'typer':\n"
+        f"        pathlib.Path({str(importing)!r}).touch(); time.sleep(60)\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = slow\n"
+        "script()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while not importing.exists():
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=30)
+    assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("models", "list"),
+        ("diarize", str(SAMPLE / "sample.wav"), "--format", "rttm"),
+        ("diarize", str(SAMPLE / "sample.wav")),
+        ("diarize", str(SAMPLE / "sample.wav"), "--format", "rttm", "--output", "/dev/stdout"),
+    ],
+)
+def test_a_pipe_that_nobody_reads_ends_it_quietly(arguments: tuple[str, ...]) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fluidaudio_cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdout is not None
+    assert started.stderr is not None
+    started.stdout.close()
+    assert started.stderr.read() == b""
+    assert started.wait(60) == 141
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("PermissionError(13, 'Permission denied', 'some file')", "some file: Permission denied: "),
+        ("OSError(24, 'Too many open files')", "Too many open files: allow more open files"),
+        ("OSError('no reason')", "no reason: try again"),
+    ],
+)
+def test_any_error_of_the_system_is_one_line(error: str, line: str) -> None:
+    # Inside Typer, as a command would raise it.
+    raising = f"@app.command()\ndef fail(): raise {error}"
+    done = script("fail", before=f"from fluidaudio_cli.cli.app import app\n{raising}")
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"fluidaudio: {line}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_warning_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"
+    options = ("--format", "rttm", "--performance-mode", "fast")
+    done = subprocess.run(
+        [sys.executable, "-m", "fluidaudio_cli", "diarize", SAMPLE / "sample.wav", *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "FLUIDAUDIO_CACHE_DIR": str(cache)},
+    )
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 6
+    assert done.stderr == (
+        f"warning: the cache {cache} cannot be written (Not a directory), so models are compiled "
+        "again at each start: set FLUIDAUDIO_CACHE_DIR to a folder that can\n"
+    )
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["score", "profile", "diarize"])
+def test_files_written_from_a_terminal_are_plain_and_as_wide_as_any(
+    tmp_path: Path, name: str, speech: npt.NDArray[np.float32], write_wav: Callable[..., Path]
+) -> None:
+    rttm, audio = SAMPLE / "sample.rttm", SAMPLE / "sample.wav"
+    brief = write_wav(speech[8 * 16_000 :][: 4 * 16_000], "brief.wav")
+    arguments = {
+        "score": ("score", rttm, rttm),
+        "profile": ("profile", brief, "--performance-mode", "fast", "--no-peaks"),
+        "diarize": ("diarize", audio, "--format", "table", "--reference", rttm),
+    }[name]
+    target = tmp_path / "out.txt"
+    code, shown = in_terminal(*arguments, "--output", target)
+    assert code == 0, shown
+    text = target.read_text(encoding="utf-8")
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) > 60  # not folded to the terminal's 40
+
+
+@posix_only
+def test_closed_stdout_takes_no_file_for_itself(tmp_path: Path) -> None:
+    target = tmp_path / "out.rttm"
+    audio = SAMPLE / "sample.wav"
+    done = subprocess.run(
+        f'"{sys.executable}" -m fluidaudio_cli diarize "{audio}" --output "{target}" >&-',
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, f"wrote {target}\n")
+    assert target.read_text(encoding="utf-8").startswith("SPEAKER sample 1 6.688 8.083 ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bundles import FIXTURES
 from numpy.typing import NDArray
 
+from fluidaudio_cli.coreml.inspect import inspect_package
 from fluidaudio_cli.coreml.ir import Program, Value
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import read_program
@@ -97,7 +99,6 @@ def test_text_program_runs(tmp_path: Path) -> None:
         ("fp16, [1, 4]> h", "fp16, [1, 0.5]> h", "model.mil:7: '0.5' is no size"),
         ("inf])", "inf]) ~", "model.mil:6: unexpected character '~'"),
         ("        } -> (y);\n}\n", "", "model.mil:9: "),
-        ("func main", "func side", "has no function 'main'"),
     ],
 )
 def test_errors_name_the_line(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -127,3 +128,37 @@ def test_damaged_metadata(tmp_path: Path) -> None:
     (package / "metadata.json").write_text("[")
     with pytest.raises(ModelFormatError, match=r"metadata\.json is damaged"):
         read_program(package)
+
+
+def test_functions_of_a_compiled_model(tmp_path: Path) -> None:
+    start, end = OLD.index("func main"), OLD.rindex("}")
+    body = OLD[start:end]
+    other = body.replace("func main", "func length_8").replace("[1, 4]", "[8, 4]")
+    text = OLD[:start] + body.replace("func main", "func length_1") + other + OLD[end:]
+    package = compiled(tmp_path, text)
+    with pytest.raises(ModelFormatError) as caught:
+        read_program(package)
+    assert str(caught.value).endswith(
+        "model.mil has no function 'main': choose one with --function: length_1, length_8"
+    )
+    schema = [{"name": "x", "type": "MultiArray", "dataType": "Float32", "shortDescription": "8"}]
+    facts = {
+        "defaultFunctionName": "length_8",
+        "functions": [{"name": "length_1"}, {"name": "length_8", "inputSchema": schema}],
+    }
+    (package / "metadata.json").write_text(json.dumps([facts]))
+    program = read_program(package)
+    assert (program.main.name, tuple(program.functions)) == ("length_8", ("length_1", "length_8"))
+    assert program.inputs[0].description == "8"
+    assert program.main.inputs[0].type.shape == (8, 4)
+    assert read_program(package, "length_1").main.inputs[0].type.shape == (1, 4)
+    report = inspect_package(package, "length_1")
+    assert (report.function, report.functions, report.refusal) == (
+        "length_1",
+        ("length_1", "length_8"),
+        None,
+    )
+
+
+def test_the_only_function_needs_no_name(tmp_path: Path) -> None:
+    assert read(tmp_path, OLD.replace("func main", "func side")).main.name == "side"

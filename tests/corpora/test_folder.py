@@ -81,7 +81,7 @@ def test_one_rttm_may_hold_many_recordings(tmp_path: Path) -> None:
             "two rttm files for a",
         ),
         ({"a.wav": b"", "a.rttm": b"\n"}, AnnotationError, "a.rttm holds no recording: an empty"),
-        ({"a.wav": b"", "a.rttm": b"\xff\xfe"}, AnnotationError, "a.rttm is not UTF-8 text"),
+        ({"a.wav": b"", "a.rttm": b"\xff\xfe"}, AnnotationError, "a.rttm, line 1: not UTF-8 text"),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -14,10 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.clustering import SpeakerBounds
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError
@@ -146,13 +149,13 @@ def test_repeated_runs_change_nothing(fast: Pipeline, sample_wav: Path) -> None:
 
 
 def test_batches_change_nothing_in_fp32(sample_wav: Path) -> None:
-    """Batch, shared blocks and workers are about speed only."""
+    """Batches and workers are about speed only."""
     mode = replace(load_mode("balanced"), name="variant")
     texts = set()
-    for batch, share, workers in ((1, False, 1), (3, True, 2), (8, True, 1)):
+    for batch, workers in ((1, 1), (3, 2), (8, 1)):
         variant = replace(
             mode,
-            windows=replace(mode.windows, batch=batch, share_batches=share),
+            windows=replace(mode.windows, batch=batch),
             embedding=replace(mode.embedding, batch=batch),
             execution=replace(mode.execution, workers=workers),
         )
@@ -163,16 +166,10 @@ def test_batches_change_nothing_in_fp32(sample_wav: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("share", [False, True])
-def test_many_recordings_are_as_each_alone(
-    workers: int, share: bool, sample_wav: Path, tmp_path: Path
-) -> None:
+def test_many_recordings_are_as_each_alone(workers: int, sample_wav: Path, tmp_path: Path) -> None:
+    """Short ones, so that windows and crops of several fill batches together."""
     mode = load_mode("fast")
-    variant = replace(
-        mode,
-        windows=replace(mode.windows, share_batches=share),
-        execution=replace(mode.execution, workers=workers),
-    )
+    variant = replace(mode, execution=replace(mode.execution, workers=workers))
     pipeline = load_pipeline(variant, executor="onnxruntime", precision="fp32", threads=2)
     speech = samples_of(sample_wav)
     bad = tmp_path / "bad.wav"
@@ -188,9 +185,50 @@ def test_many_recordings_are_as_each_alone(
     good = [result for result in results if isinstance(result, Diarization)]
     assert [str(error).startswith(f"{bad} ") for error in errors] == [True]
     assert [result.uri for result in good] == ["one", "two", "three"]
+    assert results[1] is errors[0]
     for result in good:
         assert result.turns == pipeline.diarize(result.audio.path).turns
     pipeline.close()
+
+
+def test_recording_that_is_open_already(fast: Pipeline, sample_wav: Path) -> None:
+    """It is read on from where it stands, once, and closed."""
+    expected = fast.diarize(sample_wav)
+    stream = open_audio(sample_wav, "by-hand")
+    result = fast.diarize(stream)
+    assert result.uri == "by-hand"
+    assert result.turns == expected.turns
+
+
+def test_processing_time_runs_from_the_opening_of_a_recording(
+    fast: Pipeline, sample_wav: Path, tmp_path: Path
+) -> None:
+    """Of several, no recording's time is shorter than its own stages on one worker."""
+    paths = [sample_wav, *(shutil.copy(sample_wav, tmp_path / f"{n}.wav") for n in range(3))]
+    for result in fast.diarize_many([(Path(path), None) for path in paths]):
+        assert isinstance(result, Diarization)
+        stages = {stage.name: stage.busy_seconds for stage in result.timings.stages}
+        assert result.timings.processing_seconds >= stages["decode"] + stages["clustering"]
+        assert result.timings.cpu_seconds > 0.0
+
+
+# --- Evidence ---
+
+
+def test_evidence_gives_the_same_turns_again_and_others_for_another_count(
+    fast: Pipeline, sample_wav: Path, tmp_path: Path
+) -> None:
+    result = fast.diarize(sample_wav)
+    assert result.evidence is not None
+    path = tmp_path / "sample.npz"
+    result.evidence.save(path)
+    log = EvidenceLog.load(path)
+    again = conclude(log, fast.mode, SpeakerBounds(), StageClock())
+    assert again.turns == result.turns
+    assert again.exclusive_turns == result.exclusive_turns
+    one = conclude(log, fast.mode, SpeakerBounds(exactly=1), StageClock())
+    assert one.turns == fast.diarize(sample_wav, speakers=SpeakerBounds(exactly=1)).turns
+    assert {turn.speaker for turn in one.turns} == {"SPEAKER_00"}
 
 
 # --- Speaker counts ---
@@ -239,29 +277,11 @@ def test_each_of_several_recordings_has_its_own_stages(
     for result in found:
         assert isinstance(result, Diarization)
         calls.append({stage.name: stage.calls for stage in result.timings.stages})
-    # Crops of several recordings fill batches together; every other stage is a recording's own.
-    shared = {"crops", "fbank", "embedding", "collect"}
-    own = [{name: count for name, count in each.items() if name not in shared} for each in calls]
-    assert own[0] == own[1]
-    assert own[0]["clustering"] == 1
-
-
-def test_recordings_that_share_blocks_come_in_order(sample_wav: Path, tmp_path: Path) -> None:
-    mode = load_mode("fast")
-    sharing = load_pipeline(
-        replace(mode, windows=replace(mode.windows, share_batches=True)),
-        executor="onnxruntime",
-        precision="fp32",
-        threads=1,
-    )
-    bad = tmp_path / "bad.wav"
-    bad.write_text("not audio")
-    paths = [sample_wav, bad, sample_wav, sample_wav]
-    found = list(sharing.diarize_many([(path, f"r{n}") for n, path in enumerate(paths)]))
-    kinds = [getattr(result, "uri", "error") for result in found]
-    assert kinds == ["r0", "error", "r2", "r3"]
-    turns = [result.turns for result in found if isinstance(result, Diarization)]
-    assert turns[0] == turns[1] == turns[2]
+    # Windows and crops of several recordings fill batches together: all else is each one's own.
+    assert [each["decode"] for each in calls] == [3, 3]
+    assert [each["clustering"] for each in calls] == [1, 1]
+    assert [each["reconstruction"] for each in calls] == [1, 1]
+    assert sum(each.get("segmentation", 0) for each in calls) == 1
 
 
 def test_progress_reaches_the_end(fast: Pipeline, sample_wav: Path, tmp_path: Path) -> None:

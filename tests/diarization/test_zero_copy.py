@@ -1,25 +1,21 @@
-"""No array is copied between the decoder and the networks: shown by the addresses themselves.
+"""A window is copied once, and no array between networks: shown by the addresses themselves.
 
-The whole pipeline with the real models, on every executor here. What the decoder wrote, what each
-request was given and, with OpenVINO, what the runtime's own tensors point to is noted as a range
-of addresses.
+The whole pipeline with the real models, on every executor here. What each request was given and,
+with OpenVINO, what the runtime's own tensors point to is noted as a range of addresses.
 """
 
 from __future__ import annotations
 
 import wave
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 
-from fluidaudio_cli.audio.pcm import PcmFrame
 from fluidaudio_cli.diarization import loading
-from fluidaudio_cli.diarization.blocks import WindowPlan
-from fluidaudio_cli.diarization.config import load_mode
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.executors.base import Array, Feeds, InferRequest
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.models.loading import load_model
@@ -66,36 +62,10 @@ class Call:
     copied: int
 
 
-@dataclass
-class Turn:
-    """What the decoder wrote before some calls, and these calls."""
-
-    decoded: list[Span] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-
-    def of(self, network: str) -> list[Call]:
-        return [call for call in self.calls if call.network == network]
-
-
-class Log:
-    """Turns in order; with one worker, decoding and networks take turns."""
-
-    def __init__(self) -> None:
-        self.turns: list[Turn] = [Turn()]
-
-    def decoded(self, span: Span) -> None:
-        if self.turns[-1].calls:
-            self.turns.append(Turn())
-        self.turns[-1].decoded.append(span)
-
-    def called(self, call: Call) -> None:
-        self.turns[-1].calls.append(call)
-
-
 class Recorder:
     """A request that notes every run; all else is the request's own."""
 
-    def __init__(self, network: str, request: InferRequest, log: Log) -> None:
+    def __init__(self, network: str, request: InferRequest, log: list[Call]) -> None:
         self._network, self._request, self._log = network, request, log
         self._started: tuple[Feeds, Feeds, int] = ({}, {}, 0)
 
@@ -122,7 +92,7 @@ class Recorder:
         targets = [Span.of(array) for array in outputs.values()]
         copied = self._request.copied_bytes - before
         native = tuple(native_inputs(self._request))
-        self._log.called(
+        self._log.append(
             Call(
                 self._network,
                 Span.of(given),
@@ -155,11 +125,13 @@ class Run:
     """A minute through the pipeline, on one worker."""
 
     executor: str
-    plan: WindowPlan
-    turns: list[Turn]
+    windows: int
+    crops: int
+    copied_bytes: int
+    log: list[Call]
 
     def calls(self, network: str) -> list[Call]:
-        return [call for turn in self.turns for call in turn.of(network)]
+        return [call for call in self.log if call.network == network]
 
 
 @pytest.fixture(scope="module")
@@ -191,21 +163,20 @@ def run(
         windows=replace(fast.windows, step_seconds=step, batch=BATCH),
         embedding=replace(fast.embedding, batch=BATCH),
     )
-    log = Log()
+    log: list[Call] = []
     with pytest.MonkeyPatch.context() as patch:
         untuned = tmp_path_factory.mktemp("untuned") / "none.json"
         patch.setenv("FLUIDAUDIO_TUNING", str(untuned))
         patch.setattr(loading, "load_model", _recorded(load_model, log))
-        patch.setattr(PcmFrame, "write_mono", _noted(PcmFrame.write_mono, log))
         loaded = loading.load_pipeline(mode, executor=executor, threads=1)
         loaded.diarize(minute)
-        log.turns = [Turn()]
-        loaded.diarize(minute)
+        log.clear()
+        timings = loaded.diarize(minute).timings
         loaded.close()
-    return Run(executor, WindowPlan.of(step, BATCH), log.turns)
+    return Run(executor, timings.windows, timings.crops, timings.copied_bytes, log)
 
 
-def _recorded(plain_load: Callable[..., Any], log: Log) -> Callable[..., Any]:
+def _recorded(plain_load: Callable[..., Any], log: list[Call]) -> Callable[..., Any]:
     def load(model: Any, *arguments: Any, **options: Any) -> Any:
         compiled = plain_load(model, *arguments, **options)
         plain = compiled.request
@@ -215,44 +186,32 @@ def _recorded(plain_load: Callable[..., Any], log: Log) -> Callable[..., Any]:
     return load
 
 
-def _noted(write_mono: Callable[..., None], log: Log) -> Callable[..., None]:
-    def write(frame: PcmFrame, start: int, out: Array) -> None:
-        log.decoded(Span.of(out))
-        write_mono(frame, start, out)
-
-    return write
-
-
-def test_several_blocks_ran_every_network(run: Run) -> None:
-    assert len([turn for turn in run.turns if turn.of("segmentation")]) >= 3
-    windows = sum(call.given.rows for call in run.calls("segmentation"))
-    assert windows == run.plan.windows_of(SECONDS * 16_000)
+def test_several_batches_ran_every_network(run: Run) -> None:
+    assert len(run.calls("segmentation")) >= 3
+    assert sum(call.given.rows for call in run.calls("segmentation")) == run.windows
     crops = [call.given.rows for call in run.calls("embedding")]
     assert crops == [call.given.rows for call in run.calls("fbank")]
-    assert sum(crops) >= 6
+    assert sum(crops) == run.crops >= 6
     # Arrays of several windows or crops are handed over as they lie, too.
     for network in NETWORKS:
         assert max(call.given.rows for call in run.calls(network)) == BATCH
 
 
-def test_segmentation_reads_what_the_decoder_wrote_where_it_wrote_it(run: Run) -> None:
-    assert sum(span.size for turn in run.turns for span in turn.decoded) == 4 * 16_000 * SECONDS
-    for number, turn in enumerate(run.turns):
-        if not turn.of("segmentation"):
-            continue
-        start = min(call.given.start for call in turn.of("segmentation"))
-        end = max(call.given.end for call in turn.of("segmentation"))
-        written = np.zeros(end - start, bool)
-        # The end of the block before, which its last windows needed too, is carried over.
-        carried = 4 * run.plan.lookahead_samples if number else 0
-        assert min(span.start for span in turn.decoded) == start + carried
-        written[:carried] = True
-        for span in turn.decoded:
-            own = written[span.start - start : max(0, span.end - start)]
-            assert not own.any()  # no sample is written twice
-            own[:] = True
-        for call in turn.of("segmentation"):
-            assert written[call.given.start - start : call.given.end - start].all()
+def test_windows_lie_aligned_in_one_place(run: Run) -> None:
+    """Every batch is read where the one copy of its windows put it."""
+    calls = run.calls("segmentation")
+    start, end = min(call.given.start for call in calls), max(call.given.end for call in calls)
+    assert end - start == BATCH * 4 * 160_000
+    assert all(call.given.start % 64 == 0 for call in calls)
+    assert all((call.given.start - start) % (4 * 160_000) == 0 for call in calls)
+
+
+def test_a_window_is_copied_once(run: Run) -> None:
+    """What is copied is a window with its tail, a fifth of the overlap, and what crops hear."""
+    window, crop = 4 * 160_240, 4 * (32_240 + 200 * 80)
+    # The most: a crop is cut out of its window, and its frames may be repeated in place.
+    assert run.windows * window <= run.copied_bytes
+    assert run.copied_bytes <= 1.2 * run.windows * window + run.crops * crop
 
 
 def test_the_embedding_reads_what_the_filter_bank_wrote_where_it_wrote_it(run: Run) -> None:

@@ -70,7 +70,8 @@ def test_auto_prefers_openvino_and_falls_to_onnxruntime(monkeypatch: pytest.Monk
     with pytest.raises(ExecutorUnavailableError) as caught:
         select_executor("auto")
     assert str(caught.value) == (
-        "no executor is available: openvino: no AVX2; onnxruntime: not installed: "
+        "no executor is available: coreml: Core ML runs on macOS only, and this is Linux; "
+        "openvino: no AVX2; onnxruntime: not installed: "
         "reinstall fluidaudio"
     )
 

@@ -14,7 +14,7 @@ from lstm_models import Floats, LstmGraph, lstm_model
 
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.executors import ExecutorOptions, executor, lowering, openvino
+from fluidaudio_cli.executors import ExecutorOptions, executor, lowering
 from fluidaudio_cli.executors.amx_lstm import kernel
 from fluidaudio_cli.executors.base import CompiledModel, InferRequest
 from fluidaudio_cli.executors.cache import CompileCache
@@ -32,7 +32,7 @@ needs_tiles = pytest.mark.skipif(
     bool(kernel.unavailable()), reason=f"the LSTM kernel cannot run: {kernel.unavailable()}"
 )
 BF16 = ExecutorOptions("bf16", threads=1)
-RUNTIME = ExecutorOptions("bf16", threads=1, lstm="runtime")
+RUNTIME = ExecutorOptions("bf16", threads=1, kernels="runtime")
 Make = Callable[[onnx.ModelProto], Path]
 
 
@@ -90,10 +90,10 @@ def test_without_the_kernel_the_runtime_does_its_work(
     why: str, package: Make, cache: CompileCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = package(lstm_model())
-    monkeypatch.setattr(openvino, "unavailable", lambda: why)
-    monkeypatch.setattr(openvino, "kernel_version", lambda: pytest.fail("there is no kernel"))
+    monkeypatch.setattr(kernel, "unavailable", lambda: why)
+    monkeypatch.setattr(kernel, "kernel_version", lambda: pytest.fail("there is no kernel"))
     model = executor("openvino", cache).load(folder, BF16)
-    assert (model.ran.lstm, model.asked.lstm) == ("runtime", "auto")
+    assert (model.ran.kernel, model.asked.kernels) == ("runtime", "auto")
     assert not list(cache.root.rglob("lstm.npz"))
 
 
@@ -106,14 +106,14 @@ def test_kernel_and_runtime_agree_and_share_no_entry(package: Make, cache: Compi
     results: dict[str, Floats] = {}
     for options, lstm in ((BF16, kernel.kernel_version()), (RUNTIME, "runtime")) * 2:
         model = engine.load(folder, options)
-        assert model.ran.lstm == lstm
+        assert model.ran.kernel == lstm
         assert model.cache_hit == (lstm in results)
         found = result(model, x)
         np.testing.assert_array_equal(found, results.setdefault(lstm, found))
         # Weights within 0.1, 256 states within 0.3 and a head within 0.3.
         np.testing.assert_allclose(found, exact, rtol=0, atol=0.02)
     kinds = {
-        entry["key"]["options"]["lstm"]: set(entry["files"])
+        entry["key"]["options"]["kernel"]: set(entry["files"])
         for entry in map(_content, (cache.root / "models").glob("openvino-*/entry.json"))
         if entry["key"]["options"]["precision"] == "bf16"
     }
@@ -132,7 +132,7 @@ def test_fp32_stays_with_the_runtime(package: Make, cache: CompileCache) -> None
     model = executor("openvino", cache).load(
         package(lstm_model()), ExecutorOptions("fp32", threads=1)
     )
-    assert model.ran.lstm == "runtime"
+    assert model.ran.kernel == "runtime"
 
 
 @needs_bf16
@@ -142,7 +142,7 @@ def test_model_without_such_layers_stays_with_the_runtime(
     graph = LstmGraph()
     graph.after(graph.layer(graph.before(), "l0", graph.width, direction="forward"), 128)
     model = executor("openvino", cache).load(package(graph.model()), BF16)
-    assert model.ran.lstm == "runtime"
+    assert model.ran.kernel == "runtime"
 
 
 @needs_tiles
@@ -152,9 +152,9 @@ def test_a_changed_kernel_is_compiled_for_anew(
     folder = package(lstm_model())
     engine = executor("openvino", cache)
     engine.load(folder, BF16)
-    monkeypatch.setattr(openvino, "kernel_version", lambda: "kernel 0")
+    monkeypatch.setattr(kernel, "kernel_version", lambda: "kernel 0")
     changed = engine.load(folder, BF16)
-    assert (changed.cache_hit, changed.ran.lstm) == (False, "kernel 0")
+    assert (changed.cache_hit, changed.ran.kernel) == (False, "kernel 0")
 
 
 @needs_tiles
@@ -185,7 +185,7 @@ def test_sizes_that_are_not_known_beforehand(package: Make, cache: CompileCache)
     engine = executor("openvino", cache)
     model = engine.load(folder, BF16)
     exact = engine.load(folder, ExecutorOptions("fp32", threads=1))
-    assert model.ran.lstm == kernel.kernel_version()
+    assert model.ran.kernel == kernel.kernel_version()
     request = model.request()
     for windows, steps in ((1, 12), (5, 3), (2, 40), (5, 3)):
         x = noise(windows, steps, 6)
@@ -226,8 +226,8 @@ def test_bundled_segmentation_passes_its_self_test(
     options: ExecutorOptions, segmentation: BundledModel, compiled: CompileCache
 ) -> None:
     model = executor("openvino", compiled).load(segmentation.package, options)
-    with_kernel = options.lstm == "auto" and not kernel.unavailable()
-    assert model.ran.lstm == (kernel.kernel_version() if with_kernel else "runtime")
+    with_kernel = options.kernels == "auto" and not kernel.unavailable()
+    assert model.ran.kernel == (kernel.kernel_version() if with_kernel else "runtime")
     report = check(model, segmentation.selftest())
     assert [agreement.output for agreement in report.agreements] == ["log_probabilities"]
 
@@ -271,5 +271,5 @@ def test_processor_without_an_instruction_runs_the_runtimes_layers(
 ) -> None:
     assert kernel.unavailable()
     model = executor("openvino", cache).load(package(lstm_model()), BF16)
-    assert model.ran.lstm == "runtime"
+    assert model.ran.kernel == "runtime"
     assert np.isfinite(result(model, noise(2, 12, 6))).all()

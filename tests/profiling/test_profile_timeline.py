@@ -10,9 +10,8 @@ from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.profiling.records import ErrorSpan
 from fluidaudio_cli.profiling.timeline import (
     error_spans,
-    reference_turns,
+    read_truth,
     renamed,
-    scored_extents,
 )
 from fluidaudio_cli.scoring.sweep import score_turns
 from fluidaudio_cli.turns import Turn
@@ -61,14 +60,17 @@ def test_reference_by_uri_or_the_only_one(tmp_path: Path) -> None:
     one, two = tmp_path / "one.rttm", tmp_path / "two.rttm"
     one.write_text(line.format("other"))
     two.write_text(line.format("a") + line.format("b"))
-    assert reference_turns(one, "meeting") == (Turn(0.0, 1.0, "x"),)
-    assert reference_turns(two, "b") == (Turn(0.0, 1.0, "x"),)
+    for path, uri in ((one, "meeting"), (two, "b")):
+        assert read_truth(path, None, uri, 9.0) == ((Turn(0.0, 1.0, "x"),), ((0.0, 9.0),))
     with pytest.raises(AnnotationError, match=r"two\.rttm has no recording 'meeting': give the"):
-        reference_turns(two, "meeting")
+        read_truth(two, None, "meeting", 9.0)
 
 
-def test_extents_default_to_the_audio(tmp_path: Path) -> None:
-    assert scored_extents(None, "a", 12.5) == ((0.0, 12.5),)
-    uem = tmp_path / "a.uem"
+def test_scored_is_the_audio_or_the_uem_less_what_the_reference_excludes(tmp_path: Path) -> None:
+    reference, uem = tmp_path / "a.rttm", tmp_path / "a.uem"
+    reference.write_text(
+        "SPEAKER a 1 0.0 1.0 <NA> <NA> x <NA> <NA>\nNOSCORE a 1 3.0 1.5 <NA> <NA> <NA> <NA> <NA>\n"
+    )
+    assert read_truth(reference, None, "a", 12.5).extents == ((0.0, 3.0), (4.5, 12.5))
     uem.write_text("a 1 2.0 5.0\n")
-    assert scored_extents(uem, "a", 12.5) == ((2.0, 5.0),)
+    assert read_truth(reference, uem, "a", 12.5).extents == ((2.0, 3.0), (4.5, 5.0))

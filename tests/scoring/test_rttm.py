@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.scoring.rttm import format_rttm, parse_rttm, read_rttm, write_rttm
+from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
 GOOD = "SPEAKER call 1 1.250 2.500 <NA> <NA> ann <NA> <NA>"
@@ -203,3 +204,42 @@ def test_import_is_light() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "SPEAKER r 1 0 10 <NA> <NA> John Smith <NA>",
+            "line 1: field 9 (behind the speaker John) is 'Smith', not a number or <NA>: "
+            "write names without blanks: each separates two fields",
+        ),
+        (
+            "SPEAKER r 1 0 10 <NA> <NA> John <NA> Smith",
+            "line 1: field 10 (behind the speaker John) is 'Smith', not a number or <NA>",
+        ),
+    ],
+)
+def test_a_name_with_a_blank_is_refused(line: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.rttm"
+    path.write_text(line + "\n")
+    with pytest.raises(AnnotationError) as caught:
+        parse_rttm(path)
+    assert reason in str(caught.value)
+
+
+def test_confidence_and_look_ahead_may_be_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.rttm"
+    path.write_text(
+        "SPEAKER r 1 0 1 <NA> <NA> a 0.9 <na>\nSPEAKER r 1 1 1 <NA> <NA> b <NA> 1e-3\n"
+        "SPEAKER r 1 2 1 <NA> <NA> c 1\n"
+    )
+    assert [turn.speaker for turn in parse_rttm(path).turns["r"]] == ["a", "b", "c"]
+
+
+def test_one_or_two_semicolons_begin_a_comment(tmp_path: Path) -> None:
+    rttm, uem = tmp_path / "a.rttm", tmp_path / "a.uem"
+    rttm.write_text("; one\n;; two\n # three\nSPEAKER r 1 0 1 <NA> <NA> a <NA> <NA>\n")
+    uem.write_text("; one\n;; two\nr 1 0 5\n")
+    assert parse_rttm(rttm).turns == {"r": (Turn(0.0, 1.0, "a"),)}
+    assert read_uem(uem) == {"r": ((0.0, 5.0),)}

@@ -54,3 +54,26 @@ def test_uem_of_one_recording_in_two_files(tmp_path: Path) -> None:
         read_uems(tmp_path)
     with pytest.raises(AnnotationError, match=r"has no \.rttm or \.lab file"):
         read_annotations(tmp_path)
+
+
+def test_a_file_need_not_mention_whom_it_did_not_find(tmp_path: Path) -> None:
+    line = "SPEAKER {} 1 0 4 <NA> <NA> A <NA> <NA>\n"
+    reference, some, none = (tmp_path / f"{name}.rttm" for name in ("ref", "some", "none"))
+    reference.write_text(line.format("one") + line.format("two"))
+    some.write_text(line.format("one"))
+    none.write_text("")
+    truth = read_annotations(reference)
+    pairs = match_by_uri(truth, read_annotations(some))
+    assert [(pair.uri, pair.omitted, len(pair.hypothesis)) for pair in pairs] == [
+        ("one", False, 1),
+        ("two", True, 0),
+    ]
+    assert all(pair.omitted for pair in match_by_uri(truth, read_annotations(none)))
+    # A recording that the reference lacks, or that a folder of results lacks, is a mistake.
+    some.write_text(line.format("one") + line.format("three"))
+    with pytest.raises(AnnotationError, match="in the hypothesis only: 'three'"):
+        match_by_uri(truth, read_annotations(some))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "one.rttm").write_text(line.format("one"))
+    with pytest.raises(AnnotationError, match="in the reference only: 'two'"):
+        match_by_uri(truth, read_annotations(tmp_path / "folder"))

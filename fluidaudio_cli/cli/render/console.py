@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,16 +15,31 @@ from fluidaudio_cli.progress import ProgressCallback
 _PIPED_WIDTH = 160
 
 
+class _Console(Console):
+    """Rich's, but for a pipe that nobody reads: that is the command's to answer."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where ``BrokenPipeError`` is caught; Rich's own would end with code 1."""
+        raise
+
+
 def stdout_console() -> Console:
     """Console for results; without colours, and never narrowed, when piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
     # Names in cells are the user's: `:cat:` in one is no emoji.
-    return Console(width=width, highlight=False, emoji=False)
+    return _Console(width=width, highlight=False, emoji=False)
+
+
+def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -> str:
+    """What ``render`` prints, for a file: the same from any terminal, without colours."""
+    page = io.StringIO()
+    render(Console(file=page, width=width, color_system=None, highlight=False, emoji=False))
+    return page.getvalue()
 
 
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -48,6 +64,6 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=_Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

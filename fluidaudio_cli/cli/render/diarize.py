@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fluidaudio_cli.cli.render.console import stdout_console
+from fluidaudio_cli.cli.render.console import plain_text, stdout_console
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
 
@@ -21,9 +21,9 @@ def diarization_text(
     result: Diarization, run: RunFacts, scored: ScoredAgainst | None, *, styled: bool
 ) -> str:
     """Everything about one recording; ``styled`` as stdout takes it, else plain text."""
-    console = (
-        stdout_console() if styled else Console(width=_FILE_WIDTH, color_system=None, emoji=False)
-    )
+    if not styled:
+        return plain_text(lambda page: _render(page, result, run, scored), _FILE_WIDTH)
+    console = stdout_console()
     with console.capture() as capture:
         _render(console, result, run, scored)
     return capture.get()
@@ -118,11 +118,11 @@ def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
         yield "Stages ran side by side: their times overlap and add up to more than the total."
     cached = "from the cache" if run.load_cached else "compiled now, and cached for the next time"
     yield f"Models loaded before that in {run.load_seconds:.2f} s ({cached})."
-    yield f"Mode {run.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
+    yield f"Mode {run.plan.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
 
 
 def _asked(run: RunFacts) -> str:
-    wanted = {key: value for key, value in run.asked.items() if value is not None}
+    wanted = {key: value for key, value in run.plan.asked.items() if value}
     return f"asked executor {wanted['executor']}, precision {wanted['precision']}"
 
 

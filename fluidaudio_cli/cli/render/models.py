@@ -46,12 +46,7 @@ def render_report(console: Console, report: PackageReport) -> None:
 
 
 def _facts(report: PackageReport) -> list[tuple[str, str]]:
-    runs = "yes"
-    if report.unsupported:
-        runs = f"no: {', '.join(report.unsupported)} cannot be lowered"
-    odd = [one.name for one in (*report.inputs, *report.states) if one.kind != "tensor"]
-    if odd:
-        runs = f"no: {', '.join(odd)} is not a tensor"
+    several = len(report.functions) > 1
     return [
         ("kind", f"{report.kind}, specification {report.specification_version}, {report.opset}"),
         ("size", f"{report.size_bytes / 1e6:.2f} MB"),
@@ -60,7 +55,9 @@ def _facts(report: PackageReport) -> list[tuple[str, str]]:
         ("weights stored as", _shares(report.weights)),
         ("computed in", _shares(report.compute, "operations")),
         ("slice_by_index", str(report.slice_by_index)),
-        ("runs off the Mac", runs),
+        ("runs off the Mac", "yes" if report.refusal is None else f"no: {report.refusal}"),
+        *([("functions", ", ".join(report.functions))] if several else []),
+        *([("shown function", report.function)] if several else []),
         *report.metadata.items(),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fluidaudio_cli.coreml.graph import Lowering
+from fluidaudio_cli.coreml.graph import NARROW_TYPES, Lowering
 from fluidaudio_cli.coreml.ops.table import LoweringFunction, binary, unary
 
 # Defaults of MIL's operation documentation.
@@ -13,10 +13,13 @@ _INVERSE_EPSILON = 1e-4
 
 def cast(op: Lowering) -> str:
     """Change of type; nothing where both types are the same in the lowered graph."""
-    target = op.graph.onnx_type(op.text("dtype"))
-    if target == op.graph.onnx_type(op.type().dtype):
-        return op.tensor("x")
-    return op.emit("Cast", op.tensor("x"), to=target)
+    wanted, given, x = op.text("dtype"), op.type().dtype, op.tensor("x")
+    if wanted == given:
+        return x
+    target, kind = op.graph.onnx_type(wanted), op.graph.onnx_type(given)
+    if wanted in NARROW_TYPES:
+        x, kind = op.emit("Cast", x, to=NARROW_TYPES[wanted]), NARROW_TYPES[wanted]
+    return x if kind == target else op.emit("Cast", x, to=target)
 
 
 def _shifted(op: Lowering, default: float) -> str:

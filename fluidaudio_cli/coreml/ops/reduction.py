@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from onnx import TensorProto
+
 from fluidaudio_cli.coreml.graph import Lowering
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
 
@@ -11,15 +13,22 @@ def _over_axes(kind: str) -> LoweringFunction:
         keep = int(op.flag("keep_dims"))
         # Without axes all are reduced.
         axes = [op.constant(op.integers("axes"))] if op.has("axes") else []
-        return op.emit(kind, op.tensor("x"), *axes, keepdims=keep)
+        result = op.emit(kind, _reducible(op), *axes, keepdims=keep)
+        return result if op.is_float() else op.emit("Cast", result, to=TensorProto.INT64)
 
     return lower
 
 
 def _position(kind: str) -> LoweringFunction:
     return lambda op: op.emit(
-        kind, op.tensor("x"), axis=op.axis(default=-1), keepdims=int(op.flag("keep_dims"))
+        kind, _reducible(op), axis=op.axis(default=-1), keepdims=int(op.flag("keep_dims"))
     )
+
+
+def _reducible(op: Lowering) -> str:
+    """``x``; integers as the int32 they are in MIL: ONNX Runtime reduces few kinds of int64."""
+    x = op.tensor("x")
+    return x if op.is_float() else op.emit("Cast", x, to=TensorProto.INT32)
 
 
 TABLE: dict[str, LoweringFunction] = {

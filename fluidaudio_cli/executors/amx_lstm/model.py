@@ -1,4 +1,4 @@
-"""A model in three parts: OpenVINO before and after the LSTM layers, the kernel between them."""
+"""A model in three parts: a runtime before and after the LSTM layers, the kernel between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.requests import ThreadedRequest
 
 
-class OpenVinoLstmModel:
+class LstmModel:
     """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`.
 
     ``before`` has one output and ``after`` one input, both (windows, steps, features).
@@ -39,9 +39,9 @@ class OpenVinoLstmModel:
         self._lstm_times: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
-    def request(self) -> OpenVinoLstmRequest:
+    def request(self) -> LstmRequest:
         """A new request with buffers of its own."""
-        return OpenVinoLstmRequest(self)
+        return LstmRequest(self)
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Times of all runs so far, slowest first."""
@@ -67,10 +67,10 @@ class OpenVinoLstmModel:
             part.close()
 
 
-class OpenVinoLstmRequest(ThreadedRequest):
+class LstmRequest(ThreadedRequest):
     """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
-    def __init__(self, model: OpenVinoLstmModel) -> None:
+    def __init__(self, model: LstmModel) -> None:
         super().__init__()
         self._model = model
         before, after = model.parts

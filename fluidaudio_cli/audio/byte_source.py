@@ -1,0 +1,256 @@
+"""The bytes of a recording for FFmpeg: of a file, or read once and forward from a pipe.
+
+What a header gets wrong about its samples is mended on the way (see ``headers``).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from fluidaudio_cli.audio.headers import (
+    OGG_PAGE_BYTES,
+    Header,
+    exceeds_file,
+    is_trailer,
+    ogg_page_is_cut,
+    read_header,
+)
+from fluidaudio_cli.errors import AudioError, HostError
+from fluidaudio_cli.recordings import STDIN
+
+READ_BYTES = 256 * 1024
+"""Per read of the file: each takes the GIL once, so few large ones."""
+
+_HEAD_BYTES = 64 * 1024
+"""Of a pipe, read before FFmpeg: more than headers take, and what a pipe holds."""
+
+_TRAILER_BYTES = 1 << 20
+"""Looked at behind the samples to tell sound from tags; those of a recorder are far shorter."""
+
+_SPOOLED = "its index is at its end: the pipe was copied to a temporary file first"
+
+
+class ByteSource:
+    """An open recording. What FFmpeg calls are ``read``, ``seek``, ``tell`` and ``seekable``.
+
+    FFmpeg gives meaning to names (``image%03d``, ``scheme:rest``); a user's file name has none,
+    so ``name`` has the extension only (a hint for probing).
+
+    ``label``: what messages call it. ``header``: what was found at its beginning. ``notes``: what
+    was mended; may grow until the end is read. Raises ``AudioError`` for what is missing,
+    unreadable, a folder, or empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.label = "standard input" if path == STDIN else str(path)
+        suffix = path.suffix
+        self.name = "audio" + (suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else "")
+        self.notes: list[str] = []
+        self._raw = _open(path)
+        self._head = b""
+        self._tail = b""
+        self._patches: Mapping[int, bytes] = {}
+        self._position = 0
+        self._end: int | None = None
+        self._is_cut = False
+        self._open_bytes: int | None = None  # size of a file whose samples reach to its end
+        try:
+            self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
+            if not self._seekable:
+                self._head = _read_up_to(self._raw, _HEAD_BYTES)
+            self._magic = self._head[:4] if self._head else self._read_at(0, 4)
+            self.header = self._look()
+        except BaseException:
+            self._raw.close()
+            raise
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether fewer bytes are there than the header states; of a pipe, known at its end."""
+        return self._is_cut
+
+    @property
+    def mended_seconds(self) -> float | None:
+        """Length of its samples by the file's size, where the stated one is not believed."""
+        header = self.header
+        if self._open_bytes is None or header.data_start is None or not header.bytes_per_second:
+            return None
+        return (self._open_bytes - header.data_start) / header.bytes_per_second
+
+    @property
+    def magic(self) -> bytes:
+        """The first four bytes."""
+        return self._magic
+
+    def seekable(self) -> bool:
+        """Whether there is a way back."""
+        return self._seekable
+
+    def tell(self) -> int:
+        """Offset of the next byte."""
+        return self._position if not self._direct else self._raw.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of a file; a place that a file cannot have is FFmpeg's error, not an exception."""
+        if not self._seekable:
+            raise io.UnsupportedOperation("a pipe has no way back")
+        try:
+            self._position = self._raw.seek(offset, whence)
+        except OSError as error:
+            return -(error.errno or errno.EINVAL)  # PyAV would print the exception
+        return self._position
+
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes, none at the end."""
+        if self._direct:
+            return self._raw.read(count)
+        if self._end is not None and self._position < self._end:
+            count = min(count, self._end - self._position)
+        elif self._position == self._end:
+            self._decide_end()
+            if self._position == self._end:
+                return b""
+        data = self._next(count)
+        start = self._position
+        self._position += len(data)
+        if not self._seekable:
+            self._tail = (self._tail + data)[-OGG_PAGE_BYTES:]
+            if not data:
+                self._is_cut = self._is_cut or exceeds_file(self.header, start)
+                self._is_cut = self._is_cut or self._ogg_is_cut()
+        return _patched(data, start, self._patches)
+
+    def close(self) -> None:
+        """Close the file; standard input stays open for whoever owns it."""
+        self._raw.close()
+
+    @property
+    def _direct(self) -> bool:
+        return self._seekable and not self._patches
+
+    @property
+    def _big_endian(self) -> bool:
+        return self._magic in (b"FORM", b"caff")
+
+    def _next(self, count: int) -> bytes:
+        if self._head:
+            data, self._head = self._head[:count], self._head[count:]
+            return data
+        return self._raw.read(count) or b""
+
+    def _look(self) -> Header:
+        if not self._seekable:
+            head = self._head
+            header = read_header(lambda offset, count: head[offset : offset + count])
+            if header.index_at_end:
+                self._spool()
+                return self._look()
+            if not head:
+                raise AudioError(f"{self.label} is empty (0 bytes)", "record or copy it again")
+            # What follows the stated end is seen when it is there.
+            self._patches, self._end = {**header.patches, **header.open_end(None)}, header.data_end
+            return header
+        header = read_header(self._read_at)
+        total = self._raw.seek(0, os.SEEK_END)
+        self._patches, end = header.patches, header.data_end
+        self._is_cut = exceeds_file(header, total)
+        if header.data_start is not None and (end is None or end < total):
+            tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
+            if end is None or not is_trailer(tail, end + len(tail) == total, self._big_endian):
+                self._patches = {**header.patches, **header.open_end(total)}
+                self._open_bytes = total
+                if end is not None:
+                    self._note_longer(header)
+        self._tail = self._read_at(max(0, total - OGG_PAGE_BYTES), OGG_PAGE_BYTES)
+        self._is_cut = self._is_cut or self._ogg_is_cut()
+        self._position = self._raw.seek(0)
+        return header
+
+    def _read_at(self, offset: int, count: int) -> bytes:
+        # Damaged headers name places that no file can have.
+        if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
+            return b""
+        self._raw.seek(offset)
+        return self._raw.read(count)
+
+    def _ogg_is_cut(self) -> bool:
+        return self._magic == b"OggS" and ogg_page_is_cut(self._tail)
+
+    def _decide_end(self) -> None:
+        """At the stated end of a pipe's samples: is what follows sound?"""
+        tail = _read_up_to(self._raw, _TRAILER_BYTES, self._head)
+        if not is_trailer(tail, len(tail) < _TRAILER_BYTES, self._big_endian):
+            self._head, self._end = tail, None
+            self._note_longer(self.header)
+
+    def _note_longer(self, header: Header) -> None:
+        self.notes.append(
+            f"its header states {header.seconds or 0:.2f} s and is not believed: "
+            "what follows is sound as well"
+        )
+
+    def _spool(self) -> None:
+        """Copy a pipe to disk that cannot be read forward."""
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
+        try:
+            copy.write(self._head)
+            while data := self._raw.read(READ_BYTES):
+                copy.write(data)
+            copy.seek(0)
+        except OSError as error:
+            copy.close()
+            raise HostError(
+                f"cannot copy {self.label} to a temporary file: {error.strerror or error}",
+                "free space, or set TMPDIR to a larger place",
+            ) from error
+        self._raw.close()
+        self._raw, self._head, self._seekable = copy, b"", True
+        self.notes.append(_SPOOLED)
+
+
+def _open(path: Path) -> BinaryIO:
+    if path == STDIN:
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder, not a recording", "give the files in it")
+        # A pipe's reader must not wait for a buffer to fill.
+        file = path.open("rb", buffering=READ_BYTES if path.is_file() else 0)
+    except FileNotFoundError as error:
+        raise AudioError(f"{path} does not exist", "check the path") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"cannot read {path}: {reason}", "check its access rights") from error
+    if path.is_file() and os.fstat(file.fileno()).st_size == 0:
+        file.close()
+        raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")
+    return file
+
+
+def _read_up_to(file: BinaryIO, count: int, begun: bytes = b"") -> bytes:
+    """``count`` bytes, ``begun`` first; fewer only at the end."""
+    data = bytearray(begun)
+    while len(data) < count and (more := file.read(count - len(data))):
+        data += more
+    return bytes(data)
+
+
+def _patched(data: bytes, start: int, patches: Mapping[int, bytes]) -> bytes:
+    for offset, patch in patches.items():
+        first, last = max(offset, start), min(offset + len(patch), start + len(data))
+        if first < last:
+            mended = patch[first - offset : last - offset]
+            data = data[: first - start] + mended + data[last - start :]
+    return data

@@ -1,0 +1,50 @@
+"""``fluidaudio plan``: how a recording would be diarized here; nothing is loaded or run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from fluidaudio_cli.cli import options
+
+SCHEMA = "fluidaudio.plan/1"
+
+
+def plan(
+    performance_mode: options.ModeOption = "balanced",
+    executor: options.ExecutorOption = options.ExecutorChoice.auto,
+    precision: options.PrecisionOption = options.PrecisionChoice.auto,
+    compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
+    threads: options.ThreadsOption = None,
+    no_tuning: options.NoTuningOption = False,
+    audio_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.0, help="Of a recording as short as this."),
+    ] = None,
+    output_format: options.TextOrJsonOption = options.TextOrJson.text,
+) -> None:
+    """Show what `diarize` would run here: executor, precisions, batches, workers, and why.
+
+    The same is stored as `plan` in every JSON result.
+    """
+    from fluidaudio_cli.diarization.loading import make_plan
+
+    made = make_plan(
+        performance_mode,
+        executor=executor.value,
+        precision=precision.value,
+        compute_units=compute_units.value,
+        threads=threads,
+        audio_seconds=audio_seconds,
+        tuning=not no_tuning,
+    )
+    if output_format is options.TextOrJson.json:
+        document = {"schema": SCHEMA, **made.as_dict()}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    from fluidaudio_cli.cli.render.plan import plan_lines
+
+    for name, text in plan_lines(made):
+        typer.echo(f"{name:<16}{text}")

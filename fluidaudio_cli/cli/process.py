@@ -1,0 +1,180 @@
+"""The process around a command: what it ends with, and in what words, whatever happens inside.
+
+Light to import: Ctrl-C while the command line itself is being imported is answered, too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import io
+import os
+import sys
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fluidaudio_cli import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_GATE_FAILED = 1
+EXIT_USAGE = 2
+EXIT_BAD_INPUT = 3
+EXIT_ENVIRONMENT = 4
+# As a shell reports SIGINT and SIGPIPE.
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+_EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
+    (errors.GateError, EXIT_GATE_FAILED),
+    (errors.UsageError, EXIT_USAGE),
+    (errors.InputError, EXIT_BAD_INPUT),
+    (errors.HostError, EXIT_ENVIRONMENT),
+)
+_REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "lower --memory-limit or close other programs",
+    errno.EIO: "check the disk",
+}
+_CHECK_FILE = "check that it is there, and its permissions"
+_STDOUT = "<stdout>"
+
+
+def script() -> NoReturn:
+    """The installed command: :func:`main`, after which the process is gone at once.
+
+    Python would first free models and modules one by one, which takes a twentieth of a short
+    run; the system takes all back as a whole. Output is flushed and what was registered for the
+    end is done before. ``python -m fluidaudio_cli`` ends as Python does, for tools such as
+    cProfile that look in afterwards.
+    """
+    try:
+        main()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        code = ended.code
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        # Python's own end reports what could not be written.
+        sys.exit(code)
+    os._exit(code)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, and exit."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line, by default the process's own; the exit code."""
+    # Before NumPy is imported: OpenBLAS's threads spin on processors that the networks need, and
+    # sums would depend on how many there are. NumPy's share of the work is small.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _prepare_streams()
+    warnings.showwarning = _show_warning
+
+    def command() -> int:
+        from fluidaudio_cli.cli.app import run_command
+
+        return run_command(arguments)
+
+    return answered(command)
+
+
+def answered(action: Callable[[], int]) -> int:
+    """The exit code that ``action`` returns, or that of the error that ended it.
+
+    Whatever is expected to go wrong is one line on stderr. What is not, passes through.
+    """
+    try:
+        code = action()
+        sys.stdout.flush()
+    except errors.FluidAudioError as error:
+        return _told(str(error), exit_code(error))
+    except KeyboardInterrupt:
+        return _told("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`| head`).
+        _drop_unwritable()
+        return EXIT_PIPE_CLOSED
+    except OSError as error:
+        return _told(_line_of(error), EXIT_ENVIRONMENT)
+    except MemoryError:
+        return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
+    return code
+
+
+def exit_code(error: errors.FluidAudioError) -> int:
+    """The documented exit code of an error's class."""
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def _line_of(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    if error.filename is None:
+        return f"{reason}: {remedy or 'try again'}"
+    if error.filename == _STDOUT:
+        return f"cannot write to stdout: {reason}: free space where it goes"
+    return f"{os.fsdecode(error.filename)}: {reason}: {remedy or _CHECK_FILE}"
+
+
+def _told(line: str, code: int) -> int:
+    """Say why the run ended, after all that it had to say; returns the code."""
+    _drop_unwritable()
+    with suppress(OSError):
+        sys.stderr.write(f"fluidaudio: {' '.join(line.split())}\n")
+        sys.stderr.flush()
+    return code
+
+
+def _drop_unwritable() -> None:
+    """Point the streams that take no more at nothing, so that the end does not fail on them."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # noqa: PERF203 - there are two
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _prepare_streams() -> None:
+    """Make stdin, stdout and stderr streams that can be used without a thought."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        # Closed by the caller (`>&-`): else the first file opened takes its place, and what is
+        # printed goes into that.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - kept open
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Stdout(sys.stdout.fileno(), "wb", closefd=False)),
+            sys.stdout.encoding,
+            # As stderr has it: a character that the terminal does not know stops no result.
+            "backslashreplace",
+            line_buffering=sys.stdout.line_buffering,
+            write_through=sys.stdout.write_through,
+        )
+
+
+class _Stdout(io.FileIO):
+    """stdout as a file whose errors name it, as those of other files do."""
+
+    def write(self, data: Any, /) -> Any:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = _STDOUT
+            raise
+
+
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    """A warning as one line, without the source that raised it."""
+    with suppress(OSError):
+        sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

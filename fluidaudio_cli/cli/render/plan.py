@@ -1,0 +1,37 @@
+"""A plan, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.executors.kernels import kernels
+from fluidaudio_cli.executors.select import executor, traits_of
+
+
+def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Name and text of each line, in the order in which they are settled."""
+    yield "mode", plan.mode.name
+    yield "models", plan.models
+    units = f", {plan.compute_units}" if plan.compute_units != "all" else ""
+    yield "executor", f"{plan.executor} ({executor(plan.executor).availability().version}){units}"
+    for role, network in plan.networks.items():
+        precision = "its own precision" if network.precision == "auto" else network.precision
+        yield role, f"{precision}, {network.batch} at a time"
+    each = "one thread on each inference" if plan.one_thread_each else "shared by inferences"
+    side = "1 worker" if plan.workers == 1 else f"{plan.workers} workers side by side"
+    yield "processors", f"{plan.threads}, {side}, {each}"
+    yield "kernels", ", ".join(_kernels(plan)) or "the executor's own"
+    yield "tuning", plan.tuning or "none followed"
+    for note in plan.notes:
+        yield "note", note
+
+
+def _kernels(plan: Plan) -> Iterator[str]:
+    """Kernels of this project that would run a part of a network."""
+    if plan.mode.execution.kernels == "runtime" or not traits_of(plan.executor).joins_kernels:
+        return
+    precisions = {network.precision for network in plan.networks.values()}
+    for kernel in kernels():
+        if kernel.precision in precisions and not kernel.unavailable():
+            yield f"{kernel.name} ({kernel.title}, {kernel.precision})"

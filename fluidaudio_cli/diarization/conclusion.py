@@ -1,0 +1,86 @@
+"""From a recording's evidence to its turns and speakers; needs no network and no audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.result import Speaker
+from fluidaudio_cli.diarization.speaker_model import OfflineSpeakers
+from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
+from fluidaudio_cli.turns import Turn, speaking_seconds
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What was found in a recording."""
+
+    turns: tuple[Turn, ...]
+    exclusive_turns: tuple[Turn, ...]
+    speakers: tuple[Speaker, ...]
+    notes: tuple[str, ...]
+
+
+def conclude(
+    log: EvidenceLog, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock
+) -> Conclusion:
+    """Find the speakers of all evidence and build their turns."""
+    step_seconds = mode.windows.step_seconds
+    with clock.stage("clustering", log.windows):
+        model = OfflineSpeakers(mode.clustering, WINDOW_SECONDS / step_seconds, log)
+        found = model.finish(bounds)
+    with clock.stage("reconstruction", log.windows):
+        builder = TurnBuilder(mode.reconstruction, round(step_seconds * SAMPLE_RATE))
+        turns: list[Turn] = []
+        for evidence, labels in found.by_window(log):
+            turns.extend(builder.push(evidence, labels))
+        rest = builder.finish(log.samples)
+        built = Reconstruction(tuple(sorted((*turns, *rest.turns))), rest.exclusive_turns)
+    named, exclusive, order = _in_order_of_appearance(built)
+    seconds = speaking_seconds(named)
+    speakers = tuple(
+        Speaker(
+            label,
+            seconds[label],
+            sum(turn.speaker == label for turn in named),
+            found.centroids[number],
+        )
+        for label, number in order
+    )
+    return Conclusion(named, exclusive, speakers, _notes(bounds, len(speakers)))
+
+
+def _in_order_of_appearance(
+    rebuilt: Reconstruction,
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...], list[tuple[str, int]]]:
+    """Turns with speakers called SPEAKER_00, SPEAKER_01 … as they first speak."""
+    order: list[tuple[str, int]] = []
+    labels: dict[str, str] = {}
+    for turn in rebuilt.turns:
+        if turn.speaker not in labels:
+            labels[turn.speaker] = f"SPEAKER_{len(labels):02d}"
+            order.append((labels[turn.speaker], int(turn.speaker)))
+    renamed = tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in rebuilt.turns))
+    exclusive = tuple(
+        sorted(
+            turn._replace(speaker=labels[turn.speaker])
+            for turn in rebuilt.exclusive_turns
+            if turn.speaker in labels
+        )
+    )
+    return renamed, exclusive, order
+
+
+def _notes(bounds: SpeakerBounds, found: int) -> tuple[str, ...]:
+    wanted = bounds.exactly or bounds.at_least
+    if wanted is None or found >= wanted:
+        return ()
+    heard = "1 speaker" if found == 1 else f"{found} speakers"
+    return (
+        f"{wanted} speakers were asked for, but only {heard} could be given turns: "
+        "the others' voices cannot be told apart, or never speak alone",
+    )

@@ -1,0 +1,218 @@
+"""What the networks say of a recording, before anybody decides who is who.
+
+One :class:`WindowEvidence` for each window; an :class:`EvidenceLog` keeps those of a recording,
+small enough for hours, and goes into a file and back.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.files import atomic_path
+
+Vectors = NDArray[np.float32]
+Presence = NDArray[np.uint8]
+
+FULL_SCALE = 255
+"""Presence that stands for probability 1."""
+
+SCHEMA = "fluidaudio.evidence/1"
+
+# Level of zlib: 4 packs as small as 6 here, in half the time.
+_PACKING = 4
+
+
+class LocalVoice(NamedTuple):
+    """One speaker of one window.
+
+    ``slot``: its column in the window's presence. ``clean_seconds``: how long it speaks alone
+    there. ``vector`` (d,) float32: its voice, unit length; zeros where there was too little.
+    """
+
+    slot: int
+    clean_seconds: float
+    vector: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEvidence:
+    """What was found in window ``number``, which starts at as many steps.
+
+    ``voices`` in order of their slots. ``packed``: compressed presence, empty where nobody
+    speaks. ``shape``: (frames, slots) of it. ``crops`` and ``copied_bytes``: what it took.
+    """
+
+    number: int
+    voices: tuple[LocalVoice, ...]
+    packed: bytes
+    shape: tuple[int, int]
+    crops: int = 0
+    copied_bytes: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        voices: tuple[LocalVoice, ...],
+        presence: Presence,
+        crops: int = 0,
+        copied_bytes: int = 0,
+    ) -> WindowEvidence:
+        """Evidence with ``presence`` (frames, slots) uint8, full scale 255."""
+        packed = zlib.compress(presence.tobytes(), _PACKING) if voices else b""
+        frames, slots = presence.shape
+        return cls(number, voices, packed, (frames, slots), crops, copied_bytes)
+
+    def presence(self) -> Presence:
+        """(frames, slots) uint8: probability that each local speaker speaks, full scale 255."""
+        if not self.packed:
+            return np.zeros(self.shape, np.uint8)
+        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.shape)
+
+
+class EvidenceLog:
+    """All evidence of a recording, in order of its windows.
+
+    Vectors lie together in one store, which grows by little: beside them a window takes some
+    hundred bytes. ``facts`` say where the evidence is from, and are saved with it.
+    """
+
+    def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
+        self.facts = dict(facts or {})
+        self.samples = 0
+        self.crops = 0
+        self.copied_bytes = 0
+        self._packed: list[bytes] = []
+        self._shape = (0, 0)
+        self._windows = array("q")
+        self._slots = array("q")
+        self._seconds = array("d")
+        self._store: Vectors = np.zeros((0, 0), np.float32)
+
+    @property
+    def windows(self) -> int:
+        """Windows so far."""
+        return len(self._packed)
+
+    @property
+    def voice_windows(self) -> NDArray[np.intp]:
+        """(n,): window of each voice, ascending."""
+        return np.array(self._windows, np.intp)
+
+    @property
+    def slots(self) -> NDArray[np.intp]:
+        """(n,): column of each voice in its window's presence."""
+        return np.array(self._slots, np.intp)
+
+    @property
+    def clean_seconds(self) -> NDArray[np.float64]:
+        """(n,): seconds for which each voice is heard alone in its window."""
+        return np.array(self._seconds, np.float64)
+
+    @property
+    def vectors(self) -> Vectors:
+        """(n, d) view: unit-length voices, zeros where there is none."""
+        return self._store[: len(self._windows)]
+
+    def append(self, evidence: WindowEvidence) -> None:
+        """Take in the next window."""
+        self._packed.append(evidence.packed)
+        self._shape = evidence.shape
+        self.crops += evidence.crops
+        self.copied_bytes += evidence.copied_bytes
+        for voice in evidence.voices:
+            used = len(self._windows)
+            if used == len(self._store):
+                # Large arrays grow where they lie. By little, because all of it is touched.
+                self._store.resize((max(256, used + used // 16), len(voice.vector)), refcheck=False)
+            self._store[used] = voice.vector
+            self._windows.append(evidence.number)
+            self._slots.append(voice.slot)
+            self._seconds.append(voice.clean_seconds)
+
+    def __iter__(self) -> Iterator[WindowEvidence]:
+        """Window by window, as they came (what they took is not kept)."""
+        begin = 0
+        for number, packed in enumerate(self._packed):
+            end = begin
+            while end < len(self._windows) and self._windows[end] == number:
+                end += 1
+            voices = tuple(
+                LocalVoice(self._slots[row], self._seconds[row], self._store[row])
+                for row in range(begin, end)
+            )
+            begin = end
+            yield WindowEvidence(number, voices, packed, self._shape)
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` that :meth:`load` reads; see docs/evidence.md for its arrays."""
+        spoken = [number for number, packed in enumerate(self._packed) if packed]
+        presence = np.zeros((len(spoken), *self._shape), np.uint8)
+        for row, number in enumerate(spoken):
+            presence[row] = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8).reshape(
+                self._shape
+            )
+        header = {"schema": SCHEMA, "samples": self.samples, "windows": self.windows, **self.facts}
+        with atomic_path(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(
+                file,
+                header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+                window=np.array(self._windows, np.int64),
+                slot=np.array(self._slots, np.uint8),
+                clean_seconds=np.array(self._seconds, np.float64),
+                vector=self.vectors,
+                spoken_window=np.array(spoken, np.int64),
+                presence=presence,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> EvidenceLog:
+        """Read what :meth:`save` wrote; raises ``InputError`` for a file that is not that."""
+        try:
+            with path.open("rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise ValueError("not an .npz")
+            with np.load(path, allow_pickle=False) as content:
+                return cls._of(content)
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(
+                f"{path} is not a file of evidence: {error}",
+                "give a file written by fluidaudio diarize --save-evidence",
+            ) from error
+
+    @classmethod
+    def _of(cls, content: Mapping[str, NDArray[Any]]) -> EvidenceLog:
+        header = json.loads(content["header"].tobytes())
+        if header.pop("schema", None) != SCHEMA:
+            raise ValueError("another schema")
+        samples, windows = int(header.pop("samples")), int(header.pop("windows"))
+        presence, spoken = content["presence"], content["spoken_window"]
+        window, slot, seconds = content["window"], content["slot"], content["clean_seconds"]
+        vectors = np.ascontiguousarray(content["vector"], np.float32)
+        sizes = {len(window), len(slot), len(seconds), len(vectors)}
+        if len(sizes) > 1 or len(presence) != len(spoken) or presence.ndim != 3:
+            raise ValueError("its arrays do not belong together")
+        if (np.diff(window) < 0).any() or not set(window.tolist()) <= set(range(windows)):
+            raise ValueError("its windows are out of order")
+        log = cls(header)
+        log.samples = samples
+        log._shape = (presence.shape[1], presence.shape[2])
+        log._packed = [b""] * windows
+        for number, found in zip(spoken.tolist(), presence, strict=True):
+            log._packed[number] = zlib.compress(np.asarray(found, np.uint8).tobytes(), _PACKING)
+        log._windows.extend(window.tolist())
+        log._slots.extend(slot.tolist())
+        log._seconds.extend(seconds.tolist())
+        log._store = vectors
+        return log

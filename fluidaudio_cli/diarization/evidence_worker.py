@@ -1,0 +1,198 @@
+"""A batch of windows through the networks: segmentation, filter bank, embedding.
+
+A worker owns its requests and buffers and is used by one thread. What it finds in a window
+depends neither on the worker nor on the windows beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.crop_embedder import CropEmbedder, PendingVoice
+from fluidaudio_cli.diarization.evidence import LocalVoice, Presence, WindowEvidence
+from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.local_speakers import (
+    CropRules,
+    LocalSpeaker,
+    find_local_speakers,
+)
+from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, decode
+from fluidaudio_cli.diarization.windows import Samples, Window
+from fluidaudio_cli.executors.base import InferRequest
+from fluidaudio_cli.executors.buffers import aligned_empty
+
+
+class WindowBatch:
+    """Windows side by side, each contiguous and aligned, where segmentation reads them.
+
+    ``audio``: (size, 1, 160000). ``places``: where each window's evidence belongs.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.audio = cast(Samples, aligned_empty((size, 1, WINDOW_SAMPLES), np.float32))
+        self._tails = np.zeros((size, FBANK_TAIL_SAMPLES), np.float32)
+        self.windows: list[Window] = []
+        self.places: list[int] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether no further window has room."""
+        return len(self.windows) == len(self.audio)
+
+    def add(self, window: Window, place: int) -> None:
+        """Copy ``window`` into the next row: the one copy on its way."""
+        row = len(self.windows)
+        samples, tail = self.audio[row, 0], self._tails[row]
+        if window.gain == 1.0:
+            samples[:], tail[:] = window.samples, window.tail
+        else:
+            np.multiply(window.samples, np.float32(window.gain), out=samples)
+            np.multiply(window.tail, np.float32(window.gain), out=tail)
+        copied = window.copied_bytes + samples.nbytes + tail.nbytes
+        self.windows.append(window._replace(samples=samples, tail=tail, copied_bytes=copied))
+        self.places.append(place)
+
+    def clear(self) -> None:
+        """Make room for other windows."""
+        self.windows.clear()
+        self.places.clear()
+
+
+@dataclass(frozen=True)
+class Networks:
+    """One request for each network; ``exact_embedding``: the same network, more exactly."""
+
+    segmentation: InferRequest
+    fbank: InferRequest
+    embedding: InferRequest
+    exact_embedding: InferRequest | None = None
+
+
+@dataclass(frozen=True)
+class EvidenceRules:
+    """``silent_peak``: a window whose samples stay below this holds nobody and is not segmented.
+
+    ``exact_below_seconds``: voices with less clean speech are embedded by the exact network,
+    where there is one: rounding tells most where there is little to hear. ``crop_batch``: crops
+    at a time.
+    """
+
+    crops: CropRules
+    silent_peak: float
+    exact_below_seconds: float
+    crop_batch: int
+
+
+class _OpenWindow(NamedTuple):
+    """A window whose voices are not all there yet; its audio is no longer needed."""
+
+    place: int
+    window: Window
+    presence: Presence
+    voices: tuple[PendingVoice, ...]
+
+
+Found = tuple[int, WindowEvidence]
+"""Evidence, and the place it belongs to."""
+
+
+class EvidenceWorker:
+    """Runs the networks over batches of windows.
+
+    Crops fill batches of their own, across windows; so the evidence of a window comes once its
+    last crop is embedded, which may be while later windows are worked on.
+    """
+
+    def __init__(self, networks: Networks, rules: EvidenceRules) -> None:
+        self._segmentation = networks.segmentation
+        self._embedder = CropEmbedder(networks.fbank, networks.embedding, rules.crop_batch)
+        self._exact = self._embedder
+        if networks.exact_embedding is not None:
+            self._exact = CropEmbedder(networks.fbank, networks.exact_embedding, rules.crop_batch)
+        self._rules = rules
+        self._open: deque[_OpenWindow] = deque()
+
+    def process(self, batch: WindowBatch) -> list[Found]:
+        """Work on ``batch``, which is not looked at afterwards; what is ready by now."""
+        clock = batch.windows[0].clock
+        for opened in self._segment(batch, clock):
+            self._open.append(opened)
+            for voice in opened.voices:
+                short = voice.speaker.clean_seconds < self._rules.exact_below_seconds
+                (self._exact if short else self._embedder).add(opened.window, voice, clock)
+        return list(self._ready(clock))
+
+    def flush(self, clock: StageClock) -> list[Found]:
+        """What is not out yet: no window follows."""
+        self._embedder.flush(clock)
+        self._exact.flush(clock)
+        return list(self._ready(clock))
+
+    def discard(self) -> None:
+        """Forget windows whose evidence was not asked for, after a run that was broken off."""
+        self._embedder.discard()
+        self._exact.discard()
+        self._open.clear()
+
+    def _ready(self, clock: StageClock) -> Iterator[Found]:
+        done = 0
+        for opened in self._open:
+            if any(voice.missing for voice in opened.voices):
+                break
+            done += 1
+        if not done:
+            return
+        with clock.stage("collect", done):
+            found = [_collect(self._open.popleft()) for _ in range(done)]
+        yield from found
+
+    def _segment(self, batch: WindowBatch, clock: StageClock) -> list[_OpenWindow]:
+        """Who is in each window, of all of them at once."""
+        heard = [row for row, window in enumerate(batch.windows) if not self._silent(window)]
+        speakers: dict[int, list[LocalSpeaker]] = {}
+        presence: dict[int, Presence] = {}
+        if heard:
+            # A silent window between others is cheaper to segment than to cut out.
+            first, last = heard[0], heard[-1] + 1
+            with clock.stage("segmentation", last - first):
+                scores = self._segmentation.run({"audio": batch.audio[first:last]})
+            with clock.stage("local speakers", len(heard)):
+                activity = decode(np.asarray(scores["log_probabilities"], np.float32))
+                for row in heard:
+                    valid = batch.windows[row].valid_frames
+                    speakers[row] = find_local_speakers(
+                        activity, row - first, valid, self._rules.crops
+                    )
+                    presence[row] = activity.presence[row - first]
+        return [
+            _OpenWindow(
+                place,
+                window,
+                presence.get(row, _NOBODY),
+                tuple(PendingVoice(speaker) for speaker in speakers.get(row, ())),
+            )
+            for row, (place, window) in enumerate(zip(batch.places, batch.windows, strict=True))
+        ]
+
+    def _silent(self, window: Window) -> bool:
+        return bool(max(window.samples.max(), -window.samples.min()) < self._rules.silent_peak)
+
+
+_NOBODY: Presence = np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
+
+
+def _collect(opened: _OpenWindow) -> Found:
+    voices = tuple(
+        LocalVoice(voice.speaker.slot, voice.speaker.clean_seconds, voice.voice())
+        for voice in opened.voices
+    )
+    crops = sum(len(voice.speaker.crops) for voice in opened.voices)
+    copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
+    number = opened.window.number
+    return opened.place, WindowEvidence.of(number, voices, opened.presence, crops, copied)

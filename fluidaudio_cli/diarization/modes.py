@@ -1,0 +1,235 @@
+"""Performance modes: how much work is done, read from ``configs/<mode>.yaml``.
+
+A mode file holds the values in which it differs from the one it ``extends``, each with its
+reason above it. Values that are facts about networks come from the model card; a mode may replace
+them, with a reason of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+from fluidaudio_cli.diarization.clustering import ClusteringRules
+from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.executors.base import Kernels, Precision
+from fluidaudio_cli.executors.select import ExecutorName
+from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.models.card import ModelCard, load_card
+from fluidaudio_cli.resources import configs_dir
+from fluidaudio_cli.settings import (
+    Place,
+    build,
+    check_keys,
+    flattened,
+    merged,
+    read_settings,
+)
+
+# The modes that ship with the program, the proven one first.
+MODE_NAMES = ("reference", "accurate", "balanced", "fast")
+DEFAULT_MODE = "balanced"
+# Modes that extend each other further than this go in a circle.
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """``step_seconds`` between windows, a divisor of 10; ``batch``: windows at a time.
+
+    ``silence_dbfs``: a window whose peak stays below this level (dB re full scale) holds nobody
+    and is not segmented.
+    """
+
+    step_seconds: float
+    batch: int
+    silence_dbfs: float
+
+
+@dataclass(frozen=True)
+class EmbeddingRules:
+    """``batch``: crops at a time.
+
+    Voices with less clean speech than ``exact_below_seconds`` are embedded in
+    ``exact_precision``; 0 is never.
+    """
+
+    batch: int
+    exact_below_seconds: float
+    exact_precision: Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class ExecutionRules:
+    """What runs the networks, unless the command line says otherwise.
+
+    ``executor`` and ``precision`` as in ``--executor`` and ``--precision``. ``kernels``: ``auto``
+    uses this project's own where they run, ``runtime`` never does. ``workers``: windows worked on
+    at the same time; 0 means one for each processor.
+    """
+
+    executor: ExecutorName
+    precision: Precision
+    kernels: Kernels
+    workers: int
+
+
+@dataclass(frozen=True)
+class ModeConfig:
+    """One performance mode with all its values.
+
+    ``origins``: where each value stands, by its dotted name.
+    """
+
+    name: str
+    windows: WindowRules
+    crops: CropRules
+    embedding: EmbeddingRules
+    clustering: ClusteringRules
+    reconstruction: ReconstructionRules
+    execution: ExecutionRules
+    origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, as in a file that extends no other, with the mode's name."""
+        return {"name": self.name} | {name: asdict(getattr(self, name)) for name in _SECTIONS}
+
+    def values(self) -> dict[str, Any]:
+        """Every value by its dotted name, as in ``windows.step_seconds``."""
+        return flattened({name: asdict(getattr(self, name)) for name in _SECTIONS})
+
+    def for_low_latency(self) -> ModeConfig:
+        """The mode for windows that come one at a time: batches of one, all processors on each."""
+        return replace(
+            self,
+            windows=replace(self.windows, batch=1),
+            embedding=replace(self.embedding, batch=1),
+            execution=replace(self.execution, workers=1),
+        )
+
+
+_SECTIONS = tuple(each.name for each in fields(ModeConfig) if each.name not in ("name", "origins"))
+
+
+def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeConfig:
+    """The mode of that name, or the one a YAML file describes, for the networks of ``card``.
+
+    Without ``card``, for the bundled ones. Raises ``UsageError`` for an unknown mode, and for a
+    key or value that does not belong.
+    """
+    return read_mode(_path_of(name_or_path), card)
+
+
+def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
+    """Read one mode file; its stem is the mode's name."""
+    card = card or load_card()
+    layers: list[Layer] = [(card.path, dict(card.thresholds), _of_thresholds(card.places))]
+    layers += _extended(path)[::-1]
+    content: dict[str, Any] = {}
+    origins: dict[str, Place] = {}
+    for file, values, places in layers:
+        check_keys(_Values, values, "", file, UsageError)
+        content = merged(content, values)
+        origins |= {name: places[name] for name in flattened(values) if name in places}
+    for section in _SECTIONS:
+        content.setdefault(section, {})
+    mode = build(_Values, content, "", path, UsageError)
+    _check_values(mode, path)
+    sections = {name: getattr(mode, name) for name in _SECTIONS}
+    return ModeConfig(path.stem, **sections, origins=origins)
+
+
+def mode_title(name: str) -> str:
+    """The comment that a shipped mode's file begins with: what the mode is for."""
+    lines = _path_of(name).read_text(encoding="utf-8").splitlines()
+    return " ".join(
+        line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)
+    )
+
+
+def write_mode(mode: ModeConfig, path: Path) -> None:
+    """Write ``mode`` as a file that extends no other and that :func:`read_mode` reads back."""
+    import yaml
+
+    content = {key: value for key, value in mode.as_dict().items() if key != "name"}
+    write_text_atomic(path, yaml.safe_dump(content, sort_keys=False))
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What the files of a mode, one upon the other, must come to."""
+
+    windows: WindowRules
+    crops: CropRules
+    embedding: EmbeddingRules
+    clustering: ClusteringRules
+    reconstruction: ReconstructionRules
+    execution: ExecutionRules
+
+
+Layer = tuple[Path, dict[str, Any], Mapping[str, Place]]
+
+
+def _path_of(name_or_path: str | Path, beside: Path | None = None) -> Path:
+    text = str(name_or_path)
+    if text in MODE_NAMES:
+        return configs_dir() / f"{text}.yaml"
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path if beside is None else beside / path
+    raise UsageError(
+        f"there is no performance mode {text!r}",
+        f"use {', '.join(MODE_NAMES)} or the path of a .yaml file",
+    )
+
+
+def _extended(path: Path) -> list[Layer]:
+    """The file, the one it extends, and so on."""
+    layers: list[Layer] = []
+    file: Path | None = path
+    while file is not None:
+        if len(layers) == _DEEPEST:
+            raise UsageError(f"{path}: extends goes in a circle", "extend another mode")
+        content, places = read_settings(file, UsageError)
+        base = content.pop("extends", None)
+        layers.append((file, content, places))
+        if base is not None and not isinstance(base, str):
+            raise UsageError(f"{file}: extends is {base!r}", "give a mode's name or path")
+        file = None if base is None else _path_of(base, file.parent)
+    return layers
+
+
+def _of_thresholds(places: Mapping[str, Place]) -> dict[str, Place]:
+    prefix = "thresholds."
+    return {
+        name.removeprefix(prefix): place
+        for name, place in places.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_values(mode: _Values, path: Path) -> None:
+    step = mode.windows.step_seconds
+    phases = 10.0 / step if step > 0 else 0.0
+    rules = (
+        (0 < step <= 10 and phases == int(phases), "windows.step_seconds must divide 10 s"),
+        (mode.windows.batch >= 1, "windows.batch must be at least 1"),
+        (mode.crops.per_speaker >= 1, "crops.per_speaker must be at least 1"),
+        (mode.embedding.batch >= 1, "embedding.batch must be at least 1"),
+        (
+            mode.embedding.exact_below_seconds >= 0,
+            "embedding.exact_below_seconds must not be negative",
+        ),
+        (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
+        (0 < mode.clustering.small_threshold < 2, "clustering.small_threshold is not in 0 … 2"),
+        (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
+        (mode.execution.workers >= 0, "execution.workers must not be negative"),
+    )
+    for holds, text in rules:
+        if not holds:
+            raise UsageError(f"{path}: {text}", "correct the file")

@@ -1,0 +1,318 @@
+"""What will run, settled before anything is loaded: mode, machine and tuning become a plan.
+
+:func:`resolve` is pure. What was asked for is in the plan or an error, never left out silently;
+what the plan had to leave out of a mode is in its ``notes``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
+from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.tuning import Tuning
+from fluidaudio_cli.diarization.windows import window_count
+from fluidaudio_cli.errors import ExecutorUnavailableError, ModelFormatError, UsageError
+from fluidaudio_cli.executors.base import (
+    COMPUTE_UNITS,
+    PRECISIONS,
+    Availability,
+    ExecutorOptions,
+    Traits,
+)
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.executors.select import Availabilities, choose, traits_of
+from fluidaudio_cli.models.card import BUNDLED, ModelCard, NetworkCard
+from fluidaudio_cli.settings import build
+
+# The embedding network once more, for voices that need it more exactly.
+EXACT_EMBEDDING = "exact embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user wants; ``auto`` leaves a choice to the mode, the tuning and the machine.
+
+    ``threads``: processors to use, all by default. ``audio_seconds``: length of all there will be
+    to diarize, if known. ``low_latency``: windows come one at a time.
+    """
+
+    mode: ModeConfig
+    card: ModelCard
+    executor: str = "auto"
+    precision: str = "auto"
+    compute_units: str = "all"
+    threads: int | None = None
+    low_latency: bool = False
+    audio_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that nothing has."""
+        for option, value, known in (
+            ("--precision", self.precision, PRECISIONS),
+            ("--compute-units", self.compute_units, COMPUTE_UNITS),
+        ):
+            if value not in known:
+                raise UsageError(f"{option} {value} is not known", f"use {', '.join(known)}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads is {self.threads}", "give a whole number of at least 1")
+
+    @property
+    def open(self) -> bool:
+        """Whether executor and precision are left to a tuning, by command line and mode."""
+        rules = self.mode.execution
+        return self.executor == self.precision == rules.executor == rules.precision == "auto"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan depends on; ``executors``: what each can do here, by name, fastest first."""
+
+    processors: int
+    executors: Mapping[str, Availability]
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine; an executor is imported when it is looked up."""
+        return cls(processors(), Availabilities())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """How one network runs: ``auto`` precision is the one that its package was built in."""
+
+    precision: str
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a pipeline runs.
+
+    ``mode`` has the batches and workers that run. ``models``: name or path of the model card.
+    ``networks``: by role. ``threads`` processors work on ``workers`` batches of windows at a
+    time; ``one_thread_each``: on each inference a single one, since its sums depend on how many.
+    ``tuning``: what ``fluidaudio tune`` stored and this plan follows, else empty. ``asked``: as
+    on the command line. ``notes``: sentences for the user.
+    """
+
+    mode: ModeConfig
+    models: str
+    executor: str
+    compute_units: str
+    networks: Mapping[str, NetworkPlan]
+    threads: int
+    workers: int
+    one_thread_each: bool
+    tuning: str
+    asked: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, in a fixed order, that :func:`plan_of` takes back."""
+        return {
+            "mode": self.mode.as_dict(),
+            "models": self.models,
+            "executor": self.executor,
+            "compute_units": self.compute_units,
+            "networks": {role: asdict(network) for role, network in self.networks.items()},
+            "threads": self.threads,
+            "workers": self.workers,
+            "one_thread_each": self.one_thread_each,
+            "tuning": self.tuning,
+            "asked": dict(self.asked),
+            "notes": list(self.notes),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """:meth:`as_dict` for results, which have mode, asked and notes at places of their own."""
+        elsewhere = ("mode", "asked", "notes")
+        return {key: value for key, value in self.as_dict().items() if key not in elsewhere}
+
+    def options(self, role: str, *, profile: bool = False) -> ExecutorOptions:
+        """What the executor is asked for."""
+        network = self.networks[role]
+        return ExecutorOptions(
+            precision=network.precision,  # type: ignore[arg-type]
+            threads=self.workers if self.one_thread_each else self.threads,
+            streams=self.workers,
+            compute_units=self.compute_units,  # type: ignore[arg-type]
+            batch=network.batch,
+            profile=profile,
+            kernels=self.mode.execution.kernels,
+        )
+
+    def with_workers(self, workers: int) -> Plan:
+        """The same with fewer workers: the same turns, less memory, less side by side."""
+        execution = replace(self.mode.execution, workers=workers)
+        return replace(self, workers=workers, mode=replace(self.mode, execution=execution))
+
+    def with_batches(self, windows: int, crops: int) -> Plan:
+        """The same with other batches."""
+        mode = replace(
+            self.mode,
+            windows=replace(self.mode.windows, batch=windows),
+            embedding=replace(self.mode.embedding, batch=crops),
+        )
+        networks = {
+            role: replace(network, batch=_batch(mode, role))
+            for role, network in self.networks.items()
+        }
+        return replace(self, mode=mode, networks=networks)
+
+    def for_audio(self, seconds: float | None) -> Plan:
+        """The same for so much audio: no more workers than there are batches of windows.
+
+        Fewer workers have more threads each; what a further one would do with less than a batch
+        saves less than its own copy of the networks takes to load.
+        """
+        if seconds is None:
+            return self
+        windows = window_count(
+            round(seconds * SAMPLE_RATE), round(self.mode.windows.step_seconds * SAMPLE_RATE)
+        )
+        most = max(1, math.ceil(windows / self.mode.windows.batch))
+        return self if self.workers <= most else replace(self, workers=most)
+
+
+def plan_of(content: Any) -> Plan:
+    """The plan that :meth:`Plan.as_dict` gave; ``ModelFormatError`` for anything else."""
+    return build(Plan, content, "", Path("plan"), ModelFormatError)
+
+
+def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
+    """Settle executor, precisions, batches, workers.
+
+    ``tuning`` is followed where command line and mode leave executor and precision to ``auto``.
+    Raises ``ExecutorUnavailableError`` for an executor or a precision that this machine does not
+    have, whoever asked for it, and ``UsageError`` for what does not go together.
+    """
+    tuning = tuning if asked.open else None
+    mode = asked.mode if tuning is None else tuning.apply(asked.mode)
+    if asked.low_latency:
+        mode = mode.for_low_latency()
+    rules = mode.execution
+    wanted = rules.executor if asked.executor == "auto" else asked.executor
+    executor = choose(tuning.executor if tuning else wanted, machine.executors)
+    traits = traits_of(executor)
+    chooser = _Precisions(asked, tuning, executor, traits, machine.executors[executor])
+    networks = {
+        role: NetworkPlan(precision=chooser.of(role, network), batch=_batch(mode, role))
+        for role, network in asked.card.networks.items()
+    }
+    exact = chooser.exact(networks)
+    if exact:
+        batch = _batch(mode, EXACT_EMBEDDING)
+        networks[EXACT_EMBEDDING] = NetworkPlan(precision=exact, batch=batch)
+    threads = asked.threads or machine.processors
+    plan = Plan(
+        mode=mode,
+        models=asked.card.name if asked.card.name == BUNDLED else str(asked.card.path),
+        executor=executor,
+        compute_units=_compute_units(asked, tuning, executor, traits),
+        networks=networks,
+        threads=threads,
+        workers=min(rules.workers or threads, threads),
+        one_thread_each=traits.sums_follow_threads,
+        tuning="" if tuning is None else str(tuning),
+        asked={
+            "executor": asked.executor,
+            "precision": asked.precision,
+            "compute_units": asked.compute_units,
+            "threads": asked.threads,
+            "low_latency": asked.low_latency,
+        },
+        notes=tuple(chooser.notes),
+    )
+    return plan.for_audio(asked.audio_seconds)
+
+
+class _Precisions:
+    """Chooses precisions on one executor; ``notes`` tells what a mode's rules gave way to."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        tuning: Tuning | None,
+        executor: str,
+        traits: Traits,
+        available: Availability,
+    ) -> None:
+        self._asked, self._tuning = asked, tuning
+        self._executor, self._traits, self._available = executor, traits, available
+        self.notes: list[str] = []
+
+    def of(self, role: str, network: NetworkCard) -> str:
+        """What ``role`` runs in: never less exact than its card allows."""
+        wanted, source = self._wanted(role)
+        if wanted == "auto":
+            wanted = self._available.fastest
+            if not wanted:
+                return "auto"
+        else:
+            self._check(wanted, source)
+        if network.stands(wanted):
+            return wanted
+        lowest = network.lowest_precision
+        self._check(lowest, f"the model card's {role}.lowest_precision")
+        if source == "--precision":
+            self.notes.append(f"{role} runs in {lowest}, the lowest its model card allows")
+        return lowest
+
+    def exact(self, networks: Mapping[str, NetworkPlan]) -> str:
+        """What voices with little speech are embedded in; empty for the same as the others."""
+        rules = self._asked.mode.embedding
+        usual = networks.get("embedding")
+        if usual is None or rules.exact_below_seconds <= 0 or self._asked.low_latency:
+            return ""
+        if self._traits.package_precision:
+            self.notes.append(
+                f"no voice is embedded more exactly than others: {self._executor} runs each "
+                "package in the precision it was built in"
+            )
+            return ""
+        if rules.exact_precision == usual.precision:
+            return ""
+        if self._asked.precision != "auto":
+            self.notes.append(
+                f"--precision {self._asked.precision} holds for all voices: "
+                "embedding.exact_below_seconds of the mode is left out"
+            )
+            return ""
+        self._check(rules.exact_precision, "the mode's embedding.exact_precision")
+        return rules.exact_precision
+
+    def _wanted(self, role: str) -> tuple[str, str]:
+        """The precision wanted of ``role``, and by what."""
+        if self._asked.precision != "auto":
+            return self._asked.precision, "--precision"
+        if self._tuning is not None and role in ("segmentation", "embedding"):
+            return self._tuning.network(role).precision, "the stored tuning"
+        return self._asked.mode.execution.precision, "the mode's execution.precision"
+
+    def _check(self, precision: str, source: str) -> None:
+        if precision not in self._available.precisions:
+            raise ExecutorUnavailableError(
+                f"{source}: {self._executor} does not run {precision} on this processor",
+                f"use {' or '.join(self._available.precisions)}, or another --executor",
+            )
+
+
+def _compute_units(asked: Asked, tuning: Tuning | None, executor: str, traits: Traits) -> str:
+    units = asked.compute_units
+    if tuning is not None and units == "all":
+        units = tuning.compute_units
+    if units not in traits.compute_units:
+        raise UsageError(
+            f"--compute-units {units} has no meaning for {executor}, which runs on the CPU",
+            "leave it out, or use --executor coreml",
+        )
+    return units
+
+
+def _batch(mode: ModeConfig, role: str) -> int:
+    return mode.windows.batch if role == "segmentation" else mode.embedding.batch

@@ -1,0 +1,350 @@
+"""Model cards: what must be known of a set of networks to diarize with it (``docs/models.md``).
+
+A card is a YAML file beside its packages. It names a file for each role, the tensors that go in
+and out, the frame grid, what the scores mean, the lowest precision each network stands, and the
+values that are facts about these networks (``thresholds``, ``calibration``). The bundled set is
+one card, ``packages/bundled.yaml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from fluidaudio_cli.errors import ModelFormatError, UsageError
+from fluidaudio_cli.resources import packages_dir
+from fluidaudio_cli.settings import Place, build, read_settings
+
+SCHEMA = "fluidaudio.card/1"
+BUNDLED = "bundled"
+CARD_NAMES = (BUNDLED,)
+
+# A size that any number of items may have, as cards write it.
+FREE = "batch"
+
+Shape = tuple[int | str, ...]
+Classes = Literal["powerset", "per-speaker"]
+Scores = Literal["log-probabilities", "probabilities", "logits"]
+LowestPrecision = Literal["fp32", "fp16", "bf16"]
+# From the most exact to the least.
+_EXACTNESS = ("fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCard:
+    """What every network's section says.
+
+    ``file``: a package, relative to the card. ``inputs`` and ``outputs``: shape by name, whose
+    first size is the batch: ``batch`` where it is free, a number where it is fixed.
+    ``lowest_precision``: arithmetic below it (fp32 over fp16 over bf16) is not used.
+    ``selftest``: a self-test (``.npz``) beside the package, checked in ``tolerances``.
+    """
+
+    file: str
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    lowest_precision: LowestPrecision = "bf16"
+    licence: str = ""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The number of items that the network always takes, or ``None`` for any."""
+        first = next(iter(self.inputs.values()))[0]
+        return None if isinstance(first, str) else first
+
+    def stands(self, precision: str) -> bool:
+        """Whether the network may be computed in ``precision``."""
+        order = _EXACTNESS.index
+        return precision not in _EXACTNESS or order(precision) <= order(self.lowest_precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationCard(NetworkCard):
+    """A network from a window of audio to who speaks in each of its frames.
+
+    Input (batch, 1, samples) or (batch, samples), output (batch, frames, classes). ``speakers``
+    are told apart within a window; in ``powerset`` classes at most ``at_once`` of them together:
+    class 0 is nobody, then each speaker, then each pair in order. ``hop_samples`` from frame to
+    frame, each of which sees ``receptive_field_samples``.
+    """
+
+    hop_samples: int
+    receptive_field_samples: int
+    speakers: int
+    classes: Classes
+    scores: Scores
+    at_once: int = 2
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a window."""
+        return _size(next(iter(self.inputs.values())), -1)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a window."""
+        return _size(next(iter(self.outputs.values())), 1)
+
+    @property
+    def class_count(self) -> int:
+        """Scores of a frame."""
+        return _size(next(iter(self.outputs.values())), 2)
+
+    def __post_init__(self) -> None:
+        """Hold shapes, classes and frame grid together."""
+        _one_each("segmentation", self)
+        if self.at_once not in (1, 2):
+            raise ValueError(f"at_once is {self.at_once}, and only 1 and 2 are known")
+        pairs = self.speakers * (self.speakers - 1) // 2 if self.at_once == 2 else 0
+        powerset = self.classes == "powerset"
+        expected = 1 + self.speakers + pairs if powerset else self.speakers
+        if self.class_count != expected:
+            raise ValueError(
+                f"outputs has {self.class_count} classes, but {self.speakers} speakers "
+                f"{f'and {self.at_once} at once ' if powerset else ''}make {expected}"
+            )
+        reach = (self.frames - 1) * self.hop_samples
+        if not self.window_samples - 2 * self.receptive_field_samples < reach < self.window_samples:
+            raise ValueError(
+                f"hop_samples: {self.frames} frames of {self.hop_samples} samples do not fit "
+                f"a window of {self.window_samples}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndCard(NetworkCard):
+    """A network from a stretch of audio to frames of features, as the embedding takes them.
+
+    Input (batch, 1, samples) or (batch, samples), output (batch, frames, bands): a frame for
+    each ``hop_samples``, which sees ``frame_samples``.
+    """
+
+    hop_samples: int = 160
+    frame_samples: int = 400
+
+    def __post_init__(self) -> None:
+        """One tensor in, one out, and as many frames as the audio holds."""
+        _one_each("front_end", self)
+        samples = _size(next(iter(self.inputs.values())), -1)
+        frames = _size(next(iter(self.outputs.values())), 1)
+        needed = (frames - 1) * self.hop_samples + self.frame_samples
+        if not 0 <= samples - needed < self.hop_samples:
+            raise ValueError(f"inputs has {samples} samples, and {frames} frames need {needed}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingCard(NetworkCard):
+    """A network from a voice to a vector.
+
+    Two kinds, told by ``pooling``:
+
+    - ``crop``: one input (batch, frames, bands) of the front end's features, filled with the
+      speech of one speaker. ``subtract_mean``: of each crop over time, before the network, for
+      one that does not do so itself.
+    - ``mask``: two inputs, a window of audio (batch, samples) and which segmentation frames of
+      it count (batch, frames), 1 or 0. ``mask_input`` names the second.
+    """
+
+    pooling: Literal["crop", "mask"]
+    mask_input: str = ""
+    subtract_mean: bool = False
+
+    @property
+    def crop_frames(self) -> int:
+        """Frames of a crop; 0 for ``mask``."""
+        return _size(next(iter(self.inputs.values())), 1) if self.pooling == "crop" else 0
+
+    @property
+    def size(self) -> int:
+        """Elements of a vector."""
+        return _size(next(iter(self.outputs.values())), -1)
+
+    def __post_init__(self) -> None:
+        """Hold pooling and inputs together."""
+        if self.pooling == "crop":
+            _one_each("embedding", self)
+        elif len(self.inputs) != 2 or self.mask_input not in self.inputs:
+            raise ValueError("mask_input must name one of two inputs where pooling is mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiarizerCard(NetworkCard):
+    """One network for all: audio in chunks to the activity of speakers that keep their places.
+
+    ``audio_input`` (1, samples) or (1, 1, samples) is a chunk. ``activity_output`` (1, frames,
+    speakers). ``states``: output by the input that it is given to with the next chunk; the first
+    chunk gets zeros. The first ``context_frames`` of a chunk repeat the end of the one before.
+    """
+
+    audio_input: str
+    activity_output: str
+    scores: Scores
+    hop_samples: int
+    states: Mapping[str, str] = field(default_factory=dict)
+    context_frames: int = 0
+
+    @property
+    def chunk_samples(self) -> int:
+        """Samples of a chunk."""
+        return _size(self.inputs[self.audio_input], -1)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a chunk."""
+        return _size(self.outputs[self.activity_output], 1)
+
+    @property
+    def speakers(self) -> int:
+        """Speakers of a recording."""
+        return _size(self.outputs[self.activity_output], 2)
+
+    def __post_init__(self) -> None:
+        """Every name and state must be there, in one shape."""
+        for name, tensors in (
+            (self.audio_input, self.inputs),
+            (self.activity_output, self.outputs),
+        ):
+            if name not in tensors:
+                raise ValueError(f"{name} is neither among the inputs nor the outputs")
+        for taken, given in self.states.items():
+            if self.inputs.get(taken) is None or self.inputs[taken] != self.outputs.get(given):
+                raise ValueError(f"states: input {taken} and output {given} differ in shape")
+        if self.scores == "log-probabilities":
+            raise ValueError("scores: activities are probabilities or logits")
+        if self.frames * self.hop_samples != self.chunk_samples:
+            raise ValueError(
+                f"hop_samples: {self.frames} frames of {self.hop_samples} samples are not a chunk "
+                f"of {self.chunk_samples}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Contents:
+    """The keys of a card's file."""
+
+    schema: str
+    title: str
+    licence: str
+    sample_rate: int
+    segmentation: SegmentationCard | None = None
+    front_end: FrontEndCard | None = None
+    embedding: EmbeddingCard | None = None
+    diarizer: DiarizerCard | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """A set is a segmentation with an embedding and what that hears, or one network for all."""
+        if self.schema != SCHEMA:
+            raise ValueError(f"schema is {self.schema!r}, not {SCHEMA}")
+        if self.sample_rate != 16_000:
+            raise ValueError(f"sample_rate is {self.sample_rate}; only 16000 is decoded to")
+        if self.diarizer is not None:
+            if self.segmentation or self.front_end or self.embedding:
+                raise ValueError("diarizer stands for all roles; leave the others out")
+            return
+        if self.segmentation is None or self.embedding is None:
+            raise ValueError("segmentation and embedding must both be there, or diarizer alone")
+        if self.embedding.pooling == "mask":
+            if self.front_end is not None:
+                raise ValueError("front_end has no place where embedding.pooling is mask")
+            return
+        if self.front_end is None:
+            raise ValueError("front_end is missing, which embedding.pooling crop needs")
+        features = next(iter(self.front_end.outputs.values()))
+        taken = next(iter(self.embedding.inputs.values()))
+        if _size(features, 1) < _size(taken, 1) or features[2] != taken[2]:
+            raise ValueError(
+                f"front_end gives {features[1]} frames of {features[2]} bands, "
+                f"embedding takes {taken[1]} of {taken[2]}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(_Contents):
+    """A set of networks; ``name`` is the file's, ``path`` where it lies.
+
+    ``thresholds`` are given to the modes, which may replace them (``diarization/modes.py``);
+    ``places`` tells the line of every value.
+    """
+
+    name: str = ""
+    path: Path = Path()
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def networks(self) -> dict[str, NetworkCard]:
+        """The networks by role, in the order in which audio passes through them."""
+        roles = {
+            "segmentation": self.segmentation,
+            "fbank": self.front_end,
+            "embedding": self.embedding,
+            "diarizer": self.diarizer,
+        }
+        return {role: network for role, network in roles.items() if network is not None}
+
+    def package(self, role: str) -> Path:
+        """Where the package of a role lies."""
+        return self.path.parent / self.networks[role].file
+
+    def __hash__(self) -> int:
+        """Of the place; contents hold mappings."""
+        return hash((self.name, self.path))
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read and check a card.
+
+    Raises ``ModelFormatError`` with file, key and remedy for a key that does not belong, a
+    missing one, values that contradict each other, and a package that is not there.
+    """
+    content, places = read_settings(path, ModelFormatError)
+    for key in ("name", "path", "places"):
+        if key in content:
+            raise ModelFormatError(f"{path}: unknown key {key}", "a card's name is its file's")
+    card = build(ModelCard, content, "", path, ModelFormatError)
+    card = replace(card, name=path.stem, path=path, places=places)
+    for role in card.networks:
+        if not card.package(role).is_dir():
+            raise ModelFormatError(
+                f"{path}: {role}: there is no package {card.package(role)}",
+                "give its path relative to the card",
+            )
+    return card
+
+
+def load_card(name_or_path: str | Path = BUNDLED) -> ModelCard:
+    """The card of that name, or that a ``.yaml`` file holds.
+
+    Raises ``UsageError`` for an unknown name and what :func:`read_card` raises.
+    """
+    text = str(name_or_path)
+    if text in CARD_NAMES:
+        return _bundled(packages_dir())
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return read_card(path)
+    raise UsageError(
+        f"there is no set of models {text!r}",
+        f"use {', '.join(CARD_NAMES)} or the path of a model card (.yaml)",
+    )
+
+
+@lru_cache(maxsize=2)
+def _bundled(folder: Path) -> ModelCard:
+    return read_card(folder / f"{BUNDLED}.yaml")
+
+
+def _size(shape: Shape, axis: int) -> int:
+    size = shape[axis] if -len(shape) <= axis < len(shape) else ""
+    if isinstance(size, str):
+        raise ValueError(f"a shape {list(shape)} needs a number on axis {axis}")
+    return size
+
+
+def _one_each(role: str, network: NetworkCard) -> None:
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise ValueError(f"a {role} network has one input and one output")

@@ -1,0 +1,172 @@
+"""Several tracks, inverted channels, and what --salvage gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fluidaudio_cli.audio.container import TrackChoice
+from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.errors import AudioError
+
+Floats = npt.NDArray[np.float32]
+WriteWav = Callable[..., Path]
+Encode = Callable[..., Path]
+ReadAll = Callable[..., Floats]
+
+LEVELS = (1_000, 2_000)
+
+
+@pytest.fixture
+def two_tracks(tmp_path: Path) -> Path:
+    """Half a second of 1000, and, from 0.25 s on, a second of 2000 (of 32 768)."""
+    path = tmp_path / "two.mka"
+    with av.open(str(path), "w", format="matroska") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in LEVELS]
+        streams[1].metadata["title"] = "guest"
+        for stream, level, start, count in zip(
+            streams, LEVELS, (0, 4_000), (8_000, 16_000), strict=True
+        ):
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, count), level, np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
+            container.mux(stream.encode(frame))
+    return path
+
+
+def read(path: Path, **options: Any) -> tuple[Floats, Any]:
+    parts, buffer = [], np.empty(7_001, np.float32)
+    with open_audio(path, **options) as stream:
+        while count := stream.read_into(buffer):
+            parts.append(buffer[:count].copy())
+        return np.concatenate(parts), stream.info
+
+
+@pytest.mark.parametrize(
+    ("track", "steps"),
+    [
+        (1, [(0, 1_000), (8_000, 0)]),
+        (2, [(0, 0), (4_000, 2_000), (20_000, 0)]),
+        ("all", [(0, 1_000), (4_000, 3_000), (8_000, 2_000), (20_000, 0)]),
+    ],
+)
+def test_a_track_or_the_mix_of_all(
+    track: TrackChoice, steps: list[tuple[int, int]], two_tracks: Path
+) -> None:
+    samples, info = read(two_tracks, track=track)
+    assert samples.size == steps[-1][0]
+    for (start, level), (stop, _) in zip(steps, [*steps[1:]], strict=False):
+        assert np.all(samples[start:stop] == np.float32(level / 32_768))
+    assert (info.tracks, info.track) == (2, None if track == "all" else track)
+
+
+def test_without_a_choice_the_tracks_are_named(two_tracks: Path) -> None:
+    _, info = read(two_tracks)
+    assert info.track == 1
+    assert info.notes[0] == (
+        "has 2 audio tracks: 1 (pcm_s16le, 1 ch), 2 (pcm_s16le, 1 ch, 'guest'); track 1 was read "
+        "(--track N reads another, --track all their mix)"
+    )
+    with pytest.raises(AudioError, match=r"has no audio track 3; it has 1 \(pcm_s16le, 1 ch\), 2"):
+        open_audio(two_tracks, track=3)
+
+
+def speech(seconds: float = 2.0, rate: int = 16_000) -> Floats:
+    noise = np.random.default_rng(5).standard_normal(round(seconds * rate))
+    return (0.1 * np.convolve(noise, np.ones(8) / 8, "same")).astype(np.float32)
+
+
+@pytest.mark.parametrize("inverse", [-1.0, -0.3])
+def test_an_inverted_channel_is_turned_back(inverse: float, write_wav: WriteWav) -> None:
+    left = speech()
+    samples, info = read(write_wav(np.stack([left, inverse * left], axis=1)))
+    np.testing.assert_allclose(samples, left * (1 - inverse) / 2, atol=1e-6)
+    assert info.notes == ("a channel is the first one inverted; it was turned back for the mix",)
+
+
+def test_one_inverted_microphone_of_four(write_wav: WriteWav) -> None:
+    left = speech()
+    samples, _ = read(write_wav(np.stack([left, left, -left, left], axis=1)))
+    np.testing.assert_allclose(samples, left, atol=1e-6)
+
+
+def test_channels_that_differ_are_averaged_as_they_are(write_wav: WriteWav) -> None:
+    one, other = speech(), np.random.default_rng(6).standard_normal(32_000).astype(np.float32)
+    samples, info = read(write_wav(np.stack([one, 0.1 * other - 0.5 * one], axis=1)))
+    np.testing.assert_allclose(samples, 0.25 * one + 0.05 * other, atol=1e-6)
+    assert info.notes == ()
+
+
+def test_salvage_keeps_what_follows_the_damage_in_place(encode: Encode) -> None:
+    original = speech(4.0)
+    path = encode(original, "a.flac", "flac")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="cut off or damaged"):
+        read(path)
+    samples, info = read(path, salvage=True)
+    ((start, end),) = info.lost
+    assert 1.5 < start < end < 2.5
+    assert samples.size == original.size
+    silent = slice(round(start * 16_000), round(end * 16_000))
+    assert not np.any(samples[silent])
+    kept = np.ones(original.size, bool)
+    kept[silent] = False
+    np.testing.assert_allclose(samples[kept], original[kept], atol=1 / 32_768)
+    assert info.notes == (
+        f"{end - start:.2f} s could not be decoded at 1 places, and count as silence",
+    )
+
+
+def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(encode: Encode) -> None:
+    rate = 44_100
+    click = np.zeros(10 * rate, np.float32)
+    click[8 * rate : 8 * rate + 90] = 0.9
+    path = encode(click + 0.01 * speech(10.0, rate), "a.mp3", "libmp3lame", rate=rate, b="64000")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(16_000) + content[middle + 16_000 :])
+    samples, info = read(path, salvage=True)
+    assert np.argmax(np.abs(samples)) / 16_000 == pytest.approx(8.0, abs=0.06)
+    assert info.lost[0][1] - info.lost[0][0] == pytest.approx(2.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.ogg", "libopus"), ("a.webm", "libopus")])
+@pytest.mark.parametrize("junk", [26, -3_000])
+def test_damage_is_no_pause(name: str, codec: str, junk: int, encode: Encode) -> None:
+    path = encode(speech(12.0, 48_000), name, codec, rate=48_000)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + b"\xaa" * junk + content[middle - min(junk, 0) :])
+    with pytest.raises(AudioError, match=r"damaged after \d\.\d\d s \(bytes in between belong to"):
+        read(path)
+    samples, info = read(path, salvage=True)
+    assert samples.size / 16_000 == pytest.approx(12.0, abs=0.05)
+    assert len(info.lost) == 1
+
+
+def test_salvage_silences_samples_that_are_no_numbers(write_wav: WriteWav) -> None:
+    frames = np.full(40_000, 0.5, np.float32)
+    frames[20_000] = np.nan
+    samples, info = read(write_wav(frames), salvage=True)
+    ((start, end),) = info.lost
+    assert start <= 1.25 < end < 2.5
+    assert np.isfinite(samples).all()
+    assert samples[0] == samples[-1] == np.float32(0.5)
+
+
+def test_salvage_of_a_file_cut_off_tells_what_is_missing(write_wav: WriteWav) -> None:
+    path = write_wav(np.ones(32_000, np.int16))
+    path.write_bytes(path.read_bytes()[: 44 + 24_000])
+    samples, info = read(path, salvage=True)
+    assert (samples.size, info.lost) == (12_000, ((0.75, 2.0),))

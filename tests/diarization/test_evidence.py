@@ -1,0 +1,113 @@
+"""Evidence of a recording: kept as it came, into a file and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.errors import InputError
+
+
+def window(number: int, slots: tuple[int, ...], seed: int) -> WindowEvidence:
+    random = np.random.default_rng(seed)
+    presence = random.integers(0, 256, (589, 3)).astype(np.uint8)
+    voices = []
+    for slot in slots:
+        vector = random.normal(size=192).astype(np.float32)
+        voices.append(LocalVoice(slot, float(random.uniform(0, 9)), vector))
+    return WindowEvidence.of(number, tuple(voices), presence, crops=len(slots), copied_bytes=7)
+
+
+def logged(count: int = 700) -> tuple[EvidenceLog, list[WindowEvidence]]:
+    """More voices than the store is made for at first; every third window holds nobody."""
+    slots: list[tuple[int, ...]] = [(0, 2), (1,), ()]
+    windows = [window(number, slots[number % 3], number) for number in range(count)]
+    log = EvidenceLog({"uri": "meeting"})
+    for each in windows:
+        log.append(each)
+    log.samples = count * 80_000
+    return log, windows
+
+
+def assert_same(log: EvidenceLog, windows: list[WindowEvidence]) -> None:
+    assert log.windows == len(windows)
+    for kept, given in zip(log, windows, strict=True):
+        assert kept.number == given.number
+        assert np.array_equal(kept.presence(), given.presence())
+        assert [voice[:2] for voice in kept.voices] == [voice[:2] for voice in given.voices]
+        for one, other in zip(kept.voices, given.voices, strict=True):
+            assert np.array_equal(one.vector, other.vector)
+
+
+def test_log_gives_back_what_it_was_given() -> None:
+    log, windows = logged()
+    assert_same(log, windows)
+    voices = [(each.number, voice) for each in windows for voice in each.voices]
+    assert log.voice_windows.tolist() == [number for number, _ in voices]
+    assert log.slots.tolist() == [voice.slot for _, voice in voices]
+    assert log.clean_seconds.tolist() == [voice.clean_seconds for _, voice in voices]
+    assert np.array_equal(log.vectors, np.stack([voice.vector for _, voice in voices]))
+    assert (log.crops, log.copied_bytes) == (len(voices), 7 * len(windows))
+
+
+def test_windows_without_voices_hold_nobody() -> None:
+    log, _ = logged(3)
+    *_, silent = log
+    assert silent.voices == ()
+    assert silent.presence().shape == (589, 3)
+    assert not silent.presence().any()
+
+
+def test_file_holds_all_of_it(tmp_path: Path) -> None:
+    log, windows = logged(50)
+    log.save(tmp_path / "log.npz")
+    again = EvidenceLog.load(tmp_path / "log.npz")
+    assert_same(again, windows)
+    assert again.facts == {"uri": "meeting"}
+    assert again.samples == log.samples
+
+
+def test_recording_in_which_nobody_speaks(tmp_path: Path) -> None:
+    log = EvidenceLog()
+    log.append(window(0, (), 0))
+    log.samples = 5
+    log.save(tmp_path / "log.npz")
+    again = EvidenceLog.load(tmp_path / "log.npz")
+    assert (again.windows, again.vectors.shape[0], again.samples) == (1, 0, 5)
+
+
+def test_same_evidence_is_the_same_file(tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        logged(20)[0].save(tmp_path / name)
+    with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as other:
+        assert one.files == other.files
+        assert all(np.array_equal(one[key], other[key]) for key in one.files)
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "foreign", "disorder", "lengths", "missing"])
+def test_file_that_is_no_evidence_is_refused_in_one_line(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.npz"
+    logged(20)[0].save(path)
+    if damage == "text":
+        path.write_text("no evidence")
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-300])
+    elif damage == "foreign":
+        np.savez(path, other=np.zeros(3))
+    elif damage == "missing":
+        path.unlink()
+    else:
+        with np.load(path) as content:
+            arrays = dict(content)
+        key = "window" if damage == "disorder" else "slot"
+        arrays[key] = arrays[key][::-1] if damage == "disorder" else arrays[key][1:]
+        np.savez(path, **arrays)
+    with pytest.raises(InputError) as caught:
+        EvidenceLog.load(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path} is not a file of evidence: ")
+    assert text.endswith("give a file written by fluidaudio diarize --save-evidence")
+    assert "\n" not in text

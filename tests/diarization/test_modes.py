@@ -1,0 +1,156 @@
+"""Mode files: differences from another, values of the model card, the origin of each value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fluidaudio_cli.diarization.modes import (
+    MODE_NAMES,
+    ModeConfig,
+    load_mode,
+    mode_title,
+    read_mode,
+    write_mode,
+)
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.models.card import load_card
+from fluidaudio_cli.resources import configs_dir
+from fluidaudio_cli.settings import flattened, read_settings
+
+
+def file(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def changes(mode: ModeConfig, base: ModeConfig) -> dict[str, object]:
+    values = base.values()
+    return {key: value for key, value in mode.values().items() if value != values[key]}
+
+
+def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
+    balanced = load_mode("balanced")
+    assert changes(load_mode("fast"), balanced) == {
+        "windows.step_seconds": 10.0,
+        "crops.min_clean_seconds": 0.4,
+    }
+    assert changes(load_mode("accurate"), balanced) == {
+        "windows.step_seconds": 2.0,
+        "crops.per_speaker": 2,
+        "embedding.exact_below_seconds": 2.0,
+        "clustering.small_seconds": 3.0,
+        "clustering.small_threshold": 0.67,
+    }
+    assert changes(load_mode("reference"), balanced) == {
+        "windows.batch": 1,
+        "embedding.batch": 1,
+        "execution.executor": "onnxruntime",
+        "execution.precision": "fp32",
+        "execution.kernels": "runtime",
+        "execution.workers": 1,
+    }
+
+
+@pytest.mark.parametrize("name", MODE_NAMES)
+def test_every_value_has_a_line_and_a_reason_of_its_own(name: str) -> None:
+    mode = load_mode(name)
+    assert set(mode.origins) >= set(mode.values())
+    folders = {"bundled.yaml": load_card().path.parent}
+    for key in mode.values():
+        place = mode.origins[key]
+        path = folders.get(place.file, configs_dir()) / place.file
+        line = path.read_text(encoding="utf-8").splitlines()[place.line - 1]
+        assert line.strip().startswith(f"{key.split('.')[-1]}:")
+        assert len(place.reason) > 5, f"{key} of {place} has no reason"
+
+
+@pytest.mark.parametrize("name", ["reference", "accurate", "fast"])
+def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
+    content, _ = read_settings(configs_dir() / f"{name}.yaml", UsageError)
+    base = load_mode(content.pop("extends")).values()
+    for key, value in flattened(content).items():
+        assert value != base[key], f"{name} repeats {key}"
+
+
+def test_titles_are_the_files_first_comments() -> None:
+    assert mode_title("fast") == "The fastest: every moment is seen once."
+
+
+def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: Path) -> None:
+    file(tmp_path, "extends: fast\nwindows:\n  # Less memory.\n  batch: 2\n", "half.yaml")
+    mode = load_mode(file(tmp_path, "extends: half.yaml\ncrops:\n  per_speaker: 2\n"))
+    assert changes(mode, load_mode("fast")) == {"windows.batch": 2, "crops.per_speaker": 2}
+    assert mode.name == "mine"
+    assert str(mode.origins["windows.batch"]) == "half.yaml:4"
+    assert mode.origins["windows.batch"].reason == "Less memory."
+    assert mode.origins["windows.step_seconds"].file == "fast.yaml"
+
+
+def test_networks_give_the_thresholds(tmp_path: Path) -> None:
+    card = load_card()
+    clustering = {**card.thresholds["clustering"], "threshold": 0.5}
+    other = replace(card, thresholds={**card.thresholds, "clustering": clustering})
+    assert load_mode("balanced", other).clustering.threshold == 0.5
+    # What a mode says of them goes before what their card says.
+    assert load_mode("accurate", other).clustering.small_seconds == 3.0
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    mode = replace(load_mode("accurate"), name="copy")
+    path = tmp_path / "copy.yaml"
+    write_mode(mode, path)
+    assert read_mode(path) == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "the file holds no keys: see the documentation for an example"),
+        ("speed: 1\n", "unknown key speed: known here: clustering, crops, "),
+        ("extends: fast\nwindows:\n  size: 1\n", "unknown key windows.size: known here: batch, "),
+        ("extends: fast\nwindows: 5\n", "windows holds no keys: known: batch, silence_dbfs, "),
+        ("windows:\n  batch: 8\n", "windows.step_seconds is missing: add it"),
+        ("extends: fast\nwindows:\n  batch: x\n", "windows.batch is 'x': give a value of type int"),
+        ("extends: fast\nwindows:\n  batch: true\n", "windows.batch is True: give a value of type"),
+        (
+            "extends: fast\nexecution:\n  precision: int4\n",
+            "execution.precision is 'int4': use auto, fp32, bf16, fp16",
+        ),
+        (
+            "extends: fast\nembedding:\n  exact_precision: auto\n",
+            "embedding.exact_precision is 'auto': use fp32, bf16, fp16",
+        ),
+        (
+            "extends: fast\nexecution:\n  executor: cuda\n",
+            "execution.executor is 'cuda': use auto, coreml, openvino, onnxruntime",
+        ),
+        ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
+        ("extends: mine.yaml\n", "extends goes in a circle: extend another mode"),
+        ("extends: 3\n", "extends is 3: give a mode's name or path"),
+    ],
+)
+def test_what_does_not_belong_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = file(tmp_path, text)
+    with pytest.raises(UsageError) as refusal:
+        load_mode(path)
+    assert str(refusal.value).startswith(f"{path}: {message}")
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = file(tmp_path, "extends: fast\nwindows:\n  batch: 1\n  batch: 2\n")
+    with pytest.raises(UsageError) as refusal:
+        load_mode(path)
+    assert str(refusal.value) == f"{path}:4: windows.batch is there twice"
+
+
+def test_an_unknown_name_tells_the_known_ones() -> None:
+    with pytest.raises(UsageError) as refusal:
+        load_mode("turbo")
+    assert str(refusal.value) == (
+        "there is no performance mode 'turbo': use reference, accurate, balanced, fast or the "
+        "path of a .yaml file"
+    )
