@@ -113,7 +113,9 @@ def fit(meetings: Sequence[Sequence[Utterance]]) -> dict[str, Any]:
             kind = (
                 SAME
                 if turn.speaker == floor.speaker
-                else PAUSE if turn.start >= floor.end else OVERLAP
+                else PAUSE
+                if turn.start >= floor.end
+                else OVERLAP
             )
             kinds[cls, kind] += 1
             if kind == OVERLAP:
@@ -137,7 +139,9 @@ def fit(meetings: Sequence[Sequence[Utterance]]) -> dict[str, Any]:
         "edges": EDGES,
         "kinds": np.round(kinds / kinds.sum(axis=1, keepdims=True), 4).tolist(),
         "depth": tables(depth),
-        "rate": np.round([len(i) / s for i, s in zip(interjections, held, strict=True)], 4).tolist(),
+        "rate": np.round(
+            [len(i) / s for i, s in zip(interjections, held, strict=True)], 4
+        ).tolist(),
         "interjection": tables(interjections),
         "gap": tables(gap),
         "length": tables(length),
@@ -160,9 +164,8 @@ def _search(document: dict[str, Any], meetings: Sequence[Sequence[Utterance]]) -
 
 
 def _simulated(model: TurnModel) -> list[list[Utterance]]:
-    return [
-        converse(model, 4, 1800.0, np.random.default_rng([3, index])) for index in range(FIT_MEETINGS)
-    ]
+    streams = (np.random.default_rng([3, index]) for index in range(FIT_MEETINGS))
+    return [converse(model, 4, 1800.0, stream) for stream in streams]
 
 
 def _habits(meetings: Sequence[Sequence[Utterance]]) -> np.ndarray[Any, Any]:
@@ -178,7 +181,7 @@ def mean_shares(meetings: Sequence[Sequence[Utterance]]) -> np.ndarray[Any, Any]
         for turn in meeting:
             seconds[turn.speaker] += turn.seconds
         rows.append(np.sort(seconds)[::-1] / seconds.sum())
-    return np.mean(rows, axis=0)
+    return np.asarray(np.mean(rows, axis=0))
 
 
 def returned(meetings: Sequence[Sequence[Utterance]]) -> float:
@@ -198,7 +201,7 @@ def returned(meetings: Sequence[Sequence[Utterance]]) -> float:
 
 def agreement(real: Sequence[Sequence[Utterance]], made: Sequence[Sequence[Utterance]]) -> str:
     """A table of what meetings and simulated conversations look like."""
-    rows = [("", "meetings", "simulated")]
+    rows: list[tuple[str, ...]] = [("", "meetings", "simulated")]
 
     def quantiles(name: str, pick: Any) -> None:
         sides = [np.concatenate([pick(meeting) for meeting in side]) for side in (real, made)]

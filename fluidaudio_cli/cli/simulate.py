@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.simulate.plan import Vectors
@@ -42,7 +42,8 @@ def simulate(
         str | None, typer.Option(metavar="N|LOW-HIGH", help="1 to 20. Default: 2-4.")
     ] = None,
     overlap: Annotated[
-        str | None, typer.Option(metavar=_SPAN, help="Overlapped speech, %. Default: as in meetings.")
+        str | None,
+        typer.Option(metavar=_SPAN, help="Overlap, % of speech. Default: as in meetings."),
     ] = None,
     similar: Annotated[
         bool | None, typer.Option("--similar", help="Speakers whose voices are alike.")
@@ -127,7 +128,7 @@ def simulate(
     checked = parse_recipe(_merged(document, given), str(recipe or "simulate"))
     sources = Sources(voices or datasets_dir() / "voices", folder, stems)
     people = read_voices(sources.voices)
-    vectors = _vectors(people) if checked.similar else None
+    vectors = _vectors(sources.voices, people) if checked.similar else None
     with progress_bar("simulating") as progress:
         made = make(
             checked,
@@ -175,6 +176,27 @@ def _seconds(text: str) -> float:
     return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def _vectors(voices: tuple[Voice, ...]) -> Vectors:
-    """The embedding of each voice, by the bundled model."""
-    raise UsageError("--similar is not there yet")
+def _vectors(folder: Path, voices: tuple[Voice, ...]) -> Vectors:
+    """Each voice's direction, as the bundled embedding hears it in the voice's first file."""
+    import numpy as np
+
+    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.simulate.voices import voice_files
+
+    files = voice_files(folder)
+    found = {}
+    pipeline = load_pipeline("balanced")
+    try:
+        for voice in voices:
+            log = pipeline.diarize(files[voice.name][0]).evidence
+            total = np.zeros(0) if log is None else log.clean_seconds @ log.vectors
+            length = float(np.linalg.norm(total))
+            if not length:
+                raise InputError(
+                    f"nobody speaks in voice {voice.name}",
+                    "give recordings of one person each",
+                )
+            found[voice.name] = (total / length).astype(np.float32)
+    finally:
+        pipeline.close()
+    return found

@@ -38,7 +38,7 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Codec:
-    """FFmpeg's ``encoder`` at ``rate`` (Hz) with ``bit_rate`` (bit/s; 0: the codec has only one)."""
+    """FFmpeg's ``encoder`` at ``rate`` (Hz) with ``bit_rate`` (bit/s; 0: it has one only)."""
 
     encoder: str
     rate: int
@@ -77,7 +77,9 @@ def find_codec(name: str) -> Codec:
         encoder, low, high = _VARIABLE[match[1]]
         if low <= int(match[2]) <= high:
             return Codec(encoder, 16000, int(match[2]) * 1000)
-    raise ValueError(f"no codec {name}; there are none, {', '.join(CODECS)} and opus-, mp3-, aac-Nk")
+    raise ValueError(
+        f"no codec {name}; there are none, {', '.join(CODECS)} and opus-, mp3-, aac-Nk"
+    )
 
 
 class CodecStage:
@@ -231,5 +233,6 @@ class _Rate:
 
 def _decoder_of(encoder: Any) -> str:
     # By the codec's own name: FFmpeg's own decoders, whatever encoded.
+    name = str(encoder.codec.name)
     own = {"libopus": "libopus", "libmp3lame": "mp3float", "libopencore_amrnb": "amrnb"}
-    return own.get(encoder.codec.name, encoder.codec.name)
+    return own.get(name, name)

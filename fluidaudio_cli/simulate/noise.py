@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
-from fluidaudio_cli.corpora.folder import AUDIO_SUFFIXES
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.recordings import is_audio_name
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.simulate.signals import Samples, rms
 from fluidaudio_cli.simulate.voices import Voice, read_audio
@@ -27,7 +27,7 @@ def noise_files(kind: str, folder: Path | None) -> tuple[Path, ...]:
     """Files of a ``kind``: any in the user's ``folder``, else the bundled ones of that kind."""
     where = folder or datasets_dir() / "noise"
     found = tuple(
-        sorted(p for p in where.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+        sorted(path for path in where.rglob("*") if path.is_file() and is_audio_name(path))
     )
     if folder is None:
         found = tuple(p for p in found if p.name.startswith(_MUSIC_PREFIX) == (kind == "music"))
@@ -71,7 +71,8 @@ def _looped(parts: Sequence[Samples], rng: np.random.Generator) -> Iterator[Samp
     while True:
         block = np.zeros(BLOCK, np.float32)
         for part, start in zip(parts, starts, strict=True):
-            block += np.take(part, np.arange(start + position, start + position + BLOCK), mode="wrap")
+            at = np.arange(start + position, start + position + BLOCK)
+            block += np.take(part, at, mode="wrap")
         position += BLOCK
         yield block
 

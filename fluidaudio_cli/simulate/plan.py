@@ -133,7 +133,8 @@ def plan_conversation(
 
 def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[PlannedTurn, ...]:
     def make(model: TurnModel) -> list[Utterance]:
-        at = [int(i) for i in random_stream(recipe.seed, number, "words").integers(2**31, size=len(voices))]
+        words = random_stream(recipe.seed, number, "words")
+        at = [int(start) for start in words.integers(2**31, size=len(voices))]
         rng = random_stream(recipe.seed, number, "turns")
 
         def fit(speaker: int, wanted: float) -> tuple[int, int]:

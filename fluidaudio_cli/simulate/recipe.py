@@ -12,8 +12,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.simulate.codecs import check_codec
 
-SCHEMA = "fluidaudio.simulation/1"
-
 MAX_SPEAKERS = 20
 
 NoiseKind = Literal["none", "noise", "music", "babble", "white", "pink"]
@@ -83,7 +81,9 @@ class Recipe(_Frozen):
     ``similar``: speakers of a conversation are voices that the embedding finds alike.
     """
 
-    schema_: Literal["fluidaudio.simulation/1"] = Field(default=SCHEMA, alias="schema")
+    schema_: Literal["fluidaudio.simulation/1"] = Field(
+        default="fluidaudio.simulation/1", alias="schema"
+    )
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)] = (
         "conversation"
     )
@@ -114,7 +114,9 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.model_validate(document)
         _check(recipe)
     except ValidationError as error:
-        first = error.errors()[0]
+        found = error.errors()
+        # Of a value that may be of several types, what is wrong with the type that it has.
+        first = next((each for each in found if not each["type"].endswith("_type")), found[0])
         key = ".".join(str(part) for part in first["loc"] if not _is_variant(part)) or "it"
         raise InputError(f"{where}: {key}: {first['msg']}", "see docs/simulate.md") from error
     except UsageError as error:
@@ -151,7 +153,9 @@ def pick(choice: T | tuple[T, ...], rng: np.random.Generator) -> T:
 
 def _is_variant(part: object) -> bool:
     # pydantic names the variants of a union in the path, which no user wrote.
-    return isinstance(part, str) and ("[" in part or part in ("float", "int", "str", "literal"))
+    return isinstance(part, str) and (
+        bool({"[", "-"} & set(part)) or part in ("float", "int", "str")
+    )
 
 
 _LIMITS = {

@@ -90,14 +90,11 @@ class Renderer:
             while following is not None and following.start_ms * GRID < first + size:
                 wet = self._wet(following)
                 start = following.start_ms * GRID - first
-                if start + wet.size > ahead.size:
-                    ahead = np.concatenate([ahead, np.zeros(start + wet.size - ahead.size, np.float32)])
+                ahead = _at_least(ahead, start + wet.size)
                 ahead[start : start + wet.size] += wet
                 following = next(turns, None)
             yield ahead[:size].copy()
-            ahead = ahead[size:]
-            if ahead.size < BLOCK:
-                ahead = np.concatenate([ahead, np.zeros(BLOCK - ahead.size, np.float32)])
+            ahead = _at_least(ahead[size:], BLOCK)
 
     def noise(self, levels: Levels) -> Iterator[Samples]:
         """The noise at the level asked for, given the speech at its."""
@@ -144,7 +141,9 @@ class Renderer:
             for turn in turns[first_open:]:
                 if turn.start_ms * GRID >= first + size:
                     break
-                mask[max(turn.start_ms * GRID - first, 0) : max(turn.end_ms * GRID - first, 0)] = True
+                mask[max(turn.start_ms * GRID - first, 0) : max(turn.end_ms * GRID - first, 0)] = (
+                    True
+                )
             yield mask
 
     def _raw_noise(self) -> Iterator[Samples]:
@@ -186,7 +185,7 @@ def write_conversation(
         scratch.unlink(missing_ok=True)
     uri = conversation.uri
     _write_text(folder / f"{uri}.rttm", format_rttm(uri, conversation.reference()))
-    _write_text(folder / f"{uri}.uem", format_uem(uri, [(0.0, total)]))
+    _write_text(folder / f"{uri}.uem", format_uem(uri, ((0.0, total),)))
     document = json.dumps(levels_document(conversation, levels), indent=1)
     _write_text(folder / f"{uri}.json", document + "\n")
 
@@ -241,6 +240,11 @@ def _write_stems(
     wavfile.write(stems / f"{conversation.uri}.noise.wav", SAMPLE_RATE, noise)
 
 
+def _at_least(samples: Samples, size: int) -> Samples:
+    """The samples with zeros after them, so that there are ``size``."""
+    return np.concatenate([samples, np.zeros(max(size - samples.size, 0), np.float32)])
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -250,7 +254,7 @@ class WavWriter:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        self._wav: wave.Wave_write = wave.open(self._file, "wb")
+        self._wav: wave.Wave_write = wave.open(self._file, "wb")  # noqa: SIM115 - closed by __exit__
         self._wav.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "NONE"))
         self.samples = 0
 

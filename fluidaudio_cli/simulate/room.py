@@ -18,9 +18,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.simulate.signals import Samples
+
+Response = NDArray[np.float64]
 
 SPEED_OF_SOUND = 343.0
 
@@ -64,15 +67,15 @@ class Shoebox:
 def draw_room(rt60: float, reach: float, rng: np.random.Generator) -> Shoebox:
     """A room in which people sit up to ``reach`` metres from a microphone on the table."""
     least = 2 * (reach + _WALL_MARGIN)
-    size = tuple(float(rng.uniform(low, high)) for low, high in zip(_SMALLEST, _LARGEST, strict=True))
-    size = (max(size[0], least), max(size[1], least), size[2])
+    long, wide, high = (float(extent) for extent in rng.uniform(_SMALLEST, _LARGEST))
+    size = (max(long, least), max(wide, least), high)
     # Off the centre, where reflections of opposite walls would coincide.
     slack = [(extent - least) / 2 for extent in size[:2]]
     x, y = (
         extent / 2 + float(rng.uniform(-1, 1)) * min(spare, 0.3)
         for extent, spare in zip(size[:2], slack, strict=True)
     )
-    return Shoebox((size[0], size[1], size[2]), rt60, (x, y, _MICROPHONE_HEIGHT))
+    return Shoebox(size, rt60, (x, y, _MICROPHONE_HEIGHT))
 
 
 def seat(room: Shoebox, distance: float, angle: float) -> tuple[float, float, float]:
@@ -102,7 +105,7 @@ def impulse_response(
 
 
 def _add_images(
-    response: Samples, room: Shoebox, source: tuple[float, float, float], direct: float
+    response: Response, room: Shoebox, source: tuple[float, float, float], direct: float
 ) -> None:
     reach = direct + _MIXING_SECONDS * SPEED_OF_SOUND
     axes = []
@@ -122,7 +125,7 @@ def _add_images(
             _add_pulse(response, (distance - direct) / SPEED_OF_SOUND * SAMPLE_RATE, amplitude)
 
 
-def _add_pulse(response: Samples, position: float, amplitude: float) -> None:
+def _add_pulse(response: Response, position: float, amplitude: float) -> None:
     """A pulse between samples: a sinc under a Hann window."""
     middle = round(position)
     first = max(middle - _SINC_HALF_WIDTH + 1, 0)
@@ -131,7 +134,7 @@ def _add_pulse(response: Samples, position: float, amplitude: float) -> None:
     response[first : first + at.size] += amplitude * np.sinc(at) * window
 
 
-def _add_tail(response: Samples, room: Shoebox, direct: float, rng: np.random.Generator) -> None:
+def _add_tail(response: Response, room: Shoebox, direct: float, rng: np.random.Generator) -> None:
     first = round(_MIXING_SECONDS * SAMPLE_RATE)
     # Time runs from when the sound left the mouth.
     time = np.arange(first, response.size) / SAMPLE_RATE + direct / SPEED_OF_SOUND
@@ -141,7 +144,7 @@ def _add_tail(response: Samples, room: Shoebox, direct: float, rng: np.random.Ge
 
 
 def reverberation_time(response: Samples) -> float:
-    """RT60 (s) of a response: T20 of Schroeder's backward integral (ISO 3382-1), doubled thrice.
+    """RT60 (s) of a response: T20 of Schroeder's backward integral (ISO 3382-1), here from 20 dB.
 
     From where the energy to come has fallen by 5 dB to where it has fallen by 25, times three.
     """

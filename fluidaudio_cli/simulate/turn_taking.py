@@ -47,6 +47,10 @@ _INTRODUCED_BY = 0.8
 _INTRODUCTION_SECONDS = 3.0
 """Least length of a speaker's first turn; a person of one short "yes" is no fair count."""
 
+_FILLED = 0.75
+"""Most of the time left that one turn takes, since words may last longer than asked for; whoever
+has not spoken yet gets an equal part of it."""
+
 _OVERLAP_STEPS = 14
 """Halvings of the search for an overlap share: finer than what one turn more or less changes."""
 
@@ -119,7 +123,7 @@ class TurnModel:
         return bisect_right(self.edges.tolist(), seconds)
 
     def scaled(self, scale: float) -> TurnModel:
-        """The same model with overlaps that much likelier (odds), deeper, and more interjections."""
+        """The same model with overlaps so much likelier (odds), deeper, and more interjections."""
         return replace(self, overlap_scale=scale)
 
     def kind(self, length_class: int, u: float) -> int:
@@ -139,10 +143,10 @@ def shipped_model() -> TurnModel:
 def model_from(document: dict[str, Any]) -> TurnModel:
     """The model of a parsed ``turn_taking.json``."""
     arrays = ("edges", "kinds", "depth", "rate", "interjection", "gap", "length")
-    return TurnModel(
-        **{name: np.asarray(document[name], np.float64) for name in arrays},
-        **{name: float(document[name]) for name in ("back", "standing", "hold", "spread")},
-    )
+    parameters: dict[str, Any] = {
+        name: np.asarray(document[name], np.float64) for name in arrays
+    } | {name: float(document[name]) for name in ("back", "standing", "hold", "spread")}
+    return TurnModel(**parameters)
 
 
 def converse(
@@ -256,6 +260,9 @@ class _Conversation:
         """Give ``speaker`` the floor at ``start``; None when the time is up."""
         score = _normal_score(self._rng.random()) + self._model.hold * self._scores[speaker]
         wanted = self._at(self._model.length[kind], _normal_cdf(score))
+        waiting = len(self._unheard - {speaker})
+        left = _FILLED * (self._seconds - start) / (waiting + 1)
+        wanted = min(wanted, max(left, 0.0))
         if speaker in self._unheard:
             wanted = max(wanted, _INTRODUCTION_SECONDS)
         if start < floor_end:  # an overlap outlasts what it overlaps, or it were an interjection
@@ -294,7 +301,9 @@ class _Conversation:
     def _overdue(self, start: float) -> bool:
         """Whether it is time for somebody who has not spoken yet."""
         heard = self._speakers - len(self._unheard)
-        return bool(self._unheard) and start > _INTRODUCED_BY * self._seconds * heard / self._speakers
+        return (
+            bool(self._unheard) and start > _INTRODUCED_BY * self._seconds * heard / self._speakers
+        )
 
     def _add(
         self, speaker: int, start: float, wanted: float, *, interjected: bool

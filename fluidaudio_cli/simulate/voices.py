@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio, uri_of
-from fluidaudio_cli.corpora.folder import AUDIO_SUFFIXES
+from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.recordings import is_audio_name, uri_of
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms, to_db
 
 MIN_SPEECH_SECONDS = 3.0
@@ -228,4 +228,4 @@ def read_audio(path: Path) -> Samples:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES
+    return path.is_file() and is_audio_name(path)
