@@ -51,6 +51,7 @@ def diarize(
         typer.Argument(metavar="FILE…", help="Recordings of any kind, or folders of them."),
     ],
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     output_format: Annotated[
         Format | None,
         typer.Option(
@@ -156,6 +157,7 @@ def diarize(
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        models=models,
         tuning=not no_tuning,
     )
     held = None
