@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +152,7 @@ def _scores(pipeline: Pipeline, card: SegmentationCard, audio: Path) -> Floats:
     return np.concatenate(found)
 
 
-def _speaking(turns: tuple[Turn, ...], who: str, times: NDArray[np.float64]) -> Bools:
+def _speaking(turns: tuple[Turn, ...], who: str, times: NDArray[np.floating[Any]]) -> Bools:
     spoken = np.zeros(times.size, np.bool_)
     for start, end, speaker in turns:
         if speaker == who:

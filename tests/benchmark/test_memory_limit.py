@@ -24,6 +24,7 @@ from fluidaudio_cli.benchmark.memory_limit import (
     settings,
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
+from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude
@@ -332,7 +333,7 @@ def test_a_process_is_measured_as_a_whole(tmp_path: Path, mode: ModeConfig) -> N
 
 def test_a_benchmark_holds_its_workers_and_says_so(tmp_path: Path) -> None:
     limit = 10**10
-    run = stub_run(tmp_path, memory_limit_bytes=limit, measure_memory=True)
+    run = stub_run(tmp_path, settings=Settings(memory_limit_bytes=limit), memory=True)
     result = run.run()
     assert any("fast: held under 10000 MB" in line for line in result.warnings)
     assert result.plan.memory_limit_bytes == limit
