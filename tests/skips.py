@@ -9,7 +9,7 @@ ABSENT_KERNEL = "kernel"
 # What a reason says, or in the source is written to say. Anything else is a test that hides.
 REASONS: Mapping[str, tuple[str, ...]] = {
     ABSENT_KERNEL: ("the LSTM kernel cannot run", "on this processor"),
-    "another system": (
+    "another system or machine": (
         "Linux",
         "POSIX",
         "Windows",
@@ -18,6 +18,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         "no signals, pipes or terminals",
         "sends SIGINT to one process",
         "root reads anything",
+        "one processor",
         "this kernel does not let the high-water mark be reset",
     ),
     "a Mac": ("Core ML runs here", "what is said off the Mac"),
