@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fluidaudio_cli.benchmark import power
+from fluidaudio_cli.measure import power
 
 
 def zone(folder: Path, name: str, label: str, micro_joules: int, top: int = 1_000_000) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fluidaudio_cli.benchmark import environment, memory
+from fluidaudio_cli.measure import environment, memory
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads the Linux /proc tree")
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import psutil
 
-if TYPE_CHECKING:
-    from fluidaudio_cli.benchmark.results import EnvironmentRecord
+from fluidaudio_cli.resources import configs_dir
 
 _PACKAGES = (
     "fluidaudio",
@@ -35,19 +36,51 @@ _THREAD_VARIABLES = (
     "ORT_NUM_THREADS",
     "OV_NUM_STREAMS",
 )
+_PACKAGE = Path(__file__).resolve().parents[1]
+# What a run is made of: code, kernels in source and compiled, modes, model packages' programs.
+_SOURCE_SUFFIXES = frozenset({".py", ".c", ".so", ".dylib", ".yaml", ".json"})
 # Above these, other work takes a share of the machine that shows in a median of few runs.
 _BUSY_LOAD_PER_CORE = 0.5
 _BUSY_PRESSURE_PERCENT = 20.0
 _BUSY_STEAL_SHARE = 0.02
 
 
-def describe(checkout: Path | None = None) -> EnvironmentRecord:
-    """The host's facts; ``checkout`` is the source tree whose commit is recorded."""
-    from fluidaudio_cli.benchmark.results import EnvironmentRecord, MachineRecord
+@dataclass(frozen=True)
+class Machine:
+    """What must be equal for two absolute timings to be comparable."""
 
-    commit, dirty = git_state(checkout or Path(__file__).resolve().parents[2])
-    return EnvironmentRecord(
-        machine=MachineRecord(
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    cpu_model: str
+    logical_cores: int
+    usable_cores: int
+    memory_bytes: int
+    system: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The host as it was when a run started. ``source``: see :func:`source_digest`."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    machine: Machine
+    system_release: str
+    python: str
+    packages: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    source: str
+    load_average: tuple[float, float, float] | None
+    thread_settings: dict[str, str]
+
+
+def describe(checkout: Path | None = None) -> Environment:
+    """The host's facts; ``checkout`` is the source tree whose commit is recorded."""
+    commit, dirty = git_state(checkout or _PACKAGE.parent)
+    return Environment(
+        machine=Machine(
             cpu_model=cpu_model(),
             logical_cores=os.cpu_count() or 1,
             usable_cores=usable_cores(),
@@ -60,6 +93,7 @@ def describe(checkout: Path | None = None) -> EnvironmentRecord:
         packages=package_versions(_PACKAGES),
         git_commit=commit,
         git_dirty=dirty,
+        source=source_digest(),
         load_average=load_average(),
         thread_settings={
             name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ
@@ -104,6 +138,18 @@ def git_state(checkout: Path) -> tuple[str | None, bool | None]:
         return None, None
     status = _output(["git", "-C", str(checkout), "status", "--porcelain", "-uno"])
     return commit, bool(status)
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """SHA-256 of the program as it lies on the disk, changes that git has not seen included."""
+    digest = hashlib.sha256()
+    for root in (_PACKAGE, configs_dir()):
+        for path in sorted(root.rglob("*")):
+            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+                digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fluidaudio_cli.benchmark import statistics
+from fluidaudio_cli.measure import statistics
 
 
 def test_summary_of_five_values() -> None:
@@ -115,3 +115,42 @@ def test_paired_interval_covers_the_truth_about_95_percent_of_the_time() -> None
         interval = statistics.paired_ratio([1.0] * 15, np.exp(pair).tolist())
         covered += interval.low <= 1.0 <= interval.high
     assert 0.92 <= covered / 300 <= 0.98
+
+
+def test_pooled_rates_differ_by_what_recordings_differ_by() -> None:
+    base = [(1.0, 10.0)] * 8
+    found = statistics.paired_rate_difference(base, [(1.5, 10.0)] * 8)
+    assert (found.difference, found.low, found.high) == pytest.approx((0.05, 0.05, 0.05))
+    assert found.proven
+    # Weighted by length: one long recording counts for its speech.
+    mixed = statistics.paired_rate_difference([(10.0, 90.0), (0.0, 10.0)], [(10, 90), (5, 10)])
+    assert mixed.difference == pytest.approx(0.05)
+
+
+def test_recordings_that_disagree_prove_nothing() -> None:
+    base = [(1.0, 10.0)] * 8
+    head = [(error, 10.0) for error in (3.0, 0.0, 2.5, 0.2, 2.0, 0.5, 1.5, 0.4)]
+    found = statistics.paired_rate_difference(base, head, seed=1)
+    assert found.low < 0 < found.difference < found.high
+    assert not found.proven
+    assert found == statistics.paired_rate_difference(base, head, seed=1)
+
+
+def test_few_recordings_have_no_interval() -> None:
+    found = statistics.paired_rate_difference([(1.0, 10.0)] * 5, [(2.0, 10.0)] * 5)
+    assert (found.low, found.high, found.proven) == (-math.inf, math.inf, False)
+    with pytest.raises(ValueError, match="2 base and 1 head recordings are not pairs"):
+        statistics.paired_rate_difference([(1.0, 10.0)] * 2, [(1.0, 10.0)])
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    random, covered = np.random.default_rng(3), 0
+    for trial in range(200):
+        base = [(error, 10.0) for error in random.uniform(0.0, 3.0, 20)]
+        head = [
+            (error + step, 10.0)
+            for (error, _), step in zip(base, random.normal(0.2, 0.5, 20), strict=True)
+        ]
+        found = statistics.paired_rate_difference(base, head, seed=trial)
+        covered += found.low <= 0.02 <= found.high
+    assert 176 <= covered <= 198  # 95 %, somewhat less with 20 recordings

@@ -22,6 +22,9 @@ _OUTLIER_SHARE = 0.10  # a deviation under a tenth of the median changes no conc
 _FEWEST_FOR_OUTLIERS = 5  # the median absolute deviation of fewer says nothing
 # Two-sided signed-rank intervals at 95 % do not exist below six pairs: 2 / 2**5 > 0.05.
 FEWEST_PAIRS = 6
+# Of fewer recordings a bootstrap knows too few combinations for its tails to mean anything, and
+# fewer that all agree would not be proof by a sign test either.
+FEWEST_RECORDINGS = 6
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class RatioInterval:
     low: float
     high: float
     confidence: float = CONFIDENCE
+
+
+@dataclass(frozen=True)
+class DifferenceInterval:
+    """A difference ``head - base`` with its confidence interval; above 0 means head has more."""
+
+    difference: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
+
+    @property
+    def proven(self) -> bool:
+        """Whether the interval excludes no difference."""
+        return self.low > 0.0 or self.high < 0.0
 
 
 def summarise(samples: Sequence[float]) -> Summary:
@@ -141,6 +159,35 @@ def paired_ratio(
         float(np.exp(walsh[len(walsh) - 1 - drop])),
         confidence,
     )
+
+
+def paired_rate_difference(
+    base: Sequence[tuple[float, float]],
+    head: Sequence[tuple[float, float]],
+    *,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> DifferenceInterval:
+    """Difference of two pooled rates over the same recordings, percentile bootstrap over them.
+
+    ``base[i]`` and ``head[i]`` are (errors, total) of recording i; a rate is the sum of errors
+    over the sum of totals. Whole recordings are drawn, both sides together (Bisani & Ney, ICASSP
+    2004). Fewer than ``FEWEST_RECORDINGS`` give an unbounded interval.
+    """
+    if len(base) != len(head) or not base:
+        raise ValueError(f"{len(base)} base and {len(head)} head recordings are not pairs")
+    sides = np.array([base, head], dtype=np.float64)  # (2, recordings, 2)
+    whole = sides.sum(axis=1)
+    difference = float(whole[1, 0] / whole[1, 1] - whole[0, 0] / whole[0, 1])
+    if len(base) < FEWEST_RECORDINGS:
+        return DifferenceInterval(difference, -math.inf, math.inf, confidence)
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, len(base), size=(_RESAMPLES, len(base)))
+    sums = sides[:, drawn].sum(axis=2)  # (2, resamples, 2)
+    rates = sums[..., 0] / sums[..., 1]
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(rates[1] - rates[0], (tail, 100.0 - tail)).tolist()
+    return DifferenceInterval(difference, low, high, confidence)
 
 
 def _signed_rank_quantile(pairs: int, tail: float) -> int:
