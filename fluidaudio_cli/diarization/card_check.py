@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def evidence_faults(
     heard: list[Bools] = []  # of each window: (frames, slots)
     for window in windows:
         seconds = window.number * step_seconds + GRID.centre_seconds
-        times = seconds + np.arange(WINDOW_FRAMES) * GRID.hop_seconds
+        times = seconds + np.arange(WINDOW_FRAMES, dtype=np.float64) * GRID.hop_seconds
         truth.append(np.stack([_speaking(reference, who, times) for who in people], axis=1))
         heard.append(window.presence() >= FULL_SCALE / 2)
     speech = np.concatenate([each.any(axis=1) for each in heard])
@@ -151,7 +152,7 @@ def _scores(pipeline: Pipeline, card: SegmentationCard, audio: Path) -> Floats:
     return np.concatenate(found)
 
 
-def _speaking(turns: tuple[Turn, ...], who: str, times: NDArray[np.float64]) -> Bools:
+def _speaking(turns: tuple[Turn, ...], who: str, times: NDArray[np.floating[Any]]) -> Bools:
     spoken = np.zeros(times.size, np.bool_)
     for start, end, speaker in turns:
         if speaker == who:
