@@ -248,8 +248,8 @@ def _hold(
 
 
 def _warn_if_exceeded(limit_bytes: int) -> None:
-    from fluidaudio_cli.benchmark.memory import peak_bytes
     from fluidaudio_cli.benchmark.memory_limit import exceeded
+    from fluidaudio_cli.measure.memory import peak_bytes
 
     line = exceeded(peak_bytes(), limit_bytes)
     if line is not None:

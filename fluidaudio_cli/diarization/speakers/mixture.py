@@ -161,9 +161,11 @@ class Mixture:
         self._link_pairs = links.pairs
         bound = calibration.most_link
         strength = calibration.together * links.together - calibration.apart * links.apart
-        self._link_odds = np.clip(strength, -bound, bound) + (
-            calibration.adjoining * links.adjoining
-        )
+        odds = np.clip(strength, -bound, bound) + calibration.adjoining * links.adjoining
+        # Each window that sees a moment is linked to each other one that does.
+        others = max(self._looks - 1.0, 1.0)
+        self._link_odds = odds / others
+        self._repeated_links = self._looks * others
         self._link_groups = _without_repeats(links.pairs, voices.windows)
         self.unlike = self._unlike_cosine()
 
@@ -172,7 +174,7 @@ class Mixture:
         totals = self._weighted(shares).T @ self.voices.vectors
         pairs, seconds = self._window_pairs()
         split = _between(shares, pairs, seconds) / self._looks
-        linked = _between(shares, self._link_pairs, self._link_odds) / self._looks
+        linked = _between(shares, self._link_pairs, self._link_odds) / self._repeated_links
         return Groups(
             np.asarray(totals, np.float64),
             self._precision @ shares,
@@ -200,15 +202,15 @@ class Mixture:
             first, second = labels[pairs[both]].T
             cells = first * count + second
             crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
-            return np.asarray((crossed + crossed.T) / self._looks)
+            return np.asarray(crossed + crossed.T)
 
         pairs, seconds = self._window_pairs()
         return Groups(
             totals,
             summed(self._precision),
             summed(self.voices.clean_seconds) / self._looks,
-            between(pairs, seconds),
-            between(self._link_pairs, self._link_odds),
+            between(pairs, seconds) / self._looks,
+            between(self._link_pairs, self._link_odds) / self._repeated_links,
         )
 
     def _window_pairs(self) -> tuple[NDArray[np.intp], Floats]:
