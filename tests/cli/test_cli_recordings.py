@@ -16,6 +16,7 @@ import pytest
 from scipy.io import wavfile
 
 from fluidaudio_cli.cli import diarize as diarize_command
+from fluidaudio_cli.cli.diarize_output import write_file
 from fluidaudio_cli.diarization.clock import Span
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 
@@ -160,14 +161,15 @@ def test_a_recording_that_is_done_is_forgotten(
     """Neither evidence nor timings pile up over a folder, whatever its size."""
     for number in range(12):
         write_wav(piece[: 4 * 16_000], f"talks/{number:02d}.wav")
-    write, logs, waits = diarize_command.write_file, [], []
+    logs: list[int] = []
+    waits: list[int] = []
 
     def counting(target: Path, text: str) -> None:
         alive = gc.get_objects()
         logs.append(sum(type(each) is EvidenceLog for each in alive))
         # What no recording waits for is nobody's, and would be kept until the end.
         waits.append(sum(type(each) is Span and each.stage[:4] == "wait" for each in alive))
-        write(target, text)
+        write_file(target, text)
 
     monkeypatch.setattr(diarize_command, "write_file", counting)
     code, _, _ = command("diarize", tmp_path / "talks", *FAST, "--output-dir", tmp_path / "out")
