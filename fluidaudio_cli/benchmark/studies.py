@@ -63,8 +63,11 @@ def scaling_study(
 
 def peers_study(cells: Sequence[Cell], programs: Sequence[Program], effort: Effort) -> Study:
     """Each peer on the same recordings; each of our ``cells`` against each peer."""
-    peers = tuple(Cell(program=program.name) for program in programs)
-    contrasts = tuple(Contrast(cell, peer) for peer in peers for cell in cells)
+    conditions = tuple(dict.fromkeys(cell.condition for cell in cells))
+    peers = crossed(program=[program.name for program in programs], condition=conditions)
+    contrasts = tuple(
+        Contrast(cell, peer) for peer in peers for cell in cells if cell.condition == peer.condition
+    )
     once = Effort(effort.processes, 0, 1, memory=True)
     return Study(PEERS, peers, once, contrasts)
 

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.cli import datasets, models, modes
+from fluidaudio_cli.cli import cache, conventions, datasets, models, modes
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
@@ -20,6 +19,7 @@ from fluidaudio_cli.cli.process import main as main
 from fluidaudio_cli.cli.process import script as script
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
+from fluidaudio_cli.cli.simulate import simulate
 from fluidaudio_cli.cli.tune import tune
 
 
@@ -39,7 +39,7 @@ def _sealed() -> Iterator[None]:
         raise _SealedError(error) from error
 
 
-class _Commands(TyperGroup):
+class _Commands(conventions.Group):
     """Typer's group; what is raised inside leaves it as it is."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
@@ -106,6 +106,9 @@ app.command("diarization-benchmark")(benchmark)
 app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
+app.command("simulate")(simulate)
 app.command("tune")(tune)
 app.command("plan")(plan)
 app.add_typer(modes.app, name="modes")
+app.add_typer(cache.app, name="cache")
+conventions.adopt(app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -16,8 +16,9 @@ from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.compare import Change, Kind
-    from fluidaudio_cli.benchmark.grid import Grid
+    from fluidaudio_cli.benchmark.grid import Condition, Grid
     from fluidaudio_cli.benchmark.results import BenchmarkResult
+    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
@@ -59,7 +60,7 @@ def benchmark(
         str | None,
         typer.Option(
             metavar="NAME|PATH",
-            help="Corpus or folder. Default: the bundled sample.",
+            help="Corpus or folder. Default: the sample and 10 minutes of conversations.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -71,6 +72,26 @@ def benchmark(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Error against noise, rooms, codecs, overlap, speakers: conversations made here.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Conditions of --robustness (YAML). Default: the shipped suite.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="The short form of --robustness.", rich_help_panel=_WHAT),
+    ] = False,
     single_file: Annotated[
         str | None,
         typer.Option(metavar="URI", help="Only this recording.", rich_help_panel=_WHAT),
@@ -361,16 +382,20 @@ def benchmark(
         peer_thresholds=tuple(peer_threshold or ()),
         against=against,
         pairs=pairs,
+        robustness=robustness,
     )
     settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
     outputs = [*(output or ()), *([html] if html is not None else ())]
     formats = benchmark_plan.output_formats(outputs, output_format.value)
-    conditions = benchmark_plan.open_conditions(
+    conditions = _open_conditions(
         dataset,
         condition or (),
         single_file,
         max_files,
-        lambda name: _download(name, max_files, auto_download),
+        auto_download,
+        benchmark_plan.chosen_suite(
+            robustness, suite, quick, {"--dataset": dataset, "--condition": condition}
+        ),
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)
@@ -388,6 +413,30 @@ def benchmark(
     _show(report, output_format, formats.values())
     _tell_github(report)
     _finish(report)
+
+
+def _open_conditions(
+    dataset: str | None,
+    others: Sequence[str],
+    single_file: str | None,
+    max_files: int | None,
+    auto_download: bool,
+    suite: Suite | None,
+) -> dict[str, Condition]:
+    from fluidaudio_cli.cli import benchmark_plan
+    from fluidaudio_cli.cli.render.console import progress_bar
+
+    with progress_bar("making conversations") as progress:
+        if suite is not None:
+            return benchmark_plan.make_conditions(suite, single_file, max_files, progress)
+        return benchmark_plan.open_conditions(
+            dataset,
+            others,
+            single_file,
+            max_files,
+            lambda name: _download(name, max_files, auto_download),
+            progress,
+        )
 
 
 def _measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
     from fluidaudio_cli.benchmark.results import PlanRecord
+    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 ALL = "all"
-BUNDLED = "sample"
+SAMPLE = "sample"
 BUNDLED_NOTE = (
-    "no --dataset given: measured on the bundled sample, 30 s of two speakers; "
-    "too short to tell how accurate a mode is"
+    "no --dataset given: measured on the bundled sample (real, 30 s) and on 10 minutes of "
+    "conversations made of 24 bundled readers, which are easier than real meetings"
 )
 STDOUT_ONLY = ("summary", "detailed")
 _FORMAT_OF_SUFFIX = {
@@ -87,6 +90,7 @@ class Asked:
     peer_thresholds: tuple[float, ...] = ()
     against: str | None = None
     pairs: int = 8
+    robustness: bool = False
 
 
 def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitStack) -> Grid:
@@ -112,6 +116,10 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         threads=asked.threads or (None,),
         condition=tuple(conditions),
     )
+    if asked.robustness:
+        from fluidaudio_cli.benchmark.robustness import robustness_study
+
+        main = robustness_study(main)
     found = [main]
     programs: dict[str, Program] = {}
     if asked.ablation:
@@ -132,7 +140,8 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
             for program in peer_programs(name, asked.peer_thresholds, Path(folder))
         ]
         programs |= {program.name: program for program in peers}
-        found.append(studies.peers_study(cells, peers, asked.effort))
+        rivals = main.cells if asked.robustness else cells
+        found.append(studies.peers_study(rivals, peers, asked.effort))
     if asked.against is not None:
         checkout = Path(__file__).resolve().parents[2]
         probe = conditions[""].recordings.items[0].audio
@@ -174,15 +183,23 @@ def open_conditions(
     single_file: str | None,
     max_files: int | None,
     download: Callable[[str], None],
+    progress: ProgressCallback = no_progress,
 ) -> dict[str, Condition]:
     """The dataset's chosen recordings, and the same conversations under ``others``, NAME=DATASET.
 
-    ``download`` is called with a dataset's name when some of its recordings are not there.
+    ``download`` is called with a dataset's name when some of its recordings are not there;
+    ``progress`` is of conversations that are made now.
     """
     from fluidaudio_cli.benchmark.grid import Condition
+    from fluidaudio_cli.simulate.bundled import CONVERSATIONS
 
+    recordings: Dataset
     note = "" if dataset is not None else BUNDLED_NOTE
-    recordings = _open_recordings(dataset or BUNDLED, single_file, max_files, download)
+    if dataset is None or dataset == CONVERSATIONS:
+        made = _made(dataset is None, progress)
+        recordings = _chosen(made, single_file, max_files)
+    else:
+        recordings = _open_recordings(dataset, single_file, max_files, download)
     found = {"": Condition("", recordings, note=note)}
     for text in others:
         name, equals, place = text.rpartition("=")
@@ -190,6 +207,62 @@ def open_conditions(
             raise UsageError(f"--condition {text}", "give NAME=DATASET, such as noisy=./noisy")
         found[name] = Condition(name, _open_recordings(place, single_file, max_files, download))
     return found
+
+
+def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
+    """The bundled conversations, made now unless they are cached; the real sample before them."""
+    from fluidaudio_cli.corpora.dataset import Dataset, open_dataset
+    from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
+
+    made = made_dataset(
+        bundled_recipe(CONVERSATIONS), _made_folder(), jobs=os.cpu_count() or 1, progress=progress
+    )
+    if not with_sample:
+        return made
+    sample = open_dataset(SAMPLE).require()
+    return Dataset(
+        name=f"{SAMPLE}+{made.name}",
+        title=f"{sample.title}; {made.title}",
+        split=None,
+        folder=made.folder,
+        items=(*sample.items, *made.items),
+        identity=f"{sample.fingerprint} {made.identity}",
+    )
+
+
+def _made_folder() -> Path:
+    from fluidaudio_cli.executors.cache import cache_dir
+
+    return cache_dir() / "conversations"
+
+
+def chosen_suite(
+    wanted: bool, path: Path | None, quick: bool, beside: Mapping[str, object]
+) -> Suite | None:
+    """The suite of ``--robustness``; ``beside``: options that do not go with it, as given."""
+    if not wanted:
+        if path is not None or quick:
+            raise UsageError("--suite and --quick are of --robustness", "add --robustness")
+        return None
+    for option, given in beside.items():
+        if given:
+            raise UsageError(f"--robustness makes its own recordings, and {option}", "give one")
+    from fluidaudio_cli.benchmark.robustness import read_suite
+
+    suite = read_suite(path)
+    return suite.shortened() if quick else suite
+
+
+def make_conditions(
+    suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
+) -> dict[str, Condition]:
+    """The suite's conditions, the chosen recordings of each."""
+    from fluidaudio_cli.benchmark import robustness
+
+    def choose(dataset: Dataset) -> Dataset:
+        return _chosen(dataset, single_file, max_files)
+
+    return robustness.make_conditions(suite, _made_folder(), choose, progress)
 
 
 def _open_recordings(

@@ -20,6 +20,7 @@ from fluidaudio_cli.benchmark.results import (
     GrowthRecord,
     IntervalRecord,
 )
+from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
 from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING
 from fluidaudio_cli.measure.statistics import Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
@@ -95,7 +96,10 @@ def detail_tables(cell: CellRecord) -> tuple[Table, ...]:
 
 def _summary(report: BenchmarkReport) -> Iterator[Table]:
     result = report.result
-    studies = dict.fromkeys(cell.study for cell in result.cells)
+    from fluidaudio_cli.report.robustness import robustness_tables
+
+    yield from robustness_tables(result)
+    studies = dict.fromkeys(cell.study for cell in result.cells if cell.study != ROBUSTNESS)
     for study in studies:
         cells = result.of_study(study)
         names = _SCALING if study == SCALING else _OVERVIEW
@@ -103,7 +107,11 @@ def _summary(report: BenchmarkReport) -> Iterator[Table]:
     for study in studies:
         yield _differences_table(study, result)
     yield _growth_table(result.findings.growth)
-    scored = [cell for cell in result.cells if METRICS["der_strict"].measure(cell)]
+    scored = [
+        cell
+        for cell in result.cells
+        if METRICS["der_strict"].measure(cell) and cell.study != ROBUSTNESS
+    ]
     yield _figures_table("Error budget, % of speech", scored, _BUDGET)
     yield _figures_table("Counts of speakers", scored, _COUNTS)
     yield _limits_table(result)
@@ -156,7 +164,7 @@ def _difference_row(each: DifferenceRecord) -> tuple[str, ...]:
         ends,
         _DASH if each.cpu_ratio is None else f"{each.cpu_ratio.value:.3g}x",
         _DASH if each.der_points is None else f"{each.der_points.value:+.2f}",
-        _ends(each.der_points),
+        interval_ends(each.der_points),
         _DASH if each.memory_ratio is None else f"{each.memory_ratio:.2f}x",
         each.speed,
         each.accuracy,
@@ -165,7 +173,8 @@ def _difference_row(each: DifferenceRecord) -> tuple[str, ...]:
     )
 
 
-def _ends(interval: IntervalRecord | None) -> str:
+def interval_ends(interval: IntervalRecord | None) -> str:
+    """An interval's ends, or a dash."""
     if interval is None or interval.low is None or interval.high is None:
         return _DASH
     return f"{interval.low:+.2f}…{interval.high:+.2f}"

@@ -13,6 +13,7 @@ from fluidaudio_cli.benchmark.grid import MODES, length_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.pareto import pareto_optimal
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
+from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import Table, heading
@@ -32,6 +33,7 @@ from fluidaudio_cli.report.html_page import (
     section,
     table,
 )
+from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
 
 _TONES = {
     "regression": "bad", "worse": "bad", "fail": "bad", "failed": "bad",
@@ -46,7 +48,11 @@ def benchmark_page(report: BenchmarkReport) -> str:
     """The page of a report: every table that the terminal shows, and charts."""
     result = report.result
     modes = [cell for cell in result.of_study(MODES) if cell.finished]
-    shown = [cell for cell in result.cells if cell.finished and cell.cell.length is None]
+    shown = [
+        cell
+        for cell in result.cells
+        if cell.finished and cell.cell.length is None and cell.study != ROBUSTNESS
+    ]
     machine = result.environment.machine
     title = f"Benchmark on {result.dataset.name}"
     parts = [
@@ -72,10 +78,13 @@ def benchmark_page(report: BenchmarkReport) -> str:
                 note=each.note,
             )
         )
-    figure = differences_figure(result.findings.differences)
+    figure = differences_figure(
+        [each for each in result.findings.differences if each.study != ROBUSTNESS]
+    )
     if figure is not None:
         label = "Change of the strict error with its 95 % interval"
         parts.append(section("differences", label, chart("chart-differences", figure, label)))
+    parts += _robustness_sections(result)
     parts += _lengths_sections(result)
     if shown:
         parts.append(
@@ -119,6 +128,22 @@ def _trade_section(cells: Sequence[CellRecord]) -> str:
         note="Up and to the left is better. No cell beats those on the line in all that was "
         f"measured: {', '.join(best)}.",
     )
+
+
+def _robustness_sections(result: BenchmarkResult) -> list[str]:
+    factors = [
+        chart(f"chart-robust-{factor}", figure, f"DER over {factor}")
+        for factor, figure in factor_figures(result)
+    ]
+    crossed = [
+        part
+        for number, (label, figure) in enumerate(crossing_figures(result))
+        for part in (paragraph(label), chart(f"chart-crossed-{number}", figure, label))
+    ]
+    note = "Bars: 95 % interval of the difference from the base, paired by conversation."
+    parts = [section("robust-factors", "One factor at a time", *factors, note=note)]
+    parts += [section("robust-crossed", "Two factors at once", *crossed)] if crossed else []
+    return parts if factors else []
 
 
 def _lengths_sections(result: BenchmarkResult) -> list[str]:

@@ -92,11 +92,12 @@ def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: P
 
 def test_networks_give_the_thresholds(tmp_path: Path) -> None:
     card = load_card()
-    clustering = {**card.thresholds["clustering"], "threshold": 0.5}
-    other = replace(card, thresholds={**card.thresholds, "clustering": clustering})
-    assert load_mode("balanced", other).clustering.threshold == 0.5
+    rules = {**card.thresholds["reconstruction"], "onset": 0.45}
+    other = replace(card, thresholds={**card.thresholds, "reconstruction": rules})
+    assert load_mode("balanced", other).reconstruction.onset == 0.45
     # What a mode says of them goes before what their card says.
-    assert load_mode("accurate", other).clustering.small_seconds == 3.0
+    mine = file(tmp_path, "extends: balanced\nreconstruction:\n  onset: 0.4\n")
+    assert load_mode(mine, other).reconstruction.onset == 0.4
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
