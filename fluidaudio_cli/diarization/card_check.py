@@ -105,7 +105,7 @@ def evidence_faults(
     heard: list[Bools] = []  # of each window: (frames, slots)
     for window in windows:
         seconds = window.number * step_seconds + GRID.centre_seconds
-        times = seconds + np.arange(WINDOW_FRAMES) * GRID.hop_seconds
+        times = seconds + np.arange(WINDOW_FRAMES, dtype=np.float64) * GRID.hop_seconds
         truth.append(np.stack([_speaking(reference, who, times) for who in people], axis=1))
         heard.append(window.presence() >= FULL_SCALE / 2)
     speech = np.concatenate([each.any(axis=1) for each in heard])

@@ -115,7 +115,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in a fixed order, that :func:`plan_of` takes back."""
         return {
-            "mode": self.mode.as_dict(),
+            "mode": self.mode.as_dict() | {"calibration": asdict(self.mode.calibration)},
             "models": self.models,
             "executor": self.executor,
             "compute_units": self.compute_units,

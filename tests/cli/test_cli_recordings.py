@@ -15,9 +15,10 @@ import numpy.typing as npt
 import pytest
 from scipy.io import wavfile
 
+from fluidaudio_cli.cli import diarize as diarize_command
+from fluidaudio_cli.cli.diarize_output import write_file
 from fluidaudio_cli.diarization.clock import Span
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.files import write_text_atomic
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -160,16 +161,17 @@ def test_a_recording_that_is_done_is_forgotten(
     """Neither evidence nor timings pile up over a folder, whatever its size."""
     for number in range(12):
         write_wav(piece[: 4 * 16_000], f"talks/{number:02d}.wav")
-    logs, waits = [], []
+    logs: list[int] = []
+    waits: list[int] = []
 
     def counting(target: Path, text: str) -> None:
         alive = gc.get_objects()
         logs.append(sum(type(each) is EvidenceLog for each in alive))
         # What no recording waits for is nobody's, and would be kept until the end.
         waits.append(sum(type(each) is Span and each.stage[:4] == "wait" for each in alive))
-        write_text_atomic(target, text)
+        write_file(target, text)
 
-    monkeypatch.setattr("fluidaudio_cli.cli.diarize_output.write_text_atomic", counting)
+    monkeypatch.setattr(diarize_command, "write_file", counting)
     code, _, _ = command("diarize", tmp_path / "talks", *FAST, "--output-dir", tmp_path / "out")
     assert (code, len(logs)) == (0, 12)
     assert max(logs) <= 2  # of the one being written and of the one being made
