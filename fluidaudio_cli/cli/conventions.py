@@ -69,6 +69,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "datasets download": (("fluidaudio datasets download ami-sdm", "what is missing of it"),),
     "datasets verify": (("fluidaudio datasets verify ami-sdm", "files against their hashes"),),
     "datasets path": (("fluidaudio datasets path ami-sdm", "its folder"),),
+    "simulate": (
+        ("fluidaudio simulate -o talks -n 4 --speakers 2-3", "conversations with exact RTTM"),
+        ("fluidaudio simulate -o noisy --noise babble --snr 5", "the same with others behind"),
+    ),
 }
 EXAMPLES["benchmark"] = EXAMPLES["diarization-benchmark"]
 
