@@ -22,6 +22,7 @@ from fluidaudio_cli.benchmark.peak_memory import Measure, Peaks, measure_peak
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.diarization.speakers.offline import MOST_COMPARED
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -147,7 +148,7 @@ def growth_bytes(config: ModeConfig, seconds: float | None) -> int:
     """What a recording of ``seconds`` adds to the peak of a short one: windows and clustering."""
     length = UNKNOWN_SECONDS if seconds is None else seconds
     windows = int(length / config.windows.step_seconds) + 1
-    voices = min(_VOICES_PER_WINDOW * windows, config.clustering.exact_limit)
+    voices = min(_VOICES_PER_WINDOW * windows, MOST_COMPARED)
     return windows * _BYTES_PER_WINDOW + _BYTES_PER_PAIR * voices**2
 
 

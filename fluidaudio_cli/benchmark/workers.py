@@ -78,7 +78,7 @@ class Worker:
     """
 
     def __init__(self, command: WorkerCommand, timeout: float | None = None) -> None:
-        self._timeout = timeout
+        self._timeout: float | None = None  # not of starting, whatever is asked for
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         try:
             self._process = subprocess.Popen(
@@ -105,6 +105,7 @@ class Worker:
         except BaseException:
             self.close()
             raise
+        self._timeout = timeout
 
     @property
     def pid(self) -> int:

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.diarize_evidence import (
     check_evidence_target,
     evidence_among,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_reference import References
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -51,15 +51,19 @@ def diarize(
         typer.Argument(metavar="FILE…", help="Recordings of any kind, or folders of them."),
     ],
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     output_format: Annotated[
         Format | None,
         typer.Option(
-            "--format",
-            help="Default: table on stdout, by the ending of --output, rttm in --output-dir.",
+            *report_output.FORMAT_NAMES,
+            help="Default: by the ending of --output; on a terminal a table, else rttm.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="PATH|-", help="Where to write; - is stdout.")
+        Path | None,
+        typer.Option(
+            *report_output.OUTPUT_NAMES, metavar="PATH|-", help="Where to write; - is stdout."
+        ),
     ] = None,
     output_dir: Annotated[
         Path | None,
@@ -110,7 +114,7 @@ def diarize(
     """
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
     from fluidaudio_cli.audio.source import AudioSource
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
     saved = evidence_among(files)
@@ -153,12 +157,18 @@ def diarize(
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        models=models,
         tuning=not no_tuning,
     )
     held = None
     if memory_limit is not None:
         held = _hold(plan, memory_limit, sources, references is not None)
         plan = held.plan
+    if messages.is_verbose():
+        from fluidaudio_cli.cli.render.plan import plan_lines
+
+        for name, text in plan_lines(plan):
+            messages.detail(f"{name}: {text}")
     meanwhile = _import_renderer if destination.format is Format.table else None
     pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
     facts = RunFacts(
@@ -185,7 +195,7 @@ def diarize(
         _warn_if_exceeded(held.limit_bytes)
     if run.failed:
         if len(recordings) > 1:
-            _say(f"{run.failed} of {len(recordings)} recordings failed")
+            typer.echo(f"{run.failed} of {len(recordings)} recordings failed", err=True)
         raise typer.Exit(_BAD_INPUT)
 
 
@@ -243,7 +253,7 @@ def _warn_if_exceeded(limit_bytes: int) -> None:
 
     line = exceeded(peak_bytes(), limit_bytes)
     if line is not None:
-        _say(f"warning: {line}")
+        messages.say(f"warning: {line}")
 
 
 def _outcomes(
@@ -263,8 +273,8 @@ def _outcomes(
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
         outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
+        for done in range(1, len(recordings) + 1):
+            yield next(outcomes)
             progress(done, len(recordings))
 
 
@@ -306,7 +316,7 @@ class _Run:
         self._scores: list[FileScore] = []
         if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
             for note in facts.notes:
-                _say(f"note: {note}")
+                messages.say(f"note: {note}")
 
     def take(self, outcome: Diarization | FluidAudioError) -> None:
         """Score and write one result, or report why there is none."""
@@ -318,7 +328,7 @@ class _Run:
 
             target = evidence_path(self._evidence, outcome.uri)
             save_evidence(outcome, self._facts.plan, self._facts.models, target)
-            _say(f"wrote {target}")
+            messages.say(f"wrote {target}")
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
         scored = None
@@ -334,7 +344,7 @@ class _Run:
         """Give the file of all results its name: also when the run ends before its time."""
         self._open.close()
         if self._gathered is not None:
-            _say(f"wrote {self._destination.file}")
+            messages.say(f"wrote {self._destination.file}")
 
     def finish(self) -> None:
         """Sum up."""
@@ -343,16 +353,16 @@ class _Run:
         if len(self._scores) > 1:
             from fluidaudio_cli.scoring.metrics import pool
 
-            _say(f"pooled: {_rates(pool(self._scores))}")
+            messages.say(f"pooled: {_rates(pool(self._scores))}")
         seconds = time.perf_counter() - self._started
-        _say(
+        messages.say(
             f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
             f"({self._audio_seconds / seconds:.0f}x real time, models loaded before)"
         )
 
     def _fail(self, error: FluidAudioError) -> None:
         self.failed += 1
-        _say(f"fluidaudio: {error}")
+        typer.echo(f"fluidaudio: {error}", err=True)
 
     def _score(self, result: Diarization, references: References) -> ScoredAgainst:
         turns = result.exclusive_turns if self._facts.exclusive else result.turns
@@ -369,14 +379,14 @@ class _Run:
             self._gather(target, text)
         else:
             write_file(target, text)
-            _say(f"wrote {target}")
+            messages.say(f"wrote {target}")
         if self._destination.format in (Format.table, Format.json) and target is None:
             return  # the text itself says the rest
         name = f"{result.uri}: " if self._several else ""
         for note in result.notes:
-            _say(f"note: {name}{note}")
+            messages.say(f"note: {name}{note}")
         if scored is not None:
-            _say(f"{name}{_rates(scored.score)}")
+            messages.say(f"{name}{_rates(scored.score)}")
 
     def _gather(self, target: Path, text: str) -> None:
         """Add to the file of all results, which has another name until the end."""
@@ -416,7 +426,3 @@ def _rates(scores: Scores) -> str:
         for item in scores.conditions
         if not math.isnan(item.der.rate)
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -44,16 +44,6 @@ class ComputeUnitsChoice(str, Enum):
     cpu_and_ne = "cpu-and-ne"
 
 
-class TextOrJson(str, Enum):
-    """How what was found is written."""
-
-    text = "text"
-    json = "json"
-
-
-TextOrJsonOption = Annotated[
-    TextOrJson, typer.Option("--format", "--output-format", help="How to write it.")
-]
 ModeOption = Annotated[
     str,
     typer.Option(
@@ -77,6 +67,12 @@ ComputeUnitsOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
+]
+ModelsOption = Annotated[
+    str,
+    typer.Option(
+        "--models", metavar="NAME|PATH", help="bundled, or a model card (.yaml) of other networks."
+    ),
 ]
 NoTuningOption = Annotated[
     bool,

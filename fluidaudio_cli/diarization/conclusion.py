@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Speaker
-from fluidaudio_cli.diarization.speaker_model import OfflineSpeakers
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
 from fluidaudio_cli.turns import Turn, speaking_seconds
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What was found in a recording."""
+    """What was found in a recording.
+
+    ``speaker_counts``: probability of each number of speakers, whatever the user said of it.
+    """
 
     turns: tuple[Turn, ...]
     exclusive_turns: tuple[Turn, ...]
     speakers: tuple[Speaker, ...]
     notes: tuple[str, ...]
+    speaker_counts: Mapping[int, float]
 
 
 def conclude(
@@ -31,10 +37,11 @@ def conclude(
     """Find the speakers of all evidence and build their turns."""
     step_seconds = mode.windows.step_seconds
     with clock.stage("clustering", log.windows):
-        model = OfflineSpeakers(mode.clustering, WINDOW_SECONDS / step_seconds, log)
+        step_samples = round(step_seconds * SAMPLE_RATE)
+        model = OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, log)
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        builder = TurnBuilder(mode.reconstruction, round(step_seconds * SAMPLE_RATE))
+        builder = TurnBuilder(mode.reconstruction, step_samples)
         turns: list[Turn] = []
         for evidence, labels in found.by_window(log):
             turns.extend(builder.push(evidence, labels))
@@ -51,7 +58,8 @@ def conclude(
         )
         for label, number in order
     )
-    return Conclusion(named, exclusive, speakers, _notes(bounds, len(speakers)))
+    notes = _notes(bounds, len(speakers), found)
+    return Conclusion(named, exclusive, speakers, notes, found.counts)
 
 
 def _in_order_of_appearance(
@@ -75,12 +83,15 @@ def _in_order_of_appearance(
     return renamed, exclusive, order
 
 
-def _notes(bounds: SpeakerBounds, found: int) -> tuple[str, ...]:
-    wanted = bounds.exactly or bounds.at_least
-    if wanted is None or found >= wanted:
-        return ()
-    heard = "1 speaker" if found == 1 else f"{found} speakers"
-    return (
-        f"{wanted} speakers were asked for, but only {heard} could be given turns: "
-        "the others' voices cannot be told apart, or never speak alone",
-    )
+def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:
+    """What to say of bounds that could not be met, or against which the evidence speaks."""
+    heard = f"{given} speaker" if given == 1 else f"{given} speakers"
+    wanted = bounds.fewest
+    if given < wanted:
+        return (
+            f"{wanted} speakers were asked for, but only {heard} could be given turns: "
+            "the others' voices cannot be told apart, or never speak alone",
+        )
+    if given != found.found and given not in found.counts:
+        return (f"{heard} as asked for, although the evidence says {found.found}",)
+    return ()

@@ -27,6 +27,8 @@ FBANK_TAIL_SAMPLES = FBANK_FRAME_SAMPLES - FBANK_HOP_SAMPLES
 """How far a filter-bank frame reaches past its hop."""
 CROP_FRAMES = 200
 """Filter-bank frames that the embedding network takes: 2 s."""
+CROP_SECONDS = CROP_FRAMES * FBANK_HOP_SAMPLES / SAMPLE_RATE
+"""The same in seconds."""
 CROP_SAMPLES = CROP_FRAMES * FBANK_HOP_SAMPLES + FBANK_TAIL_SAMPLES
 """Audio that those frames see."""
 

@@ -32,12 +32,14 @@ SEAM_FRAMES = 2
 class CropRules:
     """How local speakers are cut into crops.
 
-    ``per_speaker``: crops of 2 s at most for each local speaker. ``min_clean_seconds``: with
-    less speech than this alone, a speaker is not embedded. Both come from the mode file.
+    ``per_speaker``: crops of 2 s at most for each local speaker; from the mode file.
     """
 
     per_speaker: int
-    min_clean_seconds: float
+
+
+MIN_CLEAN_SECONDS = 0.2
+"""A speaker that is alone for less than this is embedded from where others speak too."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,18 @@ def find_local_speakers(
     if not present.size:
         return []
     clean = activity.alone(window)[_NEAREST[:valid_frames]]
+    active = activity.active(window)[_NEAREST[:valid_frames]]
     speakers = []
     for slot in present.tolist():
         alone = clean[:, slot]
         seconds = float(np.count_nonzero(alone)) * FBANK_HOP_SECONDS
-        enough = seconds >= rules.min_clean_seconds and seconds > 0
-        crops = _crops(alone, rules.per_speaker) if enough else ()
+        if seconds >= MIN_CLEAN_SECONDS:
+            crops = _crops(alone, rules.per_speaker)
+        elif np.count_nonzero(active[:, slot]) * FBANK_HOP_SECONDS >= MIN_CLEAN_SECONDS:
+            # Never alone: what is heard with others says a little, and more than nothing.
+            crops = _crops(active[:, slot], 1)
+        else:
+            crops = ()
         speakers.append(LocalSpeaker(slot, seconds, crops))
     return speakers
 

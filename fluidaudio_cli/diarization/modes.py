@@ -13,8 +13,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.diarization.clustering import ClusteringRules
 from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import Kernels, Precision
@@ -83,16 +83,17 @@ class ExecutionRules:
 class ModeConfig:
     """One performance mode with all its values.
 
-    ``origins``: where each value stands, by its dotted name.
+    ``calibration``: what the networks' voices are worth, from their card. ``origins``: where each
+    value stands, by its dotted name.
     """
 
     name: str
     windows: WindowRules
     crops: CropRules
     embedding: EmbeddingRules
-    clustering: ClusteringRules
     reconstruction: ReconstructionRules
     execution: ExecutionRules
+    calibration: Calibration
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,9 +114,6 @@ class ModeConfig:
         )
 
 
-_SECTIONS = tuple(each.name for each in fields(ModeConfig) if each.name not in ("name", "origins"))
-
-
 def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeConfig:
     """The mode of that name, or the one a YAML file describes, for the networks of ``card``.
 
@@ -128,7 +126,11 @@ def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeCo
 def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     """Read one mode file; its stem is the mode's name."""
     card = card or load_card()
-    layers: list[Layer] = [(card.path, dict(card.thresholds), _of_thresholds(card.places))]
+    layers: list[Layer] = [
+        # What a card leaves open is as with the bundled networks; the plan says so.
+        (each.path, dict(each.thresholds), _of_thresholds(each.places))
+        for each in dict.fromkeys((load_card(), card))
+    ]
     layers += _extended(path)[::-1]
     content: dict[str, Any] = {}
     origins: dict[str, Place] = {}
@@ -141,7 +143,14 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     mode = build(_Values, content, "", path, UsageError)
     _check_values(mode, path)
     sections = {name: getattr(mode, name) for name in _SECTIONS}
-    return ModeConfig(path.stem, **sections, origins=origins)
+    return ModeConfig(path.stem, **sections, calibration=calibration_of(card), origins=origins)
+
+
+def calibration_of(card: ModelCard) -> Calibration:
+    """That of ``card``; of the bundled networks where it states none."""
+    if not card.calibration:
+        card = load_card()
+    return Calibration.of(card.calibration, str(card.path))
 
 
 def mode_title(name: str) -> str:
@@ -167,10 +176,11 @@ class _Values:
     windows: WindowRules
     crops: CropRules
     embedding: EmbeddingRules
-    clustering: ClusteringRules
     reconstruction: ReconstructionRules
     execution: ExecutionRules
 
+
+_SECTIONS = tuple(each.name for each in fields(_Values))
 
 Layer = tuple[Path, dict[str, Any], Mapping[str, Place]]
 
@@ -225,9 +235,6 @@ def _check_values(mode: _Values, path: Path) -> None:
             mode.embedding.exact_below_seconds >= 0,
             "embedding.exact_below_seconds must not be negative",
         ),
-        (0 < mode.clustering.threshold < 2, "clustering.threshold must lie between 0 and 2"),
-        (0 < mode.clustering.small_threshold < 2, "clustering.small_threshold is not in 0 … 2"),
-        (mode.clustering.exact_limit >= 2, "clustering.exact_limit must be at least 2"),
         (mode.execution.workers >= 0, "execution.workers must not be negative"),
     )
     for holds, text in rules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,8 @@ class Diarization:
     ``turns`` may overlap, ``exclusive_turns`` do not. ``duration_seconds`` is what was decoded.
     ``notes`` say in a sentence each what the user should know (a speaker count that could not
     be met). ``evidence``: what it was made from; without audio and networks, other speakers can
-    be made from it again.
+    be made from it again. ``speaker_counts``: probability of each number of speakers, ascending,
+    as the evidence has it whatever the user said.
     """
 
     uri: str
@@ -78,6 +79,7 @@ class Diarization:
     timings: Timings
     notes: tuple[str, ...] = ()
     evidence: EvidenceLog | None = None
+    speaker_counts: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def rtfx(self) -> float:

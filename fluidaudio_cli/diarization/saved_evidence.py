@@ -10,12 +10,12 @@ from pathlib import Path
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
 from fluidaudio_cli.diarization.conclusion import conclude
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.plan import Plan, plan_of
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import FluidAudioError, InputError
 from fluidaudio_cli.recordings import shown_path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluidaudio_cli.diarization.clustering import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ what is not known.
     exclusive_segments [{start, end, speaker}], never two at a time
     speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
                        embedding: 192 numbers of unit length or null, only when asked for
+    speaker_counts     [{speakers, probability}]: how likely the evidence alone makes each number
+                       of speakers; numbers under half a percent are left out
     timings            stages [{name, seconds, calls, items, concurrent}], processing_seconds
                        (wall, decoding to turns), cpu_seconds, model_load_seconds,
                        model_load_cached, rtfx (audio ÷ processing seconds), overlapped (stages
@@ -48,9 +50,9 @@ from fluidaudio_cli import __version__
 from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.diarization.clustering import SpeakerBounds
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.scoring.metrics import FileScore
     from fluidaudio_cli.turns import Turn
 
@@ -113,6 +115,10 @@ def diarization_document(
         "segments": _segments(result.turns),
         "exclusive_segments": _segments(result.exclusive_turns),
         "speakers": [_speaker(speaker, embeddings) for speaker in result.speakers],
+        "speaker_counts": [
+            {"speakers": count, "probability": round(probability, 3)}
+            for count, probability in result.speaker_counts.items()
+        ],
         "timings": {
             "stages": [
                 {

@@ -175,13 +175,13 @@ def test_a_hung_worker_is_an_error_of_its_cell_and_the_rest_is_done(tmp_path: Pa
         tmp_path,
         uris=("bad", "good"),
         variables={"STUB_HANG": "bad"},
-        settings=Settings(timeout=1.0),
+        settings=Settings(timeout=3.0),
         cold=False,
         latency_windows=0,
     )
     bad, good = run.run().cells[0].files
     assert bad.error == (
-        "the benchmark's worker process gave no answer within 1 s and was ended: "
+        "the benchmark's worker process gave no answer within 3 s and was ended: "
         "allow more with --timeout"
     )
     assert good.error is None

@@ -26,10 +26,14 @@ from fluidaudio_cli.benchmark.memory_limit import (
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
 from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
-from fluidaudio_cli.diarization.clustering import SpeakerBounds, Voices, cluster
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.crop_embedder import unit_length
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -143,7 +147,7 @@ def test_the_fastest_that_fits_is_taken(
     held = hold(plan, int(limit * MB), 0.0, measure=scales)
     assert size_of(held.plan) == chosen
     assert scales.asked == asked
-    assert held.plan.mode.clustering == plan.mode.clustering
+    assert held.plan.mode.reconstruction == plan.mode.reconstruction
 
 
 def test_the_choice_is_said_and_so_is_what_it_may_change(plan: Plan) -> None:
@@ -278,21 +282,28 @@ def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
     assert scored.reserve_bytes == held.reserve_bytes + 120 * MB
 
 
-def test_clustering_takes_what_is_reserved_and_not_much_less(mode: ModeConfig) -> None:
-    windows = 300
+def test_deciding_who_is_who_takes_no_more_than_what_is_reserved(mode: ModeConfig) -> None:
+    """300 windows in which two of eight people, chosen at random, speak one after the other."""
     generator = np.random.default_rng(0)
-    vectors = generator.standard_normal((2 * windows, 192)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    voices = Voices(np.repeat(np.arange(windows), 2), vectors, np.full(2 * windows, 3.0))
-    cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+    people = unit_length(generator.standard_normal((8, 192)).astype(np.float32))
+    presence = np.zeros((589, 3), np.uint8)
+    presence[:300, 0] = presence[280:, 1] = 255
+    log = EvidenceLog()
+    windows = 300
+    for number in range(windows):
+        chosen = people[generator.choice(8, 2, replace=False)]
+        heard = unit_length(chosen + 0.05 * generator.standard_normal((2, 192), np.float32))
+        voices = tuple(LocalVoice(slot, 4.0, vector) for slot, vector in enumerate(heard))
+        log.append(WindowEvidence.of(number, voices, presence))
+    log.samples = windows * 80_000
+    conclude(log, mode, SpeakerBounds(), StageClock())
     tracemalloc.start()
     try:
-        cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+        conclude(log, mode, SpeakerBounds(), StageClock())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    reserved = growth_bytes(mode, windows * mode.windows.step_seconds)
-    assert reserved / 2 < peak < reserved
+    assert peak < growth_bytes(mode, windows * mode.windows.step_seconds)
 
 
 def test_the_longest_stated_length_counts(tmp_path: Path) -> None:

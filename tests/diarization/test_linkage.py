@@ -8,7 +8,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from fluidaudio_cli.diarization.linkage import average_linkage
+from fluidaudio_cli.diarization.speakers.linkage import average_linkage
 
 Vectors = npt.NDArray[np.float32]
 

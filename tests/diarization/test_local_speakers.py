@@ -26,8 +26,8 @@ from fluidaudio_cli.diarization.local_speakers import (
 from fluidaudio_cli.diarization.powerset import LocalActivity
 
 NEAREST = segmentation_frame_of_fbank()
-ONE = CropRules(per_speaker=1, min_clean_seconds=0.2)
-MANY = CropRules(per_speaker=4, min_clean_seconds=0.2)
+ONE = CropRules(per_speaker=1)
+MANY = CropRules(per_speaker=4)
 
 
 def activity(stretches: Sequence[tuple[int, int, int]]) -> LocalActivity:
@@ -129,7 +129,7 @@ def test_crops_hold_clean_frames_once_and_fit(
     stretches: list[tuple[int, int]], limit: int, valid: int
 ) -> None:
     window = activity([(first, first + length, 1) for first, length in stretches])
-    rules = CropRules(per_speaker=limit, min_clean_seconds=0.2)
+    rules = CropRules(per_speaker=limit)
     for speaker in find_local_speakers(window, 0, valid, rules):
         clean: Mask = np.zeros(1000, bool)
         clean[:valid] = window.alone(0)[NEAREST[:valid], speaker.slot]

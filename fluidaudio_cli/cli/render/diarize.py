@@ -42,6 +42,8 @@ def _render(
     )
     console.print(_turns(result, run.exclusive))
     console.print(_speakers(result))
+    if result.speaker_counts:
+        _line(console, _count(result))
     if scored is not None:
         from fluidaudio_cli.cli.render.score import render_scores
         from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE
@@ -85,6 +87,19 @@ def _speakers(result: Diarization) -> Table:
             str(speaker.turns),
         )
     return table
+
+
+# From which probability a number of speakers besides the likeliest is worth naming.
+_POSSIBLE = 0.1
+
+
+def _count(result: Diarization) -> str:
+    """As in ``speakers: 4 (likely 4, 5 possible)``."""
+    counts = result.speaker_counts
+    likeliest = max(counts, key=lambda count: counts[count])
+    others = [str(n) for n, share in counts.items() if share >= _POSSIBLE and n != likeliest]
+    possible = f", {' or '.join(others)} possible" if others else ""
+    return f"speakers: {len(result.speakers)} (likely {likeliest}{possible})"
 
 
 def _stages(result: Diarization) -> Table:

@@ -1,0 +1,162 @@
+"""How far two voices being alike says that they are one person.
+
+A unit vector heard for some seconds is modelled as its speaker's direction plus noise: two
+voices of one person, each of reliability ``r``, have a cosine of ``r`` on average, two people
+one of ``unlike_cosine``. This is the two-covariance model of speaker verification (Brummer and
+de Villiers, 2010) with one variance for all directions, which unit vectors of a few thousand
+crops could not be told from a richer one. Everything is fitted by ``tools/fit_calibration.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Facts about an embedding network and the segmentation before it.
+
+    Voices: ``reliability`` of endless speech, of which half is reached after ``half_seconds``,
+    the more abruptly the greater ``steepness``;
+    ``overlapped_reliability``: likewise of voices that never speak alone. ``spread``: variance
+    between two parts of a recording of one person, however long. ``unlike_cosine``: between two
+    people; ``unlike_weight``: how many pairs of one window outweigh it by the recording's own.
+
+    Giving voices to speakers: ``sharpness``: effective dimensions. ``repetition``: windows that
+    see the same moment are worth (their number) to this power, together, less than apart.
+    ``talk_weight``: of how much each speaker speaks. ``together``, ``apart`` per second and
+    ``adjoining``: log-odds of links, never beyond ``most_link``.
+
+    Two groups of voices being one person, log-odds: ``same_likelihood`` times the model's
+    log-likelihood ratio (at 10 effective dimensions), ``same_less`` and ``same_more`` times the
+    logarithms of the smaller and greater of their seconds, ``same_window`` times the square root
+    of the seconds in which one window hears both as two voices, ``same_linked`` times their
+    links, ``same_unlike`` times the recording's unlike cosine, ``same_coherent`` times the
+    lesser squared length of their means, plus ``same_offset``.
+
+    Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
+    ``pair_offset``. ``count_temper`` and ``count_margin``: see
+    :func:`counting.count_probabilities`.
+    """
+
+    reliability: float
+    half_seconds: float
+    steepness: float
+    overlapped_reliability: float
+    spread: float
+    unlike_cosine: float
+    unlike_weight: float
+    sharpness: float
+    repetition: float
+    talk_weight: float
+    together: float
+    apart: float
+    adjoining: float
+    most_link: float
+    same_likelihood: float
+    same_less: float
+    same_more: float
+    same_window: float
+    same_linked: float
+    same_unlike: float
+    same_coherent: float
+    same_offset: float
+    pair_slope: float
+    pair_offset: float
+    count_temper: float
+    count_margin: float
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], where: str) -> Calibration:
+        """From a mapping of all fields; ``UsageError`` names ``where`` if one is off."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            given = set(values) if isinstance(values, Mapping) else set()
+            wrong = ", ".join(sorted(names ^ given))
+            raise UsageError(
+                f"the calibration in {where} lacks or does not know: {wrong}",
+                "write it with tools/fit_calibration.py",
+            )
+        try:
+            return cls(**{name: float(values[name]) for name in names})
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"the calibration in {where} has a value that is no number: {error}",
+                "write it with tools/fit_calibration.py",
+            ) from error
+
+    def as_dict(self) -> dict[str, float]:
+        """All fields."""
+        return asdict(self)
+
+    def reliability_of(self, seconds: Floats) -> Floats:
+        """Mean cosine of voices of one person, each heard alone for ``seconds``."""
+        return self.reliability * self._grown(seconds)
+
+    def overlapped_reliability_of(self, seconds: Floats) -> Floats:
+        """The same of voices heard only while others speak."""
+        return self.overlapped_reliability * self._grown(seconds)
+
+    def _grown(self, seconds: Floats) -> Floats:
+        powered = (seconds / self.half_seconds) ** self.steepness
+        return np.asarray(powered / (powered + 1.0))
+
+    def same_person(
+        self,
+        cosine: Floats | float,
+        seconds: Floats | float,
+        other_seconds: Floats | float,
+    ) -> Floats:
+        """Log-odds that two voices are one person, at even odds beforehand.
+
+        ``cosine`` between unit vectors that heard ``seconds`` and ``other_seconds`` of clean
+        speech; arrays broadcast.
+        """
+        reliable = self.reliability_of(np.maximum(np.asarray(seconds, np.float64), SHORTEST))
+        other = self.reliability_of(np.maximum(np.asarray(other_seconds, np.float64), SHORTEST))
+        ratio = log_likelihood_ratio(
+            np.asarray(cosine) / np.sqrt(reliable * other),
+            1.0 / reliable,
+            1.0 / other,
+            (1.0 - reliable) / reliable,
+            (1.0 - other) / other,
+            self.unlike_cosine,
+        )
+        return np.asarray(self.pair_slope * ratio + self.pair_offset)
+
+
+SHORTEST = 0.05
+"""Seconds; a voice counts as heard for at least this."""
+
+RATIO_DIMENSIONS = 10.0
+"""Effective dimensions of log-likelihood ratios, whose scale the fitted slopes settle."""
+
+
+def log_likelihood_ratio(
+    product: Floats,
+    square: Floats,
+    other_square: Floats,
+    noise: Floats,
+    other_noise: Floats,
+    unlike: float,
+) -> Floats:
+    """Of two means being one person's rather than two people's.
+
+    Means ``m`` estimate unit directions with noise of variance ``noise`` and ``other_noise``.
+    ``product``: of the means; ``square``, ``other_square``: of each with itself. Two people's
+    directions have a product of ``unlike`` on average. Arrays broadcast.
+    """
+    first, second = 1.0 + noise, 1.0 + other_noise
+    crossed = second * square + first * other_square
+    same, different = first * second - 1.0, first * second - unlike * unlike
+    distance = (crossed - 2.0 * product) / same - (crossed - 2.0 * unlike * product) / different
+    return np.asarray(RATIO_DIMENSIONS / 2.0 * (np.log(different / same) - distance))

@@ -1,0 +1,62 @@
+"""Who is who: evidence in, speakers out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
+from fluidaudio_cli.diarization.speakers.mixture import Labels, Voices
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
+
+
+class SpeakerModel(Protocol):
+    """Turns the evidence of one recording, window by window, into speakers."""
+
+    def update(self, evidence: WindowEvidence) -> Labels:
+        """Take in the next window; the speaker of each of its voices as far as known, else -1."""
+
+    def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
+        """The final speakers of all windows."""
+
+
+class OfflineSpeakers:
+    """Decides when it has heard everything.
+
+    ``step_samples``: from window to window. ``crops``: of a voice at most. ``log`` keeps the
+    evidence, or brings it along.
+    """
+
+    def __init__(
+        self, calibration: Calibration, step_samples: int, crops: int, log: EvidenceLog
+    ) -> None:
+        self.log = log
+        self._calibration = calibration
+        self._step = step_samples
+        self._most_heard = crops * CROP_SECONDS
+
+    def update(self, evidence: WindowEvidence) -> Labels:
+        """Keep the window; nobody is known yet."""
+        self.log.append(evidence)
+        return np.full(len(evidence.voices), -1, np.intp)
+
+    def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
+        """Settle all voices; ``bounds``: how many speakers there are, as far as known."""
+        log = self.log
+        clean = log.clean_seconds
+        heard = np.minimum(clean, self._most_heard)
+        voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
+        return find_speakers(voices, self._links(), self._calibration, bounds)
+
+    def _links(self) -> Links:
+        collector = LinkCollector(self._step)
+        for evidence in self.log:
+            if evidence.voices:
+                slots = [voice.slot for voice in evidence.voices]
+                collector.add(evidence.number, evidence.presence(), slots)
+        return collector.links()

@@ -1,0 +1,323 @@
+"""The speakers of a whole recording, from all its voices at once.
+
+Voices start in small pure groups (average linkage), groups become speakers while calibrated
+evidence says that two are one person (:mod:`counting`), and all voices, short and overlapped
+ones too, are then shared out by a mixture (:mod:`mixture`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.counting import (
+    Odds,
+    count_probabilities,
+    least_harmful_split,
+    merge_likely,
+    merge_to,
+)
+from fluidaudio_cli.diarization.speakers.linkage import average_linkage
+from fluidaudio_cli.diarization.speakers.links import Links
+from fluidaudio_cli.diarization.speakers.mixture import (
+    PIECE,
+    Floats,
+    Groups,
+    Labels,
+    Mixture,
+    Voices,
+    shares_of,
+)
+
+MOST_COMPARED = 400
+"""Voices grouped at once, as time and memory grow with the square; more are grouped in parts."""
+
+# Mean cosine distance up to which voices start in one group. Two people are seldom so near, and
+# what starts apart can still become one.
+_START_DISTANCE = 0.5
+# Shorter voices are given to speakers, but do not start one while there are longer ones.
+_START_SECONDS = 1.0
+# Distance up to which parts are grouped: well within one person.
+_PART_DISTANCE = 0.35
+# Passes of the mixture before and after the speakers are counted for the second time.
+_PASSES = 4
+_LAST_PASSES = 3
+
+
+@dataclass(frozen=True)
+class SpeakerLabels:
+    """The speakers of a recording.
+
+    ``labels`` (n,): speaker of each voice in order of the windows, -1 for none. ``centroids``
+    (k, d) float32: their voices, unit length, zeros where none was long enough. ``counts``:
+    probability of each number of speakers as the evidence has it, whatever the user said;
+    ``found``: the number that it says.
+    """
+
+    labels: Labels
+    centroids: NDArray[np.float32]
+    counts: Mapping[int, float]
+    found: int
+
+    def by_window(self, log: EvidenceLog) -> Iterator[tuple[WindowEvidence, list[int]]]:
+        """Every window of ``log`` with the speakers of its voices."""
+        used = 0
+        for evidence in log:
+            end = used + len(evidence.voices)
+            yield evidence, self.labels[used:end].tolist()
+            used = end
+
+
+def find_speakers(
+    voices: Voices, links: Links, calibration: Calibration, bounds: SpeakerBounds
+) -> SpeakerLabels:
+    """Find the speakers and give each local speaker to one of them.
+
+    A recording whose voices are all too short to embed has one speaker, with a centroid of
+    zeros. Deterministic.
+    """
+    count = len(voices.windows)
+    mixture = Mixture(voices, links, calibration)
+    core = np.flatnonzero(mixture.clean & (voices.clean_seconds >= _START_SECONDS))
+    if core.size < max(2, bounds.fewest):
+        core = np.flatnonzero(mixture.clean)
+    if not core.size:
+        labels = np.full(count, -1, np.intp)
+        labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
+        return SpeakerLabels(
+            labels, np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32), {1: 1.0}, 1
+        )
+
+    def odds(groups: Groups) -> Floats:
+        return groups.same_person(calibration, mixture.unlike)
+
+    start = np.full(count, -1, np.intp)
+    start[core] = _start(mixture, links, core)
+    groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
+    shares = mixture.settle(shares_of(_through(start, numbers), len(groups)), _PASSES)
+    groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
+    shares = mixture.settle(_folded(shares, numbers), _LAST_PASSES)
+    labels = _compact(mixture.windows.best(mixture.scores(shares)))
+    found = int(labels.max()) + 1
+    parts = _Parts.of(mixture, labels, start)
+    counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
+    if bounds.most is not None and found > bounds.most:
+        numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
+        shares = mixture.settle(shares_of(_through(labels, numbers), bounds.most), _LAST_PASSES)
+        labels = _compact(mixture.windows.best(mixture.scores(shares)))
+    while (speakers := int(labels.max()) + 1) < bounds.fewest:
+        part = _Parts.of(mixture, labels, start).least_harmful()
+        if part is None:
+            part = _Parts.of(mixture, labels, np.arange(count)).least_harmful()
+        if part is None:
+            break
+        labels = np.where(part, speakers, labels)
+    centroids = mixture.groups_of(labels).totals
+    centroids /= np.maximum(
+        np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
+    )
+    return SpeakerLabels(labels, centroids.astype(np.float32), counts, found)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What could be cut off a speaker: its share of a starting group, or else single voices.
+
+    ``labels`` (n,): part of each voice, -1 for none. ``odds`` (m,): log-odds that a part and
+    the rest of its speaker are one person; ``seconds`` (m,): how long it is present;
+    ``heard`` (m,): whether it says how its speaker sounds. ``speech_seconds``: of all voices.
+    """
+
+    labels: Labels
+    odds: Floats
+    seconds: Floats
+    heard: NDArray[np.bool_]
+    speech_seconds: float
+
+    @classmethod
+    def of(cls, mixture: Mixture, labels: Labels, start: Labels) -> _Parts:
+        """Those of speakers ``labels`` (n,) and starting groups ``start`` (n,)."""
+        # Voices too short to start a group are parts of their own: small ones.
+        single = len(labels) + np.arange(len(labels))
+        parts = _cut(labels, np.where(start >= 0, start, single))
+        looks = mixture.voices.windows_per_moment
+        speech = float(mixture.present_seconds.sum()) / looks
+        if parts.max() < 0:
+            return cls(parts, np.zeros(0), np.zeros(0), np.zeros(0, bool), speech)
+        speaker = np.zeros(int(parts.max()) + 1, np.intp)
+        speaker[parts[parts >= 0]] = labels[parts >= 0]
+        pieces, whole = mixture.groups_of(parts), mixture.groups_of(labels)
+        siblings = speaker[:, None] == speaker[None]
+        odds = np.empty(len(pieces))
+        for part, own in enumerate(speaker):
+            both = np.array([[0.0, 1.0], [1.0, 0.0]])
+            two = Groups(
+                np.stack([pieces.totals[part], whole.totals[own] - pieces.totals[part]]),
+                np.array(
+                    [pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]
+                ),
+                np.array([pieces.seconds[part], whole.seconds[own] - pieces.seconds[part]]),
+                both * pieces.split[part, siblings[part]].sum(),
+                both * pieces.linked[part, siblings[part]].sum(),
+            )
+            odds[part] = two.same_person(mixture.calibration, mixture.unlike)[0, 1]
+        present = np.bincount(parts[parts >= 0], mixture.present_seconds[parts >= 0])
+        return cls(parts, odds, present / looks, pieces.precisions > 0.0, speech)
+
+    def least_harmful(self) -> NDArray[np.bool_] | None:
+        """(n,) voices to make a speaker of their own, told that there is one more."""
+        most = max(_HARM_SECONDS, _HARM_SHARE * self.speech_seconds)
+        part = least_harmful_split(self.odds, self.seconds, most)
+        return None if part is None else np.asarray(self.labels == part)
+
+
+def _cut(labels: Labels, groups: Labels) -> Labels:
+    """(n,) part of each voice: those of one speaker and one group; -1 where it is all of it."""
+    given = (labels >= 0) & (groups >= 0)
+    parts = np.full(len(labels), -1, np.intp)
+    if given.any():
+        key = labels[given] * (int(groups.max()) + 1) + groups[given]
+        kinds, parts[given] = np.unique(key, return_inverse=True)
+        owners = kinds // (int(groups.max()) + 1)
+        alone = np.bincount(owners)[owners] < 2
+        parts[given] = np.where(alone[parts[given]], -1, parts[given])
+    return _compact(parts)
+
+
+def _counts(
+    groups: Groups, odds: Odds, parts: _Parts, calibration: Calibration
+) -> dict[int, float]:
+    """Probability of each number of speakers, not far from the one that was found."""
+    found = len(groups)
+    fewer: list[float] = []
+    while len(groups) > 1 and len(fewer) < _COUNTS_BESIDE:
+        likely = odds(groups)
+        one, other = sorted(int(row) for row in np.unravel_index(likely.argmax(), likely.shape))
+        fewer.append(float(likely[one, other]))
+        groups = groups.merged(one, other)
+    more = np.sort(parts.odds[parts.heard])[:_COUNTS_BESIDE].tolist()
+    return count_probabilities(
+        found, fewer, more, calibration.count_temper, calibration.count_margin
+    )
+
+
+# What a hint may cost when the evidence does not bear it out: seconds, or a share of all speech.
+_HARM_SECONDS = 0.5
+_HARM_SHARE = 0.06
+# Numbers of speakers told beside the one found, in each direction.
+_COUNTS_BESIDE = 3
+
+
+def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
+    """(m,) small pure group of each voice of ``core``."""
+    vectors = mixture.voices.vectors
+    owner = _chains(vectors, links, core)
+    # Voices of one window are two people: so are the chains they are part of.
+    place = np.full(len(vectors), -1, np.intp)
+    place[core] = owner
+    pairs = place[mixture.windows.pairs()]
+    apart: NDArray[np.intp] | None = pairs[(pairs >= 0).all(axis=1)]
+    sums, sizes = _summed(vectors[core], np.ones(len(core)), owner)
+    while len(sizes) > MOST_COMPARED:
+        merged = _in_parts(sums, sizes, apart, _PART_DISTANCE)
+        if int(merged.max()) + 1 > _STILL_MANY * len(sizes):
+            # What does not condense is grouped regardless of distance, or would never end.
+            merged = _in_parts(sums, sizes, apart, None)
+        sums, sizes = _summed(sums, sizes, merged)
+        owner, apart = merged[owner], None
+    tree = average_linkage(sums, sizes, apart)
+    return tree.labels(tree.clusters_below(_START_DISTANCE))[owner]
+
+
+def _chains(vectors: NDArray[np.float32], links: Links, core: NDArray[np.intp]) -> Labels:
+    """(m,) chain of each voice of ``core``: what goes on from window to window, and sounds alike.
+
+    It saves comparing each moment's voice with itself, as often as windows see it.
+    """
+    first, second = links.pairs.T
+    allowed = np.zeros(len(vectors), bool)
+    allowed[core] = True
+    sure = links.together - links.apart >= _CHAIN_SECONDS
+    rows = np.flatnonzero(sure & allowed[first] & allowed[second])
+    alike = np.empty(len(rows))
+    for begin in range(0, len(rows), PIECE):
+        some = rows[begin : begin + PIECE]
+        alike[begin : begin + PIECE] = (vectors[first[some]] * vectors[second[some]]).sum(axis=1)
+    rows = rows[alike >= 1.0 - _PART_DISTANCE]
+    chain = np.arange(len(vectors))
+    taken: set[tuple[int, int]] = set()
+    for one, other in zip(first[rows].tolist(), second[rows].tolist(), strict=True):
+        # A voice joins the chain it was first linked to; two of one window join no one chain.
+        window = int(links.windows[other])
+        if chain[other] == other and (int(chain[one]), window) not in taken:
+            chain[other] = chain[one]
+            taken.add((int(chain[one]), window))
+    return _compact(chain[core])
+
+
+# Seconds together, less those apart, from which two voices of overlapping windows are one.
+_CHAIN_SECONDS = 1.0
+
+
+def _summed(
+    sums: NDArray[np.float32], sizes: Floats, labels: Labels
+) -> tuple[NDArray[np.float32], Floats]:
+    """``sums`` and ``sizes`` of items with the same of ``labels``."""
+    count = int(labels.max()) + 1
+    totals = np.zeros((count, sums.shape[1]), np.float32)
+    np.add.at(totals, labels, sums)
+    return totals, np.bincount(labels, sizes, count).astype(np.float64)
+
+
+# Groups left, of those before, from which parts count as not condensing.
+_STILL_MANY = 0.9
+
+
+def _in_parts(
+    sums: NDArray[np.float32],
+    sizes: Floats,
+    apart: NDArray[np.intp] | None,
+    distance: float | None,
+) -> Labels:
+    """Group consecutive parts on their own, up to ``distance``, or to half as many groups."""
+    labels = np.empty(len(sizes), np.intp)
+    used = 0
+    for first in range(0, len(sizes), MOST_COMPARED):
+        part = slice(first, first + MOST_COMPARED)
+        forbidden = None
+        if apart is not None:
+            inside = apart - first
+            forbidden = inside[((inside >= 0) & (inside < len(sizes[part]))).all(axis=1)]
+        tree = average_linkage(sums[part], sizes[part], forbidden)
+        half = (len(sizes[part]) + 1) // 2
+        count = half if distance is None else tree.clusters_below(distance)
+        labels[part] = tree.labels(count) + used
+        used += count
+    return labels
+
+
+def _through(labels: Labels, numbers: NDArray[np.intp]) -> Labels:
+    """``labels`` by new ``numbers`` of theirs; -1 stays."""
+    return np.asarray(np.append(numbers, -1)[labels])
+
+
+def _folded(shares: Floats, numbers: NDArray[np.intp]) -> Floats:
+    """Columns of ``shares`` added up by their new ``numbers``."""
+    folded = np.zeros((len(shares), int(numbers.max()) + 1))
+    for old, new in enumerate(numbers):
+        folded[:, new] += shares[:, old]
+    return folded
+
+
+def _compact(labels: Labels) -> Labels:
+    """Numbered without gaps, in the same order; -1 stays."""
+    present = np.flatnonzero(np.bincount(labels[labels >= 0]))
+    numbers = np.full(int(labels.max(initial=-1)) + 2, -1, np.intp)
+    numbers[present] = np.arange(len(present))
+    return np.asarray(numbers[labels])

@@ -1,0 +1,105 @@
+"""Sharing out the voices of a window: no two of them are the same speaker.
+
+Only where there are fewer speakers than voices, two voices are one speaker after all.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Speakers considered for each voice: of the best assignment of three voices, no voice is given
+# to one beyond its third choice; two more leave room for probabilities.
+_CHOICES = 5
+# Windows shared out at a time, which bounds memory.
+_PIECE = 1024
+# Windows with more voices than this are shared out among the first choices only.
+_FEW_VOICES = 3
+
+
+class Windows:
+    """Which voices share a window.
+
+    ``windows`` (n,): window of each voice, ascending.
+    """
+
+    def __init__(self, windows: NDArray[np.intp]) -> None:
+        self._size = len(windows)
+        starts = np.flatnonzero(np.diff(windows, prepend=-1))
+        counts = np.diff(starts, append=len(windows))
+        self.groups = [
+            starts[counts == count][:, None] + np.arange(count)
+            for count in range(1, int(counts.max(initial=0)) + 1)
+            if (counts == count).any()
+        ]
+        """For each number of voices: (windows, voices), the rows of those windows."""
+
+    def pairs(self) -> NDArray[np.intp]:
+        """(m, 2) rows of all voices that share a window, in order of the first."""
+        found = [
+            group[:, [first, second]]
+            for group in self.groups
+            for first, second in combinations(range(group.shape[1]), 2)
+        ]
+        if not found:
+            return np.zeros((0, 2), np.intp)
+        pairs = np.concatenate(found)
+        return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+
+    def shares(self, scores: Floats) -> Floats:
+        """(n, k) probabilities of each speaker for each voice from log ``scores`` (n, k)."""
+        shares = np.zeros(scores.shape)
+        for group in self.groups:
+            for first in range(0, len(group), _PIECE):
+                rows = group[first : first + _PIECE]
+                top, joint = _joint(scores[rows])
+                joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
+                joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
+                for voice in range(rows.shape[1]):
+                    others = tuple(axis for axis in range(1, joint.ndim) if axis != voice + 1)
+                    own = joint.sum(axis=others)
+                    for choice in range(own.shape[1]):
+                        shares[rows[:, voice], top[:, voice, choice]] += own[:, choice]
+        return shares
+
+    def best(self, scores: Floats) -> NDArray[np.intp]:
+        """(n,) speaker of each voice in the likeliest sharing out."""
+        labels = np.full(self._size, -1, np.intp)
+        for group in self.groups:
+            for first in range(0, len(group), _PIECE):
+                rows = group[first : first + _PIECE]
+                top, joint = _joint(scores[rows])
+                flat = joint.reshape(len(rows), -1).argmax(axis=1)
+                chosen = np.unravel_index(flat, joint.shape[1:])
+                for voice, choice in enumerate(chosen):
+                    labels[rows[:, voice]] = top[np.arange(len(rows)), voice, choice]
+        return labels
+
+
+def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Choices of each voice and the joint score of each combination of them.
+
+    ``scores`` (windows, voices, speakers) → speakers (windows, voices, choices) and scores with
+    one axis for the windows and one of choices for each voice; -inf where two voices have the
+    same speaker, unless there are fewer speakers than voices.
+    """
+    count, voices, speakers = scores.shape
+    kept = min(speakers, max(_CHOICES, voices) if voices <= _FEW_VOICES else voices)
+    top = np.argsort(-scores, axis=2, kind="stable")[:, :, :kept]
+    value = np.take_along_axis(scores, top, axis=2)
+
+    def along(voice: int) -> tuple[int, ...]:
+        return (count, *(-1 if axis == voice else 1 for axis in range(voices)))
+
+    joint: Floats = np.zeros((count,) + (1,) * voices)
+    for voice in range(voices):
+        joint = joint + value[:, voice].reshape(along(voice))
+    if speakers >= voices:
+        for first, second in combinations(range(voices), 2):
+            one, other = top[:, first].reshape(along(first)), top[:, second].reshape(along(second))
+            joint = np.where(one == other, -np.inf, joint)
+    return top, joint

@@ -1,0 +1,381 @@
+"""Who is who: calibration, links, counting, sharing out, and all of it on made-up voices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import multivariate_normal
+
+from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.speakers import offline
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import Calibration, log_likelihood_ratio
+from fluidaudio_cli.diarization.speakers.counting import (
+    count_probabilities,
+    least_harmful_split,
+    merge_likely,
+    merge_to,
+)
+from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
+from fluidaudio_cli.diarization.speakers.mixture import Groups, Voices
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
+from fluidaudio_cli.diarization.speakers.windows import Windows
+from fluidaudio_cli.errors import UsageError
+
+CALIBRATION = load_mode("balanced").calibration
+ANY = SpeakerBounds()
+
+
+def voices(
+    people: Sequence[Sequence[int]], seed: int = 0, noise: float = 0.6, seconds: float = 3.0
+) -> Voices:
+    """One window after the other, each with the voices of these people; 64 dimensions."""
+    random = np.random.default_rng(seed)
+    centres = np.linalg.qr(random.normal(size=(64, 16)))[0].T
+    windows, rows = [], []
+    for number, window in enumerate(people):
+        for person in window:
+            windows.append(number)
+            rows.append(centres[person] + noise * random.normal(size=64) / 8)
+    vectors = np.array(rows).astype(np.float32).reshape(-1, 64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    clean = np.full(len(rows), seconds)
+    return Voices(np.array(windows, np.intp), vectors, clean, np.minimum(clean, 2.0))
+
+
+def unlinked(sound: Voices) -> Links:
+    none = np.zeros(0)
+    pairs = np.zeros((0, 2), np.intp)
+    return Links(pairs, none, none, none, sound.clean_seconds, sound.windows)
+
+
+def found_in(sound: Voices, bounds: SpeakerBounds = ANY) -> SpeakerLabels:
+    return find_speakers(sound, unlinked(sound), CALIBRATION, bounds)
+
+
+def partition(labels: Sequence[int]) -> list[int]:
+    """Labels renumbered by appearance."""
+    order: dict[int, int] = {}
+    return [order.setdefault(int(label), len(order)) for label in labels]
+
+
+# --- calibration ---
+
+
+def test_likelihood_ratio_is_that_of_the_two_covariance_model() -> None:
+    """Ten dimensions of variance 1/10 each, computed by SciPy from the definition."""
+    random = np.random.default_rng(1)
+    one, other = random.normal(size=(2, 10)) / np.sqrt(10)
+    noise, other_noise, unlike = 0.4, 0.9, 0.15
+
+    def density(product: float) -> float:
+        covariance = np.array([[1 + noise, product], [product, 1 + other_noise]]) / 10
+        pairs = np.stack([one, other], axis=1)
+        return float(multivariate_normal(np.zeros(2), covariance).logpdf(pairs).sum())
+
+    ratio = log_likelihood_ratio(
+        np.float64(one @ other),
+        np.float64(one @ one),
+        np.float64(other @ other),
+        np.float64(noise),
+        np.float64(other_noise),
+        unlike,
+    )
+    assert float(ratio) == pytest.approx(density(1.0) - density(unlike))
+
+
+def test_same_person_by_cosine_and_seconds() -> None:
+    cosines = np.linspace(-0.2, 0.9, 12)
+    long, short = (CALIBRATION.same_person(cosines, s, s) for s in (2.0, 0.6))
+    assert (np.diff(long) > 0).all()
+    # Short voices say less, for and against.
+    assert long[-1] > short[-1] > 0 > short[0] > long[0]
+    # What the bundled networks' card says of two seconds each.
+    assert CALIBRATION.same_person(0.7, 2.0, 2.0) == pytest.approx(3.806, abs=0.001)
+    assert CALIBRATION.same_person(0.1, 2.0, 2.0) == pytest.approx(-3.299, abs=0.001)
+
+
+def test_a_calibration_names_what_is_wrong_with_it() -> None:
+    values = CALIBRATION.as_dict()
+    assert Calibration.of(values, "card.yaml") == CALIBRATION
+    missing = {name: value for name, value in values.items() if name != "spread"}
+    with pytest.raises(UsageError) as caught:
+        Calibration.of(missing | {"sped": 1}, "card.yaml")
+    assert str(caught.value).startswith(
+        "the calibration in card.yaml lacks or does not know: sped, spread"
+    )
+    with pytest.raises(UsageError, match=r"card\.yaml has a value that is no number: .*'much'"):
+        Calibration.of(values | {"spread": "much"}, "card.yaml")
+
+
+# --- links ---
+
+
+def test_links_of_overlapping_and_touching_windows() -> None:
+    step = 5 * SAMPLE_RATE
+    collector = LinkCollector(step)
+    half = GRID.window_offset(step)
+    presence = np.zeros((3, WINDOW_FRAMES, 3), np.uint8)
+    presence[0, half:, 0] = 255  # speaks on through the second window's first half
+    presence[1, : WINDOW_FRAMES - half, 2] = 255
+    presence[1, : WINDOW_FRAMES - half, 1] = 51  # a fifth
+    presence[2, :, 0] = 255
+    for number, slots in enumerate([[0], [1, 2], [0]]):
+        collector.add(number, presence[number], slots)
+    links = collector.links()
+    assert links.pairs.tolist() == [[0, 1], [0, 2], [0, 3], [1, 3], [2, 3]]
+    shared = (WINDOW_FRAMES - half) * GRID.hop_seconds
+    assert links.together[:2] == pytest.approx([shared / 5, shared], rel=1e-4)
+    assert links.apart[:2] == pytest.approx([shared * 0.8, 0.0], abs=1e-3)
+    # The third window begins where the first ends, and somebody speaks on.
+    assert links.adjoining.tolist() == [0.0, 0.0, 1.0, 0.0, 0.0]
+    assert links.together[3:] == pytest.approx([0.0, 0.0], abs=1e-3)
+    assert links.active_seconds[0] == pytest.approx(shared, rel=1e-4)
+    assert links.windows.tolist() == [0, 1, 1, 2]
+
+
+def test_no_links_in_silence() -> None:
+    links = LinkCollector(160_000).links()
+    assert links.pairs.shape == (0, 2)
+    assert links.active_seconds.shape == (0,)
+
+
+# --- windows ---
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("speakers", [4, 5, 9])
+def test_best_sharing_out_is_the_assignment_of_greatest_sum(count: int, speakers: int) -> None:
+    random = np.random.default_rng(count * 10 + speakers)
+    scores = random.normal(size=(30 * count, speakers))
+    labels = Windows(np.repeat(np.arange(30), count)).best(scores)
+    for window in range(30):
+        rows = np.arange(window * count, (window + 1) * count)
+        best = linear_sum_assignment(scores[rows], maximize=True)
+        assert len(set(labels[rows].tolist())) == count
+        assert scores[rows, labels[rows]].sum() == pytest.approx(scores[rows][best].sum())
+
+
+def test_shares_are_the_probabilities_of_all_allowed_combinations() -> None:
+    scores = np.log(np.array([[0.6, 0.3, 0.1], [0.5, 0.25, 0.25]]))
+    shares = Windows(np.zeros(2, np.intp)).shares(scores)
+    joint = np.outer([0.6, 0.3, 0.1], [0.5, 0.25, 0.25])
+    np.fill_diagonal(joint, 0.0)
+    joint /= joint.sum()
+    assert shares == pytest.approx(np.stack([joint.sum(axis=1), joint.sum(axis=0)]))
+
+
+def test_with_fewer_speakers_than_voices_two_are_one() -> None:
+    windows = Windows(np.zeros(2, np.intp))
+    assert windows.best(np.array([[0.9], [0.2]])).tolist() == [0, 0]
+    assert windows.shares(np.array([[0.9], [0.2]])).tolist() == [[1.0], [1.0]]
+
+
+# --- counting ---
+
+
+def three_groups() -> Groups:
+    nothing = np.zeros((3, 3))
+    return Groups(np.eye(3), np.ones(3), np.array([60.0, 2.0, 30.0]), nothing, nothing)
+
+
+def test_likely_pairs_are_merged_and_numbers_follow() -> None:
+    def odds(groups: Groups) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        likely = np.full((len(groups), len(groups)), -np.inf)
+        if len(groups) == 3:
+            likely[0, 2] = likely[2, 0] = 1.5
+            likely[0, 1] = likely[1, 0] = -0.5
+        else:
+            likely[0, 1] = likely[1, 0] = -2.0
+        return likely
+
+    groups, numbers, accepted = merge_likely(three_groups(), odds)
+    assert numbers.tolist() == [0, 1, 0]
+    assert accepted == [1.5]
+    assert groups.seconds.tolist() == [90.0, 2.0]
+    assert groups.totals.tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+def test_told_of_fewer_the_least_speech_is_put_at_risk() -> None:
+    def odds(groups: Groups) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        likely = np.array([[-9.0, -3.1, -3.0], [-3.1, -9.0, -3.2], [-3.0, -3.2, -9.0]])
+        return likely[: len(groups), : len(groups)]
+
+    # No pair is likely: 30 s with 60 s would be a shade likelier, the 2 s cost less.
+    assert merge_to(three_groups(), odds, 2).tolist() == [0, 0, 1]
+    assert merge_to(three_groups(), odds, 1).tolist() == [0, 0, 0]
+
+
+def test_told_of_more_the_likely_part_goes_or_the_smallest() -> None:
+    seconds = np.array([20.0, 0.3, 8.0])
+    assert least_harmful_split(np.array([-4.0, 3.0, 2.0]), seconds, most_harm=0.5) == 0
+    assert least_harmful_split(np.array([4.0, 3.0, 2.0]), seconds, most_harm=0.5) == 1
+    assert least_harmful_split(np.array([4.0, 2.0]), seconds[[0, 2]], most_harm=0.5) is None
+    assert least_harmful_split(np.zeros(0), np.zeros(0), most_harm=0.5) is None
+
+
+def test_count_probabilities() -> None:
+    found = count_probabilities(3, fewer=[-2.0, -8.0], more=[1.0], temper=0.5, margin=1.0)
+    weights = {1: np.exp(-6.0), 2: np.exp(-2.0), 3: 1.0, 4: np.exp(-1.5)}
+    whole = sum(weights.values())
+    # One speaker has a probability of 0.2 %, which is not told.
+    assert list(found) == [2, 3, 4]
+    assert found == pytest.approx({n: weights[n] / whole for n in (2, 3, 4)})
+
+
+# --- the whole ---
+
+
+def test_people_are_told_apart() -> None:
+    people = [[0], [1], [0, 1], [2], [1, 2], [0], [2]]
+    found = found_in(voices(people))
+    assert partition(found.labels.tolist()) == partition([p for window in people for p in window])
+    assert found.centroids.shape == (3, 64)
+    assert np.linalg.norm(found.centroids, axis=1) == pytest.approx([1.0, 1.0, 1.0])
+    assert found.found == 3
+    assert max(found.counts, key=lambda count: found.counts[count]) == 3
+    assert sum(found.counts.values()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_voices_of_one_window_are_two_people() -> None:
+    people = [[0, 1], [2], [0, 3], [1, 2, 3], [0], [1], [2], [3]] * 2
+    for noise in (0.6, 1.5):
+        sound = voices(people, noise=noise)
+        labels = found_in(sound, SpeakerBounds(at_least=3)).labels
+        for window in range(len(people)):
+            own = labels[sound.windows == window].tolist()
+            assert len(own) == len(set(own))
+
+
+def test_short_voices_are_given_to_speakers_and_make_none() -> None:
+    sound = voices([[0], [1], [0], [1], [2]])
+    short = np.array([3.0, 3.0, 3.0, 3.0, 0.5])
+    assert len(found_in(sound).centroids) == 3
+    found = found_in(replace(sound, clean_seconds=short, heard_seconds=np.minimum(short, 2.0)))
+    assert len(found.centroids) == 2
+    assert set(found.labels.tolist()) == {0, 1}
+
+
+def test_voice_without_a_vector_takes_what_the_others_of_its_window_leave() -> None:
+    sound = voices([[0], [1], [0, 1]])
+    vectors = sound.vectors.copy()
+    vectors[3] = 0.0
+    clean = np.array([3.0, 3.0, 3.0, 0.0])
+    found = found_in(replace(sound, vectors=vectors, clean_seconds=clean, heard_seconds=clean))
+    assert partition(found.labels.tolist()) == [0, 1, 0, 1]
+
+
+def test_links_place_what_the_voice_alone_does_not() -> None:
+    """Nothing but its neighbour in time says whose the last voice is."""
+    sound = voices([[0], [1], [0], [1], [0]])
+    vectors = sound.vectors.copy()
+    vectors[4] = 0.0
+    clean = np.array([3.0, 3.0, 3.0, 3.0, 0.0])
+    sound = replace(sound, vectors=vectors, clean_seconds=clean, heard_seconds=clean)
+    for neighbour in (2, 3):
+        links = unlinked(sound)._replace(
+            pairs=np.array([[neighbour, 4]]),
+            together=np.array([2.0]),
+            apart=np.zeros(1),
+            adjoining=np.zeros(1),
+        )
+        labels = find_speakers(sound, links, CALIBRATION, ANY).labels
+        assert labels[4] == labels[neighbour]
+        assert labels[2] != labels[3]
+
+
+def test_recording_of_short_voices_has_one_speaker() -> None:
+    windows, clean = np.array([0, 0, 1], np.intp), np.array([0.1, 0.0, 0.1])
+    nothing = Voices(windows, np.zeros((3, 64), np.float32), clean, clean)
+    found = found_in(nothing)
+    assert found.labels.tolist() == [0, -1, 0]
+    assert found.centroids.tolist() == [[0.0] * 64]
+    assert found.counts == {1: 1.0}
+
+
+def test_nobody() -> None:
+    found = found_in(voices([]))
+    assert found.labels.shape == (0,)
+    assert found.centroids.shape == (0, 64)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_number_of_speakers_is_kept_exactly(count: int) -> None:
+    people = [[number % 4] for number in range(40)]
+    found = found_in(voices(people, noise=1.0), SpeakerBounds(exactly=count))
+    assert set(found.labels.tolist()) == set(range(count))
+    assert len(found.centroids) == count
+    assert found.found == 4
+
+
+def test_least_and_most() -> None:
+    sound = voices([[number % 4] for number in range(40)])
+    for bounds, expected in (
+        (ANY, 4),
+        (SpeakerBounds(at_least=6), 6),
+        (SpeakerBounds(at_most=2), 2),
+        (SpeakerBounds(at_least=2, at_most=5), 4),
+    ):
+        assert len(found_in(sound, bounds).centroids) == expected
+
+
+def test_long_recordings_are_clustered_in_parts_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [[number % 5, 5 + number % 3] for number in range(150)]
+    sound = voices(people)
+    exact = found_in(sound)
+    monkeypatch.setattr(offline, "MOST_COMPARED", 40)
+    parts = found_in(sound)
+    assert partition(parts.labels.tolist()) == partition(exact.labels.tolist())
+    assert len(exact.centroids) == 8
+
+
+def test_parts_that_do_not_condense_still_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(300, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    seconds = np.full(300, 2.0)
+    monkeypatch.setattr(offline, "MOST_COMPARED", 20)
+    found = found_in(Voices(np.arange(300), vectors, seconds, seconds))
+    assert found.labels.min() >= 0
+    assert 1 <= len(found.centroids) <= 20
+
+
+def test_deterministic_and_changes_nothing() -> None:
+    sound = voices([[a, b] for a, b in combinations(range(5), 2)], noise=1.5)
+    before = sound.vectors.copy()
+    first, second = found_in(sound), found_in(sound)
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.centroids, second.centroids)
+    assert first.counts == second.counts
+    assert np.array_equal(sound.vectors, before)
+
+
+# --- SpeakerBounds ---
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"exactly": 0}, "--num-speakers is 0: give a whole number of at least 1"),
+        ({"at_least": -1}, "--min-speakers is -1: give a whole number of at least 1"),
+        ({"at_most": 0}, "--max-speakers is 0: give a whole number of at least 1"),
+        (
+            {"exactly": 2, "at_most": 3},
+            "--num-speakers excludes --min-speakers and --max-speakers: give one of them",
+        ),
+        (
+            {"at_least": 4, "at_most": 3},
+            "--min-speakers 4 is more than --max-speakers 3: swap them",
+        ),
+    ],
+)
+def test_bounds_that_cannot_be_met(values: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        SpeakerBounds(**values)
+    assert str(caught.value) == message
