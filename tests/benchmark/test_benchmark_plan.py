@@ -18,6 +18,7 @@ from fluidaudio_cli.cli.benchmark_plan import (
 )
 from fluidaudio_cli.cli.compare import check_kinds
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.simulate import bundled
 
 KNOWN = ("reference", "fast")
 
@@ -90,14 +91,25 @@ def test_kinds_of_difference() -> None:
         check_kinds("mood")
 
 
-def test_the_bundled_sample_needs_no_download() -> None:
+def test_unasked_the_sample_and_conversations_made_here_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(name: str) -> None:
         raise AssertionError("downloaded what is bundled")
 
+    short = bundled.bundled_recipe("conversations").model_copy(
+        update={"conversations": 2, "seconds": 15.0, "speakers": 1}
+    )
+    monkeypatch.setattr(bundled, "bundled_recipe", lambda name: short)
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
     conditions = open_conditions(None, (), None, None, refuse)
-    (item,) = conditions[""].recordings.items
-    assert item.uri == "sample"
+    recordings = conditions[""].recordings
+    uris = ["sample", "conversations-001-1spk", "conversations-002-1spk"]
+    assert [item.uri for item in recordings.items] == uris
+    assert recordings.name == "sample+conversations"
     assert conditions[""].note.startswith("no --dataset given: measured on the bundled sample")
+    again = open_conditions(None, (), None, None, refuse)[""].recordings
+    assert again.fingerprint == recordings.fingerprint
 
 
 def test_conditions_are_datasets_by_name(tmp_path: Path) -> None:

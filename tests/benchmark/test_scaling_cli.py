@@ -16,7 +16,7 @@ import pytest
 from fluidaudio_cli.benchmark.results import read_result
 from fluidaudio_cli.cli.process import main
 
-SCALING = [sys.executable, "-m", "fluidaudio_cli", "benchmark", "--scaling"]
+SCALING = [sys.executable, "-m", "fluidaudio_cli", "benchmark", "--scaling", "--dataset", "sample"]
 QUICK = ["--warmup", "0", "--latency-windows", "0", "--threads", "2"]
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_done_is_said_before_measuring(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["fluidaudio", "benchmark", "--scaling", *arguments])
+    monkeypatch.setattr(sys, "argv", ["fluidaudio", *SCALING[3:], *arguments])
     monkeypatch.setattr("tempfile.tempdir", "/scratch")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000_000))
     with pytest.raises(SystemExit) as ended:
