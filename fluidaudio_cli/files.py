@@ -100,9 +100,10 @@ def _make_scratch(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         lock = _lock(folder, wait=True)
-        if lock is None or folder.exists():
+        if folder.exists():
             return folder, lock
-        os.close(lock)  # another process took it for an orphan before the lock was ours
+        if lock is not None:  # another process took it for an orphan before the lock was ours
+            os.close(lock)
 
 
 def _lock(folder: Path, *, wait: bool) -> int | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.skips import ABSENT_KERNEL, kind_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -33,3 +36,17 @@ def shared_data() -> Path:
 def sample_wav() -> Path:
     """The bundled 30 s conversation of two speakers."""
     return REPOSITORY / "datasets" / "sample" / "sample.wav"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line which tests had no kernel here: a green run has not tried it."""
+    reasons = Counter(
+        reason
+        for report in terminalreporter.stats.get("skipped", ())
+        if kind_of(reason := str(report.longrepr[-1]).removeprefix("Skipped: ")) == ABSENT_KERNEL
+    )
+    if reasons:
+        told = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
+        terminalreporter.write_line(
+            f"{reasons.total()} tests were left out for this processor ({told})"
+        )

@@ -102,14 +102,13 @@ class Outcome:
     finding: str
 
 
-def kinds(folder: Path) -> dict[str, Kind]:
-    """Valid inputs of every kind, made in ``folder``."""
+def kinds(folder: Path, with_result: bool = True) -> dict[str, Kind]:
+    """Valid inputs of every kind, made in ``folder``; a result takes seconds of measuring."""
     folder.mkdir(parents=True, exist_ok=True)
     rttm = REPOSITORY / "datasets" / "sample" / "sample.rttm"
     uem = rttm.with_suffix(".uem")
     lab = folder / "sample.lab"
     lab.write_text("".join(f"{n}.25 {n + 1}.5 speaker{n % 3}\n" for n in range(20)))
-    result = _result(folder / "result.json")
     packages, compiled = _packages(folder / "packages")
     configs = REPOSITORY / "configs"
     manifests = tuple(sorted((REPOSITORY / "datasets").glob("*.yaml")))
@@ -121,7 +120,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     def of_tree(seeds: tuple[Path, ...], read: Action) -> Kind:
         return Kind(seeds, read, "tree", 1)
 
-    return {
+    known = {
         "audio": Kind(tuple(_recordings(folder / "audio")), _decode, "binary", 3),
         "rttm": of_text((rttm,), lambda path: _run("score", path, rttm)),
         "uem": of_text((uem,), lambda path: _run("score", rttm, rttm, "--uem", path)),
@@ -129,10 +128,13 @@ def kinds(folder: Path) -> dict[str, Kind]:
         "mode": of_tree(modes, _read_mode),
         "gates": of_tree((configs / "gates.yaml",), _read_gates),
         "manifest": of_tree(manifests, _read_manifest),
-        "result": of_tree((result,), lambda path: _run("compare", path, result)),
         "mlpackage": Kind(packages, _lower, "binary", 2),
         "mlmodelc": Kind(compiled, _lower, "text", 1),
     }
+    if with_result:
+        result = _result(folder / "result.json")
+        known["result"] = of_tree((result,), lambda path: _run("compare", path, result))
+    return known
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
@@ -434,8 +436,9 @@ def _adopted_case(number: int, seed: int, keep: Path | None) -> Outcome:
 def _import_everything(known: dict[str, Kind]) -> None:
     """Read one valid input of each kind, so that the forked processes need not import."""
     silent = os.open(os.devnull, os.O_WRONLY)
-    stdout = os.dup(1)
-    os.dup2(silent, 1)
+    ours = [(stream, os.dup(stream)) for stream in (1, 2)]
+    for stream, _ in ours:
+        os.dup2(silent, stream)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for name, kind in known.items():
@@ -446,7 +449,8 @@ def _import_everything(known: dict[str, Kind]) -> None:
                     raise SystemExit(f"the valid {name} input {seed} ended with {code}")
                 (shutil.rmtree if target.is_dir() else os.unlink)(target)
     finally:
-        os.dup2(stdout, 1)
+        for stream, kept in ours:
+            os.dup2(kept, stream)
 
 
 def main() -> int:
@@ -457,12 +461,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--no-result", action="store_true", help="leave benchmark results out")
     given = parser.parse_args()
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fluidaudio-fuzz-seeds-") as folder:
-        known = kinds(Path(folder))
+        known = kinds(Path(folder), not given.no_result)
         numbers = range(given.first, given.first + given.count)
         outcomes = list(fuzz(numbers, given.seed, known, given.keep, given.jobs))
     for name in known:

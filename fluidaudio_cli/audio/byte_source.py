@@ -5,8 +5,6 @@ What a header gets wrong about its samples is mended on the way (see ``headers``
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import re
 import stat
@@ -70,6 +68,8 @@ class ByteSource:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
             self._magic = self._head[:4] if self._head else self._read_at(0, 4)
             self.header = self._look()
+            if self.header.endless:
+                raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
         except BaseException:
             self._raw.close()
             raise
@@ -101,13 +101,13 @@ class ByteSource:
         return self._position if not self._direct else self._raw.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file; a place that a file cannot have is FFmpeg's error, not an exception."""
+        """As of a file, but -1 where that is not possible: PyAV prints what is raised here."""
         if not self._seekable:
-            raise io.UnsupportedOperation("a pipe has no way back")
+            return -1
         try:
             self._position = self._raw.seek(offset, whence)
-        except OSError as error:
-            return -(error.errno or errno.EINVAL)  # PyAV would print the exception
+        except (OSError, ValueError, OverflowError):  # a damaged header points there
+            return -1
         return self._position
 
     def read(self, count: int) -> bytes:
@@ -177,7 +177,6 @@ class ByteSource:
         return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
-        # Damaged headers name places that no file can have.
         if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
             return b""
         self._raw.seek(offset)

@@ -34,6 +34,9 @@ _CHUNKS = frozenset(
 )
 """Chunks known to follow samples; others count if their sizes lead exactly to the end."""
 
+_MOST_CHUNKS = 1000
+"""Before the samples: more are zeros or garbage, of which a file can hold millions."""
+
 _MP3_HEAD_BYTES = 512
 """From the first frame's beginning; its Xing or Info tag is within the first 40 bytes."""
 
@@ -46,8 +49,9 @@ class Header:
     """``data_start`` and ``data_bytes`` of a chunked format; ``None``: not one, or unknown.
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
-    ``size_field``: where that length is stated, and how. ``mp3_counts_frames``:
-    an MP3 whose header states its length. ``index_at_end``: an MP4 that cannot be read forward.
+    ``size_field``: where that length is stated, and how. ``mp3_counts_frames``: an MP3 whose
+    header states its length. ``index_at_end``: an MP4 that cannot be read forward. ``endless``:
+    chunks without end before any samples, which FFmpeg would walk through.
     """
 
     data_start: int | None = None
@@ -57,6 +61,7 @@ class Header:
     size_field: _SizeField | None = None
     mp3_counts_frames: bool = False
     index_at_end: bool = False
+    endless: bool = False
 
     @property
     def data_end(self) -> int | None:
@@ -142,7 +147,7 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
     offset, rate, long_size_at = layout.first, 0.0, None
     patches: dict[int, bytes] = {}
     size_bytes = struct.calcsize(layout.size)
-    while True:
+    for _ in range(_MOST_CHUNKS):
         name = read_at(offset, layout.id_bytes)[:4]
         (size,) = struct.unpack(layout.size, read_at(offset + layout.id_bytes, size_bytes))
         size_at = offset + layout.id_bytes
@@ -168,6 +173,7 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
         if size < 0:
             return Header()
         offset = body + size + -(body + size - layout.first) % layout.alignment
+    return Header(endless=True)
 
 
 def _read_format(layout: _Layout, body: int, fields: bytes) -> tuple[dict[int, bytes], float]:
@@ -231,7 +237,7 @@ def exceeds_file(header: Header, total_bytes: int) -> bool:
 def _index_at_end(read_at: ReadAt) -> bool:
     """Whether an MP4's samples come before the index that tells where they are."""
     offset = 0
-    while True:
+    for _ in range(_MOST_CHUNKS):
         size, kind = struct.unpack(">I4s", read_at(offset, 8))
         if kind in (b"moov", b"mdat"):
             return bool(kind == b"mdat")
@@ -240,6 +246,7 @@ def _index_at_end(read_at: ReadAt) -> bool:
         if size < 8:
             return False
         offset += size
+    return False
 
 
 def _mp3_counts_frames(read_at: ReadAt) -> bool:

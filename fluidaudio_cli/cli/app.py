@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.cli import datasets, models, modes
+from fluidaudio_cli.cli import cache, conventions, datasets, models, modes
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
@@ -39,7 +38,7 @@ def _sealed() -> Iterator[None]:
         raise _SealedError(error) from error
 
 
-class _Commands(TyperGroup):
+class _Commands(conventions.Group):
     """Typer's group; what is raised inside leaves it as it is."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
@@ -109,3 +108,5 @@ app.command("profile")(profile)
 app.command("tune")(tune)
 app.command("plan")(plan)
 app.add_typer(modes.app, name="modes")
+app.add_typer(cache.app, name="cache")
+conventions.adopt(app)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import HostError, InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     help="List, download, verify and find corpora.", no_args_is_help=True, rich_markup_mode=None
@@ -25,31 +27,25 @@ _DataDir = Annotated[
 ]
 
 
-class Format(str, Enum):
-    """How the list is written."""
-
-    table = "table"
-    json = "json"
-
-
 @app.command("list")
 def list_datasets(
-    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
-        Format.table
-    ),
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
     data_dir: _DataDir = None,
 ) -> None:
     """Show the known corpora, and how much of each is here."""
     from fluidaudio_cli.corpora.catalogue import catalogue
 
     rows = catalogue(data_dir)
-    if output_format is Format.json:
-        typer.echo(json.dumps([row.as_dict() for row in rows], indent=2, ensure_ascii=False))
-        return
-    from fluidaudio_cli.cli.render.console import stdout_console
-    from fluidaudio_cli.cli.render.datasets import render_catalogue
 
-    render_catalogue(stdout_console(), rows)
+    def render(console: Console) -> None:
+        from fluidaudio_cli.cli.render.datasets import render_catalogue
+
+        render_catalogue(console, rows)
+
+    report_output.write_report(
+        output, output_format, lambda: [row.as_dict() for row in rows], render
+    )
 
 
 @app.command()
@@ -82,10 +78,9 @@ def download(
         f"({done.bytes / 1e6:.1f} MB), {done.present} already here, in {done.folder}"
     )
     if done.recorded:
-        typer.echo(
+        messages.say(
             f"{done.recorded} files had no published hash: theirs is recorded now, and "
-            "`fluidaudio datasets verify` holds them to it",
-            err=True,
+            "`fluidaudio datasets verify` holds them to it"
         )
 
 
@@ -123,8 +118,7 @@ def path(name: _Name, split: _Split = None, data_dir: _DataDir = None) -> None:
     if not any(file.is_file() for item in dataset.items for file in item.paths):
         dataset.require()
     if absent:
-        typer.echo(
-            f"{len(absent)} of its files are not downloaded; run: {dataset.download_command}",
-            err=True,
+        messages.say(
+            f"{len(absent)} of its files are not downloaded; run: {dataset.download_command}"
         )
     typer.echo(str(dataset.folder))

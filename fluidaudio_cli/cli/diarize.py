@@ -12,7 +12,12 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli import messages, options, report_output
+from fluidaudio_cli.cli.diarize_evidence import (
+    check_evidence_target,
+    evidence_among,
+    evidence_path,
+)
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
     Format,
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
+    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
@@ -48,12 +54,15 @@ def diarize(
     output_format: Annotated[
         Format | None,
         typer.Option(
-            "--format",
-            help="Default: table on stdout, by the ending of --output, rttm in --output-dir.",
+            *report_output.FORMAT_NAMES,
+            help="Default: by the ending of --output; on a terminal a table, else rttm.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="PATH|-", help="Where to write; - is stdout.")
+        Path | None,
+        typer.Option(
+            *report_output.OUTPUT_NAMES, metavar="PATH|-", help="Where to write; - is stdout."
+        ),
     ] = None,
     output_dir: Annotated[
         Path | None,
@@ -87,10 +96,17 @@ def diarize(
     no_tuning: options.NoTuningOption = False,
     track: options.TrackOption = None,
     salvage: options.SalvageOption = False,
+    save_evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F.npz|DIR", help="Keep what the networks found, to be diarized again."
+        ),
+    ] = None,
 ) -> None:
     """Tell who speaks when.
 
-    FILE may be a pipe, or - for standard input; it is read once.
+    FILE may be a pipe, or - for standard input; it is read once. A file of --save-evidence gives
+    other speakers without running the networks again.
 
     Several files or a folder: models are loaded once; a bad file is reported, the rest is still
     done, and the exit code is 3.
@@ -100,7 +116,14 @@ def diarize(
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
-    recordings = unique_uris(find_audio(files))
+    saved = evidence_among(files)
+    if saved is None:
+        recordings = unique_uris(find_audio(files))
+    else:
+        if save_evidence is not None:
+            raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
+        recordings = {files[0]: saved.audio.uri}
+    check_evidence_target(save_evidence, len(recordings))
     destination = choose_destination(output_format, output, output_dir, len(recordings))
     if embeddings and destination.format is not Format.json:
         raise UsageError(
@@ -112,6 +135,9 @@ def diarize(
 
         references = read_references(reference, uem, recordings.values())
     refused = check_targets(destination, recordings)
+    if saved is not None:
+        _again(saved, bounds, exclusive, destination, references, embeddings)
+        return
     wanted = options.parse_track(track)
     sources = [
         AudioSource(path, uri, wanted, salvage)
@@ -136,6 +162,11 @@ def diarize(
     if memory_limit is not None:
         held = _hold(plan, memory_limit, sources, references is not None)
         plan = held.plan
+    if messages.is_verbose():
+        from fluidaudio_cli.cli.render.plan import plan_lines
+
+        for name, text in plan_lines(plan):
+            messages.detail(f"{name}: {text}")
     meanwhile = _import_renderer if destination.format is Format.table else None
     pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
     facts = RunFacts(
@@ -148,7 +179,7 @@ def diarize(
         environment=describe_host() if destination.format is Format.json else {},
         notes=plan.notes if held is None else (*plan.notes, *held.notes),
     )
-    run = _Run(facts, destination, references, embeddings, several=len(recordings) > 1)
+    run = _Run(facts, destination, references, embeddings, len(recordings) > 1, save_evidence)
     try:
         for error in refused.values():
             run.take(error)
@@ -162,7 +193,35 @@ def diarize(
         _warn_if_exceeded(held.limit_bytes)
     if run.failed:
         if len(recordings) > 1:
-            _say(f"{run.failed} of {len(recordings)} recordings failed")
+            typer.echo(f"{run.failed} of {len(recordings)} recordings failed", err=True)
+        raise typer.Exit(_BAD_INPUT)
+
+
+def _again(
+    saved: SavedEvidence,
+    bounds: SpeakerBounds,
+    exclusive: bool,
+    destination: Destination,
+    references: References | None,
+    embeddings: bool,
+) -> None:
+    """Diarize from evidence: nothing is loaded, and nothing is heard."""
+    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
+
+    facts = RunFacts(
+        plan=saved.plan,
+        speakers=bounds,
+        exclusive=exclusive,
+        models=saved.models,
+        load_seconds=0.0,
+        load_cached=True,
+        environment=describe_host() if destination.format is Format.json else {},
+        notes=("made from evidence: no network was run",),
+    )
+    run = _Run(facts, destination, references, embeddings)
+    run.take(saved.diarize(bounds))
+    run.finish()
+    if run.failed:
         raise typer.Exit(_BAD_INPUT)
 
 
@@ -192,7 +251,7 @@ def _warn_if_exceeded(limit_bytes: int) -> None:
 
     line = exceeded(peak_bytes(), limit_bytes)
     if line is not None:
-        _say(f"warning: {line}")
+        messages.say(f"warning: {line}")
 
 
 def _outcomes(
@@ -212,8 +271,8 @@ def _outcomes(
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
         outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
-        for done, outcome in enumerate(outcomes, start=1):
-            yield outcome
+        for done in range(1, len(recordings) + 1):
+            yield next(outcomes)
             progress(done, len(recordings))
 
 
@@ -237,7 +296,8 @@ class _Run:
         destination: Destination,
         references: References | None,
         embeddings: bool,
-        several: bool,
+        several: bool = False,
+        evidence: Path | None = None,
     ) -> None:
         self.failed = 0
         self._facts = facts
@@ -245,6 +305,7 @@ class _Run:
         self._references = references
         self._embeddings = embeddings
         self._several = several
+        self._evidence = evidence
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
@@ -253,13 +314,19 @@ class _Run:
         self._scores: list[FileScore] = []
         if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
             for note in facts.notes:
-                _say(f"note: {note}")
+                messages.say(f"note: {note}")
 
     def take(self, outcome: Diarization | FluidAudioError) -> None:
         """Score and write one result, or report why there is none."""
         if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
+        if self._evidence is not None:
+            from fluidaudio_cli.diarization.saved_evidence import save_evidence
+
+            target = evidence_path(self._evidence, outcome.uri)
+            save_evidence(outcome, self._facts.plan, self._facts.models, target)
+            messages.say(f"wrote {target}")
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
         scored = None
@@ -275,7 +342,7 @@ class _Run:
         """Give the file of all results its name: also when the run ends before its time."""
         self._open.close()
         if self._gathered is not None:
-            _say(f"wrote {self._destination.file}")
+            messages.say(f"wrote {self._destination.file}")
 
     def finish(self) -> None:
         """Sum up."""
@@ -284,16 +351,16 @@ class _Run:
         if len(self._scores) > 1:
             from fluidaudio_cli.scoring.metrics import pool
 
-            _say(f"pooled: {_rates(pool(self._scores))}")
+            messages.say(f"pooled: {_rates(pool(self._scores))}")
         seconds = time.perf_counter() - self._started
-        _say(
+        messages.say(
             f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
             f"({self._audio_seconds / seconds:.0f}x real time, models loaded before)"
         )
 
     def _fail(self, error: FluidAudioError) -> None:
         self.failed += 1
-        _say(f"fluidaudio: {error}")
+        typer.echo(f"fluidaudio: {error}", err=True)
 
     def _score(self, result: Diarization, references: References) -> ScoredAgainst:
         turns = result.exclusive_turns if self._facts.exclusive else result.turns
@@ -310,14 +377,14 @@ class _Run:
             self._gather(target, text)
         else:
             write_file(target, text)
-            _say(f"wrote {target}")
+            messages.say(f"wrote {target}")
         if self._destination.format in (Format.table, Format.json) and target is None:
             return  # the text itself says the rest
         name = f"{result.uri}: " if self._several else ""
         for note in result.notes:
-            _say(f"note: {name}{note}")
+            messages.say(f"note: {name}{note}")
         if scored is not None:
-            _say(f"{name}{_rates(scored.score)}")
+            messages.say(f"{name}{_rates(scored.score)}")
 
     def _gather(self, target: Path, text: str) -> None:
         """Add to the file of all results, which has another name until the end."""
@@ -357,7 +424,3 @@ def _rates(scores: Scores) -> str:
         for item in scores.conditions
         if not math.isnan(item.der.rate)
     )
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from fluidaudio_cli.cli.report_output import chosen_format
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.files import write_text_atomic
 
@@ -76,7 +77,11 @@ def choose_destination(
             raise UsageError("--output and --output-dir exclude each other", "give one of them")
         return Destination(wanted or Format.rttm, folder=output_dir)
     file = None if output is None or output == STDOUT else output
-    kind = wanted or (Format.table if file is None else _format_of(file))
+    if file is None:
+        # A program that reads wants turns, not a table.
+        kind = wanted or (Format.table if sys.stdout.isatty() else Format.rttm)
+    else:
+        kind = chosen_format(wanted, file, _BY_SUFFIX, Format.rttm)
     if recordings > 1 and kind not in _FOR_SEVERAL:
         raise UsageError(
             f"{recordings} recordings do not fit into one {kind.value} output",
@@ -87,16 +92,6 @@ def choose_destination(
 
 # RTTM names the recording in every line; a table names it in its title.
 _FOR_SEVERAL = (Format.rttm, Format.table)
-
-
-def _format_of(file: Path) -> Format:
-    try:
-        return _BY_SUFFIX[file.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"the name of --output {file} does not tell the format",
-            f"add --format, or end it in {', '.join(sorted(_BY_SUFFIX))}",
-        ) from None
 
 
 def check_targets(

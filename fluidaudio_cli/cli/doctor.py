@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import FluidAudioError, HostError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fluidaudio_cli.cli.models_verify import VerificationReport
     from fluidaudio_cli.diarization.plan import Plan
 
@@ -21,13 +21,6 @@ SCHEMA = "fluidaudio.doctor/1"
 
 # The compiled models of all executors and precisions take about 150 MB.
 _LOW_DISK_BYTES = 300_000_000
-
-
-class Format(str, Enum):
-    """How the findings are written."""
-
-    table = "table"
-    json = "json"
 
 
 class Status(str, Enum):
@@ -50,9 +43,8 @@ class Finding:
 
 
 def doctor(
-    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
-        Format.table
-    ),
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Look at executors, kernels, codecs, the cache and the models; run the self-tests.
 
@@ -60,6 +52,7 @@ def doctor(
     """
     from fluidaudio_cli.cli.models_verify import verify_models
 
+    report_output.check(output, output_format)
     verified: VerificationReport | None = None
     findings = [*_executors(), *_kernels(), *_codecs(), *_storage()]
     try:
@@ -69,13 +62,15 @@ def doctor(
         findings.append(Finding("models", "manifest", Status.failed, error.message, error.remedy))
     verdict, plan = _diarization(verified)
     findings += [verdict, *_plan(plan)]
-    if output_format is Format.json:
-        typer.echo(json.dumps(_document(findings, verdict, plan), indent=2, ensure_ascii=False))
-    else:
-        from fluidaudio_cli.cli.render.console import stdout_console
+
+    def render(console: Console) -> None:
         from fluidaudio_cli.cli.render.doctor import render_findings
 
-        render_findings(stdout_console(), findings, verified)
+        render_findings(console, findings, verified)
+
+    report_output.write_report(
+        output, output_format, lambda: _document(findings, verdict, plan), render
+    )
     if verdict.status is not Status.ok:
         raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
 

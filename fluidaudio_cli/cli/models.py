@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fluidaudio_cli.cli import messages, report_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
@@ -26,26 +29,19 @@ _Function = Annotated[
 ]
 
 
-class Format(str, Enum):
-    """How a report is written."""
-
-    table = "table"
-    json = "json"
-
-
 @app.command("list")
 def list_models(
-    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
-        Format.table
-    ),
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """List the bundled models: what they are, whose, how large, what goes in and out."""
     from fluidaudio_cli.models.registry import bundled_models
 
     models = list(bundled_models().values())
     sizes = {model.name: _size_bytes(model.package) for model in models}
-    if output_format is Format.json:
-        document = {
+
+    def document() -> dict[str, Any]:
+        return {
             "schema": "fluidaudio.models-list/1",
             "models": [
                 {
@@ -57,12 +53,13 @@ def list_models(
                 for model in models
             ],
         }
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-        return
-    from fluidaudio_cli.cli.render.console import stdout_console
-    from fluidaudio_cli.cli.render.verification import render_models
 
-    render_models(stdout_console(), models, sizes)
+    def render(console: Console) -> None:
+        from fluidaudio_cli.cli.render.verification import render_models
+
+        render_models(console, models, sizes)
+
+    report_output.write_report(output, output_format, document, render)
 
 
 @app.command()
@@ -70,9 +67,8 @@ def verify(
     executor: Annotated[
         str, typer.Option(metavar="NAME|all", help="Where to run the self-tests.")
     ] = "all",
-    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
-        Format.table
-    ),
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Check the packages' hashes, and run their self-tests on every executor present.
 
@@ -80,14 +76,15 @@ def verify(
     """
     from fluidaudio_cli.cli.models_verify import first_failure, verify_models
 
+    report_output.check(output, output_format)
     report = verify_models(executor)
-    if output_format is Format.json:
-        typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
-    else:
-        from fluidaudio_cli.cli.render.console import stdout_console
+
+    def render(console: Console) -> None:
         from fluidaudio_cli.cli.render.verification import render_verification
 
-        render_verification(stdout_console(), report)
+        render_verification(console, report)
+
+    report_output.write_report(output, output_format, report.as_dict, render)
     if failure := first_failure(report):
         raise failure
 
@@ -99,7 +96,11 @@ def build(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where they go. Default: in place of the bundled ones."),
+        typer.Option(
+            *report_output.OUTPUT_NAMES,
+            metavar="DIR",
+            help="Where they go. Default: in place of the bundled ones.",
+        ),
     ] = None,
 ) -> None:
     """Rebuild the bundled packages from the published weights, and prove parity with PyTorch."""
@@ -111,28 +112,29 @@ def build(
 @app.command()
 def inspect(
     package: _Package,
-    output_format: Annotated[Format, typer.Option("--format", help="How to write it.")] = (
-        Format.table
-    ),
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
     function: _Function = None,
 ) -> None:
     """Show inputs, outputs, operations, precision, size and parameters of a package."""
     from fluidaudio_cli.coreml.inspect import inspect_package
 
     report = inspect_package(resolve_package(package), function)
-    if output_format is Format.json:
-        typer.echo(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
-        return
-    from fluidaudio_cli.cli.render.console import stdout_console
-    from fluidaudio_cli.cli.render.models import render_report
 
-    render_report(stdout_console(), report)
+    def render(console: Console) -> None:
+        from fluidaudio_cli.cli.render.models import render_report
+
+        render_report(console, report)
+
+    report_output.write_report(output, output_format, report.as_dict, render)
 
 
 @app.command()
 def lower(
     package: _Package,
-    output: Annotated[Path, typer.Option(metavar="PATH", help="Where the ONNX model goes.")],
+    output: Annotated[
+        Path, typer.Option(*report_output.OUTPUT_NAMES, metavar="PATH", help="Where it goes.")
+    ],
     float_type: Annotated[
         str, typer.Option(help="fp32 widens fp16 tensors; fp16 keeps the package's own types.")
     ] = "fp32",
@@ -150,7 +152,7 @@ def lower(
     )
     with atomic_path(output) as draft:
         draft.write_bytes(content)
-    typer.echo(f"wrote {output} ({len(content)} bytes)", err=True)
+    messages.say(f"wrote {output} ({len(content)} bytes)")
 
 
 def resolve_package(name_or_path: str) -> Path:

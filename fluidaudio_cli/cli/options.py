@@ -44,16 +44,6 @@ class ComputeUnitsChoice(str, Enum):
     cpu_and_ne = "cpu-and-ne"
 
 
-class TextOrJson(str, Enum):
-    """How what was found is written."""
-
-    text = "text"
-    json = "json"
-
-
-TextOrJsonOption = Annotated[
-    TextOrJson, typer.Option("--format", "--output-format", help="How to write it.")
-]
 ModeOption = Annotated[
     str,
     typer.Option(

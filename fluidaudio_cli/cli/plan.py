@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli import options, report_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SCHEMA = "fluidaudio.plan/1"
 
@@ -23,7 +25,8 @@ def plan(
         float | None,
         typer.Option(metavar="SECONDS", min=0.0, help="Of a recording as short as this."),
     ] = None,
-    output_format: options.TextOrJsonOption = options.TextOrJson.text,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Show what `diarize` would run here: executor, precisions, batches, workers, and why.
 
@@ -40,11 +43,13 @@ def plan(
         audio_seconds=audio_seconds,
         tuning=not no_tuning,
     )
-    if output_format is options.TextOrJson.json:
-        document = {"schema": SCHEMA, **made.as_dict()}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-        return
-    from fluidaudio_cli.cli.render.plan import plan_lines
 
-    for name, text in plan_lines(made):
-        typer.echo(f"{name:<16}{text}")
+    def render(console: Console) -> None:
+        from fluidaudio_cli.cli.render.plan import plan_lines
+
+        for name, text in plan_lines(made):
+            console.print(f"{name:<16}{text}", markup=False, soft_wrap=True)
+
+    report_output.write_report(
+        output, output_format, lambda: {"schema": SCHEMA, **made.as_dict()}, render
+    )

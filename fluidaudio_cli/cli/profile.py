@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ class ProfileFormat(str, Enum):
     html = "html"
 
 
-_BY_SUFFIX = {".json": ProfileFormat.json, ".html": ProfileFormat.html, ".htm": ProfileFormat.html}
-_STDOUT = Path("-")
+_BY_SUFFIX = {
+    ".json": ProfileFormat.json,
+    ".html": ProfileFormat.html,
+    ".htm": ProfileFormat.html,
+    ".txt": ProfileFormat.table,
+}
 
 
 def profile(
@@ -33,11 +37,11 @@ def profile(
     performance_mode: options.ModeOption = "balanced",
     output_format: Annotated[
         ProfileFormat | None,
-        typer.Option(help="table, json or html; else by the suffix of --output."),
+        typer.Option(
+            *report_output.FORMAT_NAMES, help="table, json or html; else by the ending of --output."
+        ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option(metavar="PATH|-", help="Where to write; - is stdout.")
-    ] = _STDOUT,
+    output: report_output.OutputOption = report_output.STDOUT,
     trace: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Also write a trace for Perfetto (ui.perfetto.dev)."),
@@ -72,7 +76,7 @@ def profile(
 
     The recording is diarized several times. The profiler's own cost is measured and printed.
     """
-    chosen = output_format or _BY_SUFFIX.get(output.suffix.lower(), ProfileFormat.table)
+    chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, ProfileFormat.table)
     path = _recording(file)
     if uem is not None and reference is None:
         raise UsageError("--uem needs turns to score against", "add --reference")
@@ -96,12 +100,12 @@ def profile(
         precision_report=precision_report,
     )
     began = time.perf_counter()
-    outcome = run(path, wanted, lambda step: typer.echo(f"{step} …", err=True))
+    outcome = run(path, wanted, lambda step: messages.say(f"{step} …"))
     if trace is not None:
         from fluidaudio_cli.report.trace import format_trace
 
         write_text_atomic(trace, format_trace(outcome))
-        typer.echo(f"wrote {trace}", err=True)
+        messages.say(f"wrote {trace}")
     _write(outcome, chosen, output, top, time.perf_counter() - began)
 
 
@@ -121,7 +125,7 @@ def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seco
         from fluidaudio_cli.cli.render.console import plain_text, stdout_console
         from fluidaudio_cli.cli.render.profile import render_profile
 
-        if output == _STDOUT:
+        if output == report_output.STDOUT:
             render_profile(stdout_console(), outcome, top=top, seconds=seconds)
             return
         text = plain_text(lambda page: render_profile(page, outcome, top=top, seconds=seconds))
@@ -133,8 +137,8 @@ def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seco
         from fluidaudio_cli.report.html_profile import profile_page
 
         text = profile_page(outcome, top=top)
-    if output == _STDOUT:
+    if output == report_output.STDOUT:
         typer.echo(text, nl=False)
     else:
         write_text_atomic(output, text)
-        typer.echo(f"wrote {output}", err=True)
+        messages.say(f"wrote {output}")

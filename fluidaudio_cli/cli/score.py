@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ class Format(str, Enum):
     csv = "csv"
 
 
-_FORMAT_BY_SUFFIX = {".json": Format.json, ".csv": Format.csv}
-_STDOUT = Path("-")
+_BY_SUFFIX = {".json": Format.json, ".csv": Format.csv, ".txt": Format.table}
 
 
 def score(
     reference: Annotated[
-        Path, typer.Argument(metavar="REF", help="Reference: RTTM or lab file, or a folder.")
+        Path,
+        typer.Argument(metavar="REF", help="Reference: RTTM or lab file, a folder, or - (stdin)."),
     ],
     hypothesis: Annotated[
-        Path, typer.Argument(metavar="HYP", help="Hypothesis: likewise; matched by uri.")
+        Path,
+        typer.Argument(metavar="HYP", help="Likewise, matched by uri; - is stdin."),
     ],
     uem: Annotated[
         Path | None,
@@ -82,9 +84,11 @@ def score(
     ] = 0.5,
     output_format: Annotated[
         Format | None,
-        typer.Option("--format", help="table, json or csv; else by the suffix of --output."),
+        typer.Option(
+            *report_output.FORMAT_NAMES, help="table, json or csv; else by the ending of --output."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where to write; - is stdout.")] = _STDOUT,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Score a diarization: DER, JER, speaker count, boundaries and overlap.
 
@@ -94,6 +98,9 @@ def score(
     from fluidaudio_cli.scoring.matching import match_by_uri, read_annotations, read_uems
     from fluidaudio_cli.scoring.metrics import pool, score_conditions
 
+    chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, Format.table)
+    if reference == hypothesis == report_output.STDOUT:
+        raise UsageError("REF and HYP are both -", "give one of them as a file")
     conditions = _conditions(collar_per_side, skip_overlap, regions)
     truth, answer = read_annotations(reference), read_annotations(hypothesis)
     pairs = match_by_uri(truth, answer, None if uem is None else read_uems(uem))
@@ -117,8 +124,7 @@ def score(
     ]
     notes = (*truth.notes, *answer.notes, *omitted)
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
-    chosen = output_format or _FORMAT_BY_SUFFIX.get(output.suffix.lower(), Format.table)
+        messages.say(f"note: {note}")
     _write(chosen, output, scores, pool(scores), regions, tolerance, notes)
 
 
@@ -155,7 +161,7 @@ def _write(
         def render(console: Console) -> None:
             render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
 
-        if output == _STDOUT:
+        if output == report_output.STDOUT:
             render(stdout_console())
             return
         text = plain_text(render)
@@ -163,7 +169,7 @@ def _write(
         text = format_json(scores, pooled, regions=regions.value, tolerance=tolerance, notes=notes)
     else:
         text = format_csv(scores, pooled)
-    if output == _STDOUT:
+    if output == report_output.STDOUT:
         typer.echo(text, nl=False)
     else:
         write_text_atomic(output, text)

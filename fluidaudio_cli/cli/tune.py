@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from fluidaudio_cli.cli import report_output
+
 
 def tune(
     show: Annotated[
@@ -17,6 +19,8 @@ def tune(
     timeout: Annotated[
         float, typer.Option(min=1.0, help="Seconds after which a probe or check counts as hung.")
     ] = 120.0,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Probe executors, precisions, workers and batches; store the best for this machine.
 
@@ -24,20 +28,39 @@ def tune(
     bundled sample is within 0.2 points of fp32's. Takes about a minute; run it on an idle
     machine.
     """
-    from fluidaudio_cli.cli.render.tune import print_stored, print_tuning, tuning_progress
+    from fluidaudio_cli.cli.render.tune import (
+        print_stored,
+        print_tuning,
+        stored_document,
+        tuning_document,
+        tuning_progress,
+    )
     from fluidaudio_cli.diarization.tuning import load_tuning, save_tuning, tuning_path
     from fluidaudio_cli.errors import UsageError
 
+    report_output.check(output, output_format)
     if show and forget:
         raise UsageError("--show excludes --forget", "give one of them")
     if forget:
         tuning_path().unlink(missing_ok=True)
         return
     if show:
-        print_stored(load_tuning(), tuning_path())
+        stored, path = load_tuning(), tuning_path()
+        report_output.write_report(
+            output,
+            output_format,
+            lambda: stored_document(stored, path),
+            lambda console: print_stored(console, stored, path),
+        )
         return
     from fluidaudio_cli.benchmark.tuning import tune as find_best
 
     with tuning_progress() as watch:
         result = find_best(watch, timeout)
-    print_tuning(result, save_tuning(result.chosen.tuning))
+    path = save_tuning(result.chosen.tuning)
+    report_output.write_report(
+        output,
+        output_format,
+        lambda: tuning_document(result, path),
+        lambda console: print_tuning(console, result, path),
+    )

@@ -180,6 +180,9 @@ class EvidenceLog:
     def load(cls, path: Path) -> EvidenceLog:
         """Read what :meth:`save` wrote; raises ``InputError`` for a file that is not that."""
         try:
+            with path.open("rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise ValueError("not an .npz")
             with np.load(path, allow_pickle=False) as content:
                 return cls._of(content)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:

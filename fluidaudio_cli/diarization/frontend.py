@@ -22,6 +22,8 @@ from fluidaudio_cli.diarization.windows import Window
 _SPARE_BATCHES = 2
 # How soon a waiting thread notices that the run was stopped.
 _POLL_SECONDS = 0.1
+# How long the end waits for the thread that takes items: it may wait for a pipe that says nothing.
+_STOP_SECONDS = 1.0
 _READY, _FREE = "batches ready", "free batches"
 
 _T = TypeVar("_T")
@@ -130,8 +132,10 @@ class _ConcurrentRun(Generic[_T]):
 
     def stop(self) -> None:
         self._stopping.set()
+        taking = self._threads[0]
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():  # Ctrl-C may have come before it was started
+                thread.join(_STOP_SECONDS if thread is taking else None)
 
     def found(self) -> Iterator[tuple[int, WindowEvidence | _T]]:
         running = len(self._threads)
@@ -160,6 +164,8 @@ class _ConcurrentRun(Generic[_T]):
         items = iter(self._items)
         try:
             for place, item in enumerate(items):
+                if self._stopping.is_set():  # the batches may be another run's by now
+                    raise _StoppedError
                 if not isinstance(item, Window):
                     self._done.put((place, item))
                 else:
@@ -169,8 +175,6 @@ class _ConcurrentRun(Generic[_T]):
                     if batch.full:
                         self._deal(batch)
                         batch = None
-                if self._stopping.is_set():
-                    raise _StoppedError
         finally:
             # Here, not when it is collected: what it holds open is closed by the thread using it.
             if hasattr(items, "close"):

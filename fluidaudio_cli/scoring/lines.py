@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fluidaudio_cli.errors import AnnotationError
 # Python's float() also takes "nan", "1_000" and non-ASCII digits; an annotation may hold none.
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT_MARKS = (";", "#")
+# Stands for standard input.
+STDIN = Path("-")
 _MAX_QUOTED = 80
 _DECIMALS = 9
 
@@ -56,10 +59,11 @@ def content_lines(path: Path) -> Iterator[Line]:
     """Lines of a UTF-8 text file (a byte-order mark is dropped) but blanks and comments.
 
     Lines end with LF or CRLF; ``;`` (so ``;;`` too) and ``#`` begin a comment, as in md-eval.
-    Raises ``AnnotationError`` when the file cannot be read or is not UTF-8 text.
+    ``-`` is standard input. Raises ``AnnotationError`` when the file cannot be read or is not
+    UTF-8 text.
     """
     try:
-        data = path.read_bytes()
+        data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise AnnotationError(f"cannot read {path}: {reason}", "check the path") from error

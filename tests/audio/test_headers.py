@@ -192,3 +192,23 @@ def test_standard_input(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.decode() == "48000 stdin 3.0\n"
+
+
+def test_a_chunk_that_points_nowhere_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = w64(len(DATA)).replace(b"data", b"what")
+    at = content.index(b"what") + 16
+    for size in (2**62, 2**63 - 1, 2**64 - 1, 23):
+        path = tmp_path / "a.w64"
+        path.write_bytes(content[:at] + struct.pack("<Q", size) + content[at + 8 :])
+        with pytest.raises(AudioError):
+            open_audio(path)
+    # Zeros are chunks without name or length: a gigabyte of them is not walked through.
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(pcm(), b"", 0)[:36])
+    with path.open("ab") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(AudioError, match=r"a\.wav has no samples, only empty chunks"):
+        open_audio(path)
+    assert capfd.readouterr().err == ""

@@ -56,6 +56,6 @@ def test_a_mode_differs_in_its_optimisation_alone(name: str, tmp_path: Path) -> 
 def test_reference_decides_as_balanced_does() -> None:
     reference, balanced = load_mode("reference"), load_mode("balanced")
     assert reference.crops == balanced.crops
-    assert reference.clustering == balanced.clustering
+    assert reference.calibration == balanced.calibration
     assert reference.reconstruction == balanced.reconstruction
     assert reference.windows.step_seconds == balanced.windows.step_seconds

@@ -25,10 +25,13 @@ from fluidaudio_cli.benchmark.memory_limit import (
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
 from fluidaudio_cli.benchmark.workers import WorkerCommand
-from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds, Voices, cluster
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.links import Links
+from fluidaudio_cli.diarization.speakers.mixture import Voices
+from fluidaudio_cli.diarization.speakers.offline import find_speakers
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -142,7 +145,7 @@ def test_the_fastest_that_fits_is_taken(
     held = hold(plan, int(limit * MB), 0.0, measure=scales)
     assert size_of(held.plan) == chosen
     assert scales.asked == asked
-    assert held.plan.mode.clustering == plan.mode.clustering
+    assert held.plan.mode.crops == plan.mode.crops
 
 
 def test_the_choice_is_said_and_so_is_what_it_may_change(plan: Plan) -> None:
@@ -265,11 +268,11 @@ def test_another_machine_or_program_is_measured_anew(
 
 
 def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
-    # 61 windows of 8 kB, and 122 voices compared pair by pair at 24 bytes.
-    assert growth_bytes(mode, 600.0) == 61 * 8000 + 24 * 122**2
-    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 500**2
-    # Beyond exact_limit voices, only the windows count.
-    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 500**2
+    # 61 windows of 8 kB, and 122 voices compared pair by pair at 96 bytes.
+    assert growth_bytes(mode, 600.0) == 61 * 8000 + 96 * 122**2
+    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 96 * 400**2
+    # Beyond 400 voices, only the windows count.
+    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 96 * 400**2
     assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
     held = hold(plan, 999 * MB, 3600.0, measure=Scales())
     assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE + 0.03 * 380 * MB
@@ -282,11 +285,14 @@ def test_clustering_takes_what_is_reserved_and_not_much_less(mode: ModeConfig) -
     generator = np.random.default_rng(0)
     vectors = generator.standard_normal((2 * windows, 192)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    voices = Voices(np.repeat(np.arange(windows), 2), vectors, np.full(2 * windows, 3.0))
-    cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+    seconds = np.full(2 * windows, 2.0)
+    voices = Voices(np.repeat(np.arange(windows), 2), vectors, seconds, seconds)
+    none = np.zeros(0)
+    links = Links(np.zeros((0, 2), np.intp), none, none, none, seconds, voices.windows)
+    find_speakers(voices, links, mode.calibration, SpeakerBounds(at_most=8))
     tracemalloc.start()
     try:
-        cluster(voices, mode.clustering, SpeakerBounds(at_most=8))
+        find_speakers(voices, links, mode.calibration, SpeakerBounds(at_most=8))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -67,7 +67,7 @@ def test_a_choice_sets_batches_and_workers_but_not_fixed_ones() -> None:
     fast = load_mode("fast")
     tuned = choice.apply(fast)
     assert (tuned.windows.batch, tuned.embedding.batch, tuned.execution.workers) == (4, 16, 1)
-    assert tuned.clustering == fast.clustering
+    assert tuned.crops == fast.crops
     serial = replace(fast, execution=replace(fast.execution, workers=3))
     assert choice.apply(serial).execution.workers == 3
 

@@ -98,7 +98,7 @@ def test_a_mode_shows_every_value_with_its_line_and_reason(command: Command) -> 
     shown = json.loads(out)["values"]
     assert {key: entry["value"] for key, entry in shown.items()} == load_mode("fast").values()
     assert shown["windows.step_seconds"]["file"] == "fast.yaml"
-    assert shown["clustering.threshold"]["file"] == "bundled.yaml"
+    assert shown["reconstruction.onset"]["file"] == "bundled.yaml"
     _, out, _ = command("modes", "show", "fast")
     (line,) = [line for line in out.splitlines() if line.startswith("windows.batch ")]
     assert line.split()[1:3] == ["8", "balanced.yaml:6"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,22 @@ def test_ctrl_c_in_a_terminal_says_so_and_ends_with_130(tmp_path: Path) -> None:
     written = list(out.iterdir())
     assert 1 <= len(written) < 30
     assert all(path.read_text().endswith("<NA>\n") for path in written)
+
+
+@posix_only
+def test_ctrl_c_while_a_pipe_says_nothing(tmp_path: Path) -> None:
+    pipe, writers = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def read_from() -> bool:
+        with suppress(OSError):  # nobody has its other end open yet
+            writers.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    code, shown = in_terminal("diarize", pipe, ready=read_from)
+    os.close(writers[0])
+    assert (code, "Traceback" in shown) == (130, False)
+    assert shown.endswith("fluidaudio: interrupted\n")
 
 
 @posix_only

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 from fluidaudio_cli.scoring.metrics import Scores, pool, score_both
 

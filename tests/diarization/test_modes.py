@@ -34,16 +34,11 @@ def changes(mode: ModeConfig, base: ModeConfig) -> dict[str, object]:
 
 def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     balanced = load_mode("balanced")
-    assert changes(load_mode("fast"), balanced) == {
-        "windows.step_seconds": 10.0,
-        "crops.min_clean_seconds": 0.4,
-    }
+    assert changes(load_mode("fast"), balanced) == {"windows.step_seconds": 10.0}
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
         "embedding.exact_below_seconds": 2.0,
-        "clustering.small_seconds": 3.0,
-        "clustering.small_threshold": 0.67,
     }
     assert changes(load_mode("reference"), balanced) == {
         "windows.batch": 1,
@@ -92,11 +87,20 @@ def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: P
 
 def test_networks_give_the_thresholds(tmp_path: Path) -> None:
     card = load_card()
-    clustering = {**card.thresholds["clustering"], "threshold": 0.5}
-    other = replace(card, thresholds={**card.thresholds, "clustering": clustering})
-    assert load_mode("balanced", other).clustering.threshold == 0.5
+    rules = {**card.thresholds["reconstruction"], "overlap_onset": 1.5}
+    other = replace(
+        card,
+        thresholds={**card.thresholds, "reconstruction": rules},
+        calibration={**card.calibration, "spread": 0.5},
+    )
+    assert load_mode("balanced", other).reconstruction.overlap_onset == 1.5
+    assert load_mode("balanced", other).calibration.spread == 0.5
+    # Where a card has no calibration, that of the bundled networks stands.
+    bare = load_mode("balanced", replace(card, calibration={}))
+    assert bare.calibration == load_mode("balanced").calibration
     # What a mode says of them goes before what their card says.
-    assert load_mode("accurate", other).clustering.small_seconds == 3.0
+    path = file(tmp_path, "extends: fast\nreconstruction:\n  overlap_onset: 1.6\n")
+    assert load_mode(path, other).reconstruction.overlap_onset == 1.6
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("- 1\n", "the file holds no keys: see the documentation for an example"),
-        ("speed: 1\n", "unknown key speed: known here: clustering, crops, "),
+        ("speed: 1\n", "unknown key speed: known here: crops, embedding, "),
         ("extends: fast\nwindows:\n  size: 1\n", "unknown key windows.size: known here: batch, "),
         ("extends: fast\nwindows: 5\n", "windows holds no keys: known: batch, silence_dbfs, "),
         ("windows:\n  batch: 8\n", "windows.step_seconds is missing: add it"),

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from fluidaudio_cli.cli import messages
 from fluidaudio_cli.progress import ProgressCallback
 
 # A pipe has no width; wide enough that no cell of ours is cut.
@@ -45,7 +46,7 @@ def stderr_console() -> Console:
 @contextmanager
 def progress_bar(description: str) -> Iterator[ProgressCallback]:
     """A bar with ETA on stderr, driven by the callback it yields; silent when piped."""
-    if not sys.stderr.isatty():
+    if messages.is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     # Imported here: most output has no bar, and a run of a second would notice.

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from fluidaudio_cli.cli.render.console import stderr_console, stdout_console
+from fluidaudio_cli.cli import messages
+from fluidaudio_cli.cli.render.console import stderr_console
+
+SCHEMA = "fluidaudio.tune/1"
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fluidaudio_cli.benchmark.tuning import TuningResult, Watch
     from fluidaudio_cli.diarization.tuning import Tuning
-    from fluidaudio_cli.executors.probe import ProbeResult
+    from fluidaudio_cli.executors.probe import ProbeResult, ProbeSetting
 
 
 @contextmanager
 def tuning_progress() -> Iterator[Watch]:
     """Say on stderr what is probed and how far it is, where a person is watching."""
     console = stderr_console()
-    if not console.is_terminal:
+    if messages.is_quiet() or not console.is_terminal:
         yield lambda what, done, expected: None
         return
     with console.status("probing …") as status:
         yield lambda what, done, expected: status.update(f"{done + 1} of about {expected}: {what}")
 
 
-def print_tuning(result: TuningResult, path: Path) -> None:
+def print_tuning(console: Console, result: TuningResult, path: Path) -> None:
     """All probes, then what was chosen, what it costs in accuracy, and where it is kept."""
-    console = stdout_console()
     table = Table(title="Probes")
     for heading in ("network", "setting"):
         table.add_column(heading)
@@ -59,15 +64,43 @@ def print_tuning(result: TuningResult, path: Path) -> None:
     console.print(f"took {result.seconds:.0f} s; stored in {path}", soft_wrap=True)
 
 
-def print_stored(tuning: Tuning | None, path: Path) -> None:
+def print_stored(console: Console, tuning: Tuning | None, path: Path) -> None:
     """The stored choice, or that there is none for this machine."""
-    console = stdout_console()
     if tuning is None:
         console.print(
             f"no choice for this machine in {path}; auto uses the defaults", soft_wrap=True
         )
     else:
         console.print(f"{tuning}\nstored in {path}", soft_wrap=True)
+
+
+def tuning_document(result: TuningResult, path: Path) -> dict[str, Any]:
+    """All that was measured and chosen, as plain values; what failed has a reason, no speed."""
+    return {
+        "schema": SCHEMA,
+        "chosen": asdict(result.chosen.tuning),
+        "windows_per_second": result.chosen.windows_per_second,
+        "der": result.der,
+        "fp32_der": result.fp32_der,
+        "rejected": [
+            {"tuning": asdict(each.tuning), "reason": each.reason} for each in result.rejected
+        ],
+        "probes": [
+            asdict(probe) | {"setting": _described(probe.setting)} for probe in result.probes
+        ],
+        "seconds": result.seconds,
+        "stored_in": str(path),
+    }
+
+
+def stored_document(tuning: Tuning | None, path: Path) -> dict[str, Any]:
+    """The stored choice as plain values; ``chosen`` is null where there is none for here."""
+    chosen = None if tuning is None else asdict(tuning)
+    return {"schema": SCHEMA, "chosen": chosen, "stored_in": str(path)}
+
+
+def _described(setting: ProbeSetting) -> dict[str, Any]:
+    return asdict(setting) | {"package": Path(setting.package).stem}
 
 
 def _speed(result: ProbeResult) -> str:

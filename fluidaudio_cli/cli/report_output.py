@@ -1,0 +1,89 @@
+"""Where a report goes and in what form: table or JSON, on stdout or in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from fluidaudio_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STDOUT = Path("-")
+FORMAT_NAMES = ("--format", "--output-format")
+OUTPUT_NAMES = ("--output", "-o")
+
+
+class ReportFormat(str, Enum):
+    """How a report is written."""
+
+    table = "table"
+    json = "json"
+
+
+FormatOption = Annotated[
+    ReportFormat | None,
+    typer.Option(*FORMAT_NAMES, help="Default: by the ending of --output, else table."),
+]
+OutputOption = Annotated[
+    Path, typer.Option(*OUTPUT_NAMES, metavar="PATH|-", help="Where to write; - is stdout.")
+]
+
+_BY_SUFFIX = {".json": ReportFormat.json, ".txt": ReportFormat.table}
+_Kind = TypeVar("_Kind")
+
+
+def chosen_format(
+    wanted: _Kind | None, output: Path, by_suffix: Mapping[str, _Kind], default: _Kind
+) -> _Kind:
+    """The format asked for, or that ``output`` ends in; ``default`` on stdout.
+
+    Raises ``UsageError`` for a name that does not tell the format.
+    """
+    if wanted is not None:
+        return wanted
+    if output == STDOUT:
+        return default
+    try:
+        return by_suffix[output.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"the name of --output {output} does not tell the format",
+            f"add --format, or end it in {', '.join(sorted(by_suffix))}",
+        ) from None
+
+
+def check(output: Path, wanted: ReportFormat | None) -> None:
+    """Refuse, before long work, a name that does not tell the format."""
+    chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
+
+
+def write_report(
+    output: Path,
+    wanted: ReportFormat | None,
+    document: Callable[[], Any],
+    render: Callable[[Console], object],
+) -> None:
+    """Write what ``document`` gives as JSON, or what ``render`` prints."""
+    chosen = chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
+    if chosen is ReportFormat.json:
+        text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+    else:
+        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
+
+        if output == STDOUT:
+            render(stdout_console())
+            return
+        text = plain_text(render)
+    if output == STDOUT:
+        typer.echo(text, nl=False)
+        return
+    from fluidaudio_cli.files import write_text_atomic
+
+    write_text_atomic(output, text)

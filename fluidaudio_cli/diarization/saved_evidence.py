@@ -1,0 +1,94 @@
+"""Evidence in a file, with what is needed to decide anew who is who (docs/evidence.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fluidaudio_cli import __version__
+from fluidaudio_cli.audio.source import AudioInfo
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
+from fluidaudio_cli.diarization.plan import Plan, plan_of
+from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.errors import FluidAudioError, InputError
+from fluidaudio_cli.recordings import shown_path
+
+
+def save_evidence(result: Diarization, plan: Plan, models: Sequence[ModelRef], path: Path) -> None:
+    """Write the evidence of ``result``, found by ``models`` as ``plan`` says.
+
+    Raises ``HostError`` where ``path`` cannot be written.
+    """
+    log = result.evidence
+    assert log is not None
+    log.facts = {
+        "fluidaudio_version": __version__,
+        "audio": {**asdict(result.audio), "path": shown_path(result.audio.path)},
+        "plan": plan.as_dict(),
+        "models": [asdict(model) for model in models],
+    }
+    log.save(path)
+
+
+@dataclass(frozen=True)
+class SavedEvidence:
+    """What the networks found in a recording, and how they ran."""
+
+    log: EvidenceLog
+    audio: AudioInfo
+    plan: Plan
+    models: tuple[ModelRef, ...]
+
+    def diarize(self, speakers: SpeakerBounds) -> Diarization:
+        """Turns and speakers; the same as then for the same ``speakers``."""
+        clock = StageClock()
+        cpu, wall = time.process_time(), time.perf_counter()
+        found = conclude(self.log, self.plan.mode, speakers, clock)
+        processing = time.perf_counter() - wall
+        timings = Timings(
+            processing_seconds=processing,
+            cpu_seconds=time.process_time() - cpu,
+            stages=clock.timings(processing, overlapped=False),
+            overlapped=False,
+            windows=self.log.windows,
+            crops=0,
+            copied_bytes=0,
+        )
+        return Diarization(
+            uri=self.audio.uri,
+            audio=self.audio,
+            duration_seconds=self.log.samples / SAMPLE_RATE,
+            turns=found.turns,
+            exclusive_turns=found.exclusive_turns,
+            speakers=found.speakers,
+            timings=timings,
+            notes=(*self.audio.notes, *found.notes),
+            evidence=self.log,
+        )
+
+
+def read_evidence(path: Path) -> SavedEvidence:
+    """Read what :func:`save_evidence` wrote.
+
+    Raises ``InputError`` for another file, and for one of a version that had other values.
+    """
+    log = EvidenceLog.load(path)
+    try:
+        audio = dict(log.facts["audio"])
+        audio["path"] = Path(audio["path"])
+        audio["notes"] = tuple(audio["notes"])
+        audio["lost"] = tuple((float(start), float(end)) for start, end in audio["lost"])
+        models = tuple(ModelRef(**model) for model in log.facts["models"])
+        return SavedEvidence(log, AudioInfo(**audio), plan_of(log.facts["plan"]), models)
+    except (KeyError, TypeError, ValueError, FluidAudioError) as error:
+        written = str(log.facts.get("fluidaudio_version", "another version"))
+        raise InputError(
+            f"{path} cannot be used: it was written by fluidaudio {written} ({error})",
+            "make it anew with --save-evidence",
+        ) from error

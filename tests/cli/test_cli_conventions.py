@@ -1,0 +1,210 @@
+"""What all commands have in common: names of options, endings, quiet and verbose, help."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from fluidaudio_cli.cli.app import app
+from fluidaudio_cli.cli.conventions import EXAMPLES
+from fluidaudio_cli.diarization.tuning import (
+    NetworkTuning,
+    Tuning,
+    machine_identity,
+    save_tuning,
+)
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    for name, found in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if hasattr(found, "commands"):
+            yield from ((f"{name} {inner}", each) for inner, each in found.commands.items())
+        else:
+            yield name, found
+
+
+def test_every_command_is_quiet_or_verbose_and_has_examples_that_parse() -> None:
+    known = dict(commands())
+    assert set(EXAMPLES) <= set(known)
+    for name, command in known.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--quiet", "-q", "--verbose", "-v"} <= options
+        assert EXAMPLES.get(name), f"{name} has no example"
+        for line, _ in EXAMPLES[name]:
+            for part in line.split(" | "):
+                words = part.removeprefix("fluidaudio ")
+                called = max((each for each in known if words.startswith(each)), key=len)
+                given = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", words))
+                opts = {opt for each in known[called].params for opt in each.opts}
+                assert given <= opts, f"{line}: {called} has no {given - opts}"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in commands()])
+def test_formats_and_outputs_have_the_same_names_everywhere(name: str) -> None:
+    if "benchmark" in name or name == "compare":
+        pytest.skip("the benchmark's own")
+    command = dict(commands())[name]
+    decided = [set(each.opts) for each in command.params]
+    for both in ({"--format", "--output-format"}, {"--output", "-o"}):
+        assert all(names in (both, both | names) or not names & both for names in decided)
+
+
+def test_help_in_a_pipe_is_plain_and_ends_in_examples(command: Command) -> None:
+    code, out, err = command("plan", "--help")
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert "─" not in out
+    assert out.endswith(
+        "  fluidaudio plan --no-tuning --format json\n      as stored in every result\n"
+    )
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux: all that was shown is read, and nobody is at the other end
+        return b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+def test_help_on_a_terminal_is_drawn_in_panels() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "fluidaudio_cli", "plan", "--help"],
+        stdin=theirs,
+        stdout=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "90"},
+        check=True,
+    )
+    os.close(theirs)
+    shown = b"".join(iter(lambda: _read(ours), b"")).decode()
+    os.close(ours)
+    for title in ("Options", "Examples"):
+        assert re.search(rf"╭─\S* {title} ", shown), title
+    assert max(len(re.sub("\x1b\\[[0-9;]*m", "", line)) for line in shown.split("\r\n")) <= 90
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("score", "a.rttm", "b.rttm"),
+        ("profile", "a.wav"),
+        ("plan",),
+        ("doctor",),
+        ("tune", "--show"),
+        ("modes", "list"),
+        ("cache", "info"),
+        ("models", "list"),
+        ("datasets", "list"),
+    ],
+)
+def test_an_unknown_ending_is_refused(
+    command: Command, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    target = tmp_path / "report.yaml"
+    code, out, err = command(*arguments, "-o", target)
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        f"fluidaudio: the name of --output {target} does not tell the format: add --format, or "
+        "end it in "
+    )
+    assert not target.exists()
+
+
+def test_a_report_goes_where_it_is_sent(command: Command, tmp_path: Path) -> None:
+    _, shown, _ = command("modes", "list")
+    assert command("modes", "list", "-o", tmp_path / "m.txt") == (0, "", "")
+    assert (tmp_path / "m.txt").read_text(encoding="utf-8") == shown
+    assert command("modes", "list", "--output", tmp_path / "m.json") == (0, "", "")
+    _, printed, _ = command("modes", "list", "--output-format", "json")
+    assert (tmp_path / "m.json").read_text(encoding="utf-8") == printed
+
+
+def test_turns_are_piped_into_the_score(
+    command: Command, sample_wav: Path, monkeypatch: pytest.MonkeyPatch, models_loaded_once: None
+) -> None:
+    code, turns, err = command("diarize", sample_wav)
+    assert (code, err) == (0, "")
+    assert {line.split()[0] for line in turns.splitlines()} == {"SPEAKER"}
+    reference = sample_wav.with_suffix(".rttm")
+    piped = SimpleNamespace(buffer=io.BytesIO(turns.encode()))
+    monkeypatch.setattr(sys, "stdin", piped)
+    code, out, err = command("score", reference, "-", "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["files"][0]["uri"] == "sample"
+    code, out, err = command("score", "-", "-")
+    assert (code, out) == (2, "")
+    assert err == "fluidaudio: REF and HYP are both -: give one of them as a file\n"
+
+
+def test_quiet_says_errors_and_verbose_how_it_runs(
+    command: Command, sample_wav: Path, tmp_path: Path, models_loaded_once: None
+) -> None:
+    target = tmp_path / "turns.rttm"
+    code, out, err = command("diarize", sample_wav, "-o", target)
+    assert (code, out, err) == (0, "", f"wrote {target}\n")
+    assert command("diarize", sample_wav, "-o", target, "-q") == (0, "", "")
+    code, _, err = command("diarize", tmp_path / "none.wav", "-q")
+    assert code == 3
+    assert err.startswith("fluidaudio: ")
+    code, _, err = command("diarize", sample_wav, "-o", target, "-v")
+    lines = err.splitlines()
+    assert code == 0
+    assert lines[0].startswith("fluidaudio ")
+    assert "mode: balanced" in lines
+    assert lines[-1] == f"wrote {target}"
+
+
+def test_the_cache_is_shown_and_emptied(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
+    for name, size in (("models/a/x.blob", 3), ("memory/fast.json", 2), ("benchmark/last", 9)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * size)
+    code, out, _ = command("cache", "info", "--format", "json")
+    found = json.loads(out)
+    assert (code, found["path"], found["bytes"]) == (0, str(tmp_path), 5)
+    assert found["kinds"]["models"]["files"] == 1
+    assert command("cache", "clear", "--kind", "models")[0] == 0
+    assert not (tmp_path / "models").exists()
+    code, out, err = command("cache", "clear")
+    assert (code, out, err) == (0, "", f"freed 0.0 MB in {tmp_path}\n")
+    assert not (tmp_path / "memory").exists()
+    assert (tmp_path / "benchmark" / "last").exists()  # a result, not a copy
+    code, _, err = command("cache", "clear", "--kind", "all")
+    assert (code, err) == (
+        2,
+        "fluidaudio: --kind all is not known: use models, selftests, memory\n",
+    )
+
+
+def test_a_stored_tuning_as_json(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tuning.json"
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(path))
+    _, out, _ = command("tune", "--show", "--format", "json")
+    assert json.loads(out)["chosen"] is None
+    network = NetworkTuning("fp32", 4)
+    save_tuning(Tuning("onnxruntime", "all", 2, network, network, machine_identity()))
+    _, out, _ = command("tune", "--show", "--format", "json")
+    stored = json.loads(out)
+    assert (stored["stored_in"], stored["chosen"]["workers"]) == (str(path), 2)
+    assert stored["chosen"]["embedding"] == {"precision": "fp32", "batch": 4}

@@ -1,0 +1,109 @@
+"""``diarize --save-evidence``, and ``diarize`` on what it wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization import loading
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def evidence(command: Command, sample_wav: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "sample.npz"
+    code, out, err = command(
+        "diarize", str(sample_wav), "--format", "rttm", "--save-evidence", str(path)
+    )
+    assert code == 0
+    assert f"wrote {path}\n" in err
+    (tmp_path / "then.rttm").write_text(out, encoding="utf-8")
+    return path
+
+
+def test_same_turns_without_any_network(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a network was loaded")
+
+    monkeypatch.setattr(loading, "load", never)
+    code, out, err = command("diarize", str(evidence), "--format", "rttm")
+    assert (code, err) == (0, "note: made from evidence: no network was run\n")
+    assert out == (evidence.parent / "then.rttm").read_text(encoding="utf-8")
+
+
+def test_another_number_of_speakers(command: Command, evidence: Path, sample_wav: Path) -> None:
+    wanted = ("--format", "rttm", "--num-speakers", "1")
+    code, out, _ = command("diarize", str(evidence), *wanted)
+    assert code == 0
+    assert {line.split()[7] for line in out.splitlines()} == {"SPEAKER_00"}
+    assert out == command("diarize", str(sample_wav), *wanted)[1]
+
+
+def test_json_says_what_found_the_evidence(command: Command, evidence: Path) -> None:
+    code, out, _ = command("diarize", str(evidence), "--format", "json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["uri"] == "sample"
+    assert document["audio"]["duration_seconds"] == 30.0
+    assert document["config"]["mode"]["name"] == "balanced"
+    assert [model["name"] for model in document["models"]][:3] == [
+        "segmentation",
+        "fbank",
+        "embedding",
+    ]
+    assert [stage["name"] for stage in document["timings"]["stages"]] == [
+        "clustering",
+        "reconstruction",
+        "other",
+    ]
+    assert "made from evidence: no network was run" in document["notes"]
+
+
+def test_one_file_for_each_of_several(command: Command, sample_wav: Path, tmp_path: Path) -> None:
+    other = shutil.copy(sample_wav, tmp_path / "other.wav")
+    folder = tmp_path / "found"
+    code, _, _ = command(
+        "diarize", str(sample_wav), str(other), "--format", "rttm", "--save-evidence", str(folder)
+    )
+    assert code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["other.npz", "sample.npz"]
+
+
+def test_what_cannot_be_is_said_before_the_work(
+    command: Command, evidence: Path, sample_wav: Path, tmp_path: Path
+) -> None:
+    other = shutil.copy(sample_wav, tmp_path / "other.wav")
+    file = tmp_path / "note.txt"
+    file.write_text("a note", encoding="utf-8")
+    no_evidence = tmp_path / "no.npz"
+    np.savez(no_evidence, a=np.zeros(1))
+    for arguments, expected, line in (
+        (
+            (str(evidence), str(other)),
+            2,
+            "a file of evidence stands alone: give one .npz at a time",
+        ),
+        ((str(evidence), "--save-evidence", "x.npz"), 2, "is evidence already: leave out"),
+        (
+            (str(sample_wav), str(other), "--save-evidence", "x.npz"),
+            2,
+            "holds one recording",
+        ),
+        (
+            (str(sample_wav), "--save-evidence", str(file)),
+            2,
+            "is neither a folder nor",
+        ),
+        ((str(no_evidence),), 3, "no.npz is not a file of evidence: "),
+        ((str(tmp_path / "gone.npz"),), 3, "gone.npz is not a file of evidence: "),
+    ):
+        code, out, err = command("diarize", *arguments, "--format", "rttm")
+        assert (code, out) == (expected, ""), arguments
+        assert line in err
+        assert err.count("\n") == 1

@@ -1,0 +1,40 @@
+"""Short forms of the scripts under ``tools/``; what they find is worth a test of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts need Linux")
+
+
+def tool(name: str, *options: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / name), *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FLUIDAUDIO_TUNING": "/nowhere"},
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_mutated_inputs_of_every_kind_are_answered() -> None:
+    code, lines = tool("fuzz_inputs.py", "--count", "120", "--seed", "7", "--no-result")
+    assert len(lines) == 10, lines
+    assert lines[-1].startswith("seed 7: 120 inputs, 0 findings, ")
+    assert code == 0
+
+
+def test_what_is_killed_loses_nothing() -> None:
+    code, lines = tool(
+        "kill_storm.py", "--kills", "5", "--seed", "7", "--only", "download", "--only", "diarize"
+    )
+    assert len(lines) == 3, lines
+    assert lines[-1].startswith("seed 7: 5 kills, ")
+    assert ", 0 findings, " in lines[-1]
+    assert code == 0
