@@ -14,47 +14,47 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from fluidaudio_cli.benchmark.against import DEFAULT_PAIRS, Base, Judgement, judge, run_pairs
-from fluidaudio_cli.benchmark.workers import PipelineOptions, WorkerCommand
-from fluidaudio_cli.corpora.dataset import DatasetItem, open_dataset
+from fluidaudio_cli.benchmark.findings import conclude
+from fluidaudio_cli.benchmark.grid import Cell, Condition, Grid, Program
+from fluidaudio_cli.benchmark.programs import THIS_VERSION
+from fluidaudio_cli.benchmark.results import DifferenceRecord
+from fluidaudio_cli.benchmark.runner import BenchmarkRun
+from fluidaudio_cli.benchmark.studies import DEFAULT_PAIRS, against_study
+from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.corpora.dataset import Dataset, open_dataset
 
 # The promise, as shares of the tries.
 _CAUGHT_AT_LEAST = 19 / 20
 _FALSE_AT_MOST = 1 / 20
 
 
-def attempt(items: Sequence[DatasetItem], mode: str, pairs: int, share: float) -> Judgement:
-    """One comparison of this version (base) with itself slowed by ``share`` (head)."""
+def attempt(recordings: Dataset, mode: str, pairs: int, share: float) -> DifferenceRecord:
+    """One comparison of this version with itself, slowed by ``share``."""
     slow = Path(__file__).with_name("slow_worker.py")
-    head = (
-        WorkerCommand((sys.executable, str(slow), "--share", str(share)))
-        if share
-        else WorkerCommand()
+    command = WorkerCommand((sys.executable, str(slow), "--share", str(share)))
+    base = Program("the same, unslowed", own_cache=True)
+    head = Program(THIS_VERSION, command if share else WorkerCommand(), own_cache=True)
+    grid = Grid(
+        (against_study((Cell(mode=mode),), base, pairs),),
+        {"": Condition("", recordings)},
+        programs={program.name: program for program in (base, head)},
     )
-    record = run_pairs(
-        Base("this version", "worker", WorkerCommand()),
-        items,
-        mode=mode,
-        options=PipelineOptions(),
-        name=mode,
-        pairs=pairs,
-        head=head,
-    )
-    return judge(record)
+    run = BenchmarkRun(grid, conclude=conclude)
+    (found,) = run.run().findings.differences
+    return found
 
 
-def describe(judgement: Judgement) -> str:
+def describe(found: DifferenceRecord) -> str:
     """Ratios with their intervals, and the verdict."""
-    ratios = {"wall": judgement.wall, "CPU": judgement.cpu}
+    ratios = {"wall": found.wall_ratio, "CPU": found.cpu_ratio}
     shown = ", ".join(
-        f"{name} {ratio.ratio:.3f} ({ratio.low:.3f}…{ratio.high:.3f})"
+        f"{name} {ratio.value:.3f} ({ratio.low or 0:.3f}…{ratio.high or 0:.3f})"
         for name, ratio in ratios.items()
         if ratio is not None
     )
-    return f"{shown}: " + (f"slower ({'+'.join(judgement.slower)})" if judgement.slower else "pass")
+    return f"{shown}: {found.speed}"
 
 
 def main() -> int:
@@ -66,15 +66,15 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=0.10)
     parser.add_argument("--dataset", default="sample")
     arguments = parser.parse_args()
-    items = open_dataset(arguments.dataset).require().items
+    recordings = open_dataset(arguments.dataset).require()
     counts = dict.fromkeys((0.0, arguments.share), 0)
     started = time.perf_counter()
     # In turn, so that both kinds meet the same quiet and busy times of the machine.
     for number in range(1, arguments.tries + 1):
         for share in counts:
-            judgement = attempt(items, arguments.mode, arguments.pairs, share)
-            counts[share] += judgement.regression
-            sys.stdout.write(f"injected {share:4.0%}, try {number:2d}: {describe(judgement)}\n")
+            found = attempt(recordings, arguments.mode, arguments.pairs, share)
+            counts[share] += found.speed == "worse"
+            sys.stdout.write(f"injected {share:4.0%}, try {number:2d}: {describe(found)}\n")
             sys.stdout.flush()
     false, caught = counts[0.0], counts[arguments.share]
     sys.stdout.write(

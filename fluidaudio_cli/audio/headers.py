@@ -182,7 +182,9 @@ def _read_format(layout: _Layout, body: int, fields: bytes) -> tuple[dict[int, b
         channels, _, bits = struct.unpack(">hIh", fields[:8])
         exponent, mantissa = struct.unpack(">HQ", fields[8:18])  # 80-bit extended float
         compressed = fields[18:22] not in (b"", b"NONE", b"sowt", b"twos")
-        rate = float(mantissa) * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63)
+        power = (exponent & 0x7FFF) - 16383
+        # A damaged one may be beyond all floats; no rate has more than 32 bits.
+        rate = float(mantissa) * 2.0 ** (power - 63) if power < 32 else 0.0
         return {}, 0.0 if compressed else rate * channels * -(-bits // 8)
     if layout is _CAF:
         rate, kind, _, packet, frames, channels, bits = struct.unpack(">d4sIIIII", fields[:32])

@@ -6,12 +6,10 @@ run by the same benchmark as the modes that ship.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import VariantRecord
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode, write_mode
 
 BASE_MODE = "balanced"
@@ -57,25 +55,6 @@ OPTIMISATIONS = (
 )
 
 
-@dataclass(frozen=True)
-class AblationRow:
-    """One mode of the ablation against the mode it was changed from (medians over runs).
-
-    ``speed`` is the ratio of RTFx, ``der_change`` in points, ``memory_change_mb`` in MB; ``None``
-    where something was not measured. ``spread`` is the interquartile range of RTFx over its
-    median.
-    """
-
-    name: str
-    against: str
-    rtfx: float | None
-    spread: float | None
-    speed: float | None
-    der_change: float | None
-    memory_change_mb: float | None
-    unavailable: str = ""
-
-
 def write_ablated_modes(folder: Path) -> dict[str, Path]:
     """Write every mode of the ablation as a file into ``folder``; by name, the bases first."""
     full, plain = load_mode(BASE_MODE), load_mode(PLAIN_MODE)
@@ -85,7 +64,7 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         off = each.take(full, plain)
         if each.name == "executor":
             off = _precision(off, plain)
-        modes[f"without-{each.name}"] = off
+        modes[f"{BASE_MODE}-without-{each.name}"] = off
     for each in OPTIMISATIONS:
         on = each.take(plain, full)
         if each.name in ("precision", "kernels"):
@@ -93,53 +72,9 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         if each.name == "kernels":
             # The kernel computes in bf16.
             on = _precision(on, full)
-        modes[f"only-{each.name}"] = on
+        modes[f"{PLAIN_MODE}-with-{each.name}"] = on
     paths = {}
     for name, mode in modes.items():
         paths[name] = folder / f"{name}.yaml"
         write_mode(replace(mode, name=name), paths[name])
     return paths
-
-
-def ablation_rows(variants: Mapping[str, VariantRecord]) -> tuple[AblationRow, ...]:
-    """One row per mode; ``variants`` by the names of :func:`write_ablated_modes`."""
-    return tuple(
-        _row(name, variant, variants[PLAIN_MODE if name.startswith("only-") else BASE_MODE])
-        for name, variant in variants.items()
-    )
-
-
-def _row(name: str, variant: VariantRecord, base: VariantRecord) -> AblationRow:
-    against = Path(base.mode).stem
-    if variant.unavailable is not None:
-        return AblationRow(name, against, None, None, None, None, None, variant.unavailable)
-    rtfx, low, high = _quartiles(variant)
-    return AblationRow(
-        name,
-        against,
-        rtfx,
-        None if not rtfx or low is None or high is None else (high - low) / rtfx,
-        _ratio(rtfx, _figure(base, "rtfx")),
-        _difference(_figure(variant, "der_strict"), _figure(base, "der_strict")),
-        _difference(_figure(variant, "peak_memory"), _figure(base, "peak_memory")),
-    )
-
-
-def _figure(variant: VariantRecord, metric: str) -> float | None:
-    summary = METRICS[metric].measure(variant)
-    return None if summary is None else summary.median
-
-
-def _quartiles(variant: VariantRecord) -> tuple[float | None, float | None, float | None]:
-    summary = METRICS["rtfx"].measure(variant)
-    if summary is None:
-        return None, None, None
-    return summary.median, summary.q1, summary.q3
-
-
-def _ratio(value: float | None, base: float | None) -> float | None:
-    return None if value is None or not base else value / base
-
-
-def _difference(value: float | None, base: float | None) -> float | None:
-    return None if value is None or base is None else value - base

@@ -9,15 +9,17 @@ from typing import Protocol
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     BoundaryRecord,
+    BudgetRecord,
     DerRecord,
     JerRecord,
     OverlapRecord,
 )
 from fluidaudio_cli.errors import AnnotationError
-from fluidaudio_cli.scoring.extents import Extents
+from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
 from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, score_conditions
 from fluidaudio_cli.scoring.records import DiarizationErrorRate
 from fluidaudio_cli.scoring.rttm import parse_rttm
+from fluidaudio_cli.scoring.sweep import cut, score_turns
 from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn
 
@@ -38,34 +40,37 @@ class ScoredItem(Protocol):
         """UEM that holds this recording, if the corpus has one."""
 
 
-def assess(item: ScoredItem, turns: Sequence[Turn], audio_seconds: float) -> AccuracyRecord:
-    """Scores of ``turns`` against the item's reference.
+def assess(
+    item: ScoredItem,
+    turns: Sequence[Turn],
+    audio_seconds: float,
+    oracle: Sequence[Turn] | None = None,
+) -> AccuracyRecord:
+    """Scores of ``turns`` against the item's reference; ``oracle``: turns with oracle labels.
 
     Raises ``AnnotationError`` when the annotations are broken, do not hold this recording, or
     hold no speech: a benchmark without a reference has no error rate, and never 0 %.
     """
-    rttm = parse_rttm(item.reference)
-    if item.uri not in rttm.turns:
-        raise AnnotationError(f"{item.reference} has no recording '{item.uri}'", "add its turns")
-    extents: Extents
-    if item.uem is None:
-        extents = ((0.0, audio_seconds),)
-    else:
-        extents = read_uem(item.uem).get(item.uri, ())
-        if not extents:
-            raise AnnotationError(f"{item.uem} has no recording '{item.uri}'", "add its extent")
+    reference, no_score, extents = _annotations(item, audio_seconds)
     scores = score_conditions(
         (STRICT, LENIENT),
-        rttm.turns[item.uri],
+        reference,
         turns,
         extents,
         uri=item.uri,
         uem_source="audio" if item.uem is None else "given",
-        no_score=rttm.no_score.get(item.uri, ()),
+        no_score=no_score,
     )
     strict, lenient = scores.strict, scores.lenient
     return AccuracyRecord(
         uem_source=scores.uem_source,
+        budget=budget(
+            reference,
+            turns,
+            subtract_extents(merge_extents(extents), no_score),
+            _der(strict.der),
+            oracle,
+        ),
         strict=_der(strict.der),
         lenient=_der(lenient.der) if lenient.der.total > 0 else None,
         jer=JerRecord(
@@ -84,6 +89,51 @@ def assess(item: ScoredItem, turns: Sequence[Turn], audio_seconds: float) -> Acc
             total=scores.overlap.total,
         ),
     )
+
+
+def reference_turns(item: ScoredItem) -> tuple[Turn, ...]:
+    """The item's reference; raises ``AnnotationError`` as :func:`assess` does."""
+    return tuple(_annotations(item, 0.0)[0])
+
+
+def budget(
+    reference: Sequence[Turn],
+    turns: Sequence[Turn],
+    scored: Extents,
+    strict: DerRecord,
+    oracle: Sequence[Turn] | None = None,
+) -> BudgetRecord:
+    """Split the ``strict`` error of ``turns`` within ``scored``; the parts add up to it."""
+    slices = cut(reference, turns, scored)
+    spoken, found = slices.reference.any(axis=1), slices.hypothesis.any(axis=1)
+    missed = min(float(slices.seconds @ (spoken & ~found)), strict.missed_detection)
+    added = min(float(slices.seconds @ (found & ~spoken)), strict.false_alarm)
+    perfect = None
+    if oracle is not None:
+        error = score_turns(reference, oracle, scored)
+        perfect = _der(error) if error.total > 0 else None
+    return BudgetRecord(
+        missed=missed,
+        false_alarm=added,
+        overlap=strict.missed_detection - missed + strict.false_alarm - added,
+        confusion=strict.confusion,
+        oracle=perfect,
+    )
+
+
+def _annotations(item: ScoredItem, audio_seconds: float) -> tuple[Sequence[Turn], Extents, Extents]:
+    """Reference turns, what is not to be scored, and what is."""
+    rttm = parse_rttm(item.reference)
+    if item.uri not in rttm.turns:
+        raise AnnotationError(f"{item.reference} has no recording '{item.uri}'", "add its turns")
+    extents: Extents
+    if item.uem is None:
+        extents = ((0.0, audio_seconds),)
+    else:
+        extents = read_uem(item.uem).get(item.uri, ())
+        if not extents:
+            raise AnnotationError(f"{item.uem} has no recording '{item.uri}'", "add its extent")
+    return rttm.turns[item.uri], rttm.no_score.get(item.uri, ()), extents
 
 
 def _der(record: DiarizationErrorRate) -> DerRecord:

@@ -2,19 +2,22 @@
 
 Two separate runs differ by the machine's drift as well as by the program; a shared runner drifts
 by 10–40 %. ``--against`` (interleaved pairs) is the gate for such machines; this is for quiet
-ones and for accuracy and memory, which do not drift.
+ones and for accuracy and memory, which do not drift. Samples are processes: two of the same
+program differ by 5–20 % for as long as they live, whatever is measured within them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from fluidaudio_cli.benchmark import statistics
+from fluidaudio_cli.benchmark.findings import FEWEST_PROCESSES
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, FileRecord
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.measure import statistics
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
 KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor", "plan")
@@ -22,8 +25,9 @@ KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor",
 Verdict = Literal["regression", "improvement", "unchanged", "inconclusive"]
 
 _SIGNIFICANCE = 0.05
-# Latency samples of one process are not independent; a median of windows is still a location.
-_TIMED = ("wall", "latency")
+_TIMED = ("wall", "latency_p50")
+# What a slowdown must show in as well, because a drift of the machine moves wall time alone.
+_WITNESS = {"wall": "cpu"}
 _ACCURACY = ("der_strict", "der_lenient", "jer")
 _SIZED = ("peak_memory",)
 
@@ -50,13 +54,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of one variant, base against head, in the metric's unit.
+    """One metric of one cell, base against head, in the metric's unit.
 
     ``ratio`` is head over base, with an interval where there are samples; ``p`` is of the
     two-sample test. ``None`` where a single figure leaves nothing to test.
     """
 
-    variant: str
+    cell: str
     metric: str
     unit: str
     base: float
@@ -92,57 +96,56 @@ def compare(
     tolerance: Tolerance | None = None,
     seed: int = 0,
 ) -> tuple[Change, ...]:
-    """Changes of every variant both results have, over the files both finished."""
+    """Changes of every cell both results have, over the recordings both finished."""
     limits = tolerance or Tolerance()
-    pairs = [(old, new) for old in base.variants for new in head.variants if old.name == new.name]
+    pairs = [(old, new) for old in base.cells for new in head.cells if old.cell == new.cell]
     if not pairs:
-        raise UsageError("the results have no mode in common", "run the same --performance-mode")
+        raise UsageError("the results have no cell in common", "measure the same modes")
     return tuple(change for old, new in pairs for change in _changes(old, new, limits, seed))
 
 
 def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
     old, new = base.environment.machine, head.environment.machine
-    for name in type(old).model_fields:
+    for name in (field.name for field in fields(old)):
         if getattr(old, name) != getattr(new, name):
             yield Difference(
                 "machine", f"{name} was {getattr(old, name)} and is {getattr(new, name)}"
             )
-    if base.dataset.fingerprint != head.dataset.fingerprint:
-        yield Difference(
-            "dataset", f"dataset was {base.dataset.name} and is {head.dataset.name} (by content)"
-        )
-    for name in ("threads", "compute_units", "memory_limit_bytes", "tuning"):
-        first, second = getattr(base.plan, name), getattr(head.plan, name)
-        if first != second:
-            yield Difference("plan", f"{name} was {first} and is {second}")
-    known = {variant.name: variant for variant in head.variants}
-    for variant in base.variants:
-        other = known.get(variant.name)
-        if other is None or not (variant.finished and other.finished):
+    for condition in base.datasets.keys() & head.datasets.keys():
+        first, second = base.datasets[condition], head.datasets[condition]
+        if first.fingerprint != second.fingerprint:
+            text = f"dataset was {first.name} and is {second.name} (by content)"
+            yield Difference("dataset", text)
+    for name in ("compute_units", "memory_limit_bytes", "tuning"):
+        before, now = getattr(base.plan, name), getattr(head.plan, name)
+        if before != now:
+            yield Difference("plan", f"{name} was {before} and is {now}")
+    known = {each.cell: each for each in head.cells}
+    for cell in base.cells:
+        other = known.get(cell.cell)
+        if other is None or not (cell.finished and other.finished):
             continue
-        if variant.models != other.models:
-            yield Difference("models", f"{variant.name} ran other models: {_other(variant, other)}")
-        if variant.config != other.config:
+        if cell.models != other.models:
+            yield Difference("models", f"{cell.name} ran other models: {_other(cell, other)}")
+        if cell.config != other.config:
             keys = sorted(
                 key
-                for key in variant.config.keys() | other.config.keys()
-                if variant.config.get(key) != other.config.get(key)
+                for key in cell.config.keys() | other.config.keys()
+                if cell.config.get(key) != other.config.get(key)
             )
-            yield Difference("config", f"{variant.name} was configured otherwise: {keys[0]}")
-        if variant.executors != other.executors:
-            yield Difference("executor", f"{variant.name} ran on another executor or precision")
+            yield Difference("config", f"{cell.name} was configured otherwise: {keys[0]}")
+        if cell.executors != other.executors:
+            yield Difference("executor", f"{cell.name} ran on another executor or precision")
 
 
-def _other(base: VariantRecord, head: VariantRecord) -> str:
+def _other(base: CellRecord, head: CellRecord) -> str:
     old = {model.name: model.sha256 for model in base.models}
     new = {model.name: model.sha256 for model in head.models}
     name = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))[0]
     return f"{name} {old.get(name, 'absent')[:12]} and {new.get(name, 'absent')[:12]}"
 
 
-def _changes(
-    base: VariantRecord, head: VariantRecord, limits: Tolerance, seed: int
-) -> Iterator[Change]:
+def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -> Iterator[Change]:
     new_files = {record.uri: record for record in head.finished}
     old_common = [record for record in base.finished if record.uri in new_files]
     new_common = [new_files[record.uri] for record in old_common]
@@ -154,44 +157,97 @@ def _changes(
         )  # fmt: skip
     if not old_common:
         return
+    uris = frozenset(record.uri for record in old_common)
     for name in _TIMED:
-        old, new = _times(base, old_common, name), _times(head, new_common, name)
-        if old and new:
-            yield _timed(head.name, name, old, new, limits.slowdown, seed)
+        change = _timed(base, head, name, uris, limits.slowdown, seed)
+        if change is not None:
+            yield change
+    rates = [_errors(side) for side in (old_common, new_common)]
     for name in (*_ACCURACY, *_SIZED):
         first = METRICS[name].measure(base, old_common)
         second = METRICS[name].measure(head, new_common)
         if first is not None and second is not None:
-            yield _single(head.name, name, first.median, second.median, limits)
-
-
-def _times(variant: VariantRecord, files: Sequence[FileRecord], name: str) -> Sequence[float]:
-    if name == "latency":
-        return [1e3 * seconds for record in files for seconds in record.latency_seconds]
-    return METRICS[name].samples(variant, files)
+            change = _single(head.name, name, first.median, second.median, limits)
+            if name == "der_strict" and len(rates[0]) == len(rates[1]) == len(old_common):
+                change = _with_interval(change, rates[0], rates[1], seed)
+            yield change
 
 
 def _timed(
-    variant: str, name: str, base: Sequence[float], head: Sequence[float], limit: float, seed: int
-) -> Change:
-    ratio = statistics.ratio_of_medians(base, head, seed=seed)
-    p = statistics.two_sample_p(base, head)
-    old, new = statistics.summarise(base).median, statistics.summarise(head).median
+    base: CellRecord, head: CellRecord, name: str, uris: frozenset[str], limit: float, seed: int
+) -> Change | None:
+    """One metric of time, a sample for each process."""
+    metric = METRICS[name]
+    old, new = metric.by_process(base, uris), metric.by_process(head, uris)
+    if not old or not new:
+        return None
+    ratio, p = statistics.ratio_of_medians(old, new, seed=seed), None
     slower, faster = ratio.ratio > 1 + limit, ratio.ratio < 1 / (1 + limit)
     verdict: Verdict = "unchanged"
     note = ""
+    enough = min(len(old), len(new)) >= FEWEST_PROCESSES
+    if enough:
+        p = statistics.two_sample_p(old, new)
     if slower or faster:
-        proven = p < _SIGNIFICANCE and not ratio.low <= 1 <= ratio.high
-        if proven:
-            verdict = "regression" if slower else "improvement"
-        else:
-            verdict = "inconclusive"
-            note = f"not proven by {len(base)} and {len(head)} samples; use --against"
-    unit = "ms" if name == "latency" else METRICS[name].unit
-    return Change(variant, name, unit, old, new, ratio, p, verdict, note)
+        verdict = "inconclusive"
+        note = f"not proven by {len(old)} and {len(new)} processes; use --against"
+        if not enough:
+            note = (
+                f"{min(len(old), len(new))} process(es) a side prove nothing: give --processes "
+                f"{FEWEST_PROCESSES} or more, or use --against"
+            )
+        elif p is not None and p < _SIGNIFICANCE and not ratio.low <= 1 <= ratio.high:
+            witness = _WITNESS.get(name)
+            if witness is None or _agrees(base, head, witness, uris, limit, slower):
+                verdict, note = ("regression" if slower else "improvement"), ""
+            else:
+                note = "CPU time does not agree, so the machine may have drifted; use --against"
+    before, now = (statistics.summarise(samples).median for samples in (old, new))
+    if not enough:
+        ratio = statistics.RatioInterval(ratio.ratio, 0.0, math.inf)
+    return Change(head.name, name, metric.unit, before, now, ratio, p, verdict, note)
 
 
-def _single(variant: str, name: str, base: float, head: float, limits: Tolerance) -> Change:
+def _agrees(
+    base: CellRecord,
+    head: CellRecord,
+    name: str,
+    uris: frozenset[str],
+    limit: float,
+    slower: bool,
+) -> bool:
+    """Whether another clock shows the same change, proven as well."""
+    old, new = METRICS[name].by_process(base, uris), METRICS[name].by_process(head, uris)
+    if not old or not new or min(*old, *new) <= 0:
+        return False
+    ratio = statistics.ratio_of_medians(old, new)
+    if statistics.two_sample_p(old, new) >= _SIGNIFICANCE:
+        return False
+    return ratio.ratio > 1 + limit if slower else ratio.ratio < 1 / (1 + limit)
+
+
+def _errors(files: Sequence[FileRecord]) -> list[tuple[float, float]]:
+    """(error seconds, speech) of each scored recording."""
+    strict = [file.accuracy.strict for file in files if file.accuracy is not None]
+    return [(each.rate * each.total, each.total) for each in strict]
+
+
+def _with_interval(
+    change: Change,
+    base: Sequence[tuple[float, float]],
+    head: Sequence[tuple[float, float]],
+    seed: int,
+) -> Change:
+    """The strict error's change with its paired interval; not proven by it is inconclusive."""
+    found = statistics.paired_rate_difference(base, head, seed=seed)
+    if not math.isfinite(found.high):
+        return replace(change, note=f"{len(base)} recordings: too few for an interval")
+    note = f"95 % interval of the change: {100 * found.low:+.2f} to {100 * found.high:+.2f} points"
+    proven = found.proven or change.verdict == "unchanged"
+    return replace(change, verdict=change.verdict if proven else "inconclusive", note=note)
+
+
+def _single(cell: str, name: str, base: float, head: float, limits: Tolerance) -> Change:
     margin = limits.memory * base if name in _SIZED else limits.error_points
     verdict: Verdict = "unchanged"
     if head - base > margin:
@@ -201,4 +257,4 @@ def _single(variant: str, name: str, base: float, head: float, limits: Tolerance
     ratio = None
     if base > 0 and name in _SIZED:
         ratio = statistics.RatioInterval(head / base, head / base, head / base)
-    return Change(variant, name, METRICS[name].unit, base, head, ratio, None, verdict)
+    return Change(cell, name, METRICS[name].unit, base, head, ratio, None, verdict)

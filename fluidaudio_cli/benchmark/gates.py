@@ -6,12 +6,17 @@ gates:
   - {dataset: sample, mode: fast, metric: rtfx, at_least: 100, unit: x}
   - {dataset: sample, mode: "*", metric: der_strict, at_most: 5, unit: "%"}
   - {mode: fast, metric: rtfx, relative: ratio, at_least: 0.9, unit: x}
+  - {study: scaling, length: 10h, metric: peak_memory, at_most: 200, unit: MB}
+  - {mode: fast, metric: rtfx, relative: ratio, versus: sherpa-onnx at 0.8, at_least: 5, unit: x}
 ```
 
-``dataset`` and ``mode`` default to ``*``, each one measured. The limit is one of ``at_least``,
+``study`` defaults to ``modes``, what was asked for itself; the other names of what is measured
+(``dataset``, ``mode``, ``models``, ``executor``, ``precision``, ``threads``, ``length``,
+``condition``, ``program``) to ``*``, each one of the study. The limit is one of ``at_least``,
 ``at_most``, ``above`` and ``below``; ``unit`` must be the metric's own, so that a limit in
 seconds is never read as milliseconds. ``relative: ratio`` (unit x) or ``difference`` (the
-metric's unit) compares with ``--baseline``. A gate whose figure was not measured fails.
+metric's unit) compares with ``--baseline``, or with the cell of this result that ``versus`` names.
+A gate whose figure was not measured fails.
 """
 
 from __future__ import annotations
@@ -25,8 +30,9 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fluidaudio_cli.benchmark.grid import FACTORS, MODES, level_name
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, Record, VariantRecord, first_problem
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record, first_problem
 from fluidaudio_cli.errors import InputError
 
 SCHEMA = "fluidaudio.gates/1"
@@ -45,11 +51,18 @@ class Gate(Record):
 
     dataset: str = ANY
     mode: str = ANY
+    study: str = MODES
+    models: str = ANY
     executor: str = ANY
     precision: str = ANY
+    threads: str = ANY
+    length: str = ANY
+    condition: str = ANY
+    program: str = ANY
     metric: str
     unit: str
     relative: Literal["ratio", "difference"] | None = None
+    versus: str | None = None
     at_least: float | None = None
     at_most: float | None = None
     above: float | None = None
@@ -60,6 +73,8 @@ class Gate(Record):
     def _check(self) -> Gate:
         if self.metric not in METRICS:
             raise ValueError(f"unknown metric {self.metric!r}; known: {', '.join(METRICS)}")
+        if self.versus is not None and self.relative is None:
+            raise ValueError("versus needs relative: ratio or difference")
         if len(self._given()) != 1:
             raise ValueError(f"needs exactly one of {', '.join(_LIMITS)}")
         expected = "x" if self.relative == "ratio" else METRICS[self.metric].unit
@@ -80,7 +95,8 @@ class Gate(Record):
     def limit(self) -> str:
         """The limit for people, such as ``≥ 100 x``."""
         name, number = self.bound
-        relative = {None: "", "ratio": " of baseline", "difference": " over baseline"}
+        other = self.versus or "baseline"
+        relative = {None: "", "ratio": f" of {other}", "difference": f" over {other}"}
         return f"{_LIMITS[name][1]} {number:g} {self.unit}{relative[self.relative]}"
 
     def holds(self, value: float) -> bool:
@@ -123,7 +139,7 @@ def read_gates(path: Path) -> tuple[Gate, ...]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the gates {path}: {error}") from error
+        raise InputError(f"cannot read the gates {path}: {error}", "give a gate file") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {error}") from error
     try:
@@ -135,7 +151,7 @@ def read_gates(path: Path) -> tuple[Gate, ...]:
 def evaluate(
     gates: Sequence[Gate], result: BenchmarkResult, baseline: BenchmarkResult | None = None
 ) -> tuple[Check, ...]:
-    """One check per gate and variant it applies to; none applying is one failed check."""
+    """One check per gate and cell it applies to; none applying is one failed check."""
     return tuple(check for gate in gates for check in _evaluate(gate, result, baseline))
 
 
@@ -146,59 +162,67 @@ def _evaluate(
         problem = f"not measured: this run was on {result.dataset.name}"
         yield _unmeasured(gate, gate.mode, problem)
         return
-    variants = [variant for variant in result.variants if _applies(gate, variant)]
-    if not variants:
-        yield _unmeasured(gate, gate.mode, "not measured: no such mode in this run")
-    for variant in variants:
-        yield _check(gate, variant, result, baseline)
+    cells = [cell for cell in result.cells if _applies(gate, cell)]
+    if not cells:
+        yield _unmeasured(gate, gate.mode, "not measured: no such cell in this run")
+    for cell in cells:
+        yield _check(gate, cell, result, baseline)
 
 
-def _applies(gate: Gate, variant: VariantRecord) -> bool:
-    pairs = (
-        (gate.mode, variant.mode),
-        (gate.executor, variant.executor),
-        (gate.precision, variant.precision),
+def _applies(gate: Gate, cell: CellRecord) -> bool:
+    levels = ((getattr(gate, name), getattr(cell.cell, name)) for name in FACTORS)
+    # An executor that this machine lacks is no cell, unless the gate asks for it by name.
+    absent = cell.unavailable is not None and gate.executor == ANY
+    return (
+        not absent
+        and gate.study in (ANY, cell.study)
+        and all(
+            wanted in (ANY, str(actual)) or wanted == level_name(name, actual).replace(" ", "")
+            for name, (wanted, actual) in zip(FACTORS, levels, strict=True)
+        )
     )
-    # An executor that this machine lacks is no variant, unless the gate asks for it by name.
-    absent = variant.unavailable is not None and gate.executor == ANY
-    return not absent and all(wanted in (ANY, actual) for wanted, actual in pairs)
 
 
 def _check(
-    gate: Gate, variant: VariantRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
+    gate: Gate, cell: CellRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
 ) -> Check:
-    failed = [uri for uri in result.dataset.uris if uri not in {f.uri for f in variant.finished}]
+    wanted = () if cell.cell.length else result.datasets[cell.cell.condition].uris
+    failed = [uri for uri in wanted if uri not in {f.uri for f in cell.finished}]
     if failed:
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        return _unmeasured(gate, variant.name, f"not measured on {failed[0]}{more}")
-    value = _median(gate.metric, variant)
+        return _unmeasured(gate, cell.name, f"not measured on {failed[0]}{more}")
+    value = _median(gate.metric, cell)
     if value is None:
-        return _unmeasured(gate, variant.name, "not measured")
+        return _unmeasured(gate, cell.name, "not measured")
     if gate.relative is not None:
-        base = _baseline_value(gate, variant, baseline)
+        base = _other_value(gate, cell, result, baseline)
         if base is None or (gate.relative == "ratio" and base == 0):
-            return _unmeasured(gate, variant.name, "not measured in a baseline (--baseline)")
+            where = f"of {gate.versus}" if gate.versus else "in a baseline (--baseline)"
+            return _unmeasured(gate, cell.name, f"not measured {where}")
         value = value / base if gate.relative == "ratio" else value - base
-    return Check(_name(gate, variant.name), gate.limit, gate.unit, value, gate.holds(value))
+    return Check(_name(gate, cell.name), gate.limit, gate.unit, value, gate.holds(value))
 
 
-def _baseline_value(
-    gate: Gate, variant: VariantRecord, baseline: BenchmarkResult | None
+def _other_value(
+    gate: Gate, cell: CellRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
 ) -> float | None:
-    for known in baseline.variants if baseline is not None else ():
-        if known.name == variant.name:
+    """The figure that a relative gate compares with."""
+    source = result if gate.versus is not None else baseline
+    name = gate.versus if gate.versus is not None else cell.name
+    for known in source.cells if source is not None else ():
+        if known.name == name:
             return _median(gate.metric, known)
     return None
 
 
-def _median(metric: str, variant: VariantRecord) -> float | None:
-    summary = METRICS[metric].measure(variant)
+def _median(metric: str, cell: CellRecord) -> float | None:
+    summary = METRICS[metric].measure(cell)
     return None if summary is None else summary.median
 
 
-def _unmeasured(gate: Gate, variant: str, problem: str) -> Check:
-    return Check(_name(gate, variant), gate.limit, gate.unit, None, False, problem)
+def _unmeasured(gate: Gate, cell: str, problem: str) -> Check:
+    return Check(_name(gate, cell), gate.limit, gate.unit, None, False, problem)
 
 
-def _name(gate: Gate, variant: str) -> str:
-    return f"{gate.dataset if gate.dataset != ANY else 'any dataset'} {variant} {gate.metric}"
+def _name(gate: Gate, cell: str) -> str:
+    return f"{gate.dataset if gate.dataset != ANY else 'any dataset'} {cell} {gate.metric}"

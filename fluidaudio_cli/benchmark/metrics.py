@@ -1,6 +1,6 @@
 """Every figure the benchmark reports, by name: unit, direction, and how it comes from samples.
 
-A metric maps the files of a variant to its samples in the display unit: one file gives the
+A metric maps the recordings of a cell to its samples in the display unit: one of them gives the
 per-file figure, all of them the pooled one. Pooled speed is total audio over total time of one
 pass over the files; pooled error is total error over total speech.
 """
@@ -8,27 +8,27 @@ pass over the files; pooled error is total error over total speech.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from fluidaudio_cli.benchmark import statistics
-from fluidaudio_cli.benchmark.power import total_joules
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
+    CellRecord,
     DerRecord,
     FileRecord,
     IterationSample,
-    VariantRecord,
 )
+from fluidaudio_cli.measure import statistics
+from fluidaudio_cli.measure.power import total_joules
 
 WINDOW_SECONDS = 10.0
 _MEGABYTE = 1e6
 _AUDIO_HOUR = 3600.0
 
 Samples = Sequence[float]
-Compute = Callable[[VariantRecord, Sequence[FileRecord]], Samples]
+Compute = Callable[[CellRecord, Sequence[FileRecord]], Samples]
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,30 @@ class Metric:
     compute: Compute
 
     def measure(
-        self, variant: VariantRecord, files: Sequence[FileRecord] | None = None
+        self, cell: CellRecord, files: Sequence[FileRecord] | None = None
     ) -> statistics.Summary | None:
         """Summary over iterations, of all finished files unless ``files`` are given."""
-        samples = self.samples(variant, files)
+        samples = self.samples(cell, files)
         return statistics.summarise(samples) if samples else None
 
-    def samples(self, variant: VariantRecord, files: Sequence[FileRecord] | None = None) -> Samples:
+    def samples(self, cell: CellRecord, files: Sequence[FileRecord] | None = None) -> Samples:
         """Raw samples in this metric's unit."""
-        chosen = variant.finished if files is None else files
-        values = self.compute(variant, chosen) if chosen else ()
+        chosen = cell.finished if files is None else files
+        values = self.compute(cell, chosen) if chosen else ()
         return tuple(value for value in values if math.isfinite(value))
+
+    def by_process(
+        self, cell: CellRecord, uris: Collection[str] | None = None
+    ) -> tuple[float, ...]:
+        """One figure for each process that measured all of ``uris``: the median of its samples."""
+        figures = []
+        for process in cell.processes:
+            files = [f for f in process.finished if uris is None or f.uri in uris]
+            if files and (uris is None or len(files) == len(uris)):
+                only = cell.model_copy(update={"processes": (process,)})
+                if samples := self.samples(only, files):
+                    figures.append(statistics.summarise(samples).median)
+        return tuple(figures)
 
 
 def passes(files: Sequence[FileRecord]) -> tuple[tuple[IterationSample, ...], ...]:
@@ -76,7 +89,7 @@ def _audio(files: Sequence[FileRecord]) -> float:
 
 
 def _per_pass(figure: Callable[[float, Sequence[IterationSample]], float]) -> Compute:
-    def compute(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
         audio = _audio(files)
         return [figure(audio, samples) for samples in passes(files)]
 
@@ -107,7 +120,7 @@ def _energy_seconds(samples: Sequence[IterationSample]) -> float:
 
 
 def _latency(percent: float) -> Compute:
-    def compute(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
         seconds = [value for record in files for value in record.latency_seconds]
         return (1e3 * statistics.percentile(seconds, percent),) if seconds else ()
 
@@ -115,7 +128,7 @@ def _latency(percent: float) -> Compute:
 
 
 def _der(kind: str, part: str) -> Compute:
-    def compute(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
         pooled = pooled_der(files, kind)
         if pooled is None:
             return ()
@@ -125,33 +138,67 @@ def _der(kind: str, part: str) -> Compute:
     return compute
 
 
-def _jer(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+def _jer(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
     records = [accuracy.jer for accuracy in _accuracies(files)]
     speakers = sum(record.speaker_count for record in records)
     error = sum(record.speaker_error for record in records)
     return (100.0 * error / speakers,) if speakers else ()
 
 
-def _speaker_count_accuracy(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
-    right = [a.speakers_found == a.speakers_true for a in _accuracies(files)]
-    return (100.0 * sum(right) / len(right),) if right else ()
+def _count(holds: Callable[[int], bool]) -> Compute:
+    """Share of recordings whose count of speakers, found minus true, ``holds``."""
+
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        right = [holds(a.speakers_found - a.speakers_true) for a in _accuracies(files)]
+        return (100.0 * sum(right) / len(right),) if right else ()
+
+    return compute
+
+
+def _count_bias(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    errors = [a.speakers_found - a.speakers_true for a in _accuracies(files)]
+    return (sum(errors) / len(errors),) if errors else ()
+
+
+def _budget(part: str) -> Compute:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        found = _accuracies(files)
+        total = sum(accuracy.strict.total for accuracy in found)
+        seconds = sum(float(getattr(accuracy.budget, part)) for accuracy in found)
+        return (100.0 * seconds / total,) if total else ()
+
+    return compute
+
+
+def _oracle(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    records = [accuracy.budget.oracle for accuracy in _accuracies(files)]
+    present = [record for record in records if record is not None]
+    if not present or len(present) < len(records):
+        return ()  # of some recordings only, it would be set beside the error of others
+    return (100.0 * reduce(add, present).rate,)
+
+
+def _clustering(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    oracle, strict = _oracle(cell, files), _der("strict", "rate")(cell, files)
+    return (strict[0] - oracle[0],) if oracle else ()
 
 
 def _boundary(percent: float) -> Compute:
-    def compute(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
         distances = [abs(x) for a in _accuracies(files) for x in a.boundary.offsets]
         return (1e3 * statistics.percentile(distances, percent),) if distances else ()
 
     return compute
 
 
-def _peak_memory(variant: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+def _peak_memory(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     # Of the process from its start, as a user sees it: loading may take more than running.
     peaks = [record.memory.peak_rss_bytes for record in files if record.memory is not None]
-    return (max(*peaks, variant.load.peak_rss_bytes or 0) / _MEGABYTE,) if peaks else ()
+    loads = [process.peak_rss_bytes or 0 for process in cell.processes]
+    return (max(*peaks, *loads, 0) / _MEGABYTE,) if peaks else ()
 
 
-def _memory_growth(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
+def _memory_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
     growth = [
         record.memory.peak_rss_bytes - record.memory.baseline_rss_bytes
         for record in files
@@ -160,12 +207,13 @@ def _memory_growth(_: VariantRecord, files: Sequence[FileRecord]) -> Samples:
     return (max(growth) / _MEGABYTE,) if growth else ()
 
 
-def _load(which: str) -> Compute:
-    def compute(variant: VariantRecord, _: Sequence[FileRecord]) -> Samples:
-        value = getattr(variant.load, which)
-        return () if value is None else (value,)
+def _load_cold(cell: CellRecord, _: Sequence[FileRecord]) -> Samples:
+    return () if cell.cold_seconds is None else (cell.cold_seconds,)
 
-    return compute
+
+def _load_warm(cell: CellRecord, _: Sequence[FileRecord]) -> Samples:
+    loads = (process.load_seconds for process in cell.processes)
+    return [seconds for seconds in loads if seconds is not None]
 
 
 METRICS: dict[str, Metric] = {
@@ -194,13 +242,22 @@ METRICS: dict[str, Metric] = {
         Metric("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
         Metric("confusion", "confusion", "%", False, _der("strict", "confusion")),
         Metric("jer", "JER", "%", False, _jer),
-        Metric("speaker_count", "right count", "%", True, _speaker_count_accuracy),
+        Metric("budget_missed", "speech missed", "%", False, _budget("missed")),
+        Metric("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
+        Metric("budget_overlap", "overlap", "%", False, _budget("overlap")),
+        Metric("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
+        Metric("der_oracle", "DER with oracle labels", "%", False, _oracle),
+        Metric("clustering_cost", "cost of clustering", "points", False, _clustering),
+        Metric("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),
+        Metric("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
+        Metric("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
+        Metric("count_bias", "mean count error", "speakers", False, _count_bias),
         Metric("boundary_median", "boundary median", "ms", False, _boundary(50)),
         Metric("boundary_p90", "boundary p90", "ms", False, _boundary(90)),
         Metric("peak_memory", "peak memory", "MB", False, _peak_memory),
         Metric("memory_growth", "memory growth", "MB", False, _memory_growth),
-        Metric("load_cold", "load cold", "s", False, _load("cold_seconds")),
-        Metric("load_warm", "load warm", "s", False, _load("warm_seconds")),
+        Metric("load_cold", "load cold", "s", False, _load_cold),
+        Metric("load_warm", "load warm", "s", False, _load_warm),
         Metric(
             "energy",
             "energy per audio hour",

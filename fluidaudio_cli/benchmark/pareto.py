@@ -1,24 +1,24 @@
-"""Which variants no other beats in everything: speed, error and memory together."""
+"""Which cells no other beats in everything: speed, error and memory together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import VariantRecord
+from fluidaudio_cli.benchmark.results import CellRecord
 
 AXES = ("rtfx", "der_strict", "peak_memory")
 
 
-def pareto_optimal(variants: Sequence[VariantRecord]) -> tuple[str, ...]:
-    """Names of the variants not dominated on the axes that all of them have measured.
+def pareto_optimal(cells: Sequence[CellRecord]) -> tuple[str, ...]:
+    """Names of the cells not dominated on the axes that all of them have measured.
 
-    One variant dominates another when it is at least as good on every axis and better on one.
-    A variant without any measurement is not considered.
+    One cell dominates another when it is at least as good on every axis and better on one.
+    A cell without any measurement is not considered.
     """
-    measured = [variant for variant in variants if variant.finished]
+    measured = [cell for cell in cells if cell.finished]
     axes = [axis for axis in AXES if all(METRICS[axis].measure(v) for v in measured)]
-    scores = {variant.name: [_goodness(variant, axis) for axis in axes] for variant in measured}
+    scores = {cell.name: [_goodness(cell, axis) for axis in axes] for cell in measured}
     if not axes:
         return ()
     return tuple(
@@ -28,10 +28,10 @@ def pareto_optimal(variants: Sequence[VariantRecord]) -> tuple[str, ...]:
     )
 
 
-def _goodness(variant: VariantRecord, axis: str) -> float:
+def _goodness(cell: CellRecord, axis: str) -> float:
     metric = METRICS[axis]
-    summary = metric.measure(variant)
-    assert summary is not None  # the caller keeps only axes that every variant has
+    summary = metric.measure(cell)
+    assert summary is not None  # the caller keeps only axes that every cell has
     return summary.median if metric.higher_is_better else -summary.median
 
 

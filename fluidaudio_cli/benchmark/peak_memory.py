@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import fluidaudio_cli
-from fluidaudio_cli.benchmark.environment import package_versions
-from fluidaudio_cli.benchmark.long_audio import RepeatedAudio
-from fluidaudio_cli.benchmark.memory import RssSampler
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.measure.environment import package_versions
+from fluidaudio_cli.measure.long_audio import RepeatedAudio
+from fluidaudio_cli.measure.memory import RssSampler
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import datasets_dir
 

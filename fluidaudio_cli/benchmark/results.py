@@ -1,22 +1,26 @@
-"""The benchmark's result file, schema ``fluidaudio.benchmark/1``: one pydantic model per record.
+"""The benchmark's result file, schema ``fluidaudio.benchmark/2``: one pydantic model per record.
 
-The file holds raw samples; every median, ratio and percentage is derived from them when shown
-(``benchmark/metrics.py``). Seconds and bytes throughout, shares as fractions, energy in joules.
-A *variant* is one performance mode on one executor at one precision, run in its own process.
+The file holds raw samples of every cell (:mod:`fluidaudio_cli.benchmark.grid`), and in
+``findings`` what was concluded from several cells together; medians and percentages of one cell
+are derived when shown (``benchmark/metrics.py``). Seconds and bytes throughout, shares as
+fractions, energy in joules.
 ``json_schema()`` exports the same definition as a JSON Schema document.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.measure.environment import Environment
 
-SCHEMA: Final = "fluidaudio.benchmark/1"
+SCHEMA: Final = "fluidaudio.benchmark/2"
 
 NonNegative = Field(ge=0.0)  # required, and at least zero
 
@@ -33,6 +37,7 @@ class StageSample(Record):
     name: str
     busy_seconds: float = NonNegative
     calls: int = Field(ge=0)
+    items: int = Field(default=0, ge=0)
     concurrent: bool = False
 
 
@@ -101,8 +106,24 @@ class OverlapRecord(Record):
     total: float = NonNegative
 
 
+class BudgetRecord(Record):
+    """Where the strict error comes from, in seconds; the parts add up to it.
+
+    ``missed`` and ``false_alarm``: speech where nobody, nobody's speech where somebody was
+    found. ``overlap``: second and further speakers missed or added. ``confusion``: the wrong
+    speaker. ``oracle``: the error that the same evidence has when the reference says who is
+    who, so that what is above it is clustering's; absent where there was no evidence.
+    """
+
+    missed: float = NonNegative
+    false_alarm: float = NonNegative
+    overlap: float = NonNegative
+    confusion: float = NonNegative
+    oracle: DerRecord | None = None
+
+
 class AccuracyRecord(Record):
-    """How one file's turns compare with its reference.
+    """How one recording's turns compare with its reference.
 
     ``strict``: no collar, overlap scored. ``lenient``: 0.25 s either side, overlap skipped;
     absent where that leaves no speech to score.
@@ -115,6 +136,7 @@ class AccuracyRecord(Record):
     speakers_true: int = Field(ge=0)
     boundary: BoundaryRecord
     overlap: OverlapRecord
+    budget: BudgetRecord
     uem_source: str
 
 
@@ -135,7 +157,7 @@ class MemoryRecord(Record):
 
 
 class FileRecord(Record):
-    """One file of one variant: finished with samples, or failed with a reason."""
+    """One recording in one process of a cell: finished with samples, or failed with a reason."""
 
     uri: str
     error: str | None = None
@@ -147,17 +169,22 @@ class FileRecord(Record):
     memory: MemoryRecord | None = None
 
 
-class LoadRecord(Record):
-    """Wall seconds of ``load_pipeline`` in a fresh process, imports of the runtime included.
+class ProcessRecord(Record):
+    """One fresh process of a cell.
 
-    ``cold``: with an empty compile cache of its own. ``warm``: with the user's, filled.
-    ``peak_rss_bytes``: high-water mark of the warm process once loaded.
+    ``load_seconds``: wall time of ``load_pipeline``, imports of the runtime included, with a
+    filled cache. ``peak_rss_bytes``: high-water mark once loaded. ``error``: it did not load.
     """
 
-    cold_seconds: float | None = None
-    warm_seconds: float | None = None
+    load_seconds: float | None = None
     peak_rss_bytes: int | None = None
-    note: str = ""
+    error: str | None = None
+    files: tuple[FileRecord, ...] = ()
+
+    @property
+    def finished(self) -> tuple[FileRecord, ...]:
+        """Recordings with measurements."""
+        return tuple(record for record in self.files if record.error is None)
 
 
 class ModelRecord(Record):
@@ -167,146 +194,240 @@ class ModelRecord(Record):
     sha256: str
 
 
-class VariantRecord(Record):
-    """One mode on one executor at one precision: what was asked, what ran, what came out."""
+class CellRecord(Record):
+    """A cell: what was asked, what ran, what came out.
 
-    mode: str
-    executor: str
-    precision: str
+    ``plan``: how the program resolved what was asked, as it says itself. ``cold_seconds``: a
+    load with an empty compile cache, or why there is none (``cold_note``). ``remarks``: what is
+    not equal between this cell's program and this one.
+    """
+
+    cell: Cell
+    study: str
     unavailable: str | None = None
-    config: dict[str, JsonValue] = Field(default_factory=dict)
     plan: dict[str, JsonValue] = Field(default_factory=dict)
+    config: dict[str, JsonValue] = Field(default_factory=dict)
     executors: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     models: tuple[ModelRecord, ...] = ()
-    load: LoadRecord = LoadRecord()
-    files: tuple[FileRecord, ...] = ()
+    remarks: tuple[str, ...] = ()
+    cold_seconds: float | None = None
+    cold_note: str = ""
+    processes: tuple[ProcessRecord, ...] = ()
 
     @property
     def name(self) -> str:
-        """Mode, with executor and precision where they were chosen explicitly."""
-        chosen = [part for part in (self.executor, self.precision) if part != "auto"]
-        return "/".join([self.mode, *chosen])
+        """The cell's name."""
+        return self.cell.name
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Each recording with the samples of all processes; failed if it did in all of them."""
+        found: dict[str, list[FileRecord]] = {}
+        for process in self.processes:
+            for record in process.files:
+                found.setdefault(record.uri, []).append(record)
+        return tuple(_joined(records) for records in found.values())
 
     @property
     def finished(self) -> tuple[FileRecord, ...]:
-        """Files with measurements."""
+        """Recordings with measurements."""
         return tuple(record for record in self.files if record.error is None)
 
+    @property
+    def failures(self) -> tuple[tuple[str, str], ...]:
+        """(uri, reason) of everything that failed in any process; uri "" for a whole process."""
+        whole = [("", process.error) for process in self.processes if process.error is not None]
+        files = [
+            (record.uri, record.error)
+            for process in self.processes
+            for record in process.files
+            if record.error is not None
+        ]
+        return tuple(dict.fromkeys((*whole, *files)))
 
-class MachineRecord(Record):
-    """What must be equal for two absolute timings to be comparable."""
 
-    cpu_model: str
-    logical_cores: int
-    usable_cores: int
-    memory_bytes: int
-    system: str
-    architecture: str
+def _joined(records: Sequence[FileRecord]) -> FileRecord:
+    """One record with all samples; scores are those of the first process that finished."""
+    good = [record for record in records if record.error is None]
+    if not good:
+        return records[0]
+    first = good[0]
+    memories = [record.memory for record in good if record.memory is not None]
+    return first.model_copy(
+        update={
+            "iterations": tuple(sample for record in good for sample in record.iterations),
+            "latency_seconds": tuple(each for record in good for each in record.latency_seconds),
+            "repeatable": all(record.repeatable for record in good),
+            "memory": max(memories, key=lambda each: each.peak_rss_bytes, default=None),
+        }
+    )
 
 
-class EnvironmentRecord(Record):
-    """The host as it was when the run started."""
+class StudyRecord(Record):
+    """A question, its cells, and how much was measured of each."""
 
-    machine: MachineRecord
-    system_release: str
-    python: str
-    packages: dict[str, str]
-    git_commit: str | None
-    git_dirty: bool | None
-    load_average: tuple[float, float, float] | None
-    thread_settings: dict[str, str]
+    name: str
+    cells: tuple[Cell, ...]
+    contrasts: tuple[tuple[Cell, Cell], ...] = ()
+    in_turn: bool = False
+    processes: int = Field(ge=1)
+    warmup: int = Field(ge=0)
+    iterations: int = Field(ge=1)
+    latency_windows: int = Field(ge=0)
+    measure_memory: bool
 
 
 class PlanRecord(Record):
-    """What was asked for; a resumed run must ask for the same."""
+    """What was asked for; a resumed run must ask for the same.
 
-    modes: tuple[str, ...]
-    executors: tuple[str, ...]
-    precisions: tuple[str, ...]
-    iterations: int = Field(ge=1)
-    warmup: int = Field(ge=0)
-    latency_windows: int = Field(ge=0)
+    ``timeout_seconds``: given to each request of a worker; None: by the audio's length.
+    ``tuning``: false where what ``fluidaudio tune`` stored was left out.
+    """
+
+    studies: tuple[StudyRecord, ...]
     seed: int
-    threads: int | None
     compute_units: str
-    measure_memory: bool
     measure_power: bool
     memory_limit_bytes: int | None = Field(default=None, gt=0)
+    timeout_seconds: float | None = Field(default=None, gt=0)
     tuning: bool = True
 
 
 class DatasetRecord(Record):
-    """What was diarized."""
+    """The recordings of one condition; ``conversations``: uri to what is paired with it."""
 
     name: str
     fingerprint: str
     uris: tuple[str, ...]
+    conversations: dict[str, str] = Field(default_factory=dict)
     note: str = ""
 
 
-class PairedRecord(Record):
-    """Interleaved runs of this version (head) and another (base) for one variant.
+class IntervalRecord(Record):
+    """A figure with its 95 % interval; the ends are absent where too little was measured."""
 
-    One entry per pair of fresh processes: the median over their rounds of the seconds for all
-    files. CPU seconds are of all threads; empty where a side's could not be measured.
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Verdict = Literal["better", "worse", "no difference shown", "inconclusive"]
+
+
+class DifferenceRecord(Record):
+    """A cell against another, on the recordings (conversations) that both finished.
+
+    ``wall_ratio``, ``cpu_ratio`` and ``memory_ratio``: cell over base. ``der_points``: strict
+    error, cell minus base, in percentage points, with a paired bootstrap interval over
+    ``recordings``. ``speed`` and ``accuracy``: verdicts; ``note``: why one is inconclusive.
     """
 
-    variant: str
+    study: str
+    cell: str
     base: str
-    kind: Literal["worker", "benchmark", "process"]
-    base_seconds: tuple[float, ...]
-    head_seconds: tuple[float, ...]
-    base_cpu_seconds: tuple[float, ...] = ()
-    head_cpu_seconds: tuple[float, ...] = ()
-    rounds: int = Field(ge=1)
-    base_strict: DerRecord | None = None
-    head_strict: DerRecord | None = None
+    recordings: int = Field(ge=0)
+    processes: int = Field(ge=0)
+    in_turn: bool = False
+    wall_ratio: IntervalRecord | None = None
+    cpu_ratio: IntervalRecord | None = None
+    der_points: IntervalRecord | None = None
+    memory_ratio: float | None = None
+    speed: Verdict = "inconclusive"
+    accuracy: Verdict = "inconclusive"
+    note: str = ""
 
 
-class ScalingRecord(Record):
-    """One variant on one length of audio with so many threads.
+class GrowthRecord(Record):
+    """How time per audio hour and peak memory of one series of lengths grow from 10 min on.
 
-    One file record, of one iteration, and one loading time for each fresh process.
+    ``time_share``: the greatest deviation from the shortest of these lengths, a signed fraction.
+    ``memory_bytes``: peak at the longest minus that at the shortest. Absent where fewer than two
+    lengths were measured.
     """
 
-    variant: str
-    length_seconds: float = Field(gt=0.0)
-    threads: int = Field(ge=1)
-    load_seconds: tuple[float, ...] = ()
-    runs: tuple[FileRecord, ...] = ()
+    series: str
+    shortest_seconds: float = 0.0
+    longest_seconds: float = 0.0
+    time_share: float | None = None
+    memory_bytes: float | None = None
+    time_holds: bool | None = None
+    memory_holds: bool | None = None
 
-    @property
-    def finished(self) -> tuple[FileRecord, ...]:
-        """Processes with a measurement."""
-        return tuple(run for run in self.runs if run.error is None)
+
+class LimitRecord(Record):
+    """What this machine can do: FLOP/s of products, bytes/s of copies and triads."""
+
+    what: str
+    threads: int
+    best: float
+    median: float | None = None
+    unit: Literal["FLOP/s", "B/s"]
+
+
+class RooflineRecord(Record):
+    """A network of a cell against the machine's limits; rates in FLOP/s."""
+
+    cell: str
+    stage: str
+    precision: str
+    gflop_per_audio_second: float
+    achieved: float
+    share_of_peak: float | None
+    intensity: float
+    limit: float | None
+    share_of_limit: float | None
+    bound: str | None
+
+
+class FindingsRecord(Record):
+    """What follows from several cells together."""
+
+    differences: tuple[DifferenceRecord, ...] = ()
+    growth: tuple[GrowthRecord, ...] = ()
+    limits: tuple[LimitRecord, ...] = ()
+    limits_unavailable: tuple[str, ...] = ()
+    roofline: tuple[RooflineRecord, ...] = ()
 
 
 class BenchmarkResult(Record):
-    """A whole run; ``complete`` is false while it runs and after an interruption."""
+    """A whole run; ``complete`` is false while it runs and after an interruption.
 
-    schema_: Literal["fluidaudio.benchmark/1"] = Field(default=SCHEMA, alias="schema")
+    ``datasets``: recordings by condition; "" are those asked for, as they are.
+    """
+
+    schema_: Literal["fluidaudio.benchmark/2"] = Field(default=SCHEMA, alias="schema")
     created: str
     version: str
     complete: bool
     plan: PlanRecord
-    dataset: DatasetRecord
-    environment: EnvironmentRecord
+    datasets: dict[str, DatasetRecord]
+    environment: Environment
     power: str
     warnings: tuple[str, ...] = ()
-    variants: tuple[VariantRecord, ...] = ()
-    paired: tuple[PairedRecord, ...] = ()
-    scaling: tuple[ScalingRecord, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+    findings: FindingsRecord = FindingsRecord()
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
     )
 
     @property
-    def failures(self) -> tuple[tuple[str, FileRecord], ...]:
-        """(variant name, file) of every file that could not be diarized or scored."""
-        files = [(each.name, record) for each in self.variants for record in each.files]
-        files += [(each.variant, record) for each in self.scaling for record in each.runs]
-        return tuple((name, record) for name, record in files if record.error is not None)
+    def dataset(self) -> DatasetRecord:
+        """The recordings as they are."""
+        return self.datasets[""]
+
+    def of_study(self, name: str) -> tuple[CellRecord, ...]:
+        """The cells measured for one study."""
+        return tuple(cell for cell in self.cells if cell.study == name)
+
+    def record_of(self, cell: Cell) -> CellRecord | None:
+        """What is known of a cell."""
+        return next((each for each in self.cells if each.cell == cell), None)
+
+    @property
+    def failures(self) -> tuple[tuple[str, str, str], ...]:
+        """(cell's name, uri, reason) of everything that failed."""
+        return tuple((cell.name, *failure) for cell in self.cells for failure in cell.failures)
 
 
 def read_result(path: Path) -> BenchmarkResult:
@@ -315,6 +436,11 @@ def read_result(path: Path) -> BenchmarkResult:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}", "give a benchmark JSON file") from error
+    if '"fluidaudio.benchmark/1"' in text[:1000]:
+        raise InputError(
+            f"{path} was written by an earlier version (fluidaudio.benchmark/1)",
+            "measure again, or read it with the version that wrote it",
+        )
     try:
         return BenchmarkResult.model_validate_json(text)
     except ValidationError as error:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from fluidaudio_cli.benchmark.results import BenchmarkResult, VariantRecord
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
+from fluidaudio_cli.errors import HostError, UsageError
 
 _REMEDY = "run again without --resume, or with the same options"
 
 
 def check_same_run(previous: BenchmarkResult, fresh: BenchmarkResult) -> None:
-    """Raise ``UsageError`` unless version, plan, dataset and machine are those of ``previous``."""
-    if previous.version != fresh.version:
-        _refuse("program version", previous.version, fresh.version)
+    """Raise ``UsageError`` unless program, plan, recordings and machine are ``previous``'s."""
+    _check("program version", previous.version, fresh.version)
     _check_fields("plan", previous.plan, fresh.plan)
-    _check_fields("dataset", previous.dataset, fresh.dataset)
+    _check("conditions", tuple(previous.datasets), tuple(fresh.datasets))
+    for name, dataset in previous.datasets.items():
+        _check_fields("dataset", dataset, fresh.datasets[name])
     _check_fields("machine", previous.environment.machine, fresh.environment.machine)
-    before, now = previous.environment.git_commit, fresh.environment.git_commit
-    if before != now:
-        _refuse("git commit", before, now)
+    _check("git commit", previous.environment.git_commit, fresh.environment.git_commit)
+    if previous.environment.source != fresh.environment.source:
+        raise UsageError(
+            "cannot resume: the program's source has changed since the interrupted run",
+            "run again without --resume",
+        )
 
 
-def check_same_variant(previous: VariantRecord, fresh: VariantRecord) -> None:
-    """Raise ``UsageError`` when what a mode loads has changed since its files were measured."""
-    for part in ("config", "models", "executors"):
+def check_same_cell(previous: CellRecord, fresh: CellRecord) -> None:
+    """Raise ``UsageError`` when what a cell loads has changed since it was measured."""
+    for part in ("config", "models", "executors", "plan"):
         if getattr(previous, part) != getattr(fresh, part):
             raise UsageError(
                 f"cannot resume {previous.name}: its {part} changed since the interrupted run",
@@ -32,12 +39,44 @@ def check_same_variant(previous: VariantRecord, fresh: VariantRecord) -> None:
             )
 
 
-def _check_fields(what: str, before: BaseModel, now: BaseModel) -> None:
-    for name in type(before).model_fields:
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new:
-            _refuse(f"{what} {name}", old, new)
+def journal_in(folder: Path, plan: PlanRecord, fingerprints: str) -> Path:
+    """Where a run without a JSON output keeps its result: a file for each plan and data."""
+    digest = hashlib.sha256(f"{plan.model_dump_json()}{fingerprints}".encode()).hexdigest()
+    return folder / f"{digest[:16]}.json"
 
 
-def _refuse(what: str, before: object, now: object) -> None:
-    raise UsageError(f"cannot resume: {what} was {before}, now it is {now}", _REMEDY)
+@contextmanager
+def locked(journal: Path, locks: Path) -> Iterator[None]:
+    """Keep ``journal`` from other runs meanwhile; ``locks``: the folder for lock files.
+
+    Raises ``HostError`` when another run has it.
+    """
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(str(journal.resolve()).encode()).hexdigest()[:16]
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{name}.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise HostError(
+            f"another benchmark is writing {journal}",
+            "wait for it, or give this one another --output FILE.json",
+        ) from None
+    except OSError as error:
+        raise HostError(f"cannot write in {locks}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_fields(what: str, before: object, now: object) -> None:
+    old, new = vars(before), vars(now)
+    for name, value in old.items():
+        _check(f"{what} {name}", value, new[name])
+
+
+def _check(what: str, before: object, now: object) -> None:
+    if before != now:
+        raise UsageError(f"cannot resume: {what} was {before}, now it is {now}", _REMEDY)

@@ -9,16 +9,14 @@ the three binds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from fluidaudio_cli.benchmark.bandwidth import Bandwidth, Level, measure_bandwidth
-from fluidaudio_cli.diarization.result import Timings
-from fluidaudio_cli.errors import ExecutorUnavailableError
-from fluidaudio_cli.executors.base import ExecutorRun
-from fluidaudio_cli.executors.gemm_probe import PRECISIONS, GemmPeak, gemm_peak
+from fluidaudio_cli.benchmark.grid import BUNDLED
+from fluidaudio_cli.benchmark.results import CellRecord, RooflineRecord, StageSample
 from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.measure.limits import MachinePeaks
 from fluidaudio_cli.resources import packages_dir
 
 Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
@@ -27,32 +25,6 @@ Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
 NETWORKS = ("segmentation", "fbank", "embedding")
 _FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 _FREE_DIMENSION = "batch"
-_LEVELS: tuple[Level, ...] = ("memory", "cache")
-
-
-@dataclass(frozen=True)
-class MachinePeaks:
-    """What was measured, and why something could not be."""
-
-    gemm: tuple[GemmPeak, ...]
-    bandwidth: tuple[Bandwidth, ...]
-    unavailable: tuple[str, ...] = ()
-
-    def flops_per_second(self, precision: str, threads: int) -> float | None:
-        """The highest rate of any executor; ``None`` where it was not measured."""
-        rates = [
-            peak.flops_per_second
-            for peak in self.gemm
-            if (peak.precision, peak.threads) == (precision, threads)
-        ]
-        return max(rates, default=None)
-
-    def bytes_per_second(self, level: Level, threads: int) -> float | None:
-        """The best bandwidth with so many threads; ``None`` where it was not measured."""
-        rates = [
-            each.best for each in self.bandwidth if (each.level, each.threads) == (level, threads)
-        ]
-        return max(rates, default=None)
 
 
 @dataclass(frozen=True)
@@ -108,38 +80,6 @@ class RooflineRow:
     bound: Bound | None
 
 
-def measure_machine(
-    threads: Sequence[int] | None = None,
-    precisions: Sequence[str] = PRECISIONS,
-    executors: Sequence[str] = ("openvino", "onnxruntime"),
-    on_step: Callable[[str], None] = lambda step: None,
-) -> MachinePeaks:
-    """Products in each precision on each executor, and bandwidth; about 15 s.
-
-    ``threads``: one and all processors unless given. What an executor does not offer here is
-    listed in ``unavailable``; ONNX Runtime is measured in fp32 only.
-    """
-    counts = tuple(threads) if threads is not None else tuple(sorted({1, processors()}))
-    gemm: list[GemmPeak] = []
-    unavailable: list[str] = []
-    for executor in executors:
-        for precision in precisions:
-            if executor == "onnxruntime" and precision != "fp32":
-                continue
-            try:
-                for count in counts:
-                    on_step(f"{executor} {precision}, {count} thread(s)")
-                    gemm.append(gemm_peak(executor, precision, count))
-            except ExecutorUnavailableError as error:
-                unavailable.append(f"{executor} {precision}: {error}")
-    bandwidth = []
-    for level in _LEVELS:
-        for count in counts:
-            on_step(f"{level} bandwidth, {count} thread(s)")
-            bandwidth.append(measure_bandwidth(level, count))
-    return MachinePeaks(tuple(gemm), tuple(bandwidth), tuple(unavailable))
-
-
 def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWork:
     """Work per item of a bundled package in batches of ``batch``."""
     from fluidaudio_cli.coreml.costs import operation_costs, total_flops
@@ -158,8 +98,29 @@ def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWo
     )
 
 
-def stage_loads(timings: Timings, runs: Mapping[str, ExecutorRun]) -> tuple[StageLoad, ...]:
-    """The stages of a diarization that run a network; ``runs`` by network as it was loaded.
+def roofline_records(
+    cells: Sequence[CellRecord], peaks: MachinePeaks
+) -> tuple[RooflineRecord, ...]:
+    """The networks of every cell with bundled models, in the median pass of its longest audio."""
+    records = []
+    for cell in cells:
+        if cell.cell.models != BUNDLED or cell.cell.program or not cell.finished:
+            continue
+        longest = max(cell.finished, key=lambda each: each.audio_seconds)
+        by_time = sorted(longest.iterations, key=lambda sample: sample.wall_seconds)
+        stages = by_time[(len(by_time) - 1) // 2].stages
+        runs = {name: run["ran"] for name, run in cell.executors.items()}
+        loads = stage_loads(stages, runs)  # type: ignore[arg-type]
+        for row in roofline_rows(loads, longest.audio_seconds, peaks):
+            facts = {name: value for name, value in vars(row).items() if name != "peak"}
+            records.append(RooflineRecord(cell=cell.name, **facts))
+    return tuple(records)
+
+
+def stage_loads(
+    stages: Sequence[StageSample], runs: Mapping[str, Mapping[str, Any]]
+) -> tuple[StageLoad, ...]:
+    """The stages of a diarization that run a network; ``runs``: how each network ran.
 
     The batch is the mean of what the calls held. Where the executor does not tell its threads,
     all processors are assumed.
@@ -170,17 +131,18 @@ def stage_loads(timings: Timings, runs: Mapping[str, ExecutorRun]) -> tuple[Stag
             network=stage.name,
             busy_seconds=stage.busy_seconds,
             items=stage.items,
-            precision=runs[stage.name].precision,
+            precision=str(runs[stage.name]["precision"]),
             threads=_threads_of_a_call(runs[stage.name]),
             batch=max(1, round(stage.items / stage.calls)),
         )
-        for stage in timings.stages
-        if stage.name in NETWORKS and stage.items
+        for stage in stages
+        if stage.name in NETWORKS and stage.items and stage.name in runs
     )
 
 
-def _threads_of_a_call(run: ExecutorRun) -> int:
-    return max(1, (run.threads or processors()) // run.streams)
+def _threads_of_a_call(run: Mapping[str, Any]) -> int:
+    threads = run.get("threads") or processors()
+    return max(1, int(threads) // int(run.get("streams") or 1))
 
 
 def roofline_rows(

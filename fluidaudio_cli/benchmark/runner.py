@@ -1,9 +1,10 @@
-"""Run every variant over every file and collect samples; the order of work and what is kept.
+"""Run every cell of a grid over its recordings and collect samples.
 
-Per variant: a cold load in a process of its own with an empty cache; then one process that
-loads (warm) and takes the files in seeded order: warm-up runs, measured runs; then another one,
-loaded for low latency, takes single windows of them. The caller's ``save`` gets the result after
-each file, so an interruption loses at most the file in progress.
+A cell has a number of fresh processes. Rounds go over all cells of a study, one process of each,
+so that a drift of the machine falls on all of them; cells in turn have theirs side by side. Within
+a process recordings come in seeded order, each with warm-up passes and measured ones; single
+windows are timed in another process, loaded for low latency. The caller's ``save`` gets the
+result after each recording, so that an interruption loses at most the one in progress.
 """
 
 from __future__ import annotations
@@ -14,26 +15,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from itertools import product
+from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.benchmark import environment, power, resume
-from fluidaudio_cli.benchmark.measure import Assess, Item, Meter, measure_file
+from fluidaudio_cli.benchmark import accuracy, resume
+from fluidaudio_cli.benchmark.grid import Cell, Effort, Grid, Item, Program, Study
 from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
+from fluidaudio_cli.benchmark.passes import Lane, Meter, Scorer, measure_in_turn
+from fluidaudio_cli.benchmark.programs import CommandLane
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
+    CellRecord,
     DatasetRecord,
     FileRecord,
-    LoadRecord,
+    FindingsRecord,
     ModelRecord,
     PlanRecord,
-    VariantRecord,
+    ProcessRecord,
+    StudyRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.diarization.loading import make_plan
-from fluidaudio_cli.diarization.tuning import load_tuning
+from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
+from fluidaudio_cli.measure import environment, power
+from fluidaudio_cli.measure.long_audio import RepeatedAudio
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 CACHE_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
@@ -48,58 +55,352 @@ class Hooks:
     progress: ProgressCallback = no_progress
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all cells. ``timeout``: of each request, None for one by the length."""
+
+    seed: int = 0
+    compute_units: str = "all"
+    measure_power: bool = False
+    memory_limit_bytes: int | None = None
+    timeout: float | None = None
+    tuning: bool = True
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A recording made for a length of audio; it has no reference."""
+
+    uri: str
+    audio: Path
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A lane that is loaded, and what loading it said."""
+
+    lane: Lane
+    loaded: dict[str, Any]
+
+    @property
+    def alive(self) -> bool:
+        return not isinstance(self.lane, Worker) or self.lane.alive
+
+
+def plan_record(grid: Grid, settings: Settings) -> PlanRecord:
+    """What a run of ``grid`` is asked for."""
+    return PlanRecord(
+        studies=tuple(
+            StudyRecord(
+                name=study.name,
+                cells=study.cells,
+                contrasts=tuple((each.cell, each.base) for each in study.contrasts),
+                in_turn=study.in_turn,
+                processes=study.effort.processes,
+                warmup=study.effort.warmup,
+                iterations=study.effort.iterations,
+                latency_windows=study.effort.latency_windows,
+                measure_memory=study.effort.memory,
+            )
+            for study in grid.studies
+        ),
+        seed=settings.seed,
+        compute_units=settings.compute_units,
+        measure_power=settings.measure_power,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        timeout_seconds=settings.timeout,
+        tuning=settings.tuning,
+    )
+
+
 @dataclass
 class BenchmarkRun:
-    """One benchmark in progress: the plan, what is measured so far, and how to go on.
+    """One benchmark in progress: the grid, what is measured so far, and how to go on.
 
-    ``previous`` is an interrupted run's result; what it holds is not measured again.
+    ``previous`` is an interrupted run's result; what it holds is not measured again. ``command``
+    starts this program's worker. ``conclude`` finds what follows from all cells together.
     """
 
-    plan: PlanRecord
-    dataset: DatasetRecord
-    items: Sequence[Item]
-    assess: Assess
+    grid: Grid
+    settings: Settings = Settings()
+    scorer: Scorer = accuracy
     hooks: Hooks = field(default_factory=Hooks)
     command: WorkerCommand = field(default_factory=WorkerCommand)
     previous: BenchmarkResult | None = None
+    conclude: Callable[[BenchmarkResult], FindingsRecord] = lambda result: FindingsRecord()
 
     def run(self) -> BenchmarkResult:
         """Measure everything not yet measured; the complete result.
 
-        A file that fails is recorded and the rest goes on. Raises ``UsageError`` when
-        ``previous`` does not fit, ``ExecutorUnavailableError`` when the one executor asked for
-        is not here, and what loading raises.
+        What fails is recorded and the rest goes on. Raises ``UsageError`` when ``previous`` does
+        not fit; where there is one cell only, what loading raises.
         """
         self._done = 0
-        opened = power.open_meter() if self.plan.measure_power else None
+        opened = power.open_meter() if self.settings.measure_power else None
         self._meter: Meter = None if isinstance(opened, power.Unavailable) else opened
         self._result = self._first_result(opened)
         for line in (*environment.busy_before(), *self._tuning_in_use()):
             self._note(line)
         before = environment.cpu_snapshot()
-        for key in self._keys():
-            self._run_variant(self._known_variant(*key))
+        for study in self.grid.studies:
+            with ExitStack() as stack:
+                self._run_study(study, stack)
         for line in environment.busy_during(before, environment.cpu_snapshot()):
             self._note(line)
-        self._update(complete=True)
+        self._update(findings=self.conclude(self._result), complete=True)
         return self._result
 
-    def _keys(self) -> list[tuple[str, str, str]]:
-        return list(product(self.plan.modes, self.plan.executors, self.plan.precisions))
+    def _run_study(self, study: Study, stack: ExitStack) -> None:
+        own = {cell for owner, cell in self.grid.cells if owner is study}
+        self._files = self._make_audio(study, stack)
+        self._caches: dict[str, dict[str, str]] = {}
+        for index in range(study.effort.processes):
+            for block in study.blocks():
+                if own & set(block):
+                    self._run_block(study, block, index, stack)
 
-    def _tuning_in_use(self) -> Iterator[str]:
-        """One line when settings stored on this machine replace those of the modes."""
-        tuning = load_tuning()
-        if tuning and "auto" in self.plan.executors and "auto" in self.plan.precisions:
-            yield f"modes that leave it to auto run as tuned on this machine: {tuning}"
+    def _make_audio(self, study: Study, stack: ExitStack) -> dict[tuple[str, float], Path]:
+        """Recordings of the lengths that the study's cells ask for, until it ends."""
+        wanted = sorted(
+            {(cell.condition, cell.length) for cell in study.cells if cell.length is not None}
+        )
+        files: dict[tuple[str, float], Path] = {}
+        if wanted:
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-lengths-"))
+            )
+        for number, (condition, seconds) in enumerate(wanted):
+            items = self.grid.conditions[condition].recordings.items
+            path = folder / f"{number}-{seconds:g}s.wav"
+            made = RepeatedAudio([item.audio for item in items])
+            made.write(path, seconds, (self.settings.seed, number))
+            files[condition, seconds] = path
+        return files
+
+    def _items(self, cell: Cell) -> Sequence[Item]:
+        if cell.length is None:
+            return self.grid.conditions[cell.condition].recordings.items
+        path = self._files[cell.condition, cell.length]
+        return (_Made(path.stem, path),)
+
+    def _run_block(
+        self, study: Study, block: tuple[Cell, ...], index: int, stack: ExitStack
+    ) -> None:
+        """One process of each cell of ``block``, over the recordings that are missing."""
+        effort = study.effort
+        records = [self._known(study, cell) for cell in block]
+        items = self._items(block[0])
+        passes = (effort.warmup + effort.iterations) * len(block)
+        pending = [item for item in items if not all(_has(each, index, item) for each in records)]
+        self._advance((len(items) - len(pending)) * passes)
+        if pending and all(record.unavailable is None for record in records):
+            expected = self._done + len(pending) * passes
+            self._measure_block(study, block, index, pending, stack)
+            self._done = expected
+        if effort.latency_windows:
+            for cell in block:
+                self._measure_latency(study, cell, index)
+
+    def _measure_block(
+        self,
+        study: Study,
+        block: tuple[Cell, ...],
+        index: int,
+        pending: Sequence[Item],
+        stack: ExitStack,
+    ) -> None:
+        random.Random(self.settings.seed).shuffle(order := list(pending))
+        with ExitStack() as processes:
+
+            def open_lanes() -> list[_Opened]:
+                # Whoever starts second was seen to be slower beside busy neighbours.
+                places = sorted(range(len(block)), key=lambda place: (place + index) % len(block))
+                opened = {
+                    place: self._open(study, block[place], index, processes, stack)
+                    for place in places
+                }
+                return [each for _, each in sorted(opened.items()) if each is not None]
+
+            opened = open_lanes()
+            for item in order:
+                if not all(each.alive for each in opened):
+                    opened = open_lanes()
+                if len(opened) < len(block):
+                    return
+                found = measure_in_turn(
+                    [each.lane for each in opened],
+                    item,
+                    study.effort,
+                    audio_seconds=longest_seconds([item.audio]),
+                    baselines=[each.loaded.get("rss_bytes", 0) for each in opened],
+                    warm_on=self._shortest(study) if study.effort.warm_on_shortest else None,
+                    meter=self._meter,
+                    scorer=self._scorer(study.effort, item),
+                    tick=lambda: self._advance(1),
+                )
+                for cell, record in zip(block, found, strict=True):
+                    self._keep_file(study, cell, index, record)
+
+    def _scorer(self, effort: Effort, item: Item) -> Scorer | None:
+        return self.scorer if effort.score and not isinstance(item, _Made) else None
+
+    def _shortest(self, study: Study) -> Path:
+        items = [item for cell in study.cells for item in self._items(cell)]
+        return min(items, key=lambda item: item.audio.stat().st_size).audio
+
+    def _open(
+        self, study: Study, cell: Cell, index: int, processes: ExitStack, stack: ExitStack
+    ) -> _Opened | None:
+        """A lane of the cell; None where it cannot be had, which is then in the result."""
+        program = self.grid.program(cell)
+        try:
+            if program.unavailable:
+                raise ExecutorUnavailableError(program.unavailable)
+            if program.kind != "worker":
+                lane = CommandLane(
+                    self._untuned(program.command, stack),
+                    self.grid.mode_to_load(cell),
+                    program.kind == "process",
+                    self.settings.timeout,
+                )
+                self._describe(study, cell, index, {}, program)
+                return _Opened(lane, {})
+            options, mode = self._options(cell), self._mode_to_load(cell)
+            command = self._command(program, stack)
+            if study.effort.cold and self._known(study, cell).cold_seconds is None:
+                self._cold_load(study, cell, command, mode, options)
+            worker, loaded = self._warm_worker(processes, command, mode, options, program)
+        except ExecutorUnavailableError as error:
+            if len(self.grid.cells) == 1:
+                raise
+            # One of several: said in the result, not an error of the run.
+            self._keep(self._known(study, cell).model_copy(update={"unavailable": str(error)}))
+            return None
+        except FluidAudioError as error:
+            if len(self.grid.cells) == 1 and not self._known(study, cell).finished:
+                raise
+            self._note(f"{cell.name} did not load: {error}")
+            self._keep_process(study, cell, index, ProcessRecord(error=str(error)))
+            return None
+        self._describe(study, cell, index, loaded, program)
+        return _Opened(worker, loaded)
+
+    def _command(self, program: Program, stack: ExitStack) -> WorkerCommand:
+        if not program.name:
+            return self.command
+        if not program.own_cache:
+            return program.command
+        if program.name not in self._caches:
+            cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-program-"))
+            self._caches[program.name] = {CACHE_VARIABLE: cache}
+        return self._untuned(program.command, stack).with_env(**self._caches[program.name])
+
+    def _untuned(self, command: WorkerCommand, stack: ExitStack) -> WorkerCommand:
+        """Without what ``fluidaudio tune`` stored: found with one version, unknown to another."""
+        if "untuned" not in self._caches:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-untuned-"))
+            self._caches["untuned"] = {TUNING_VARIABLE: str(Path(folder) / "none.json")}
+        return command.with_env(**self._caches["untuned"])
+
+    def _options(self, cell: Cell) -> PipelineOptions:
+        return PipelineOptions(
+            executor=cell.executor,
+            precision=cell.precision,
+            compute_units=self.settings.compute_units,
+            threads=cell.threads,
+            models=cell.models,
+        )
+
+    def _mode_to_load(self, cell: Cell) -> str | Mapping[str, Any]:
+        """The cell's mode, or a plan that holds it under the memory limit."""
+        limit, mode = self.settings.memory_limit_bytes, self.grid.mode_to_load(cell)
+        if limit is None or cell.program:
+            return mode
+        seconds = longest_seconds(item.audio for item in self._items(cell))
+        is_file = mode.endswith((".yaml", ".yml"))
+        plan = make_plan(Path(mode) if is_file else mode, **self._options(cell).as_dict())
+        held = hold(plan, limit, seconds, command=self.command)
+        for note in held.notes:
+            self._note(f"{cell.name}: {note}")
+        return held.plan.as_dict()
+
+    def _cold_load(
+        self,
+        study: Study,
+        cell: Cell,
+        command: WorkerCommand,
+        mode: str | Mapping[str, Any],
+        options: PipelineOptions,
+    ) -> None:
+        with (
+            tempfile.TemporaryDirectory(prefix="fluidaudio-cold-") as cache,
+            Worker(command.with_env(**{CACHE_VARIABLE: cache}), self.settings.timeout) as worker,
+        ):
+            loaded = worker.load(mode, options)
+        found: dict[str, Any] = {"cold_seconds": loaded["load_seconds"]}
+        if loaded["cached"]:
+            found = {"cold_note": "cold load unavailable: nothing was compiled with no cache"}
+        self._keep(self._known(study, cell).model_copy(update=found))
+
+    def _warm_worker(
+        self,
+        processes: ExitStack,
+        command: WorkerCommand,
+        mode: str | Mapping[str, Any],
+        options: PipelineOptions,
+        program: Program,
+    ) -> tuple[Worker, dict[str, Any]]:
+        """A loaded worker; loaded twice when the first load had to fill the cache."""
+        for attempt in range(2):
+            worker = processes.enter_context(Worker(command, self.settings.timeout))
+            loaded = worker.load(mode, options, program.settings)
+            if loaded["cached"] or attempt:
+                break
+            worker.close()
+        return worker, loaded
+
+    def _measure_latency(self, study: Study, cell: Cell, index: int) -> None:
+        """Single windows, in a process of its own: it is loaded for them, not for recordings."""
+        record = self._known(study, cell)
+        if record.unavailable is not None or len(record.processes) <= index:
+            return
+        known = record.processes[index].finished
+        missing = {file.uri: file for file in known if not file.latency_seconds}
+        if not missing:
+            return
+        program, options = self.grid.program(cell), replace(self._options(cell), low_latency=True)
+        with ExitStack() as processes:
+            try:
+                worker, _ = self._warm_worker(
+                    processes, self.command, self.grid.mode_to_load(cell), options, program
+                )
+                for item in self._items(cell):
+                    if item.uri in missing:
+                        seconds = worker.latency(item.audio, study.effort.latency_windows)
+                        update = {"latency_seconds": seconds}
+                        file = missing[item.uri].model_copy(update=update)
+                        self._keep_file(study, cell, index, file)
+            except FluidAudioError as error:
+                self._note(f"{cell.name}: latency unavailable: {error}")
+
+    # --- what is known so far ---
 
     def _first_result(self, meter: power.EnergyMeter | power.Unavailable | None) -> BenchmarkResult:
         fresh = BenchmarkResult(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             complete=False,
-            plan=self.plan,
-            dataset=self.dataset,
+            plan=plan_record(self.grid, self.settings),
+            datasets={
+                name: DatasetRecord(
+                    name=condition.recordings.name,
+                    fingerprint=condition.recordings.fingerprint,
+                    uris=tuple(item.uri for item in condition.recordings.items),
+                    conversations=dict(condition.conversations),
+                    note=condition.note,
+                )
+                for name, condition in self.grid.conditions.items()
+            },
             environment=environment.describe(),
             power=_describe_meter(meter),
         )
@@ -108,147 +409,76 @@ class BenchmarkRun:
         resume.check_same_run(self.previous, fresh)
         return self.previous.model_copy(update={"complete": False})
 
-    def _known_variant(self, mode: str, executor: str, precision: str) -> VariantRecord:
-        for variant in self._result.variants:
-            if (variant.mode, variant.executor, variant.precision) == (mode, executor, precision):
-                return variant
-        return VariantRecord(mode=mode, executor=executor, precision=precision)
+    def _tuning_in_use(self) -> Iterator[str]:
+        """One line when settings stored on this machine replace those of the modes."""
+        tuning = load_tuning()
+        left = any(cell.executor == cell.precision == "auto" for _, cell in self.grid.cells)
+        if tuning and left:
+            yield f"modes that leave it to auto run as tuned on this machine: {tuning}"
 
-    def _run_variant(self, known: VariantRecord) -> None:
-        finished = {record.uri for record in known.finished}
-        pending = [item for item in self.items if item.uri not in finished]
-        self._advance((len(self.items) - len(pending)) * self._passes)
-        options = PipelineOptions(
-            known.executor, known.precision, self.plan.compute_units, self.plan.threads
+    def _known(self, study: Study, cell: Cell) -> CellRecord:
+        return self._result.record_of(cell) or CellRecord(cell=cell, study=study.name)
+
+    def _describe(
+        self, study: Study, cell: Cell, index: int, loaded: dict[str, Any], program: Program
+    ) -> None:
+        known = self._known(study, cell)
+        fresh = known.model_copy(
+            update={
+                "config": loaded.get("config", {}),
+                "plan": loaded.get("plan", {}),
+                "executors": loaded.get("executors", {}),
+                "models": tuple(ModelRecord(**model) for model in loaded.get("models", ())),
+                "remarks": program.remarks,
+            }
         )
-        if pending:
-            known = self._run_files(known, pending, options)
-        if self.plan.latency_windows and known.unavailable is None:
-            self._measure_latency(known, replace(options, low_latency=True))
+        if known.finished:
+            resume.check_same_cell(known, fresh)
+        self._keep(fresh)
+        process = ProcessRecord(
+            load_seconds=loaded.get("load_seconds"),
+            peak_rss_bytes=loaded.get("peak_bytes"),
+            files=fresh.processes[index].files if index < len(fresh.processes) else (),
+        )
+        self._keep_process(study, cell, index, process)
 
-    def _run_files(
-        self, known: VariantRecord, pending: list[Item], options: PipelineOptions
-    ) -> VariantRecord:
-        finished = known.finished
-        random.Random(self.plan.seed).shuffle(pending)
-        with ExitStack() as workers:
-            try:
-                mode = self._mode_to_load(known, options)
-                load = known.load if finished else self._cold_load(mode, options)
-                worker, loaded = self._warm_worker(workers, mode, options)
-            except ExecutorUnavailableError as error:
-                if len(self.plan.executors) * len(self.plan.precisions) == 1:
-                    raise
-                # One of "all": said in the result, not an error of the run.
-                absent = known.model_copy(update={"unavailable": str(error)})
-                self._keep(absent)
-                self._advance(len(pending) * self._passes)
-                return absent
-            variant = _describe_variant(known, loaded, load)
-            self._keep(variant)
-            for item in pending:
-                if not worker.alive:
-                    worker, loaded = self._warm_worker(workers, mode, options)
-                record = self._run_file(worker, item, loaded["rss_bytes"])
-                variant = self._with_file(variant, record)
-        return variant
+    def _keep_process(self, study: Study, cell: Cell, index: int, process: ProcessRecord) -> None:
+        known = self._known(study, cell)
+        processes = (*known.processes[:index], process, *known.processes[index + 1 :])
+        self._keep(known.model_copy(update={"processes": processes}))
 
-    def _with_file(self, variant: VariantRecord, record: FileRecord) -> VariantRecord:
-        files = {file.uri: file for file in (*variant.files, record)}
-        in_order = tuple(files[uri] for uri in self.dataset.uris if uri in files)
-        variant = variant.model_copy(update={"files": in_order})
-        self._keep(variant)
-        return variant
-
-    def _measure_latency(self, variant: VariantRecord, options: PipelineOptions) -> None:
-        """Single windows, in a process of its own: it is loaded for them, not for recordings."""
-        missing = {file.uri: file for file in variant.finished if not file.latency_seconds}
-        if not missing:
-            return
-        with ExitStack() as workers:
-            try:
-                worker, _ = self._warm_worker(workers, variant.mode, options)
-                for item in self.items:
-                    if item.uri in missing:
-                        seconds = worker.latency(item.audio, self.plan.latency_windows)
-                        record = missing[item.uri].model_copy(update={"latency_seconds": seconds})
-                        variant = self._with_file(variant, record)
-            except FluidAudioError as error:
-                self._note(f"latency unavailable: {error}")
-
-    def _mode_to_load(
-        self, variant: VariantRecord, options: PipelineOptions
-    ) -> str | Mapping[str, Any]:
-        """The variant's mode, or a plan that holds it under the limit."""
-        limit = self.plan.memory_limit_bytes
-        if limit is None:
-            return variant.mode
-        seconds = longest_seconds(item.audio for item in self.items)
-        plan = make_plan(variant.mode, **options.as_dict())
-        held = hold(plan, limit, seconds, command=self.command)
-        for note in held.notes:
-            self._note(f"{variant.name}: {note}")
-        return held.plan.as_dict()
-
-    def _cold_load(self, mode: str | Mapping[str, Any], options: PipelineOptions) -> LoadRecord:
-        with (
-            tempfile.TemporaryDirectory(prefix="fluidaudio-cold-") as cache,
-            Worker(self.command.with_env(**{CACHE_VARIABLE: cache})) as worker,
-        ):
-            loaded = worker.load(mode, options)
-        if loaded["cached"]:
-            return LoadRecord(note="cold load unavailable: nothing was compiled with no cache")
-        return LoadRecord(cold_seconds=loaded["load_seconds"])
-
-    def _warm_worker(
-        self, workers: ExitStack, mode: str | Mapping[str, Any], options: PipelineOptions
-    ) -> tuple[Worker, dict[str, Any]]:
-        """A loaded worker; loaded twice when the first load had to fill the user's cache."""
-        worker = workers.enter_context(Worker(self.command))
-        loaded = worker.load(mode, options)
-        if not loaded["cached"]:
-            worker.close()
-            worker = workers.enter_context(Worker(self.command))
-            loaded = worker.load(mode, options)
-        return worker, loaded
-
-    def _run_file(self, worker: Worker, item: Item, baseline: int) -> FileRecord:
-        done = self._done
-        try:
-            record = measure_file(
-                worker,
-                item,
-                self.plan,
-                baseline_bytes=baseline,
-                meter=self._meter,
-                assess=self.assess,
-                tick=lambda: self._advance(1),
+    def _keep_file(self, study: Study, cell: Cell, index: int, record: FileRecord) -> None:
+        known = self._known(study, cell).processes[index]
+        files = {file.uri: file for file in (*known.files, record)}
+        uris = (item.uri for item in self._items(cell))
+        in_order = tuple(files[uri] for uri in uris if uri in files)
+        self._keep_process(study, cell, index, known.model_copy(update={"files": in_order}))
+        if record.error is not None:
+            self._note(f"{cell.name}: {record.uri} failed: {record.error}")
+        elif not record.repeatable:
+            self._note(
+                f"{cell.name}: {record.uri}: turns differ between iterations; the first is scored"
             )
-        except FluidAudioError as error:
-            self._note(f"{item.uri} failed: {error}")
-            self._advance(done + self._passes - self._done)
-            return FileRecord(uri=item.uri, error=str(error))
-        limit = self.plan.memory_limit_bytes
-        if limit is not None and record.memory is not None:
+        limit = self.settings.memory_limit_bytes
+        if limit is not None and record.memory is not None and not cell.program:
             line = exceeded(record.memory.peak_rss_bytes, limit)
             if line is not None:
-                self._note(f"{item.uri}: {line}")
-        if not record.repeatable:
-            self._note(f"{item.uri}: turns differ between iterations; the first is scored")
-        return record
+                self._note(f"{record.uri}: {line}")
 
-    @property
-    def _passes(self) -> int:
-        return self.plan.warmup + self.plan.iterations
+    def _keep(self, record: CellRecord) -> None:
+        cells = {known.cell: known for known in self._result.cells}
+        cells[record.cell] = record
+        self._update(cells=tuple(cells.values()))
 
     def _advance(self, passes: int) -> None:
         self._done += passes
-        self.hooks.progress(self._done, len(self._keys()) * len(self.items) * self._passes)
-
-    def _keep(self, variant: VariantRecord) -> None:
-        variants = {known.name: known for known in self._result.variants}
-        variants[variant.name] = variant
-        self._update(variants=tuple(variants.values()))
+        total = sum(
+            study.effort.processes
+            * (study.effort.warmup + study.effort.iterations)
+            * (1 if cell.length else len(self.grid.conditions[cell.condition].recordings.items))
+            for study, cell in self.grid.cells
+        )
+        self.hooks.progress(self._done, total)
 
     def _note(self, line: str) -> None:
         self.hooks.warn(line)
@@ -260,25 +490,11 @@ class BenchmarkRun:
         self.hooks.save(self._result)
 
 
-def _describe_variant(
-    known: VariantRecord, loaded: dict[str, Any], load: LoadRecord
-) -> VariantRecord:
-    fresh = VariantRecord(
-        mode=known.mode,
-        executor=known.executor,
-        precision=known.precision,
-        config=loaded["config"],
-        plan=loaded["plan"],
-        executors=loaded["executors"],
-        models=tuple(ModelRecord(**model) for model in loaded["models"]),
-        load=load.model_copy(
-            update={"warm_seconds": loaded["load_seconds"], "peak_rss_bytes": loaded["peak_bytes"]}
-        ),
-        files=known.files,
-    )
-    if known.finished:
-        resume.check_same_variant(known, fresh)
-    return fresh
+def _has(record: CellRecord, index: int, item: Item) -> bool:
+    """Whether process ``index`` of the cell measured the recording."""
+    if index >= len(record.processes):
+        return False
+    return any(file.uri == item.uri for file in record.processes[index].finished)
 
 
 def _describe_meter(meter: power.EnergyMeter | power.Unavailable | None) -> str:

@@ -19,17 +19,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-import psutil
-
-from fluidaudio_cli.benchmark.measure import turns_of
+from fluidaudio_cli.benchmark.passes import turns_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.diarization.modes import DEFAULT_MODE, load_mode
 from fluidaudio_cli.diarization.tuning import (
@@ -294,32 +290,10 @@ def bundled_sample_der(tuning: Tuning | None, timeout: float) -> float:
         else:
             save_tuning(tuning, path)
         command = WorkerCommand().with_env(**{TUNING_VARIABLE: str(path)})
-        with Worker(command) as worker, _killed_after(timeout, worker):
+        with Worker(command, timeout) as worker:
             worker.load(DEFAULT_MODE, options)
             reply = worker.diarize(sample)
     reference = read_rttm(sample.with_suffix(".rttm"))["sample"]
     whole = ((0.0, float(reply["audio_seconds"])),)
     rate = score_turns(reference, turns_of(reply), whole).rate
     return math.inf if math.isnan(rate) else rate
-
-
-@contextmanager
-def _killed_after(timeout: float, worker: Worker) -> Iterator[None]:
-    """Kill a worker that is still at it after ``timeout`` seconds; then raise ``HostError``."""
-    hung = threading.Event()
-    process = psutil.Process(worker.pid)
-
-    def kill() -> None:
-        hung.set()
-        process.kill()
-
-    alarm = threading.Timer(timeout, kill)
-    alarm.start()
-    try:
-        yield
-    except HostError as error:
-        if hung.is_set():
-            raise HostError(f"no answer within {timeout:g} s") from error
-        raise
-    finally:
-        alarm.cancel()

@@ -5,9 +5,11 @@ peak of memory, a thread pool or a crash belongs to one variant only, and so tha
 of the program can be driven the same way (``--against``). Requests and replies are JSON, one
 per line, on stdin and stdout:
 
-``hello`` (sent first, unasked) · ``load`` · ``diarize`` · ``latency`` · ``reset_peak``; the end
-of stdin ends the process. A reply holds ``error`` when the request failed. Only the call of
-``diarize`` is inside the clock: no request, no reply, no loading, no scoring.
+``hello`` (sent first, unasked) · ``load`` · ``diarize`` · ``oracle`` (of the recording diarized
+last) · ``latency`` · ``reset_peak``; the end of stdin ends the process. A reply holds ``error``
+when the request failed. Only the call of ``diarize`` is inside the clock: no request, no reply,
+no loading, no scoring; nor ``prepare``, which a pipeline may have (peers, whose interface takes
+samples). Protocol 1 had no ``oracle``, and no ``items`` in stages.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 import fluidaudio_cli
-from fluidaudio_cli.benchmark import memory
 from fluidaudio_cli.errors import FluidAudioError, UsageError
+from fluidaudio_cli.measure import memory
+from fluidaudio_cli.measure.clock import stopwatch
+from fluidaudio_cli.turns import Turn
 
-PROTOCOL = 1
+PROTOCOL = 2
 _LATENCY_WARMUP = 3  # windows run before the clock starts, so that buffers exist
 
 Loader = Callable[..., Any]
@@ -44,12 +48,14 @@ class Session:
     def __init__(self, load_pipeline: Loader) -> None:
         self._load_pipeline = load_pipeline
         self._pipeline: Any = None
+        self._last: Any = None  # what the last diarization gave
 
     def answer(self, request: Mapping[str, Any]) -> Reply:
         """The reply to one request; an expected error becomes its class and texts."""
         handlers: dict[str, Callable[..., Reply]] = {
             "load": self._load,
             "diarize": self._diarize,
+            "oracle": self._oracle,
             "latency": self._latency,
             "reset_peak": self._reset_peak,
         }
@@ -80,7 +86,7 @@ class Session:
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
             "config": pipeline.mode.as_dict(),
-            "plan": pipeline.plan.summary(),
+            "plan": _plan_of(pipeline),
             "executors": {
                 model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
                 for model in pipeline.models
@@ -91,15 +97,15 @@ class Session:
         }
 
     def _diarize(self, path: str) -> Reply:
+        self._last = None
+        source = self._pipeline.prepare(Path(path)) if _prepares(self._pipeline) else Path(path)
         gc.collect()  # garbage of the last iteration is not this one's time
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = self._pipeline.diarize(Path(path))
-        wall_seconds = time.perf_counter() - wall
-        cpu_seconds = time.process_time() - cpu
+        with stopwatch() as cost:
+            self._last = result = self._pipeline.diarize(source)
         timings = result.timings
         return {
-            "wall_seconds": wall_seconds,
-            "cpu_seconds": cpu_seconds,
+            "wall_seconds": cost.wall,
+            "cpu_seconds": cost.cpu,
             "audio_seconds": result.duration_seconds,
             "windows": timings.windows,
             "overlapped": timings.overlapped,
@@ -108,6 +114,7 @@ class Session:
                     "name": stage.name,
                     "busy_seconds": stage.busy_seconds,
                     "calls": stage.calls,
+                    "items": stage.items,
                     "concurrent": stage.concurrent,
                 }
                 for stage in timings.stages
@@ -115,6 +122,21 @@ class Session:
             "turns": [[turn.start, turn.end, turn.speaker] for turn in result.turns],
             "peak_bytes": memory.peak_bytes(),
         }
+
+    def _oracle(self, reference: Sequence[tuple[float, float, str]]) -> Reply:
+        from fluidaudio_cli.benchmark.oracle import oracle_turns
+
+        evidence = getattr(self._last, "evidence", None)
+        if evidence is None:
+            raise UsageError("there is no evidence of the last diarization")
+        mode = self._pipeline.mode
+        turns = oracle_turns(
+            evidence,
+            mode.windows.step_seconds,
+            mode.reconstruction,
+            [Turn(*each) for each in reference],
+        )
+        return {"turns": [[turn.start, turn.end, turn.speaker] for turn in turns]}
 
     def _latency(self, path: str, windows: int, window_samples: int) -> Reply:
         blocks = _windows_of(Path(path), windows, window_samples)
@@ -162,6 +184,16 @@ def _reply_stream() -> Iterator[IO[str]]:
     os.dup2(2, 1)
     with os.fdopen(channel, "w", encoding="utf-8") as stream:
         yield stream
+
+
+def _prepares(pipeline: Any) -> bool:
+    return hasattr(pipeline, "prepare")
+
+
+def _plan_of(pipeline: Any) -> dict[str, Any]:
+    """The pipeline's resolved plan, where it has one."""
+    plan = getattr(pipeline, "plan", None)
+    return {} if plan is None else dict(plan.summary())
 
 
 def _send(stream: IO[str], reply: Reply) -> None:

@@ -19,6 +19,7 @@ from fluidaudio_cli.cli.process import main as main
 from fluidaudio_cli.cli.process import script as script
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
+from fluidaudio_cli.cli.simulate import simulate
 from fluidaudio_cli.cli.tune import tune
 
 
@@ -105,6 +106,7 @@ app.command("diarization-benchmark")(benchmark)
 app.command("benchmark", help="Alias of diarization-benchmark.")(benchmark)
 app.command("compare")(compare)
 app.command("profile")(profile)
+app.command("simulate")(simulate)
 app.command("tune")(tune)
 app.command("plan")(plan)
 app.add_typer(modes.app, name="modes")

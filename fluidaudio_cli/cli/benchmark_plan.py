@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
+    from fluidaudio_cli.benchmark.results import PlanRecord
+    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 ALL = "all"
-BUNDLED = "sample"
+SAMPLE = "sample"
+BUNDLED_NOTE = (
+    "no --dataset given: measured on the bundled sample (real, 30 s) and on 10 minutes of "
+    "conversations made of 24 bundled readers, which are easier than real meetings"
+)
 STDOUT_ONLY = ("summary", "detailed")
 _FORMAT_OF_SUFFIX = {
     ".json": "json",
@@ -21,6 +34,7 @@ _FORMAT_OF_SUFFIX = {
     ".md": "markdown",
     ".markdown": "markdown",
     ".xml": "junit",
+    ".html": "html",
 }
 EXECUTORS = ("onnxruntime", "openvino", "coreml")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -35,21 +49,117 @@ def choose(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
     return (given,)
 
 
-def choose_modes(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Names and mode files in the order given, ``all`` expanded, each once."""
-    chosen: dict[str, None] = {}
+def choose_modes(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Names of modes and what to load for each, in the order given; ``all`` expanded.
+
+    A mode file is called by its stem and the start of its content's hash, wherever it lies.
+    """
+    chosen: dict[str, str] = {}
     for mode in given:
+        path = Path(mode)
         if mode == ALL:
-            chosen.update(dict.fromkeys(known))
+            chosen.update({name: name for name in known})
         elif mode in known:
-            chosen[mode] = None
-        elif Path(mode).suffix in (".yaml", ".yml"):
-            chosen[str(Path(mode).resolve())] = None
+            chosen[mode] = mode
+        elif path.suffix in (".yaml", ".yml"):
+            try:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+            except OSError as error:
+                raise UsageError(f"cannot read the mode file {mode}: {error.strerror}") from error
+            chosen[f"{path.stem}-{digest}"] = str(path.resolve())
         else:
             raise UsageError(
                 f"--performance-mode {mode}", f"choose all, {', '.join(known)}, or a mode file"
             )
-    return tuple(chosen)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask for, before anything is looked up."""
+
+    modes: tuple[str, ...]
+    models: tuple[str, ...]
+    executor: str
+    precision: str
+    threads: tuple[int, ...]
+    effort: Effort
+    ablation: bool = False
+    lengths: tuple[float, ...] = ()
+    peers: tuple[str, ...] = ()
+    peer_thresholds: tuple[float, ...] = ()
+    against: str | None = None
+    pairs: int = 8
+    robustness: bool = False
+
+
+def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitStack) -> Grid:
+    """The grid of a run; ``stack`` keeps what its cells need on the disk.
+
+    Raises ``UsageError`` for names that are not known, and what opening another version raises.
+    """
+    from fluidaudio_cli.benchmark import studies
+    from fluidaudio_cli.benchmark.ablation import write_ablated_modes
+    from fluidaudio_cli.benchmark.grid import Grid
+    from fluidaudio_cli.benchmark.peers.programs import peer_programs
+    from fluidaudio_cli.benchmark.programs import open_other
+    from fluidaudio_cli.diarization.modes import MODE_NAMES
+    from fluidaudio_cli.executors.machine import processors
+
+    modes = choose_modes(asked.modes, MODE_NAMES)
+    main = studies.modes_study(
+        asked.effort,
+        mode=tuple(modes),
+        models=asked.models,
+        executor=choose("--executor", asked.executor, EXECUTORS),
+        precision=choose("--precision", asked.precision, PRECISIONS),
+        threads=asked.threads or (None,),
+        condition=tuple(conditions),
+    )
+    if asked.robustness:
+        from fluidaudio_cli.benchmark.robustness import robustness_study
+
+        main = robustness_study(main)
+    found = [main]
+    programs: dict[str, Program] = {}
+    if asked.ablation:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-ablation-"))
+        written = {name: str(path) for name, path in write_ablated_modes(Path(folder)).items()}
+        found.append(studies.ablation_study(tuple(written), asked.effort))
+        modes = {**{k: v for k, v in written.items() if k not in MODE_NAMES}, **modes}
+    if asked.lengths:
+        counts = tuple(sorted({1, *(asked.threads or (processors(),))}))
+        names = tuple(name for name in modes if name in {cell.mode for cell in main.cells})
+        found.append(studies.scaling_study(names, asked.lengths, counts, asked.effort))
+    cells = [cell for cell in main.cells if not cell.condition]
+    if asked.peers:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-peers-"))
+        peers = [
+            program
+            for name in asked.peers
+            for program in peer_programs(name, asked.peer_thresholds, Path(folder))
+        ]
+        programs |= {program.name: program for program in peers}
+        rivals = main.cells if asked.robustness else cells
+        found.append(studies.peers_study(rivals, peers, asked.effort))
+    if asked.against is not None:
+        checkout = Path(__file__).resolve().parents[2]
+        probe = conditions[""].recordings.items[0].audio
+        first = modes[cells[0].mode]
+        both = stack.enter_context(open_other(asked.against, checkout, probe, first))
+        programs |= {program.name: program for program in both}
+        found.append(studies.against_study(cells, both[0], asked.pairs))
+    return Grid(tuple(found), conditions, modes, programs)
+
+
+def check_lengths(text: str) -> tuple[float, ...]:
+    """Seconds of ``--scaling-lengths``, for which there is room; said before measuring."""
+    from fluidaudio_cli.benchmark.studies import parse_lengths
+    from fluidaudio_cli.measure.long_audio import check_space
+
+    lengths = parse_lengths(text)
+    check_space(Path(tempfile.gettempdir()), lengths)
+    return lengths
 
 
 def limit_bytes(given: str | None, beside: Mapping[str, bool]) -> int | None:
@@ -67,16 +177,103 @@ def limit_bytes(given: str | None, beside: Mapping[str, bool]) -> int | None:
     return size
 
 
-def open_recordings(
-    name: str | None, single_file: str | None, max_files: int | None, download: Callable[[], None]
+def open_conditions(
+    dataset: str | None,
+    others: Sequence[str],
+    single_file: str | None,
+    max_files: int | None,
+    download: Callable[[str], None],
+    progress: ProgressCallback = no_progress,
+) -> dict[str, Condition]:
+    """The dataset's chosen recordings, and the same conversations under ``others``, NAME=DATASET.
+
+    ``download`` is called with a dataset's name when some of its recordings are not there;
+    ``progress`` is of conversations that are made now.
+    """
+    from fluidaudio_cli.benchmark.grid import Condition
+    from fluidaudio_cli.simulate.bundled import CONVERSATIONS
+
+    recordings: Dataset
+    note = "" if dataset is not None else BUNDLED_NOTE
+    if dataset is None or dataset == CONVERSATIONS:
+        made = _made(dataset is None, progress)
+        recordings = _chosen(made, single_file, max_files)
+    else:
+        recordings = _open_recordings(dataset, single_file, max_files, download)
+    found = {"": Condition("", recordings, note=note)}
+    for text in others:
+        name, equals, place = text.rpartition("=")
+        if not (name and equals and place):
+            raise UsageError(f"--condition {text}", "give NAME=DATASET, such as noisy=./noisy")
+        found[name] = Condition(name, _open_recordings(place, single_file, max_files, download))
+    return found
+
+
+def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
+    """The bundled conversations, made now unless they are cached; the real sample before them."""
+    from fluidaudio_cli.corpora.dataset import Dataset, open_dataset
+    from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
+
+    made = made_dataset(
+        bundled_recipe(CONVERSATIONS), _made_folder(), jobs=os.cpu_count() or 1, progress=progress
+    )
+    if not with_sample:
+        return made
+    sample = open_dataset(SAMPLE).require()
+    return Dataset(
+        name=f"{SAMPLE}+{made.name}",
+        title=f"{sample.title}; {made.title}",
+        split=None,
+        folder=made.folder,
+        items=(*sample.items, *made.items),
+        identity=f"{sample.fingerprint} {made.identity}",
+    )
+
+
+def _made_folder() -> Path:
+    from fluidaudio_cli.executors.cache import cache_dir
+
+    return cache_dir() / "conversations"
+
+
+def chosen_suite(
+    wanted: bool, path: Path | None, quick: bool, beside: Mapping[str, object]
+) -> Suite | None:
+    """The suite of ``--robustness``; ``beside``: options that do not go with it, as given."""
+    if not wanted:
+        if path is not None or quick:
+            raise UsageError("--suite and --quick are of --robustness", "add --robustness")
+        return None
+    for option, given in beside.items():
+        if given:
+            raise UsageError(f"--robustness makes its own recordings, and {option}", "give one")
+    from fluidaudio_cli.benchmark.robustness import read_suite
+
+    suite = read_suite(path)
+    return suite.shortened() if quick else suite
+
+
+def make_conditions(
+    suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
+) -> dict[str, Condition]:
+    """The suite's conditions, the chosen recordings of each."""
+    from fluidaudio_cli.benchmark import robustness
+
+    def choose(dataset: Dataset) -> Dataset:
+        return _chosen(dataset, single_file, max_files)
+
+    return robustness.make_conditions(suite, _made_folder(), choose, progress)
+
+
+def _open_recordings(
+    name: str, single_file: str | None, max_files: int | None, download: Callable[[str], None]
 ) -> Dataset:
-    """The dataset's chosen recordings, all there; ``download`` is called when some are not."""
     from fluidaudio_cli.corpora.dataset import open_dataset
 
-    dataset = _chosen(open_dataset(name or BUNDLED), single_file, max_files)
+    dataset = _chosen(open_dataset(name), single_file, max_files)
     if dataset.missing() and dataset.download_command is not None:
-        download()
-        dataset = _chosen(open_dataset(name or BUNDLED), single_file, max_files)
+        download(name)
+        dataset = _chosen(open_dataset(name), single_file, max_files)
     return dataset.require()
 
 
@@ -94,20 +291,21 @@ def output_formats(outputs: Sequence[Path], default: str) -> dict[Path, str]:
         if name in STDOUT_ONLY:
             raise UsageError(
                 f"--output {path} has no known extension",
-                f"use {', '.join(_FORMAT_OF_SUFFIX)}, or give --output-format",
+                f"use {', '.join(_FORMAT_OF_SUFFIX)}, or give --format",
             )
         _check_writable(path)
     return formats
 
 
-def journal_path(formats: dict[Path, str]) -> Path:
-    """Where the result is kept while it grows: the JSON output, else the user's cache."""
+def journal_path(formats: dict[Path, str], plan: PlanRecord, fingerprints: Sequence[str]) -> Path:
+    """Where the result is kept while it grows: the JSON output, else one for this plan."""
     for path, name in formats.items():
         if name == "json":
             return path
+    from fluidaudio_cli.benchmark.resume import journal_in
     from fluidaudio_cli.executors.cache import cache_dir
 
-    return cache_dir() / "benchmark" / "last.json"
+    return journal_in(cache_dir() / "benchmark", plan, " ".join(fingerprints))
 
 
 def formatted(report: BenchmarkReport, name: str) -> str:
@@ -119,6 +317,10 @@ def formatted(report: BenchmarkReport, name: str) -> str:
 
     if name == "json":
         return to_json(report.result)
+    if name == "html":
+        from fluidaudio_cli.report.html_benchmark import benchmark_page
+
+        return benchmark_page(report)
     if name == "csv":
         return to_csv(report.result)
     return to_junit(report) if name == "junit" else to_markdown(report)

@@ -53,11 +53,14 @@ def compare(
     Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
     memory: the difference. Results of different machines, models or datasets are refused.
     """
+    from rich.text import Text
+
     from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable
     from fluidaudio_cli.benchmark.compare import compare as compare_results
     from fluidaudio_cli.benchmark.results import read_result
-    from fluidaudio_cli.cli.render.compare import render_changes
+    from fluidaudio_cli.cli.render.benchmark import render_table
     from fluidaudio_cli.cli.render.console import stdout_console
+    from fluidaudio_cli.report.benchmark_tables import changes_table
 
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
@@ -65,7 +68,11 @@ def compare(
         typer.echo(f"warning: compared although {difference.text}", err=True)
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
-    render_changes(stdout_console(), changes)
-    worse = [f"{c.variant} {c.metric}" for c in changes if c.verdict == "regression"]
+    console = stdout_console()
+    render_table(console, changes_table(changes))
+    for change in changes:
+        if change.note:
+            console.print(Text(f"{change.cell} {change.metric}: {change.note}"), soft_wrap=True)
+    worse = [f"{c.cell} {c.metric}" for c in changes if c.verdict == "regression"]
     if worse and fail_on_regression:
         raise GateError(f"{len(worse)} regressions: {', '.join(worse)}")

@@ -51,6 +51,7 @@ def diarize(
         typer.Argument(metavar="FILE…", help="Recordings of any kind, or folders of them."),
     ],
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     output_format: Annotated[
         Format | None,
         typer.Option(
@@ -156,6 +157,7 @@ def diarize(
         precision=precision.value,
         compute_units=compute_units.value,
         threads=threads,
+        models=models,
         tuning=not no_tuning,
     )
     held = None
@@ -246,8 +248,8 @@ def _hold(
 
 
 def _warn_if_exceeded(limit_bytes: int) -> None:
-    from fluidaudio_cli.benchmark.memory import peak_bytes
     from fluidaudio_cli.benchmark.memory_limit import exceeded
+    from fluidaudio_cli.measure.memory import peak_bytes
 
     line = exceeded(peak_bytes(), limit_bytes)
     if line is not None:

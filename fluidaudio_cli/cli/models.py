@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
+from fluidaudio_cli.cli.models_check import check
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,3 +168,6 @@ def resolve_package(name_or_path: str) -> Path:
 
 def _size_bytes(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
+
+
+app.command("check")(check)

@@ -68,6 +68,12 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processors to use. Default: all."),
 ]
+ModelsOption = Annotated[
+    str,
+    typer.Option(
+        "--models", metavar="NAME|PATH", help="bundled, or a model card (.yaml) of other networks."
+    ),
+]
 NoTuningOption = Annotated[
     bool,
     typer.Option("--no-tuning", help="Leave out what `fluidaudio tune` stored for this machine."),

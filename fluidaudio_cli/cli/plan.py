@@ -16,6 +16,7 @@ SCHEMA = "fluidaudio.plan/1"
 
 def plan(
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     executor: options.ExecutorOption = options.ExecutorChoice.auto,
     precision: options.PrecisionOption = options.PrecisionChoice.auto,
     compute_units: options.ComputeUnitsOption = options.ComputeUnitsChoice.all,
@@ -41,6 +42,7 @@ def plan(
         compute_units=compute_units.value,
         threads=threads,
         audio_seconds=audio_seconds,
+        models=models,
         tuning=not no_tuning,
     )
 

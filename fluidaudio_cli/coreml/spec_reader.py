@@ -61,7 +61,14 @@ def read_spec(path: Path, weights_folder: Path, function: str | None = None) -> 
             'convert it again with convert_to="mlprogram"',
         )
     reader = _Reader(WeightFiles(weights_folder))
-    functions = {name: reader.function(name, f) for name, f in model.mlProgram.functions.items()}
+    try:
+        functions = {
+            name: reader.function(name, each) for name, each in model.mlProgram.functions.items()
+        }
+    except ModelFormatError as error:
+        if str(path.parent) in error.message or str(weights_folder) in error.message:
+            raise
+        raise ModelFormatError(f"{path}: {error.message}", error.remedy) from error
     main = choose_function(path, functions, function, model.description.defaultFunctionName)
     description = next(
         (one for one in model.description.functions if one.name == main.name), model.description
@@ -156,8 +163,11 @@ def _tensor_type(message: Any, symbols_of: str | None = None) -> TensorType:
     if kind != "tensorType":
         return TensorType(str(kind).removesuffix("Type"))
     tensor = message.tensorType
+    name = _type_names().get(tensor.dataType)
+    if name is None:
+        raise ModelFormatError(f"the data type numbered {tensor.dataType} is not known")
     return TensorType(
-        _type_names()[tensor.dataType],
+        name,
         tuple(_dimension(axis, one, symbols_of) for axis, one in enumerate(tensor.dimensions)),
     )
 

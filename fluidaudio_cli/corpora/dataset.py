@@ -51,6 +51,7 @@ class Dataset:
     """Recordings to diarize and score. ``split`` is None for a folder given by path.
 
     ``pending`` is a file without which not even the list of recordings is known yet.
+    ``identity``: the fingerprint of what was made by a recipe, of which the files are one copy.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Dataset:
     items: tuple[DatasetItem, ...]
     download_command: str | None = None
     pending: Path | None = None
+    identity: str | None = None
 
     def missing(self) -> tuple[Path, ...]:
         """Files that are not there (yet)."""
@@ -116,6 +118,10 @@ class Dataset:
         """
         self.require()
         digest = hashlib.sha256()
+        if self.identity is not None:
+            uris = sorted(item.uri for item in self.items)
+            digest.update("\n".join((self.identity, *uris)).encode())
+            return digest.hexdigest()
         for item in sorted(self.items, key=lambda item: item.uri):
             uem = file_sha256(item.uem) if item.uem else "-"
             parts = (item.uri, file_sha256(item.reference), uem, _audio_probe(item.audio))

@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.frames import (
-    CROP_FRAMES,
-    CROP_SAMPLES,
     FBANK_HOP_SAMPLES,
     FBANK_TAIL_SAMPLES,
 )
 from fluidaudio_cli.diarization.local_speakers import SEAM_FRAMES, Crop, LocalSpeaker
+from fluidaudio_cli.diarization.networks import FilterBank, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window
-from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
-
-MEL_BINS = 80
-EMBEDDING_SIZE = 192
 
 Vectors = NDArray[np.float32]
 
@@ -44,21 +39,30 @@ class PendingVoice:
         self.vectors: list[Vectors] = []
         self.copied_bytes = 0
 
-    def voice(self) -> Vectors:
-        """(192,) of unit length; zeros where nothing was embedded."""
-        return mean_direction(self.vectors)
+    def voice(self, size: int) -> Vectors:
+        """(size,) of unit length; zeros where nothing was embedded."""
+        return mean_direction(self.vectors, size)
 
 
 class CropEmbedder:
-    """Embeds crops ``batch`` at a time; used by one thread."""
+    """Embeds crops ``batch`` at a time; used by one thread.
 
-    def __init__(self, fbank: InferRequest, embedding: InferRequest, batch: int) -> None:
-        self._fbank = fbank
-        self._embedding = embedding
+    The network may hear fewer frames than the filter bank gives: then those in the middle.
+    """
+
+    def __init__(self, bank: FilterBank, network: VoiceNetwork, batch: int) -> None:
+        self._bank = bank
+        self._network = network
+        self.size = network.size
         self._waiting: list[tuple[PendingVoice, Crop]] = []
-        self._audio = cast(Vectors, aligned_empty((batch, 1, CROP_SAMPLES), np.float32))
+        self._audio = cast(Vectors, aligned_empty((batch, 1, bank.samples), np.float32))
         # The filter bank writes here, and the embedding reads here.
-        self._frames = cast(Vectors, aligned_empty((batch, CROP_FRAMES, MEL_BINS), np.float32))
+        shape = (batch, bank.frames, bank.bands)
+        self._frames = cast(Vectors, aligned_empty(shape, np.float32))
+        self._heard = self._frames
+        if network.frames != bank.frames:
+            shape = (batch, network.frames, bank.bands)
+            self._heard = cast(Vectors, aligned_empty(shape, np.float32))
 
     def add(self, window: Window, voice: PendingVoice, clock: StageClock) -> None:
         """Take the crops of ``voice`` from its window, copying what they hear."""
@@ -74,16 +78,14 @@ class CropEmbedder:
         count = len(self._waiting)
         if not count:
             return
-        audio, frames = self._audio[:count], self._frames[:count]
+        audio, frames, heard = self._audio[:count], self._frames[:count], self._heard[:count]
         with clock.stage("fbank", count):
-            self._fbank.run({"audio": audio}, {"frames": frames})
+            self._bank.run(audio, frames)
         with clock.stage("crops", count):
             for row, (voice, crop) in enumerate(self._waiting):
-                voice.copied_bytes += _fill_by_repetition(frames[row], crop)
+                voice.copied_bytes += _fill_by_repetition(frames[row], crop, heard[row])
         with clock.stage("embedding", count):
-            vectors = unit_length(
-                np.asarray(self._embedding.run({"frames": frames})["embedding"], np.float32)
-            )
+            vectors = unit_length(self._network.run(heard))
         for vector, (voice, _) in zip(vectors, self._waiting, strict=True):
             voice.vectors.append(vector)
             voice.missing -= 1
@@ -100,10 +102,10 @@ def unit_length(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
-def mean_direction(vectors: Sequence[Vectors]) -> Vectors:
-    """Unit-length mean of unit vectors; zeros of none."""
+def mean_direction(vectors: Sequence[Vectors], size: int) -> Vectors:
+    """Unit-length mean of unit vectors (size,); zeros of none."""
     if not vectors:
-        return np.zeros(EMBEDDING_SIZE, np.float32)
+        return np.zeros(size, np.float32)
     if len(vectors) == 1:
         return np.array(vectors[0])
     return np.asarray(unit_length(np.stack(vectors).mean(axis=0, keepdims=True))[0])
@@ -131,17 +133,19 @@ def _lay_end_to_end(window: Window, crop: Crop, out: Vectors) -> int:
     return int(out.nbytes)
 
 
-def _fill_by_repetition(frames: Vectors, crop: Crop) -> int:
-    """Leave out the seams of ``frames`` (200, 80) and repeat the rest to the end; bytes copied.
+def _fill_by_repetition(frames: Vectors, crop: Crop, out: Vectors) -> int:
+    """Leave out the seams of ``frames`` (200, 80), fill ``out`` with the rest; bytes copied.
 
-    Repetition leaves the mean and the statistics of a short crop as they are.
+    Too many leave out both ends. Too few are repeated, which leaves the mean and the statistics
+    of a short crop as they are.
     """
     rows: list[int] = []
     position = 0
     for first, last in crop:
         rows.extend(range(position, position + last - first))
         position += last - first + SEAM_FRAMES
-    if len(rows) == CROP_FRAMES:
+    if len(rows) == len(out) == len(frames):
         return 0
-    frames[:] = frames[np.resize(rows, CROP_FRAMES)]
-    return int(frames.nbytes)
+    surplus = max(0, len(rows) - len(out)) // 2
+    out[:] = frames[np.resize(rows[surplus : surplus + len(out)], len(out))]
+    return int(out.nbytes)

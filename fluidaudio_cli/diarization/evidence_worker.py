@@ -16,15 +16,14 @@ import numpy as np
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.crop_embedder import CropEmbedder, PendingVoice
 from fluidaudio_cli.diarization.evidence import LocalVoice, Presence, WindowEvidence
-from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.local_speakers import (
     CropRules,
     LocalSpeaker,
     find_local_speakers,
 )
-from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS, decode
+from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Samples, Window
-from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
 
 
@@ -66,12 +65,12 @@ class WindowBatch:
 
 @dataclass(frozen=True)
 class Networks:
-    """One request for each network; ``exact_embedding``: the same network, more exactly."""
+    """What a worker runs; ``exact_embedding``: the same network, more exactly."""
 
-    segmentation: InferRequest
-    fbank: InferRequest
-    embedding: InferRequest
-    exact_embedding: InferRequest | None = None
+    segmentation: Segmenter
+    fbank: FilterBank
+    embedding: VoiceNetwork
+    exact_embedding: VoiceNetwork | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class EvidenceWorker:
         if not done:
             return
         with clock.stage("collect", done):
-            found = [_collect(self._open.popleft()) for _ in range(done)]
+            found = [_collect(self._open.popleft(), self._embedder.size) for _ in range(done)]
         yield from found
 
     def _segment(self, batch: WindowBatch, clock: StageClock) -> list[_OpenWindow]:
@@ -161,20 +160,21 @@ class EvidenceWorker:
             # A silent window between others is cheaper to segment than to cut out.
             first, last = heard[0], heard[-1] + 1
             with clock.stage("segmentation", last - first):
-                scores = self._segmentation.run({"audio": batch.audio[first:last]})
+                scores = self._segmentation.scores(batch.audio[first:last])
             with clock.stage("local speakers", len(heard)):
-                activity = decode(np.asarray(scores["log_probabilities"], np.float32))
+                activity = self._segmentation.decode(scores)
                 for row in heard:
                     valid = batch.windows[row].valid_frames
                     speakers[row] = find_local_speakers(
                         activity, row - first, valid, self._rules.crops
                     )
                     presence[row] = activity.presence[row - first]
+        nobody = np.zeros(self._segmentation.shape, np.uint8)
         return [
             _OpenWindow(
                 place,
                 window,
-                presence.get(row, _NOBODY),
+                presence.get(row, nobody),
                 tuple(PendingVoice(speaker) for speaker in speakers.get(row, ())),
             )
             for row, (place, window) in enumerate(zip(batch.places, batch.windows, strict=True))
@@ -184,12 +184,9 @@ class EvidenceWorker:
         return bool(max(window.samples.max(), -window.samples.min()) < self._rules.silent_peak)
 
 
-_NOBODY: Presence = np.zeros((WINDOW_FRAMES, LOCAL_SPEAKERS), np.uint8)
-
-
-def _collect(opened: _OpenWindow) -> Found:
+def _collect(opened: _OpenWindow, size: int) -> Found:
     voices = tuple(
-        LocalVoice(voice.speaker.slot, voice.speaker.clean_seconds, voice.voice())
+        LocalVoice(voice.speaker.slot, voice.speaker.clean_seconds, voice.voice(size))
         for voice in opened.voices
     )
     crops = sum(len(voice.speaker.crops) for voice in opened.voices)

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.networks import check_supported
 from fluidaudio_cli.diarization.pipeline import Loading, Pipeline
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Asked, Machine, Plan, resolve
 from fluidaudio_cli.diarization.tuning import load_tuning
-from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.machine import limit_malloc_arenas
 from fluidaudio_cli.executors.select import executor as executor_called
 from fluidaudio_cli.models.card import BUNDLED, load_card
 from fluidaudio_cli.models.loading import load_model
-from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.models.registry import packages_of
 
 # In which order models begin to load.
 _LARGEST_FIRST = (EXACT_EMBEDDING, "embedding", "segmentation", "fbank")
@@ -99,15 +99,17 @@ def load(
     ``profile``: keep times of operators. ``meanwhile`` is called while the models load. Raises
     as :func:`load_pipeline`.
     """
-    if plan.models != BUNDLED:
-        raise UsageError(f"networks of {plan.models} cannot be loaded", f"use --models {BUNDLED}")
+    card = load_card(plan.models)
+    check_supported(card)
     limit_malloc_arenas()
     chosen = executor_called(plan.executor)
     started = time.perf_counter()
 
+    packages = packages_of(card)
+    packages[EXACT_EMBEDDING] = packages["embedding"]
+
     def load_network(role: str) -> CompiledModel:
-        package = bundled_models()["embedding" if role == EXACT_EMBEDDING else role]
-        return load_model(package, chosen, plan.options(role, profile=profile))
+        return load_model(packages[role], chosen, plan.options(role, profile=profile))
 
     order = [role for role in _LARGEST_FIRST if role in plan.networks]
     # Runtimes load outside Python's lock: side by side, all take as long as the largest.
@@ -119,4 +121,6 @@ def load(
         by_role = dict(zip(order, loaded, strict=True))
     networks = {role: by_role[role] for role in plan.networks}
     cached = all(model.cache_hit for model in networks.values())
-    return Pipeline(plan, networks, Loading(time.perf_counter() - started, cached))
+    seconds = time.perf_counter() - started
+    hashes = {role: package.sha256 for role, package in packages.items()}
+    return Pipeline(plan, card, networks, Loading(seconds, cached, hashes))

@@ -126,7 +126,11 @@ def load_mode(name_or_path: str | Path, card: ModelCard | None = None) -> ModeCo
 def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     """Read one mode file; its stem is the mode's name."""
     card = card or load_card()
-    layers: list[Layer] = [(card.path, dict(card.thresholds), _of_thresholds(card.places))]
+    layers: list[Layer] = [
+        # What a card leaves open is as with the bundled networks; the plan says so.
+        (each.path, dict(each.thresholds), _of_thresholds(each.places))
+        for each in dict.fromkeys((load_card(), card))
+    ]
     layers += _extended(path)[::-1]
     content: dict[str, Any] = {}
     origins: dict[str, Place] = {}

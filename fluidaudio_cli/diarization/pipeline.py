@@ -20,13 +20,14 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.models.card import ModelCard
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 
@@ -34,11 +35,12 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 class Loading:
     """What loading the models took, before any audio was seen.
 
-    ``cached``: every model came compiled from the cache.
+    ``cached``: every model came compiled from the cache. ``hashes``: of the packages, by role.
     """
 
     seconds: float
     cached: bool
+    hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ Recording = tuple[Path | AudioSource | AudioStream, str | None]
 
 
 class Pipeline:
-    """Loaded models by role, as ``plan`` has them; use it for any number of recordings.
+    """Loaded models of ``card`` by role, as ``plan`` has them; use it for any number of recordings.
 
     Not for several threads at once: a run uses all workers itself.
     """
@@ -84,6 +86,7 @@ class Pipeline:
     def __init__(
         self,
         plan: Plan,
+        card: ModelCard,
         models: Mapping[str, CompiledModel],
         loading: Loading,
     ) -> None:
@@ -92,15 +95,14 @@ class Pipeline:
         self.workers = plan.workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
+        self._card = card
         self._compiled = dict(models)
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
         self._frontend = Frontend(
             [self._new_worker() for _ in range(self.workers)], mode.windows.batch
         )
-        hashes = {name: model.sha256 for name, model in bundled_models().items()}
-        hashes[EXACT_EMBEDDING] = hashes["embedding"]
         self.models = tuple(
-            ModelRef(name, hashes[name], asdict(model.asked), asdict(model.ran))
+            ModelRef(name, loading.hashes[name], asdict(model.asked), asdict(model.ran))
             for name, model in self._compiled.items()
         )
 
@@ -189,12 +191,16 @@ class Pipeline:
             model.close()
 
     def _new_worker(self) -> EvidenceWorker:
-        exact = self._compiled.get(EXACT_EMBEDDING)
+        card, models = self._card, self._compiled
+        assert card.segmentation is not None
+        assert card.front_end is not None
+        assert card.embedding is not None
+        exact = models.get(EXACT_EMBEDDING)
         networks = Networks(
-            self._compiled["segmentation"].request(),
-            self._compiled["fbank"].request(),
-            self._compiled["embedding"].request(),
-            exact.request() if exact is not None else None,
+            Segmenter(models["segmentation"].request(), card.segmentation),
+            FilterBank(models["fbank"].request(), card.front_end),
+            VoiceNetwork(models["embedding"].request(), card.embedding),
+            VoiceNetwork(exact.request(), card.embedding) if exact is not None else None,
         )
         mode = self.mode
         rules = EvidenceRules(

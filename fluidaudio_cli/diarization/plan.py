@@ -115,7 +115,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in a fixed order, that :func:`plan_of` takes back."""
         return {
-            "mode": self.mode.as_dict(),
+            "mode": self.mode.as_dict() | {"calibration": asdict(self.mode.calibration)},
             "models": self.models,
             "executor": self.executor,
             "compute_units": self.compute_units,
@@ -201,12 +201,14 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     traits = traits_of(executor)
     chooser = _Precisions(asked, tuning, executor, traits, machine.executors[executor])
     networks = {
-        role: NetworkPlan(precision=chooser.of(role, network), batch=_batch(mode, role))
+        role: NetworkPlan(
+            precision=chooser.of(role, network), batch=network.fixed_batch or _batch(mode, role)
+        )
         for role, network in asked.card.networks.items()
     }
     exact = chooser.exact(networks)
     if exact:
-        batch = _batch(mode, EXACT_EMBEDDING)
+        batch = networks["embedding"].batch
         networks[EXACT_EMBEDDING] = NetworkPlan(precision=exact, batch=batch)
     threads = asked.threads or machine.processors
     plan = Plan(
@@ -226,7 +228,7 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
             "threads": asked.threads,
             "low_latency": asked.low_latency,
         },
-        notes=tuple(chooser.notes),
+        notes=(*chooser.notes, *_of_card(asked.card)),
     )
     return plan.for_audio(asked.audio_seconds)
 
@@ -300,6 +302,20 @@ class _Precisions:
                 f"{source}: {self._executor} does not run {precision} on this processor",
                 f"use {' or '.join(self._available.precisions)}, or another --executor",
             )
+
+
+def _of_card(card: ModelCard) -> list[str]:
+    """What a user's card leaves open, which is then as with the bundled networks."""
+    if card.name == BUNDLED:
+        return []
+    parts = {"thresholds": card.thresholds, "calibration": card.calibration}
+    open_parts = [name for name, values in parts.items() if not values]
+    if not open_parts:
+        return []
+    return [
+        f"model card {card.name} has no {' and no '.join(open_parts)}: "
+        "those of the bundled networks are used"
+    ]
 
 
 def _compute_units(asked: Asked, tuning: Tuning | None, executor: str, traits: Traits) -> str:

@@ -22,8 +22,8 @@ SCHEMA = "fluidaudio.card/1"
 BUNDLED = "bundled"
 CARD_NAMES = (BUNDLED,)
 
-# A size that any number of items may have, as cards write it.
-FREE = "batch"
+# Before the name of a package that ships with the program.
+SHIPPED = "bundled:"
 
 Shape = tuple[int | str, ...]
 Classes = Literal["powerset", "per-speaker"]
@@ -37,10 +37,10 @@ _EXACTNESS = ("fp32", "fp16", "bf16")
 class NetworkCard:
     """What every network's section says.
 
-    ``file``: a package, relative to the card. ``inputs`` and ``outputs``: shape by name, whose
-    first size is the batch: ``batch`` where it is free, a number where it is fixed.
-    ``lowest_precision``: arithmetic below it (fp32 over fp16 over bf16) is not used.
-    ``selftest``: a self-test (``.npz``) beside the package, checked in ``tolerances``.
+    ``file``: a package, relative to the card; ``bundled:NAME`` is one that ships. ``inputs`` and
+    ``outputs``: shape by name, whose first size is the batch: ``batch`` where it is free, a number
+    where it is fixed. ``lowest_precision``: arithmetic below it (fp32 over fp16 over bf16) is not
+    used.
     """
 
     file: str
@@ -288,7 +288,10 @@ class ModelCard(_Contents):
 
     def package(self, role: str) -> Path:
         """Where the package of a role lies."""
-        return self.path.parent / self.networks[role].file
+        file = self.networks[role].file
+        if file.startswith(SHIPPED):
+            return packages_dir() / file.removeprefix(SHIPPED)
+        return self.path.parent / file
 
     def __hash__(self) -> int:
         """Of the place; contents hold mappings."""

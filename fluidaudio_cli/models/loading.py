@@ -1,4 +1,4 @@
-"""Load bundled models on an executor, and let none run whose self-test fails there."""
+"""Load models on an executor, and let none run whose self-test fails there."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.executors.machine import cpu_identity
 from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.files import write_text_atomic
-from fluidaudio_cli.models.registry import BundledModel
+from fluidaudio_cli.models.registry import BundledModel, UsersModel
 
 
-def load_model(model: BundledModel, executor: Executor, options: ExecutorOptions) -> CompiledModel:
+def load_model(
+    model: BundledModel | UsersModel, executor: Executor, options: ExecutorOptions
+) -> CompiledModel:
     """Load ``model`` and make sure that it computes what it should here.
 
     The self-test runs the first time a package meets an executor, version, precision, device
     and processor; that it passed is remembered in the cache. Raises ``SelfTestError`` with the
-    figures when it fails, and never tries another executor instead.
+    figures when it fails, and never tries another executor instead. A user's model has none.
     """
     compiled = executor.load(model.package, options)
+    test = model.selftest()
+    if test is None:
+        return compiled
     ran = compiled.ran
     circumstances = json.dumps(
         [
@@ -39,7 +44,7 @@ def load_model(model: BundledModel, executor: Executor, options: ExecutorOptions
     key = hashlib.sha256(circumstances.encode()).hexdigest()[:32]
     passed = cache_dir() / "selftests" / f"{model.name}-{key}.json"
     if not passed.is_file():
-        report = check(compiled, model.selftest())
+        report = check(compiled, test)
         record = {
             "model": model.name,
             "ran": asdict(ran),

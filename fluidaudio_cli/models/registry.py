@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.executors.cache import shared_cache
+from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.selftest import SelfTest, Tolerance, load_arrays
+from fluidaudio_cli.models.card import ModelCard
 from fluidaudio_cli.resources import packages_dir
 
 MANIFEST_NAME = "manifest.json"
@@ -39,6 +42,30 @@ class BundledModel:
             precision: Tolerance(**limits) for precision, limits in entry["tolerances"].items()
         }
         return SelfTest(self.name, inputs, outputs, tolerances)
+
+
+@dataclass(frozen=True)
+class UsersModel:
+    """A package of a user's model card, which brings no self-test along."""
+
+    name: str
+    package: Path
+    sha256: str
+
+    def selftest(self) -> None:
+        """None."""
+
+
+def packages_of(card: ModelCard) -> dict[str, BundledModel | UsersModel]:
+    """The packages of a card by role; a bundled one, wherever it is named, is what it is."""
+    bundled = {model.package: model for model in bundled_models().values()}
+    found: dict[str, BundledModel | UsersModel] = {}
+    for role in card.networks:
+        package = card.package(role)
+        found[role] = bundled.get(package) or UsersModel(
+            role, package, package_digest(package, shared_cache())
+        )
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -239,8 +239,8 @@ def measure_peaks(
     """For each model what this machine can do in its precision with the threads of one call."""
     if not wanted:
         return dict.fromkeys(models, Unavailable("not measured (--no-peaks)"))
-    from fluidaudio_cli.benchmark.roofline import measure_machine
     from fluidaudio_cli.executors.gemm_probe import PRECISIONS
+    from fluidaudio_cli.measure.limits import measure_machine
 
     found: dict[tuple[str, str, int], Peak | Unavailable] = {}
     peaks: dict[str, Peak | Unavailable] = {}

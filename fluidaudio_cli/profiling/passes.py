@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fluidaudio_cli.benchmark.memory import RssSampler, peak_bytes, reset_peak
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.measure.memory import RssSampler, peak_bytes, reset_peak
 from fluidaudio_cli.profiling.clock import Call, ProfilingClock
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import PassCost, Unavailable

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import is_pipe, open_audio
-from fluidaudio_cli.benchmark.environment import busy_before, describe
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
@@ -24,6 +23,7 @@ from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
+from fluidaudio_cli.measure.environment import busy_before, describe
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -122,7 +122,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
         },
-        environment=environment.model_dump(mode="json"),
+        environment=dataclasses.asdict(environment),
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         processing_seconds=run.result.timings.processing_seconds,

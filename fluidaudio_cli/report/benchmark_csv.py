@@ -1,4 +1,4 @@
-"""A benchmark's figures as CSV, long form: one row per variant, file and metric."""
+"""A benchmark's figures as CSV, long form: one row per cell, recording and metric."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import csv
 import io
 from collections.abc import Sequence
 
+from fluidaudio_cli.benchmark.grid import FACTORS
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import (
+    BenchmarkResult,
+    CellRecord,
+    DifferenceRecord,
+    FileRecord,
+    IntervalRecord,
+)
 from fluidaudio_cli.report.benchmark_tables import POOLED
 
 HEADER = (
     "dataset",
-    "mode",
-    "executor",
-    "precision",
+    "study",
+    *FACTORS,
+    "against",
     "file",
     "metric",
     "unit",
@@ -28,37 +35,77 @@ HEADER = (
 
 
 def to_csv(result: BenchmarkResult) -> str:
-    """RFC 4180 text, numbers with a point; the pooled rows have ``all files`` as their file."""
+    """RFC 4180 text, numbers with a point; the pooled rows have ``all files`` as their file.
+
+    Differences have the other cell in ``against``, and the ends of their 95 % interval as
+    ``minimum`` and ``maximum``; the machine's limits and networks have no factors.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
-    for variant in result.variants:
-        for record in variant.finished:
-            writer.writerows(_rows(result, variant, record.uri, (record,)))
-        if variant.finished:
-            writer.writerows(_rows(result, variant, POOLED, variant.finished))
+    for cell in result.cells:
+        for record in cell.finished:
+            writer.writerows(_rows(result, cell, record.uri, (record,)))
+        if cell.finished:
+            writer.writerows(_rows(result, cell, POOLED, cell.finished))
+    levels = {cell.name: cell for cell in result.cells}
+    for each in result.findings.differences:
+        writer.writerows(_difference_rows(result, levels[each.cell], each))
+    for row in result.findings.roofline:
+        start = _start(result, levels[row.cell])
+        figures = (f"{row.achieved / 1e9:.6g}", "", "", "", "", 1)
+        writer.writerow((*start, "", row.stage, "achieved", "GFLOP/s", *figures))
+    for limit in result.findings.limits:
+        start = (result.dataset.name, "limits", *[""] * len(FACTORS))
+        figures = (f"{limit.best / 1e9:.6g}", "", "", "", "", 1)
+        what = f"{limit.what}, {limit.threads} thread(s)"
+        writer.writerow((*start, "", "", what, f"G{limit.unit}", *figures))
+    for growth in result.findings.growth:
+        for metric, unit, value in (
+            ("time_growth", "%", growth.time_share and 100 * growth.time_share),
+            ("memory_growth_with_length", "MB", growth.memory_bytes and growth.memory_bytes / 1e6),
+        ):
+            if value is not None:
+                start = (result.dataset.name, "scaling", growth.series, *[""] * (len(FACTORS) - 1))
+                writer.writerow((*start, "", "", metric, unit, f"{value:.6g}", *[""] * 4, 1))
     return text.getvalue()
 
 
+def _start(result: BenchmarkResult, cell: CellRecord) -> tuple[object, ...]:
+    levels = (getattr(cell.cell, name) for name in FACTORS)
+    dataset = result.datasets[cell.cell.condition].name
+    return (dataset, cell.study, *("" if level is None else level for level in levels))
+
+
 def _rows(
-    result: BenchmarkResult, variant: VariantRecord, name: str, files: Sequence[FileRecord]
+    result: BenchmarkResult, cell: CellRecord, name: str, files: Sequence[FileRecord]
 ) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for metric in METRICS.values():
-        summary = metric.measure(variant, files)
+        summary = metric.measure(cell, files)
         if summary is not None:
             figures = (summary.median, summary.q1, summary.q3, summary.minimum, summary.maximum)
-            rows.append(
-                (
-                    result.dataset.name,
-                    variant.mode,
-                    variant.executor,
-                    variant.precision,
-                    name,
-                    metric.name,
-                    metric.unit,
-                    *(f"{value:.6g}" for value in figures),
-                    summary.count,
-                )
-            )
+            numbers = (f"{value:.6g}" for value in figures)
+            start = (*_start(result, cell), "", name, metric.name, metric.unit)
+            rows.append((*start, *numbers, summary.count))
     return rows
+
+
+def _difference_rows(
+    result: BenchmarkResult, cell: CellRecord, each: DifferenceRecord
+) -> list[tuple[object, ...]]:
+    start = (*_start(result, cell)[:1], each.study, *_start(result, cell)[2:], each.base, POOLED)
+    figures: tuple[tuple[str, str, IntervalRecord | None, int], ...] = (
+        ("wall_ratio", "x", each.wall_ratio, each.processes),
+        ("cpu_ratio", "x", each.cpu_ratio, each.processes),
+        ("der_difference", "points", each.der_points, each.recordings),
+    )
+    return [
+        (*start, name, unit, f"{f.value:.6g}", "", "", _end(f.low), _end(f.high), count)
+        for name, unit, f, count in figures
+        if f is not None
+    ]
+
+
+def _end(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -12,8 +12,8 @@ def annotation_lines(report: BenchmarkReport) -> tuple[str, ...]:
         for c in report.failed_checks
     ]
     lines += [
-        _command("error", "Benchmark file failed", f"{variant}: {record.uri}: {record.error}")
-        for variant, record in report.result.failures
+        _command("error", "Benchmark file failed", f"{cell}: {uri}: {error}")
+        for cell, uri, error in report.result.failures
     ]
     lines += [_command("warning", "Benchmark", line) for line in report.result.warnings]
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""A benchmark report as JUnit XML: one suite per variant, one for the gates."""
+"""A benchmark report as JUnit XML: one suite per cell, one for the gates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 from xml.etree import ElementTree
 
 from fluidaudio_cli.benchmark.gates import Check
-from fluidaudio_cli.benchmark.results import FileRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import CellRecord
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
+from fluidaudio_cli.report.benchmark_tables import Table, summary_tables
 
 # XML 1.0 has no way to write these, not even escaped.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -16,12 +17,25 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 def to_junit(report: BenchmarkReport) -> str:
     """XML text. A failed file is an ``error``, a failed gate a ``failure``, absent is skipped."""
     root = ElementTree.Element("testsuites", name="fluidaudio benchmark")
-    for variant in report.result.variants:
-        _add_variant(root, variant, report.result.created)
+    for cell in report.result.cells:
+        _add_cell(root, cell, report.result.created)
     if report.all_checks:
         suite = ElementTree.SubElement(root, "testsuite", name="gates")
         for check in report.all_checks:
             _add_check(suite, check)
+        _count(suite)
+    if findings := _findings(report):
+        suite = ElementTree.SubElement(root, "testsuite", name="findings")
+        for table in findings:
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                name=_clean(table.title),
+                classname="benchmark.findings",
+                time="0",
+            )
+            rows = ("\t".join(row) for row in (table.header, *table.rows))
+            ElementTree.SubElement(case, "system-out").text = _clean("\n".join(rows))
         _count(suite)
     if notes := remarks(report):
         last = root[-1] if len(root) else ElementTree.SubElement(root, "testsuite", name="remarks")
@@ -31,27 +45,33 @@ def to_junit(report: BenchmarkReport) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-def _add_variant(root: ElementTree.Element, variant: VariantRecord, created: str) -> None:
-    suite = ElementTree.SubElement(root, "testsuite", name=variant.name, timestamp=created)
-    if variant.unavailable is not None:
-        case = ElementTree.SubElement(suite, "testcase", name=variant.name, classname=variant.mode)
-        ElementTree.SubElement(case, "skipped", message=_clean(variant.unavailable))
-    for record in variant.files:
-        _add_file(suite, variant, record)
+def _findings(report: BenchmarkReport) -> tuple[Table, ...]:
+    """Tables that are about several cells, or about none."""
+    return tuple(table for table in summary_tables(report) if table.title != "Gates")
+
+
+def _add_cell(root: ElementTree.Element, cell: CellRecord, created: str) -> None:
+    suite = ElementTree.SubElement(root, "testsuite", name=_clean(cell.name), timestamp=created)
+    if cell.unavailable is not None:
+        case = ElementTree.SubElement(
+            suite, "testcase", name=_clean(cell.name), classname=cell.study
+        )
+        ElementTree.SubElement(case, "skipped", message=_clean(cell.unavailable))
+    for uri, reason in cell.failures:
+        case = ElementTree.SubElement(
+            suite, "testcase", name=_clean(uri or "load"), classname=f"benchmark.{cell.name}"
+        )
+        ElementTree.SubElement(case, "error", message=_clean(reason))
+    for record in cell.finished:
+        seconds = sum(sample.wall_seconds for sample in record.iterations)
+        ElementTree.SubElement(
+            suite,
+            "testcase",
+            name=_clean(record.uri),
+            classname=f"benchmark.{cell.name}",
+            time=f"{seconds:.6f}",
+        )
     _count(suite)
-
-
-def _add_file(suite: ElementTree.Element, variant: VariantRecord, record: FileRecord) -> None:
-    seconds = sum(sample.wall_seconds for sample in record.iterations)
-    case = ElementTree.SubElement(
-        suite,
-        "testcase",
-        name=_clean(record.uri),
-        classname=f"benchmark.{variant.name}",
-        time=f"{seconds:.6f}",
-    )
-    if record.error is not None:
-        ElementTree.SubElement(case, "error", message=_clean(record.error))
 
 
 def _add_check(suite: ElementTree.Element, check: Check) -> None:

@@ -5,83 +5,104 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fluidaudio_cli.benchmark.against import Judgement
+from fluidaudio_cli.benchmark.compare import Change
+from fluidaudio_cli.benchmark.findings import DEFAULT_MAX_SLOWDOWN
 from fluidaudio_cli.benchmark.gates import Check
 from fluidaudio_cli.benchmark.metrics import pooled_der
-from fluidaudio_cli.benchmark.results import BenchmarkResult, PairedRecord, VariantRecord
-from fluidaudio_cli.benchmark.statistics import outliers
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
+from fluidaudio_cli.benchmark.studies import AGAINST
+from fluidaudio_cli.measure.statistics import outliers
 
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """What is reported: measurements, gate verdicts, verdicts on interleaved runs."""
+    """What is reported: measurements, gate verdicts, changes from a baseline."""
 
     result: BenchmarkResult
     checks: tuple[Check, ...] = ()
-    judgements: tuple[tuple[PairedRecord, Judgement], ...] = ()
+    changes: tuple[Change, ...] = ()
+    max_slowdown: float = DEFAULT_MAX_SLOWDOWN
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:
-        """Gates that did not pass, interleaved comparisons included."""
+        """Gates that did not pass, comparisons in turn with another version included."""
         return tuple(check for check in self.all_checks if not check.passed)
 
     @property
     def all_checks(self) -> tuple[Check, ...]:
-        """Every gate, and every interleaved comparison as one."""
-        return (*self.checks, *(_paired_check(*pair) for pair in self.judgements))
+        """Every gate, and every comparison of ``--against`` as one."""
+        found = (each for each in self.result.findings.differences if each.study == AGAINST)
+        return (*self.checks, *(_check(each, self.max_slowdown) for each in found))
 
 
 def remarks(report: BenchmarkReport) -> tuple[str, ...]:
     """Everything a reader must know before trusting the figures, one line each."""
-    return tuple(_remarks(report))
+    return tuple(dict.fromkeys(_remarks(report)))
 
 
 def _remarks(report: BenchmarkReport) -> Iterator[str]:
     result = report.result
-    if result.dataset.note:
-        yield result.dataset.note
+    yield from (dataset.note for dataset in result.datasets.values() if dataset.note)
     if not result.complete:
         yield "incomplete: this run was interrupted; continue it with --resume"
     if result.plan.measure_power:
         yield f"energy: {result.power}"
     yield from result.warnings
-    for variant in result.variants:
-        if variant.unavailable is not None:
-            yield f"{variant.name} unavailable: {variant.unavailable}"
-        if variant.load.note:
-            yield f"{variant.name}: {variant.load.note}"
-        for record in variant.finished:
+    for cell in result.cells:
+        if cell.unavailable is not None:
+            yield f"{cell.name} unavailable: {cell.unavailable}"
+        if cell.cold_note:
+            yield f"{cell.name}: {cell.cold_note}"
+        yield from (f"{cell.name} differs: {line}" for line in cell.remarks)
+        for record in cell.finished:
             walls = [sample.wall_seconds for sample in record.iterations]
             for index in outliers(walls):
                 yield (
-                    f"{variant.name}: iteration {index + 1} of {record.uri} is an outlier "
+                    f"{cell.name}: iteration {index + 1} of {record.uri} is an outlier "
                     f"({figure(walls[index], 's')}); medians stand, means would not"
                 )
-    for _, judgement in report.judgements:
-        if judgement.blurred:
+    yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
+    for each in result.findings.differences:
+        if each.note:
+            yield f"{each.cell} against {each.base}: {each.note}"
+        high = None if each.wall_ratio is None else each.wall_ratio.high
+        if (
+            each.study == AGAINST
+            and each.speed != "worse"
+            and (high is None or high > 1 + 2 * report.max_slowdown)
+        ):
             yield (
                 f"the pairs spread too much to exclude a slowdown of "
-                f"{200 * judgement.max_slowdown:.0f} %: give more --pairs"
+                f"{200 * report.max_slowdown:.0f} %: give more --pairs"
             )
 
 
-def _paired_check(record: PairedRecord, judgement: Judgement) -> Check:
-    worse = judgement.cpu if judgement.slower == ("cpu",) else judgement.wall
-    assert worse is not None
-    clock = "CPU time" if worse is judgement.cpu else "wall time"
-    low, high = 100 * (worse.low - 1), 100 * (worse.high - 1)
+def _check(each: DifferenceRecord, max_slowdown: float) -> Check:
+    clocks = {"wall time": each.wall_ratio, "CPU time": each.cpu_ratio}
+    known = {
+        name: ratio for name, ratio in clocks.items() if ratio is not None and ratio.low is not None
+    }
+    name = f"{each.cell} slowdown against {each.base}"
+    limit = f"≤ {100 * max_slowdown:g} %"
+    if not known:
+        return Check(name, limit, "%", None, False, each.note or "not measured")
+    # The clock that says most against this version: the highest lower end.
+    clock, ratio = max(known.items(), key=lambda pair: pair[1].low or 0.0)
+    if each.speed != "worse":
+        clock, ratio = next(iter(known.items()))
+    ends = "…".join(f"{100 * ((end or 0.0) - 1):+.1f}" for end in (ratio.low, ratio.high))
     return Check(
-        name=f"{record.variant} slowdown against {record.base} ({clock})",
-        limit=f"≤ {100 * judgement.max_slowdown:g} % (95 % interval {low:+.1f}…{high:+.1f} %)",
+        name=f"{name} ({clock})",
+        limit=f"{limit} (95 % interval {ends} %)",
         unit="%",
-        value=100 * (worse.ratio - 1),
-        passed=not judgement.regression,
+        value=100 * (ratio.value - 1),
+        passed=each.speed != "worse",
     )
 
 
-def error_line(variant: VariantRecord) -> str:
+def error_line(cell: CellRecord) -> str:
     """Pooled strict error and its parts in one line; empty without a reference."""
-    pooled = pooled_der(variant.finished, "strict")
+    pooled = pooled_der(cell.finished, "strict")
     if pooled is None:
         return ""
     parts = " + ".join(
@@ -97,6 +118,8 @@ def error_line(variant: VariantRecord) -> str:
 
 def figure(value: float, unit: str = "") -> str:
     """A number for people: three significant digits, whole from 100, with its unit."""
+    if value < 0:
+        return f"-{figure(-value, unit)}"
     if value >= 99.95:
         text = f"{value:,.0f}".replace(",", " ")
     elif value >= 9.995:

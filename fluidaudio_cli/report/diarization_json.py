@@ -169,7 +169,7 @@ def describe_host() -> dict[str, object]:
     # Imported here: every format needs this module, only JSON the facts.
     import platform
 
-    from fluidaudio_cli.benchmark.environment import cpu_model, package_versions, usable_cores
+    from fluidaudio_cli.measure.environment import cpu_model, package_versions, usable_cores
 
     return {
         "python": platform.python_version(),

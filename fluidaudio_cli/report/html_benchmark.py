@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from fluidaudio_cli.benchmark.compare import Change, compare
+from fluidaudio_cli.benchmark.grid import MODES, length_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.pareto import pareto_optimal
-from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
+from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
+from fluidaudio_cli.report import benchmark_tables as tables
+from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
+from fluidaudio_cli.report.benchmark_tables import Table, heading
 from fluidaudio_cli.report.html_page import (
     GREY,
     PALETTE,
@@ -17,6 +24,7 @@ from fluidaudio_cli.report.html_page import (
     Figure,
     cards,
     chart,
+    details,
     facts,
     header,
     layout,
@@ -25,103 +33,171 @@ from fluidaudio_cli.report.html_page import (
     section,
     table,
 )
+from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
 
-_DASH = "—"
-_TONES = {"regression": "bad", "improvement": "good"}
-_FILE_METRICS = ("rtfx", "wall", "cpu", "der_strict", "der_lenient", "jer", "memory_growth")
+_TONES = {
+    "regression": "bad", "worse": "bad", "fail": "bad", "failed": "bad",
+    "improvement": "good", "better": "good", "pass": "good",
+}  # fmt: skip
+_NUMBER = re.compile(r"[-+]?\d[\d ]*(?:\.\d+)?(?:e[-+]?\d+)?")
+_FEWEST_TICKS = 3
+_ROW_PIXELS = 60
 
 
-def benchmark_page(result: BenchmarkResult, baseline: BenchmarkResult | None = None) -> str:
-    """The page of ``result``, compared with ``baseline`` where one is given.
-
-    The caller has checked that the two may be compared.
-    """
-    measured = [variant for variant in result.variants if variant.finished]
-    best = pareto_optimal(result.variants)
-    title = f"Benchmark on {result.dataset.name}"
+def benchmark_page(report: BenchmarkReport) -> str:
+    """The page of a report: every table that the terminal shows, and charts."""
+    result = report.result
+    modes = [cell for cell in result.of_study(MODES) if cell.finished]
+    shown = [
+        cell
+        for cell in result.cells
+        if cell.finished and cell.cell.length is None and cell.study != ROBUSTNESS
+    ]
     machine = result.environment.machine
+    title = f"Benchmark on {result.dataset.name}"
     parts = [
         header(
             title,
             f"{machine.cpu_model}, {machine.usable_cores} cores · {result.created} · "
             f"fluidaudio {result.version}",
         ),
-        cards(_key_figures(result, measured)),
-        *(paragraph(f"Note: {note}", soft=True) for note in _notes(result)),
+        cards(_key_figures(result, modes)),
+        *(paragraph(f"Note: {note}", soft=True) for note in remarks(report)),
+        *(
+            paragraph(f"Failed: {cell}: {uri}: {reason}", soft=True)
+            for cell, uri, reason in result.failures
+        ),
+        _trade_section(shown),
     ]
-    trade = speed_against_error(measured, best)
-    if trade is None:
-        parts.append(section("pareto", "Speed against error", paragraph("Nothing was scored.")))
-    else:
+    for number, each in enumerate(tables.summary_tables(report)):
         parts.append(
             section(
-                "pareto",
-                "Speed against error",
-                chart("chart-pareto", trade, "Real-time factor against strict DER of each variant"),
-                note="Up and to the left is better. No variant beats those on the line in all "
-                f"that was measured: {', '.join(best)}.",
+                f"summary-{number}",
+                each.title,
+                _html_table(each, f"table-summary-{number}"),
+                note=each.note,
             )
         )
-    parts.append(section("variants", "Variants", _variant_table(result.variants, best)))
-    if measured:
+    figure = differences_figure(
+        [each for each in result.findings.differences if each.study != ROBUSTNESS]
+    )
+    if figure is not None:
+        label = "Change of the strict error with its 95 % interval"
+        parts.append(section("differences", label, chart("chart-differences", figure, label)))
+    parts += _robustness_sections(result)
+    parts += _lengths_sections(result)
+    if shown:
         parts.append(
             section(
                 "distributions",
                 "Distributions",
-                chart("chart-speed", spread(measured), "Spread of the real-time factor"),
-                *_latency_chart(measured),
+                chart("chart-speed", spread(shown), "Spread of the real-time factor"),
+                *_latency_chart(shown),
                 note="Every measured pass over the files is a point; the box holds the middle "
                 "half. Latency is that of single windows of 10 s.",
             )
         )
-    parts.append(section("files", "Files", _file_table(result.variants)))
-    if baseline is not None:
-        parts.append(_comparison(baseline, result))
+    for number, cell in enumerate(result.cells):
+        if found := tables.detail_tables(cell):
+            inner = [
+                part
+                for place, each in enumerate(found)
+                for part in (
+                    paragraph(each.title.removeprefix(f"{cell.name}: ")),
+                    _html_table(each, f"table-cell-{number}-{place}"),
+                )
+            ]
+            parts.append(section(f"cell-{number}", cell.name, details("all figures", *inner)))
     parts.append(section("environment", "Environment", _environment(result)))
     return page(title, parts)
 
 
-def _key_figures(
-    result: BenchmarkResult, measured: Sequence[VariantRecord]
-) -> list[tuple[str, str]]:
+def _trade_section(cells: Sequence[CellRecord]) -> str:
+    best = pareto_optimal(cells)
+    trade = speed_against_error(cells, best)
+    scored = [cell for cell in cells if METRICS["der_strict"].measure(cell)]
+    names = [f"{number} {cell.name}" for number, cell in enumerate(scored, 1)]
+    if trade is None:
+        return section("pareto", "Speed against error", paragraph("Nothing was scored."))
+    return section(
+        "pareto",
+        "Speed against error",
+        chart("chart-pareto", trade, "Real-time factor against strict DER of each cell"),
+        # Names beside the points would lie on each other, and be cut off on a phone.
+        paragraph(" · ".join(names), soft=True),
+        note="Up and to the left is better. No cell beats those on the line in all that was "
+        f"measured: {', '.join(best)}.",
+    )
+
+
+def _robustness_sections(result: BenchmarkResult) -> list[str]:
+    factors = [
+        chart(f"chart-robust-{factor}", figure, f"DER over {factor}")
+        for factor, figure in factor_figures(result)
+    ]
+    crossed = [
+        part
+        for number, (label, figure) in enumerate(crossing_figures(result))
+        for part in (paragraph(label), chart(f"chart-crossed-{number}", figure, label))
+    ]
+    note = "Bars: 95 % interval of the difference from the base, paired by conversation."
+    parts = [section("robust-factors", "One factor at a time", *factors, note=note)]
+    parts += [section("robust-crossed", "Two factors at once", *crossed)] if crossed else []
+    return parts if factors else []
+
+
+def _lengths_sections(result: BenchmarkResult) -> list[str]:
+    charts = []
+    for name in ("wall", "rtfx", "peak_memory"):
+        figure = lengths_figure(result.cells, name)
+        if figure is not None:
+            label = f"{heading(name)} over the length of the audio"
+            charts.append(chart(f"chart-length-{name}", figure, label))
+    return [section("lengths", "Over the length of the audio", *charts)] if charts else []
+
+
+def _html_table(content: Table, name: str) -> str:
+    rows = [[_html_cell(text) for text in row] for row in content.rows]
+    return table(content.header, rows, name)
+
+
+def _html_cell(text: str) -> Cell:
+    """A cell that sorts by the number it begins with, else by its text."""
+    found = _NUMBER.match(text)
+    value: float | str | None = None
+    if found:
+        value = float(found[0].replace(" ", ""))
+    elif text == "—":
+        value = ""
+    return Cell(text, value, _TONES.get(text, ""))
+
+
+def _key_figures(result: BenchmarkResult, measured: Sequence[CellRecord]) -> list[tuple[str, str]]:
     figures = [
         (str(len(result.dataset.uris)), "recordings"),
-        (str(result.plan.iterations), "measured runs of each"),
+        (str(len(result.cells)), "cells"),
     ]
     for name, better in (("rtfx", max), ("der_strict", min)):
         metric = METRICS[name]
         values = [
-            (summary.median, variant.name)
-            for variant in measured
-            if (summary := metric.measure(variant)) is not None
+            (summary.median, cell.name)
+            for cell in measured
+            if (summary := metric.measure(cell)) is not None
         ]
         if values:
-            value, variant_name = better(values)
+            value, cell_name = better(values)
             unit = "x" if metric.unit == "x" else f" {metric.unit}"
-            figures.append((f"{value:.4g}{unit}", f"best {metric.label}: {variant_name}"))
+            figures.append((f"{value:.4g}{unit}", f"best {metric.label}: {cell_name}"))
     return figures
 
 
-def _notes(result: BenchmarkResult) -> list[str]:
-    notes = [result.dataset.note] if result.dataset.note else []
-    if not result.complete:
-        notes.append("the run was interrupted; what follows is what was finished")
-    notes.extend(f"{name}: {record.uri} failed: {record.error}" for name, record in result.failures)
-    notes.extend(
-        f"{variant.name}: unavailable: {variant.unavailable}"
-        for variant in result.variants
-        if variant.unavailable
-    )
-    return [*notes, *result.warnings]
-
-
-def speed_against_error(variants: Sequence[VariantRecord], best: Sequence[str]) -> Figure | None:
-    """Each variant at its pooled error and speed; the Pareto-optimal ones joined by a line."""
+def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Figure | None:
+    """Each cell at its pooled error and speed; the Pareto-optimal ones joined by a line."""
     points = []
-    for number, variant in enumerate(variants):
-        speed, error = METRICS["rtfx"].measure(variant), METRICS["der_strict"].measure(variant)
+    for number, cell in enumerate(cells):
+        speed, error = METRICS["rtfx"].measure(cell), METRICS["der_strict"].measure(cell)
         if speed is not None and error is not None:
-            points.append((error.median, speed, variant.name, PALETTE[number % len(PALETTE)]))
+            points.append((error.median, speed, cell.name, PALETTE[number % len(PALETTE)]))
     if not points:
         return None
     front = sorted((x, speed.median) for x, speed, name, _ in points if name in best)
@@ -149,8 +225,8 @@ def speed_against_error(variants: Sequence[VariantRecord], best: Sequence[str]) 
                 "arrayminus": [speed.median - speed.minimum],
                 "color": colour,
             },
-            "text": [name],
-            "textposition": "middle right",
+            "text": [str(number)],
+            "textposition": "top right",
             "marker": {
                 "size": 12,
                 "color": colour,
@@ -158,14 +234,13 @@ def speed_against_error(variants: Sequence[VariantRecord], best: Sequence[str]) 
             },
             "hovertemplate": f"{name}: %{{x:.2f}} % DER, %{{y:.0f}}x<extra></extra>",
         }
-        for x, speed, name, colour in points
+        for number, (x, speed, name, colour) in enumerate(points, 1)
     )
-    ticks = _one_two_five(
-        min(speed.minimum for _, speed, *_ in points), max(speed.maximum for _, speed, *_ in points)
-    )
+    slowest = min(speed.minimum for _, speed, *_ in points)
+    fastest = max(speed.maximum for _, speed, *_ in points)
     lowest, highest = min(x for x, *_ in points), max(x for x, *_ in points)
-    # Room for the labels, which stand to the right of their points.
-    room = max(0.25 * (highest - lowest), 0.03 * highest, 0.1)
+    # Room for the numbers, which stand to the right of their points.
+    room = max(0.1 * (highest - lowest), 0.03 * highest, 0.1)
     return {
         "data": traces,
         "layout": layout(
@@ -179,36 +254,57 @@ def speed_against_error(variants: Sequence[VariantRecord], best: Sequence[str]) 
                 "zeroline": False,
                 "nticks": 7,
             },
-            yaxis={
-                "title": {"text": "x real time"},
-                "type": "log",
-                "automargin": True,
-                "tickvals": ticks,
-                "ticktext": [f"{tick:g}" for tick in ticks],
-            },
+            yaxis=log_axis("x real time", slowest, fastest),
         ),
     }
 
 
-def _one_two_five(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten, from below ``low`` to above ``high``."""
-    first = math.floor(math.log10(low))
-    last = math.ceil(math.log10(high))
-    return [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
+def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis around ``low`` … ``high`` on which at least two ticks can be read."""
+    room = 1.15 * max(1.0, (high / low) ** 0.08)
+    ends = low / room, high * room
+    ticks = _ticks(*ends)
+    return {
+        "title": {"text": title},
+        "type": "log",
+        "automargin": True,
+        "range": [math.log10(end) for end in ends],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
 
 
-def spread(variants: Sequence[VariantRecord]) -> Figure:
-    """Speed of every pass, a box for each variant."""
-    return _boxes([(v.name, METRICS["rtfx"].samples(v)) for v in variants], "x real time")
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers within ``low`` … ``high``, from three to some ten of them.
+
+    Powers of ten, then their 1, 2 and 5 times, where those are enough; else evenly spaced ones.
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        found = [step * 10.0**power for power in powers for step in steps]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) >= _FEWEST_TICKS:
+            return found
+    size = 10.0 ** math.floor(math.log10((high - low) / 2))
+    for step in (5 * size, 2 * size, size, size / 2):
+        numbers = range(math.ceil(low / step), math.floor(high / step) + 1)
+        if len(numbers) >= _FEWEST_TICKS:
+            break
+    return [round(step * number, 10) for number in numbers]
 
 
-def _latency_chart(variants: Sequence[VariantRecord]) -> list[str]:
+def spread(cells: Sequence[CellRecord]) -> Figure:
+    """Speed of every pass, a box for each cell."""
+    return _boxes([(cell.name, METRICS["rtfx"].samples(cell)) for cell in cells], "x real time")
+
+
+def _latency_chart(cells: Sequence[CellRecord]) -> list[str]:
     rows = [
         (
-            variant.name,
-            [1e3 * value for record in variant.finished for value in record.latency_seconds],
+            cell.name,
+            [1e3 * value for record in cell.finished for value in record.latency_seconds],
         )
-        for variant in variants
+        for cell in cells
     ]
     rows = [row for row in rows if row[1]]
     if not rows:
@@ -218,111 +314,161 @@ def _latency_chart(variants: Sequence[VariantRecord]) -> list[str]:
 
 
 def _boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Figure:
+    """A box and its points for each row, lying, so that names of any length can be read."""
+    highest = max((max(values) for _, values in rows if values), default=1.0)
     return {
         "data": [
             {
                 "type": "box",
+                "orientation": "h",
                 "name": name,
-                "y": list(values),
+                "x": list(values),
+                "y": [number] * len(values),
                 "boxpoints": "all",
                 "jitter": 0.4,
                 "pointpos": 0,
+                "width": 0.5,
                 "marker": {"color": PALETTE[number % len(PALETTE)], "size": 4, "opacity": 0.6},
                 "line": {"width": 1.5},
+                "hovertemplate": f"{name}: %{{x:.4g}}<extra></extra>",
             }
             for number, (name, values) in enumerate(rows)
         ],
         "layout": layout(
-            320,
+            90 + _ROW_PIXELS * len(rows),
             showlegend=False,
-            xaxis={"automargin": True},
-            yaxis={
-                "title": {"text": title},
+            xaxis={
+                "title": {"text": title, "standoff": 4},
                 "automargin": True,
                 "zeroline": False,
-                "rangemode": "tozero",
+                "range": [0, 1.05 * highest],
+                "nticks": 7,
+            },
+            yaxis=_no_ticks(len(rows)),
+            annotations=[_row_label(name, number) for number, (name, _) in enumerate(rows)],
+        ),
+    }
+
+
+def _no_ticks(rows: int) -> dict[str, Any]:
+    return {"range": [rows - 0.35, -0.65], "showticklabels": False, "showgrid": False,
+            "zeroline": False}  # fmt: skip
+
+
+def _row_label(text: str, number: int) -> dict[str, Any]:
+    """The name of a row above it, from the left edge on: the plot keeps the page's width."""
+    return {
+        # Broken into lines that a phone has room for.
+        "text": "<br>".join(textwrap.wrap(text.replace("<", "(").replace(">", ")"), 44)),
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": number - 0.22,
+        "yanchor": "bottom",
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 11},
+    }
+
+
+def differences_figure(differences: Sequence[DifferenceRecord]) -> Figure | None:
+    """Change of the strict error with its interval, a row for each pair of cells."""
+    shown = [each for each in differences if each.der_points is not None]
+    if not shown:
+        return None
+    traces: list[dict[str, Any]] = []
+    ends = [0.0]
+    for number, each in enumerate(shown):
+        assert each.der_points is not None
+        point = each.der_points
+        low = point.value if point.low is None else point.low
+        high = point.value if point.high is None else point.high
+        ends += [low, high]
+        colour = {"better": PALETTE[2], "worse": PALETTE[3]}.get(each.accuracy, GREY)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [point.value],
+                "y": [number],
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [high - point.value],
+                    "arrayminus": [point.value - low],
+                    "color": colour,
+                },
+                "marker": {"size": 9, "color": colour},
+                "hovertemplate": f"%{{x:+.2f}} points: {each.accuracy}<extra></extra>",
+            }
+        )
+    room = 0.08 * max(max(ends) - min(ends), 0.1)
+    return {
+        "data": traces,
+        "layout": layout(
+            90 + _ROW_PIXELS * len(shown),
+            showlegend=False,
+            xaxis={
+                "title": {"text": "DER strict, points more than the other", "standoff": 4},
+                "range": [min(ends) - room, max(ends) + room],
+                "zeroline": True,
+                "automargin": True,
+                "nticks": 7,
+            },
+            yaxis=_no_ticks(len(shown)),
+            annotations=[
+                _row_label(f"{each.cell} against {each.base}", number)
+                for number, each in enumerate(shown)
+            ],
+        ),
+    }
+
+
+def lengths_figure(cells: Sequence[CellRecord], name: str) -> Figure | None:
+    """A metric over the length of the audio, a line for each series of cells."""
+    metric = METRICS[name]
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for cell in cells:
+        found = metric.measure(cell)
+        if cell.cell.length is not None and found is not None:
+            line = lines.setdefault(cell.cell.at(length=None).name, [])
+            line.append((cell.cell.length, found.median))
+    if not lines:
+        return None
+    lengths = sorted({x for line in lines.values() for x, _ in line})
+    values = [y for line in lines.values() for _, y in line]
+    axis = log_axis("length of the audio", lengths[0], lengths[-1])
+    axis |= {"tickvals": lengths, "ticktext": [length_name(each) for each in lengths]}
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": series,
+                "x": [x for x, _ in sorted(line)],
+                "y": [y for _, y in sorted(line)],
+                "line": {"color": PALETTE[number % len(PALETTE)]},
+            }
+            for number, (series, line) in enumerate(lines.items())
+        ],
+        "layout": layout(
+            330,
+            margin={"l": 8, "r": 8, "t": 34, "b": 40},
+            xaxis=axis,
+            yaxis={
+                "title": {"text": heading(name)},
+                "automargin": True,
+                "range": [0, 1.1 * max(values)],
+                "nticks": 7,
             },
         ),
     }
 
 
-def _variant_table(variants: Sequence[VariantRecord], best: Sequence[str]) -> str:
-    shown = [
-        metric
-        for metric in METRICS.values()
-        if any(metric.measure(variant) is not None for variant in variants)
-    ]
-    headings = (
-        "variant",
-        "Pareto",
-        *(f"{metric.label}{f', {metric.unit}' if metric.unit else ''}" for metric in shown),
-    )
-    rows = []
-    for variant in variants:
-        cells = [Cell(variant.name), Cell("yes" if variant.name in best else _DASH)]
-        for metric in shown:
-            summary = metric.measure(variant)
-            cells.append(
-                Cell(_DASH, "")
-                if summary is None
-                else Cell(f"{summary.median:.4g}", summary.median)
-            )
-        rows.append(cells)
-    return table(headings, rows, "table-variants")
-
-
-def _file_table(variants: Sequence[VariantRecord]) -> str:
-    shown = [METRICS[name] for name in _FILE_METRICS]
-    headings = (
-        "file",
-        "variant",
-        "audio, s",
-        *(f"{metric.label}{f', {metric.unit}' if metric.unit else ''}" for metric in shown),
-        "speakers found",
-        "true",
-    )
-    rows = [
-        _file_row(variant, record, len(headings))
-        for variant in variants
-        for record in variant.files
-    ]
-    return table(headings, rows, "table-files")
-
-
-def _file_row(variant: VariantRecord, record: FileRecord, columns: int) -> list[Cell]:
-    cells = [Cell(record.uri), Cell(variant.name)]
-    if record.error is not None:
-        cells.append(Cell("failed", "", "bad"))
-        return cells + [Cell(_DASH, "")] * (columns - len(cells))
-    cells.append(Cell(f"{record.audio_seconds:.1f}", record.audio_seconds))
-    for name in _FILE_METRICS:
-        summary = METRICS[name].measure(variant, [record])
-        cells.append(
-            Cell(_DASH, "") if summary is None else Cell(f"{summary.median:.4g}", summary.median)
-        )
-    if record.accuracy is None:
-        return [*cells, Cell(_DASH, ""), Cell(_DASH, "")]
-    found, true = record.accuracy.speakers_found, record.accuracy.speakers_true
-    tone = "good" if found == true else "bad"
-    return [*cells, Cell(str(found), found, tone), Cell(str(true), true)]
-
-
-def _comparison(baseline: BenchmarkResult, result: BenchmarkResult) -> str:
-    changes = compare(baseline, result, seed=result.plan.seed)
-    rows = [_change_row(change) for change in changes]
-    headings = ("variant", "metric", "baseline", "now", "ratio", "95 % interval", "verdict")
-    return section(
-        "baseline",
-        "Against the baseline",
-        table(headings, rows, "table-baseline"),
-        note=f"Baseline of {baseline.created}, fluidaudio {baseline.version}.",
-    )
-
-
 def _environment(result: BenchmarkResult) -> str:
     environment = result.environment
     known: dict[str, object] = {
-        **environment.machine.model_dump(),
+        **asdict(environment.machine),
         "system": environment.system_release,
         "python": environment.python,
         "git commit": environment.git_commit,
@@ -330,20 +476,3 @@ def _environment(result: BenchmarkResult) -> str:
         **{f"package {name}": version for name, version in environment.packages.items()},
     }
     return facts(known.items())
-
-
-def _change_row(change: Change) -> list[Cell]:
-    ratio = interval = Cell(_DASH, "")
-    if change.ratio is not None:
-        ratio = Cell(f"{change.ratio.ratio:.3f}", change.ratio.ratio)
-        if change.p is not None:
-            interval = Cell(f"{change.ratio.low:.3f} to {change.ratio.high:.3f}", change.ratio.low)
-    return [
-        Cell(change.variant),
-        Cell(f"{change.metric}{f', {change.unit}' if change.unit else ''}"),
-        Cell(f"{change.base:.4g}", change.base),
-        Cell(f"{change.head:.4g}", change.head),
-        ratio,
-        interval,
-        Cell(change.verdict, tone=_TONES.get(change.verdict, "")),
-    ]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from fluidaudio_cli.audio.byte_source import ByteSource
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
 
@@ -212,3 +213,29 @@ def test_a_chunk_that_points_nowhere_is_one_line(
     with pytest.raises(AudioError, match=r"a\.wav has no samples, only empty chunks"):
         open_audio(path)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("power", [16_383 + 32, 0x7FFF])
+def test_a_rate_that_no_number_holds_is_bad_input(tmp_path: Path, power: int) -> None:
+    """Found by fuzzing: AIFF has room for exponents beyond those of a double."""
+    path = tmp_path / "x.aiff"
+    content = aiff(len(DATA))
+    path.write_bytes(content.replace(struct.pack(">H", 16_383 + 13), struct.pack(">H", power), 1))
+    with pytest.raises(AudioError, match=r"x\.aiff "), open_audio(path) as stream:
+        stream.read_into(np.empty(1000, np.float32))
+
+
+@pytest.mark.parametrize("size", [1 << 50, (1 << 63) - 100])
+def test_a_chunk_that_ends_where_no_file_can_is_bad_input(tmp_path: Path, size: int) -> None:
+    """Found by fuzzing: looking for the next chunk there is not allowed."""
+    path = tmp_path / "x.caf"
+    path.write_bytes(caf(4, data=b"").replace(struct.pack(">q", 32), struct.pack(">q", size), 1))
+    with pytest.raises(AudioError, match=r"x\.caf "), open_audio(path):
+        pass
+
+
+def test_a_seek_before_the_beginning_is_an_error_code(tmp_path: Path) -> None:
+    """Found by fuzzing: PyAV prints exceptions of its callbacks, with their traceback."""
+    path = tmp_path / "x.wav"
+    path.write_bytes(b"RIFF")
+    assert ByteSource(path).seek(-1) < 0

@@ -5,32 +5,42 @@ from __future__ import annotations
 import sys
 import wave
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.benchmark.accuracy import assess
+from fluidaudio_cli.benchmark.grid import (
+    MODES,
+    Cell,
+    Condition,
+    Effort,
+    Grid,
+    Program,
+    Study,
+    contrasts_over,
+    crossed,
+)
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     BenchmarkResult,
     BoundaryRecord,
+    BudgetRecord,
+    CellRecord,
     DatasetRecord,
     DerRecord,
-    EnvironmentRecord,
     FileRecord,
     IterationSample,
     JerRecord,
-    LoadRecord,
-    MachineRecord,
     MemoryRecord,
     ModelRecord,
     OverlapRecord,
     PlanRecord,
+    ProcessRecord,
     StageSample,
-    VariantRecord,
 )
-from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks
+from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, Settings, plan_record
 from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.measure.environment import Environment, Machine
 
 STUB = Path(__file__).with_name("stub_worker.py")
 
@@ -59,28 +69,38 @@ def tiny_dataset(folder: Path, *uris: str) -> tuple[TinyItem, ...]:
     return tuple(items)
 
 
-def plan(**changes: Any) -> PlanRecord:
-    """A plan of two iterations of one mode."""
-    defaults: dict[str, Any] = {
-        "modes": ("fast",),
-        "executors": ("auto",),
-        "precisions": ("auto",),
-        "iterations": 2,
-        "warmup": 1,
-        "latency_windows": 4,
-        "seed": 0,
-        "threads": None,
-        "compute_units": "all",
-        "measure_memory": False,
-        "measure_power": False,
-    }
-    return PlanRecord(**{**defaults, **changes})
+@dataclass(frozen=True)
+class TinyRecordings:
+    items: tuple[TinyItem, ...]
+    name: str = "tiny"
+    fingerprint: str = "f" * 64
+
+
+DEFAULTS = Settings()
+QUICK = Effort(processes=1, warmup=1, iterations=2, latency_windows=4, cold=True)
 
 
 def stub_command(cache: Path, **variables: str) -> WorkerCommand:
     """A worker process whose pipeline is the stand-in."""
     env = {"FLUIDAUDIO_CACHE_DIR": str(cache), **variables}
     return WorkerCommand((sys.executable, str(STUB)), env=env)
+
+
+def stub_grid(
+    folder: Path,
+    uris: tuple[str, ...] = ("one",),
+    effort: Effort = QUICK,
+    studies: tuple[Study, ...] | None = None,
+    programs: tuple[Program, ...] = (),
+    **levels: Any,
+) -> Grid:
+    """One study of the modes over tiny recordings, unless others are given."""
+    cells = crossed(**{"mode": ("fast",), **levels})
+    return Grid(
+        studies or (Study(MODES, cells, effort),),
+        {"": Condition("", TinyRecordings(tiny_dataset(folder, *uris)))},
+        programs={program.name: program for program in programs},
+    )
 
 
 def stub_run(
@@ -91,23 +111,31 @@ def stub_run(
     save: Callable[[BenchmarkResult], None] = lambda result: None,
     warn: Callable[[str], None] = lambda line: None,
     variables: dict[str, str] | None = None,
-    **plan_changes: Any,
+    settings: Settings = DEFAULTS,
+    grid: Grid | None = None,
+    **changes: Any,
 ) -> BenchmarkRun:
-    """A benchmark of the stand-in over ``uris``."""
-    items = tiny_dataset(folder, *uris)
+    """A benchmark of the stand-in over ``uris``; ``changes``: of effort or levels."""
+    efforts = {name: changes.pop(name) for name in list(changes) if hasattr(QUICK, name)}
+    grid = grid or stub_grid(folder, uris, replace(QUICK, **efforts), **changes)
     cache = folder / "cache"
     cache.mkdir(exist_ok=True)
-    for mode in plan(**plan_changes).modes:
-        (cache / f"{mode}.compiled").touch()  # the user's cache is filled: one load, not two
+    for _, cell in grid.cells:
+        (cache / f"{cell.mode}.compiled").touch()  # the cache is filled: one load, not two
     return BenchmarkRun(
-        plan=plan(**plan_changes),
-        dataset=DatasetRecord(name="tiny", fingerprint="f", uris=uris),
-        items=items,
-        assess=assess,
+        grid,
+        settings,
         hooks=Hooks(save=save, warn=warn),
         command=stub_command(cache, **(variables or {})),
         previous=previous,
     )
+
+
+def plan(*cells: Cell, settings: Settings = DEFAULTS, **study: Any) -> PlanRecord:
+    """A plan of one study; by default each mode against the first."""
+    values = {"contrasts": contrasts_over("mode", cells[0].mode, cells), **study}
+    studies = (Study(values.pop("name", MODES), cells, QUICK, **values),)
+    return plan_record(Grid(studies, {}), settings)
 
 
 def file_record(
@@ -118,6 +146,7 @@ def file_record(
     error_seconds: float = 10.0,
     peak: int | None = 50_000_000,
     latency: tuple[float, ...] = (0.010, 0.020, 0.030),
+    oracle: DerRecord | None = None,
 ) -> FileRecord:
     """A finished file: 50 s of reference speech, ``error_seconds`` of it confused."""
     stage = StageSample(name="segmentation", busy_seconds=0.5, calls=2)
@@ -144,6 +173,9 @@ def file_record(
             speakers_true=2,
             boundary=BoundaryRecord(offsets=(0.1, -0.3), reference=4, hypothesis=2),
             overlap=OverlapRecord(missed=0.0, false_alarm=0.0, total=0.0),
+            budget=BudgetRecord(
+                missed=0.0, false_alarm=0.0, overlap=0.0, confusion=error_seconds, oracle=oracle
+            ),
             uem_source="audio",
         ),
         memory=None
@@ -158,12 +190,19 @@ def file_record(
     )
 
 
-def variant(mode: str = "fast", *files: FileRecord, model: str = "a") -> VariantRecord:
-    """A variant of one mode; one default file if none are given."""
-    return VariantRecord(
-        mode=mode,
-        executor="auto",
-        precision="auto",
+def cell(
+    mode: str = "fast",
+    *files: FileRecord,
+    model: str = "a",
+    processes: tuple[tuple[FileRecord, ...], ...] = (),
+    study: str = MODES,
+    **levels: Any,
+) -> CellRecord:
+    """A cell with one process and one default file, unless others are given."""
+    chosen = processes or (files or (file_record(),),)
+    return CellRecord(
+        cell=Cell(mode=mode, **levels),
+        study=study,
         config={"step": 1.0},
         executors={
             "segmentation": {
@@ -172,26 +211,36 @@ def variant(mode: str = "fast", *files: FileRecord, model: str = "a") -> Variant
             }
         },
         models=(ModelRecord(name="segmentation", sha256=model * 64),),
-        load=LoadRecord(cold_seconds=2.0, warm_seconds=0.5, peak_rss_bytes=40_000_000),
-        files=files or (file_record(),),
+        cold_seconds=2.0,
+        processes=tuple(
+            ProcessRecord(load_seconds=0.5, peak_rss_bytes=40_000_000, files=each)
+            for each in chosen
+        ),
     )
 
 
-def result(*variants: VariantRecord, **changes: Any) -> BenchmarkResult:
+def walled(mode: str, *walls: float, **changes: Any) -> CellRecord:
+    """A cell with a process of one iteration for each wall time."""
+    return cell(mode, processes=tuple((file_record(walls=(wall,), **changes),) for wall in walls))
+
+
+def result(*cells: CellRecord, **changes: Any) -> BenchmarkResult:
     """A complete result of a made-up machine."""
-    chosen = variants or (variant(),)
+    chosen = cells or (cell(),)
     values: dict[str, Any] = {
         "created": "2026-01-02T03:04:05+00:00",
         "version": "0.1.0",
         "complete": True,
-        "plan": plan(modes=tuple(item.mode for item in chosen)),
-        "dataset": DatasetRecord(
-            name="tiny",
-            fingerprint="f" * 64,
-            uris=tuple(record.uri for record in chosen[0].files),
-        ),
-        "environment": EnvironmentRecord(
-            machine=MachineRecord(
+        "plan": plan(*(each.cell for each in chosen)),
+        "datasets": {
+            "": DatasetRecord(
+                name="tiny",
+                fingerprint="f" * 64,
+                uris=tuple(record.uri for record in chosen[0].files),
+            )
+        },
+        "environment": Environment(
+            machine=Machine(
                 cpu_model="Made-up CPU",
                 logical_cores=2,
                 usable_cores=2,
@@ -204,10 +253,11 @@ def result(*variants: VariantRecord, **changes: Any) -> BenchmarkResult:
             packages={"numpy": "2.0.0"},
             git_commit="c" * 40,
             git_dirty=False,
+            source="5" * 64,
             load_average=(0.1, 0.1, 0.1),
             thread_settings={},
         ),
         "power": "not asked for",
-        "variants": chosen,
+        "cells": chosen,
     }
     return BenchmarkResult(**{**values, **changes})

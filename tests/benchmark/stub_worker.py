@@ -2,7 +2,8 @@
 
 The benchmark's runner, protocol and error handling are real; only the pipeline is a stand-in.
 ``STUB_FAIL``: uri that raises AudioError; ``STUB_CRASH``: uri at which the process dies;
-``STUB_MODEL``: what the model hash is; ``STUB_SLEEP``: seconds each diarization takes;
+``STUB_HANG``: uri at which it never answers; ``STUB_MODEL``: what the model hash is;
+``STUB_SLEEP``: seconds each diarization takes;
 ``STUB_NO_EXECUTOR``: executor that is not on this machine.
 """
 
@@ -44,12 +45,15 @@ class StubPipeline:
             sys.stderr.write("stub crashed on purpose\n")
             sys.stderr.flush()
             os._exit(9)
+        if uri == os.environ.get("STUB_HANG"):
+            time.sleep(60)
         time.sleep(float(os.environ.get("STUB_SLEEP", "0.002")))
         stages = [
-            SimpleNamespace(name=name, busy_seconds=seconds, calls=3, concurrent=False)
+            SimpleNamespace(name=name, busy_seconds=seconds, calls=3, items=3, concurrent=False)
             for name, seconds in BUSY.items()
         ]
         return SimpleNamespace(
+            evidence=None,
             turns=(Turn(0.0, 4.0, "A"), Turn(4.0, 10.0, "B")),
             duration_seconds=10.0,
             timings=SimpleNamespace(stages=stages, windows=3, overlapped=False),

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 from xml.etree import ElementTree
 
 import pytest
-from benchmarking import file_record, result, variant
+from benchmarking import result, walled
 
 from fluidaudio_cli.benchmark.results import read_result, write_result
 
@@ -36,8 +37,15 @@ def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str, int]:
     """One real run on the sample: its folder, stdout, stderr and exit code."""
     folder = tmp_path_factory.mktemp("benchmark")
-    options = ["--measure-memory", "--measure-power", "--output-format", "detailed"]
-    for name in ("r.json", "r.csv", "r.md", "r.xml"):
+    options = [
+        "--measure-memory",
+        "--measure-power",
+        "--output-format",
+        "detailed",
+        "--performance-mode",
+        "balanced",
+    ]
+    for name in ("r.json", "r.csv", "r.md", "r.xml", "r.html"):
         options += ["--output", str(folder / name)]
     options += ["--gate", "configs/roadmap-gates.yaml"]
     done = run(
@@ -53,7 +61,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str, 
 def test_the_bundled_sample_is_measured_and_said(measured: tuple[Path, str, str, int]) -> None:
     folder, stdout, stderr, _ = measured
     assert "no --dataset given: measured on the bundled sample" in stderr
-    (fast,) = read_result(folder / "r.json").variants
+    fast, balanced = read_result(folder / "r.json").cells
+    assert balanced.cell.mode == "balanced"
     (record,) = fast.finished
     assert record.uri == "sample"
     assert record.audio_seconds == pytest.approx(30.0, abs=0.1)
@@ -63,14 +72,19 @@ def test_the_bundled_sample_is_measured_and_said(measured: tuple[Path, str, str,
     assert len(record.latency_seconds) == 3
     assert record.accuracy is not None
     assert (record.accuracy.speakers_found, record.accuracy.speakers_true) == (2, 2)
-    for title in ("fast: all files", "fast: files", "Performance modes", "Gates"):
+    assert record.accuracy.budget.oracle is not None
+    assert record.accuracy.budget.oracle.rate == pytest.approx(0.12, abs=0.02)
+    (difference,) = read_result(folder / "r.json").findings.differences
+    assert (difference.cell, difference.base) == ("balanced", "fast")
+    titles = ("fast: all files", "fast: files", "Performance modes", "Gates", "Error budget")
+    for title in titles:
         assert title in stdout
     assert "energy: " in stdout
 
 
 def test_the_stages_of_a_serial_run_sum_to_its_time(measured: tuple[Path, str, str, int]) -> None:
     folder, *_ = measured
-    for sample in read_result(folder / "r.json").variants[0].finished[0].iterations:
+    for sample in read_result(folder / "r.json").cells[0].finished[0].iterations:
         if not sample.overlapped:
             busy = sum(stage.busy_seconds for stage in sample.stages)
             assert busy == pytest.approx(sample.wall_seconds, rel=0.02)
@@ -91,11 +105,12 @@ def test_a_missed_gate_is_exit_code_1_with_value_and_limit(
 
 def test_every_output_is_written_in_its_format(measured: tuple[Path, str, str, int]) -> None:
     folder, _, stderr, _ = measured
-    assert json.loads((folder / "r.json").read_text())["schema"] == "fluidaudio.benchmark/1"
-    assert (folder / "r.csv").read_text().startswith("dataset,mode,executor,precision,file,metric")
+    assert json.loads((folder / "r.json").read_text())["schema"] == "fluidaudio.benchmark/2"
+    assert (folder / "r.csv").read_text().startswith("dataset,study,mode,models,executor,")
     assert (folder / "r.md").read_text().startswith("# fluidaudio benchmark\n")
     root = ElementTree.parse(folder / "r.xml").getroot()
-    assert [suite.get("name") for suite in root] == ["fast", "gates"]
+    assert [suite.get("name") for suite in root] == ["fast", "balanced", "gates", "findings"]
+    assert "<h2>Differences: Performance modes</h2>" in (folder / "r.html").read_text()
     assert (folder / "summary.md").read_text() == (folder / "r.md").read_text()
     assert "::error title=Performance gate::any dataset fast peak_memory" in stderr
 
@@ -104,16 +119,18 @@ def test_resuming_a_complete_run_measures_nothing_again(
     measured: tuple[Path, str, str, int],
 ) -> None:
     folder, *_ = measured
-    before = read_result(folder / "r.json").variants
-    options = ["--measure-memory", "--measure-power", "--resume", "--output"]
+    before = read_result(folder / "r.json").cells
+    options = ["--measure-memory", "--measure-power", "--performance-mode", "balanced"]
+    options += ["--resume", "--output"]
     done = run("benchmark", *QUICK, *options, folder / "r.json")
     assert done.returncode == 0, done.stderr
-    assert read_result(folder / "r.json").variants == before
+    assert read_result(folder / "r.json").cells == before
 
 
 def test_resuming_other_work_is_refused(measured: tuple[Path, str, str, int]) -> None:
     folder, *_ = measured
-    options = ["--measure-memory", "--measure-power", "--resume", "--output"]
+    options = ["--measure-memory", "--measure-power", "--performance-mode", "balanced"]
+    options += ["--resume", "--output"]
     done = run("benchmark", *QUICK, *options, folder / "r.json", "--seed", "5")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == (
@@ -137,7 +154,7 @@ def test_a_broken_file_is_exit_code_3_and_the_rest_is_measured(
     assert done.returncode == 3
     assert done.stderr.strip().splitlines()[-1].startswith("fluidaudio: 1 files failed: fast: ")
     assert "failed: fast: bad: " in done.stdout
-    bad, good = read_result(output).variants[0].files
+    bad, good = read_result(output).cells[0].files
     assert (bad.uri, good.uri, good.error) == ("bad", "good", None)
     assert bad.error is not None
     assert "bad.wav" in bad.error
@@ -155,7 +172,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not (output.exists() and read_result(output).variants):
+    while not (output.exists() and read_result(output).cells):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -177,6 +194,8 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
         ),
         (["--output", "r.docx"], 2, "--output r.docx has no known extension: use .json, "),
         (["--baseline", "absent.json"], 3, "cannot read absent.json: "),
+        (["--gate", "absent/gates.yaml"], 3, "cannot read the gates absent/gates.yaml: "),
+        (["--condition", "noisy"], 2, "--condition noisy: give NAME=DATASET"),
         (["--single-file", "nobody"], 2, "dataset sample has no recording 'nobody': it has sample"),
         (["--resume", "--output", "absent.json"], 2, "nothing to resume: absent.json does not"),
     ],
@@ -193,11 +212,11 @@ def test_what_cannot_be_done_is_said_before_measuring(
 def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     steady, slow = (1.0, 1.01, 1.02, 1.03, 1.04), (1.2, 1.21, 1.22, 1.23, 1.24)
     base, head = tmp_path / "base.json", tmp_path / "head.json"
-    write_result(result(variant("fast", file_record(walls=steady))), base)
-    write_result(result(variant("fast", file_record(walls=slow))), head)
+    write_result(result(walled("fast", *steady)), base)
+    write_result(result(walled("fast", *slow)), head)
     shown = run("compare", base, head)
     assert shown.returncode == 0
-    (row,) = [line.split() for line in shown.stdout.splitlines() if " wall " in line]
+    (row,) = [line.split() for line in shown.stdout.splitlines() if "fast wall " in line]
     assert row[:2] == ["fast", "wall"]
     assert row[2:7] == ["1.02", "s", "1.22", "s", "1.196"]
     assert row[-2:] == ["0.00794", "regression"]
@@ -212,10 +231,36 @@ def test_compare_refuses_another_dataset_unless_told(tmp_path: Path) -> None:
     write_result(result(), base)
     other = result()
     dataset = other.dataset.model_copy(update={"fingerprint": "0" * 64})
-    write_result(other.model_copy(update={"dataset": dataset}), head)
+    write_result(other.model_copy(update={"datasets": {"": dataset}}), head)
     refused = run("compare", base, head)
     assert refused.returncode == 2
     assert "give --allow-different dataset" in refused.stderr
     allowed = run("compare", base, head, "--allow-different", "dataset,machine")
     assert allowed.returncode == 0
     assert "warning: compared although dataset was tiny and is tiny (by content)" in allowed.stderr
+
+
+def test_stdout_is_one_document_whatever_is_asked(tmp_path: Path) -> None:
+    done = run("benchmark", *QUICK, "--latency-windows", "0", "--roofline", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {each["stage"] for each in document["findings"]["roofline"]} == {
+        "segmentation",
+        "fbank",
+        "embedding",
+    }
+
+
+def test_every_option_is_in_a_panel_of_the_help() -> None:
+    from fluidaudio_cli.cli.benchmark import benchmark
+
+    hints = get_type_hints(benchmark, include_extras=True)
+    panels = {
+        name: option.rich_help_panel
+        for name, hint in hints.items()
+        for option in getattr(hint, "__metadata__", ())
+    }
+    shared = {"memory_limit", "no_tuning"}  # of several commands
+    assert {name for name, panel in panels.items() if panel is None} <= shared
+    found = {panel for panel in panels.values() if panel is not None}
+    assert found == {"What is measured", "How", "Further questions", "Results"}

@@ -7,17 +7,13 @@ import io
 from xml.etree import ElementTree
 
 import pytest
-from benchmarking import file_record, result, variant
+from benchmarking import cell, file_record, plan, result
 
-from fluidaudio_cli.benchmark.against import judge
+from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.benchmark.gates import Gate, evaluate
-from fluidaudio_cli.benchmark.results import (
-    EnergySample,
-    FileRecord,
-    PairedRecord,
-    StageSample,
-    VariantRecord,
-)
+from fluidaudio_cli.benchmark.grid import Cell, Contrast
+from fluidaudio_cli.benchmark.results import CellRecord, EnergySample, FileRecord, StageSample
+from fluidaudio_cli.benchmark.studies import AGAINST
 from fluidaudio_cli.report.benchmark_csv import HEADER, to_csv
 from fluidaudio_cli.report.benchmark_github import annotation_lines
 from fluidaudio_cli.report.benchmark_junit import to_junit
@@ -25,45 +21,51 @@ from fluidaudio_cli.report.benchmark_markdown import markdown_table, to_markdown
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, figure, remarks
 from fluidaudio_cli.report.benchmark_tables import (
     Table,
-    comparison,
     file_table,
-    overview,
     pareto_line,
     stage_table,
+    summary_tables,
 )
 
 
 def full_report() -> BenchmarkReport:
     """Two modes, a failed file, an absent executor, a passed and a failed gate, a slower pair."""
-    reference = variant("reference", file_record("a", walls=(4.0, 4.0)))
-    fast = variant(
+    reference = cell("reference", file_record("a", walls=(4.0, 4.0)))
+    fast = cell(
         "fast",
         file_record("a", walls=(1.0, 1.0, 1.0, 1.0, 3.0), error_seconds=11.0, peak=75_000_000),
         FileRecord(uri="b\x01", error="cut | off"),
     )
-    absent = VariantRecord(
-        mode="fast", executor="coreml", precision="auto", unavailable="only on macOS"
+    absent = CellRecord(
+        cell=Cell(mode="fast", executor="coreml"), study="modes", unavailable="only on macOS"
     )
-    whole = result(reference, fast, absent, warnings=("100% busy",))
+    ours, theirs = Cell(mode="fast", program="this version"), Cell(mode="fast", program="main")
+    pairs = [
+        cell(
+            "fast",
+            processes=((file_record("a", walls=(wall,)),),) * 8,
+            study=AGAINST,
+            program=each.program,
+        )
+        for each, wall in ((ours, 1.1), (theirs, 1.0))
+    ]
+    modes = plan(reference.cell, fast.cell)
+    turns = plan(ours, theirs, name=AGAINST, contrasts=(Contrast(ours, theirs),), in_turn=True)
+    both = modes.model_copy(update={"studies": (*modes.studies, *turns.studies)})
+    whole = result(reference, fast, absent, *pairs, warnings=("100% busy",), plan=both)
+    whole = whole.model_copy(update={"findings": conclude(whole)})
     gates = [
         Gate(mode="reference", metric="rtfx", at_least=20, unit="x"),
         Gate(mode="reference", metric="rtfx", at_least=1200, unit="x"),
     ]
-    paired = PairedRecord(
-        variant="fast",
-        base="main",
-        kind="worker",
-        base_seconds=(1.0,) * 8,
-        head_seconds=(1.1,) * 8,
-        rounds=3,
-    )
-    return BenchmarkReport(whole, evaluate(gates, whole), ((paired, judge(paired)),))
+    return BenchmarkReport(whole, evaluate(gates, whole))
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (0.0, "0.00 s"),
+        (-1.5, "-1.50 s"),
         (0.001234, "0.00123 s"),
         (0.5, "0.5 s"),
         (1.234, "1.23 s"),
@@ -79,7 +81,11 @@ def test_figures_have_three_digits(value: float, text: str) -> None:
 def test_csv_is_long_and_holds_files_and_the_pool() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(full_report().result))))
     assert tuple(rows[0]) == HEADER
-    found = {(row["mode"], row["file"]): row for row in rows if row["metric"] == "rtfx"}
+    found = {
+        (row["mode"], row["file"]): row
+        for row in rows
+        if row["metric"] == "rtfx" and row["study"] == "modes"
+    }
     assert set(found) == {
         ("reference", "a"),
         ("reference", "all files"),
@@ -89,18 +95,22 @@ def test_csv_is_long_and_holds_files_and_the_pool() -> None:
     row = found["fast", "a"]
     assert (row["median"], row["minimum"], row["samples"]) == ("100", "33.3333", "5")
     assert (row["unit"], row["dataset"]) == ("x", "tiny")
+    (slower,) = (row for row in rows if row["metric"] == "wall_ratio" and row["study"] == AGAINST)
+    assert (slower["against"], slower["median"]) == ("fast/main", "1.1")
+    assert (slower["minimum"], slower["maximum"], slower["samples"]) == ("1.1", "1.1", "8")
 
 
 def test_junit_counts_errors_failures_and_skips() -> None:
     root = ElementTree.fromstring(to_junit(full_report()).encode())
     suites = {suite.get("name"): suite for suite in root}
-    assert list(suites) == ["reference", "fast", "fast/coreml", "gates"]
+    cells = ["reference", "fast", "fast/coreml", "fast/this version", "fast/main"]
+    assert list(suites) == [*cells, "gates", "findings"]
     fast, gates = suites["fast"], suites["gates"]
     assert (fast.get("tests"), fast.get("errors"), fast.get("failures")) == ("2", "1", "0")
     error = fast.find("testcase/error")
     assert error is not None
     assert error.get("message") == "cut | off"
-    assert [case.get("name") for case in fast.iter("testcase")] == ["a", "b\ufffd"]
+    assert [case.get("name") for case in fast.iter("testcase")] == ["b\ufffd", "a"]
     assert suites["fast/coreml"].get("skipped") == "1"
     assert (gates.get("tests"), gates.get("failures")) == ("3", "2")
     messages = [failure.get("message") for failure in gates.iter("failure")]
@@ -119,39 +129,45 @@ def test_markdown_names_the_machine_and_every_table() -> None:
     text = to_markdown(full_report())
     assert "Made-up CPU, 2 cores, Linux x86_64; fluidaudio 0.1.0 at `cccccccccccc`" in text
     titles = [line[4:] for line in text.splitlines() if line.startswith("### ")]
-    assert titles[:4] == [
+    assert titles[:7] == [
         "Performance modes",
-        "Against reference",
-        "Interleaved with another version",
+        "In turn with another version",
+        "Differences: Performance modes",
+        "Differences: In turn with another version",
+        "Error budget, % of speech",
+        "Counts of speakers",
         "Gates",
     ]
-    assert "failed: cut \\| off" in text
+    assert "failed |  | cut \\| off" in text
 
 
 def test_annotations_escape_what_github_reads() -> None:
     assert annotation_lines(full_report()) == (
         "::error title=Performance gate::any dataset reference rtfx: 25 x, limit ≥ 1200 x",
-        "::error title=Performance gate::fast slowdown against main (wall time): 10 %25, "
-        "limit ≤ 5 %25 (95 %25 interval +10.0…+10.0 %25)",
+        "::error title=Performance gate::fast/this version slowdown against fast/main "
+        "(wall time): 10 %25, limit ≤ 5 %25 (95 %25 interval +10.0…+10.0 %25)",
         "::error title=Benchmark file failed::fast: b\x01: cut | off",
         "::warning title=Benchmark::100%25 busy",
     )
 
 
-def test_overview_shows_only_measured_columns_and_says_what_is_absent() -> None:
-    table = overview(full_report())
+def test_a_study_shows_only_measured_columns_and_says_what_is_absent() -> None:
+    table = summary_tables(full_report())[0]
+    assert table.title == "Performance modes"
     assert "power (W)" not in table.header
     assert "DER lenient (%)" not in table.header
     assert table.rows[0][:2] == ("reference", "onnxruntime fp32")
     assert table.rows[2][:2] == ("fast/coreml", "unavailable")
 
 
-def test_comparison_with_reference() -> None:
-    table = comparison(full_report())
-    assert table is not None
-    assert table.title == "Against reference"
-    assert table.rows[0] == ("reference", "1.00x", "+0.00 points", "1.00x", "yes")
-    assert table.rows[1] == ("fast", "4.00x", "+2.00 points", "1.50x", "yes")
+def test_differences_are_said_with_intervals_and_only_proven_ones_are_verdicts() -> None:
+    tables = {table.title: table for table in summary_tables(full_report())}
+    (fast,) = tables["Differences: Performance modes"].rows
+    assert fast[:3] == ("fast", "reference", "4x")
+    assert fast[5:10] == ("+2.00", "—", "1.50x", "inconclusive", "inconclusive")
+    (turns,) = tables["Differences: In turn with another version"].rows
+    assert turns[2:5] == ("0.909x", "0.909…0.909", "1.1x")
+    assert turns[8:] == ("worse", "inconclusive", "1", "8")
     assert pareto_line(full_report()) == (
         "Pareto-optimal (RTFx, DER strict, peak memory): reference, fast"
     )
@@ -159,7 +175,7 @@ def test_comparison_with_reference() -> None:
 
 def test_one_mode_has_nothing_to_compare() -> None:
     single = BenchmarkReport(result())
-    assert comparison(single) is None
+    assert not any("Differences" in table.title for table in summary_tables(single))
     assert pareto_line(single) == ""
 
 
@@ -169,13 +185,15 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
         "100% busy",
         "fast: iteration 5 of a is an outlier (3.00 s); medians stand, means would not",
         "fast/coreml unavailable: only on macOS",
+        "fast against reference: 1 recording(s) are too few to say which errs less",
+        "fast/this version against fast/main: 1 recording(s) are too few to say which errs less",
     )
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)
 
 
 def test_error_line_adds_up() -> None:
-    assert error_line(variant()) == (
+    assert error_line(cell()) == (
         "DER 20.00 % = 0.00 missed + 0.00 false alarm + 20.00 confusion, over 50.0 s of speech"
     )
 
@@ -187,20 +205,20 @@ def test_stage_table_sums_stages_against_the_wall_time() -> None:
         StageSample(name="other", busy_seconds=0.6, calls=1),
     )
     samples = tuple(s.model_copy(update={"stages": stages}) for s in record.iterations)
-    serial = stage_table(variant("fast", record.model_copy(update={"iterations": samples})))
+    serial = stage_table(cell("fast", record.model_copy(update={"iterations": samples})))
     assert serial.title == "fast: stages (serial)"
     assert serial.rows[-1] == ("sum", "1.00 s", "100.0%", "")
     both = tuple(s.model_copy(update={"stages": stages * 2, "overlapped": True}) for s in samples)
-    overlapped = stage_table(variant("fast", record.model_copy(update={"iterations": both})))
+    overlapped = stage_table(cell("fast", record.model_copy(update={"iterations": both})))
     assert overlapped.title == "fast: stages (concurrent: busy times overlap)"
     assert overlapped.header[2] == "busy ÷ wall"
     assert overlapped.rows[-1] == ("sum", "2.00 s", "200.0%", "")
 
 
 def test_file_table_lists_a_failed_file_with_its_reason() -> None:
-    table = file_table(full_report().result.variants[1])
+    table = file_table(full_report().result.cells[1])
     assert table.rows[1][0] == "b\x01"
-    assert "failed: cut | off" in table.rows[1]
+    assert table.rows[1][1:4] == ("failed", "", "cut | off")
 
 
 def test_power_and_energy_are_in_watts_and_joules_per_audio_hour() -> None:
@@ -211,6 +229,6 @@ def test_power_and_energy_are_in_watts_and_joules_per_audio_hour() -> None:
         joules=30.0, seconds=2.5, domains={"package-0": 30.0, "package-0/core": 20.0}
     )
     sample = record.iterations[0].model_copy(update={"energy": energy})
-    measured = variant("fast", record.model_copy(update={"iterations": (sample,)}))
+    measured = cell("fast", record.model_copy(update={"iterations": (sample,)}))
     assert METRICS["power"].samples(measured) == pytest.approx((12.0,))
     assert METRICS["energy"].samples(measured) == pytest.approx((30.0 * 3600 / 100,))

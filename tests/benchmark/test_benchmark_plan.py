@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from benchmarking import plan
 
+from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
     choose,
     choose_modes,
     journal_path,
-    open_recordings,
+    open_conditions,
     output_formats,
 )
 from fluidaudio_cli.cli.compare import check_kinds
@@ -28,9 +31,17 @@ def test_all_and_auto_and_one() -> None:
 
 
 def test_modes_repeat_once_and_may_be_files(tmp_path: Path) -> None:
-    assert choose_modes(["fast", "all"], KNOWN) == ("fast", "reference")
-    own = tmp_path / "mine.yaml"
-    assert choose_modes([str(own)], KNOWN) == (str(own),)
+    chosen = choose_modes(["fast", "all"], KNOWN)
+    assert chosen == {"fast": "fast", "reference": "reference"}
+    (tmp_path / "other").mkdir()
+    own, moved = tmp_path / "mine.yaml", tmp_path / "other" / "mine.yaml"
+    for path in (own, moved):
+        path.write_text("windows: {}\n")
+    # Called by what it holds, not by where it lies.
+    assert choose_modes([str(own)], KNOWN) == {"mine-02c51bd7": str(own)}
+    assert list(choose_modes([str(moved)], KNOWN)) == ["mine-02c51bd7"]
+    with pytest.raises(UsageError, match=r"cannot read the mode file absent\.yaml: No such file"):
+        choose_modes(["absent.yaml"], KNOWN)
     with pytest.raises(UsageError, match="--performance-mode slow: choose all, reference, fast"):
         choose_modes(["slow"], KNOWN)
 
@@ -42,9 +53,24 @@ def test_formats_go_by_extension_and_the_journal_is_the_json(
     formats = output_formats(outputs, "junit")
     assert list(formats.values()) == ["csv", "json", "markdown", "junit", "junit"]
     assert list(tmp_path.iterdir()) == []
-    assert journal_path(formats) == tmp_path / "r.json"
+    quick, slow = plan(Cell(mode="fast")), plan(Cell(mode="accurate"))
+    assert journal_path(formats, quick, ["f"]) == tmp_path / "r.json"
     monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
-    assert journal_path({}) == tmp_path / "benchmark" / "last.json"
+    journals = {journal_path({}, each, [data]) for each in (quick, slow) for data in ("f", "g")}
+    assert len(journals) == 4
+    assert {path.parent for path in journals} == {tmp_path / "benchmark"}
+
+
+def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "r.json"
+    with (
+        locked(journal, tmp_path / "locks"),
+        pytest.raises(HostError, match=r"another benchmark is writing .*r\.json: wait for it"),
+        locked(journal, tmp_path / "locks"),
+    ):
+        pass
+    with locked(journal, tmp_path / "locks"):
+        pass
 
 
 def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path) -> None:
@@ -65,18 +91,28 @@ def test_kinds_of_difference() -> None:
 
 
 def test_the_bundled_sample_needs_no_download() -> None:
-    def refuse() -> None:
+    def refuse(name: str) -> None:
         raise AssertionError("downloaded what is bundled")
 
-    (item,) = open_recordings(None, None, None, refuse).items
+    conditions = open_conditions(None, (), None, None, refuse)
+    (item,) = conditions[""].recordings.items
     assert item.uri == "sample"
+    assert conditions[""].note.startswith("no --dataset given: measured on the bundled sample")
+
+
+def test_conditions_are_datasets_by_name(tmp_path: Path) -> None:
+    given = ["noise=babble snr=10=sample"]
+    conditions = open_conditions("sample", given, None, None, lambda name: None)
+    assert list(conditions) == ["", "noise=babble snr=10"]
+    with pytest.raises(UsageError, match=r"--condition noisy: give NAME=DATASET"):
+        open_conditions("sample", ["noisy"], None, None, lambda name: None)
 
 
 def test_an_absent_corpus_is_downloaded_once_and_else_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_DATA_DIR", str(tmp_path))
-    calls: list[int] = []
+    calls: list[str] = []
     with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
-        open_recordings("ami-sdm", None, 1, lambda: calls.append(1))
-    assert calls == [1]
+        open_conditions("ami-sdm", (), None, 1, calls.append)
+    assert calls == ["ami-sdm"]

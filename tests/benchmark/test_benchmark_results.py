@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarking import file_record, result, variant
+from benchmarking import cell, file_record, result
 
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.pareto import pareto_optimal
-from fluidaudio_cli.benchmark.results import json_schema, read_result, to_json, write_result
+from fluidaudio_cli.benchmark.results import (
+    DerRecord,
+    FileRecord,
+    json_schema,
+    read_result,
+    to_json,
+    write_result,
+)
 from fluidaudio_cli.errors import InputError
 
 
@@ -19,13 +26,13 @@ def test_round_trip(tmp_path: Path) -> None:
     original = result()
     write_result(original, tmp_path / "r.json")
     assert read_result(tmp_path / "r.json") == original
-    assert json.loads((tmp_path / "r.json").read_text())["schema"] == "fluidaudio.benchmark/1"
+    assert json.loads((tmp_path / "r.json").read_text())["schema"] == "fluidaudio.benchmark/2"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "fluidaudio.benchmark/2"}, "schema: Input should be 'fluidaudio.benchmark/1'"),
+        ({"schema": "fluidaudio.benchmark/9"}, "schema: Input should be 'fluidaudio.benchmark/2'"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"complete": "perhaps"}, "complete: Input should be a valid boolean"),
     ],
@@ -38,7 +45,7 @@ def test_what_breaks_the_schema_is_named(
     path.write_text(json.dumps(document))
     with pytest.raises(InputError) as caught:
         read_result(path)
-    assert str(caught.value).startswith(f"{path} is not a fluidaudio.benchmark/1 file: {message}")
+    assert str(caught.value).startswith(f"{path} is not a fluidaudio.benchmark/2 file: {message}")
     assert "\n" not in str(caught.value)
 
 
@@ -47,7 +54,9 @@ def test_a_missing_file_and_a_nan_are_refused(tmp_path: Path) -> None:
         read_result(tmp_path / "absent.json")
     path = tmp_path / "r.json"
     path.write_text(to_json(result()).replace('"wall_seconds": 1.0', '"wall_seconds": NaN', 1))
-    with pytest.raises(InputError, match=r"variants\.0\.files\.0\.iterations\.0\.wall_seconds"):
+    with pytest.raises(
+        InputError, match=r"cells\.0\.processes\.0\.files\.0\.iterations\.0\.wall_seconds"
+    ):
         read_result(path)
 
 
@@ -60,7 +69,7 @@ def test_json_schema_names_every_top_level_key() -> None:
 def test_pooled_figures_weigh_files_by_their_length() -> None:
     long = file_record("long", (2.0, 4.0), audio_seconds=300.0, error_seconds=5.0)
     short = file_record("short", (1.0, 1.0), audio_seconds=100.0, error_seconds=10.0)
-    both = variant("fast", long, short)
+    both = cell("fast", long, short)
     assert METRICS["rtfx"].samples(both) == (400 / 3, 400 / 5)
     assert METRICS["wall"].samples(both) == (3.0, 5.0)
     assert METRICS["rtfx"].samples(both, (short,)) == (100.0, 100.0)
@@ -79,15 +88,52 @@ def test_pooled_figures_weigh_files_by_their_length() -> None:
 
 
 def test_pareto_names_what_nothing_beats_everywhere() -> None:
-    slow_exact = variant("reference", file_record(walls=(9.0,), error_seconds=5.0))
-    fast_rough = variant("fast", file_record(walls=(1.0,), error_seconds=8.0))
-    beaten = variant("balanced", file_record(walls=(2.0,), error_seconds=8.0))
+    slow_exact = cell("reference", file_record(walls=(9.0,), error_seconds=5.0))
+    fast_rough = cell("fast", file_record(walls=(1.0,), error_seconds=8.0))
+    beaten = cell("balanced", file_record(walls=(2.0,), error_seconds=8.0))
     assert pareto_optimal([slow_exact, beaten, fast_rough]) == ("reference", "fast")
 
 
 def test_pareto_uses_memory_only_where_every_variant_has_it() -> None:
-    lean = variant("lean", file_record(walls=(2.0,), peak=45_000_000))
-    quick = variant("quick", file_record(walls=(1.0,), peak=90_000_000))
+    lean = cell("lean", file_record(walls=(2.0,), peak=45_000_000))
+    quick = cell("quick", file_record(walls=(1.0,), peak=90_000_000))
     assert pareto_optimal([lean, quick]) == ("lean", "quick")
-    unmeasured = variant("quick", file_record(walls=(1.0,), peak=None))
+    unmeasured = cell("quick", file_record(walls=(1.0,), peak=None))
     assert pareto_optimal([lean, unmeasured]) == ("quick",)
+
+
+def test_a_result_of_the_earlier_schema_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text('{"schema": "fluidaudio.benchmark/1"}')
+    with pytest.raises(InputError, match=r"earlier version .*: measure again"):
+        read_result(path)
+
+
+def test_processes_are_joined_by_recording_and_told_apart_by_process() -> None:
+    first = (file_record("a", (1.0, 3.0)), file_record("b", (2.0, 2.0)))
+    second = (file_record("a", (5.0, 5.0)), FileRecord(uri="b", error="hung"))
+    both = cell(processes=(first, second))
+    assert [len(record.iterations) for record in both.finished] == [4, 2]
+    assert both.failures == (("b", "hung"),)
+    assert METRICS["wall"].by_process(both) == (4.0, 5.0)
+    # The second did not measure all of them.
+    assert METRICS["wall"].by_process(both, ("a", "b")) == (4.0,)
+
+
+def test_counts_and_the_error_budget_are_shares_of_recordings_and_of_speech() -> None:
+    perfect = DerRecord(missed_detection=1.0, false_alarm=0.0, confusion=0.0, total=50.0)
+    files = []
+    for number, found in enumerate((2, 3, 5)):
+        record = file_record(str(number), oracle=perfect)
+        assert record.accuracy is not None
+        accuracy = record.accuracy.model_copy(update={"speakers_found": found})
+        files.append(record.model_copy(update={"accuracy": accuracy}))
+    measured = cell("fast", *files)
+    shares = ("speaker_count", "count_off_by_one", "count_off_by_more", "count_bias")
+    figures = [METRICS[name].samples(measured)[0] for name in shares]
+    assert figures == pytest.approx([100 / 3, 100 / 3, 100 / 3, 4 / 3])
+    assert METRICS["budget_confusion"].samples(measured) == pytest.approx((20.0,))
+    assert METRICS["der_oracle"].samples(measured) == pytest.approx((2.0,))
+    assert METRICS["clustering_cost"].samples(measured) == pytest.approx((18.0,))
+    # Of some recordings only, it says nothing of all.
+    assert METRICS["der_oracle"].samples(cell("fast", files[0], file_record("x"))) == ()

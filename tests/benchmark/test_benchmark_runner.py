@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarking import stub_run
+from benchmarking import TinyRecordings, stub_grid, stub_run, tiny_dataset
 
-from fluidaudio_cli.benchmark.measure import iteration_sample
+from fluidaudio_cli.benchmark.findings import conclude
+from fluidaudio_cli.benchmark.grid import Condition, Effort, Study, contrasts_over, crossed
 from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.passes import iteration_sample
 from fluidaudio_cli.benchmark.results import BenchmarkResult
+from fluidaudio_cli.benchmark.runner import Settings
+from fluidaudio_cli.benchmark.studies import scaling_study
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -21,12 +26,12 @@ from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
 
 def test_everything_asked_for_is_measured(tmp_path: Path) -> None:
     saved: list[BenchmarkResult] = []
-    run = stub_run(tmp_path, uris=("b", "a"), save=saved.append, measure_memory=True)
+    run = stub_run(tmp_path, uris=("b", "a"), save=saved.append, memory=True)
     result = run.run()
-    (variant,) = result.variants
+    (cell,) = result.cells
     assert result.complete
-    assert [record.uri for record in variant.files] == ["b", "a"]
-    for record in variant.files:
+    assert [record.uri for record in cell.files] == ["b", "a"]
+    for record in cell.files:
         assert record.error is None
         assert record.audio_seconds == 10.0
         assert len(record.iterations) == 2
@@ -37,18 +42,18 @@ def test_everything_asked_for_is_measured(tmp_path: Path) -> None:
         assert record.accuracy is not None
         assert record.accuracy.strict.rate == 0.0
         assert (record.accuracy.speakers_found, record.accuracy.speakers_true) == (2, 2)
-    assert variant.executors == {
+    assert cell.executors == {
         "segmentation": {
             "asked": {"executor": "auto"},
             "ran": {"executor": "stub", "precision": "fp32"},
         }
     }
-    assert variant.models[0].sha256 == "a" * 64
-    assert variant.load.cold_seconds is not None
-    assert variant.load.warm_seconds is not None
-    assert METRICS["speaker_count"].samples(variant) == (100.0,)
+    assert cell.models[0].sha256 == "a" * 64
+    assert cell.cold_seconds is not None
+    assert cell.processes[0].load_seconds is not None
+    assert METRICS["speaker_count"].samples(cell) == (100.0,)
     # Once before anything ran, then at least once per file, the last one complete.
-    assert [len(r.variants[0].files) for r in saved if r.variants][-1] == 2
+    assert [len(r.cells[0].files) for r in saved if r.cells][-1] == 2
     assert not saved[0].complete
 
 
@@ -73,7 +78,7 @@ def test_a_tuning_in_use_is_said_in_the_result(
         "segmentation in bf16 by 16, embedding in fp32 by 8"
     )
     assert line in stub_run(tmp_path, uris=("a",)).run().warnings
-    fixed = stub_run(tmp_path, uris=("a",), precisions=("fp32",)).run()
+    fixed = stub_run(tmp_path, uris=("a",), precision=("fp32",)).run()
     assert line not in fixed.warnings
 
 
@@ -83,16 +88,16 @@ def test_a_failed_file_is_recorded_and_the_rest_is_done(tmp_path: Path) -> None:
         tmp_path, uris=("bad", "good"), variables={"STUB_FAIL": "bad"}, warn=warnings.append
     )
     result = run.run()
-    bad, good = result.variants[0].files
+    bad, good = result.cells[0].files
     assert bad.error == f"{tmp_path}/bad.wav is cut off: copy it again"
     assert good.error is None
-    assert result.failures == (("fast", bad),)
-    assert f"bad failed: {bad.error}" in warnings
+    assert result.failures == (("fast", "bad", bad.error),)
+    assert f"fast: bad failed: {bad.error}" in warnings
 
 
 def test_a_crash_costs_one_file_and_its_last_words_are_kept(tmp_path: Path) -> None:
     result = stub_run(tmp_path, uris=("bad", "good", "fine"), variables={"STUB_CRASH": "bad"}).run()
-    bad, good, fine = result.variants[0].files
+    bad, good, fine = result.cells[0].files
     assert bad.error == (
         "the benchmark's worker process ended (9), its last words: stub crashed on purpose"
     )
@@ -102,8 +107,8 @@ def test_a_crash_costs_one_file_and_its_last_words_are_kept(tmp_path: Path) -> N
 def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
     first = stub_run(tmp_path, uris=("bad", "good"), variables={"STUB_FAIL": "bad"}).run()
     second = stub_run(tmp_path, uris=("bad", "good"), previous=first).run()
-    assert second.variants[0].files[1] == first.variants[0].files[1]
-    assert second.variants[0].files[0].error is None
+    assert second.cells[0].files[1] == first.cells[0].files[1]
+    assert second.cells[0].files[0].error is None
     assert second.complete
 
 
@@ -112,7 +117,7 @@ def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
 
     def interrupt_after_one(result: BenchmarkResult) -> None:
         saved.append(result)
-        if result.variants and len(result.variants[0].files) == 1:
+        if result.cells and len(result.cells[0].files) == 1:
             raise KeyboardInterrupt
 
     run = stub_run(tmp_path, uris=("a", "b"), save=interrupt_after_one)
@@ -120,14 +125,15 @@ def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
         run.run()
     assert not saved[-1].complete
     resumed = stub_run(tmp_path, uris=("a", "b"), previous=saved[-1]).run()
-    assert [record.error for record in resumed.variants[0].files] == [None, None]
+    assert [record.error for record in resumed.cells[0].files] == [None, None]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"iterations": 3}, "cannot resume: plan iterations was 2, now it is 3"),
-        ({"modes": ("slow",)}, r"cannot resume: plan modes was \('fast',\), now it is"),
+        ({"iterations": 3}, "cannot resume: plan studies was "),
+        ({"mode": ("slow",)}, "cannot resume: plan studies was "),
+        ({"settings": Settings(seed=4)}, "cannot resume: plan seed was 0, now it is 4"),
         ({"uris": ("a",)}, "cannot resume: dataset uris was"),
     ],
 )
@@ -147,21 +153,100 @@ def test_resume_refuses_other_models(tmp_path: Path) -> None:
 
 
 def test_an_executor_asked_for_by_name_must_be_there(tmp_path: Path) -> None:
-    run = stub_run(tmp_path, executors=("coreml",), variables={"STUB_NO_EXECUTOR": "coreml"})
+    run = stub_run(tmp_path, executor=("coreml",), variables={"STUB_NO_EXECUTOR": "coreml"})
     with pytest.raises(ExecutorUnavailableError, match="coreml is not installed: pip install"):
         run.run()
 
 
 def test_of_all_executors_the_absent_one_is_said(tmp_path: Path) -> None:
     run = stub_run(
-        tmp_path, executors=("coreml", "openvino"), variables={"STUB_NO_EXECUTOR": "coreml"}
+        tmp_path, executor=("coreml", "openvino"), variables={"STUB_NO_EXECUTOR": "coreml"}
     )
-    absent, present = run.run().variants
+    absent, present = run.run().cells
     assert (absent.name, absent.unavailable) == (
         "fast/coreml",
         "coreml is not installed: pip install coreml",
     )
     assert (present.name, len(present.finished)) == ("fast/openvino", 1)
+
+
+def test_a_hung_worker_is_an_error_of_its_cell_and_the_rest_is_done(tmp_path: Path) -> None:
+    run = stub_run(
+        tmp_path,
+        uris=("bad", "good"),
+        variables={"STUB_HANG": "bad"},
+        settings=Settings(timeout=3.0),
+        cold=False,
+        latency_windows=0,
+    )
+    bad, good = run.run().cells[0].files
+    assert bad.error == (
+        "the benchmark's worker process gave no answer within 3 s and was ended: "
+        "allow more with --timeout"
+    )
+    assert good.error is None
+
+
+def test_resume_notices_changes_that_git_has_not_seen(tmp_path: Path) -> None:
+    first = stub_run(tmp_path, uris=("a", "b"), variables={"STUB_FAIL": "b"}).run()
+    environment = replace(first.environment, source="0" * 64)
+    edited = first.model_copy(update={"environment": environment})
+    with pytest.raises(UsageError, match="cannot resume: the program's source has changed"):
+        stub_run(tmp_path, uris=("a", "b"), previous=edited).run()
+
+
+def test_rounds_go_over_all_cells_and_each_has_its_processes(tmp_path: Path) -> None:
+    order: list[tuple[str, int]] = []
+
+    def note(result: BenchmarkResult) -> None:
+        for cell in result.cells:
+            files = [process.files for process in cell.processes if process.files]
+            if files and (cell.name, len(files)) not in order:
+                order.append((cell.name, len(files)))
+
+    run = stub_run(
+        tmp_path, mode=("fast", "slow"), processes=2, latency_windows=0, cold=False, save=note
+    )
+    result = run.run()
+    assert order == [("fast", 1), ("slow", 1), ("fast", 2), ("slow", 2)]
+    assert [len(METRICS["wall"].by_process(cell)) for cell in result.cells] == [2, 2]
+
+
+def test_a_condition_has_recordings_of_its_own_paired_by_conversation(tmp_path: Path) -> None:
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    uris = [f"talk{number}" for number in range(6)]
+    babble = tiny_dataset(noisy, *(f"{uri}-babble" for uri in uris))
+    cells = crossed(mode=("fast",), condition=("", "snr=10"))
+    study = Study("robustness", cells, Effort(1, 0, 1), contrasts_over("condition", "", cells))
+    conversations = {f"{uri}-babble": uri for uri in uris}
+    grid = stub_grid(tmp_path, tuple(uris), studies=(study,))
+    grid = replace(
+        grid,
+        conditions={
+            **grid.conditions,
+            "snr=10": Condition("snr=10", TinyRecordings(babble), conversations),
+        },
+    )
+    run = stub_run(tmp_path, grid=grid)
+    run.conclude = lambda result: conclude(result, None)
+    (found,) = run.run().findings.differences
+    assert (found.cell, found.base, found.recordings) == ("fast/snr=10", "fast", 6)
+    assert found.der_points is not None
+    assert (found.der_points.value, found.der_points.low) == (0.0, 0.0)
+    assert found.accuracy == "no difference shown"
+
+
+def test_lengths_are_fresh_processes_warmed_up_on_the_shortest(tmp_path: Path) -> None:
+    study = scaling_study(("fast",), (2.0, 5.0), (1, 3), Effort(1, 1, 2))
+    result = stub_run(tmp_path, grid=stub_grid(tmp_path, studies=(study,))).run()
+    levels = [(each.cell.length, each.cell.threads) for each in result.cells]
+    assert levels == [(2.0, 1), (5.0, 1), (2.0, 3), (5.0, 3)]
+    for record in result.cells:
+        assert len(record.processes) == 2
+        (file,) = record.finished
+        assert (file.accuracy, len(file.iterations)) == (None, 2)
+        assert file.memory is not None
 
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_run(tmp_path: Path) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from benchmarking import file_record, plan, result, variant
+from benchmarking import cell, file_record, plan, result, walled
 
 from fluidaudio_cli.benchmark.compare import check_comparable, compare, differences
+from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord
+from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.errors import UsageError
 
 STEADY = (1.00, 1.01, 1.02, 1.03, 1.04)
 
 
 def with_walls(*walls: float, **changes: Any) -> BenchmarkResult:
-    return result(variant("fast", file_record(walls=walls, **changes)))
+    return result(walled("fast", *walls, **changes))
 
 
 def verdicts(base: BenchmarkResult, head: BenchmarkResult) -> dict[str, str]:
@@ -24,15 +27,15 @@ def verdicts(base: BenchmarkResult, head: BenchmarkResult) -> dict[str, str]:
 
 def other_machine() -> BenchmarkResult:
     original = result()
-    machine = original.environment.machine.model_copy(update={"cpu_model": "Another CPU"})
-    environment = original.environment.model_copy(update={"machine": machine})
+    machine = replace(original.environment.machine, cpu_model="Another CPU")
+    environment = replace(original.environment, machine=machine)
     return original.model_copy(update={"environment": environment})
 
 
 def other_dataset() -> BenchmarkResult:
     original = result()
     dataset = original.dataset.model_copy(update={"name": "big", "fingerprint": "0" * 64})
-    return original.model_copy(update={"dataset": dataset})
+    return original.model_copy(update={"datasets": {"": dataset}})
 
 
 @pytest.mark.parametrize(
@@ -41,24 +44,24 @@ def other_dataset() -> BenchmarkResult:
         (other_machine(), "machine", "cpu_model was Made-up CPU and is Another CPU"),
         (other_dataset(), "dataset", "dataset was tiny and is big (by content)"),
         (
-            result(variant(model="b")),
+            result(cell(model="b")),
             "models",
             "fast ran other models: segmentation aaaaaaaaaaaa and bbbbbbbbbbbb",
         ),
         (
-            result(variant().model_copy(update={"config": {"step": 2.0}})),
+            result(cell().model_copy(update={"config": {"step": 2.0}})),
             "config",
             "fast was configured otherwise: step",
         ),
         (
-            result(variant().model_copy(update={"executors": {}})),
+            result(cell().model_copy(update={"executors": {}})),
             "executor",
             "fast ran on another executor or precision",
         ),
         (
-            result(plan=plan(modes=("fast",), threads=1)),
+            result(plan=plan(Cell(mode="fast"), settings=Settings(compute_units="cpu-only"))),
             "plan",
-            "threads was None and is 1",
+            "compute_units was all and is cpu-only",
         ),
     ],
 )
@@ -100,7 +103,43 @@ def test_a_slowdown_within_the_tolerance_is_unchanged_however_significant() -> N
 def test_too_few_samples_prove_nothing_and_say_so() -> None:
     change = compare(with_walls(1.0, 1.0, 1.1), with_walls(1.5, 1.6, 1.7))[0]
     assert (change.metric, change.verdict) == ("wall", "inconclusive")
-    assert change.note == "not proven by 3 and 3 samples; use --against"
+    assert (
+        change.note
+        == "3 process(es) a side prove nothing: give --processes 4 or more, or use --against"
+    )
+
+
+def test_what_one_process_did_often_is_one_sample() -> None:
+    base = result(cell("fast", file_record(walls=STEADY)))
+    head = result(cell("fast", file_record(walls=tuple(1.5 * wall for wall in STEADY))))
+    assert verdicts(base, head)["wall"] == "inconclusive"
+
+
+def test_wall_time_that_cpu_time_does_not_confirm_is_inconclusive() -> None:
+    def drifted(process: tuple[FileRecord, ...]) -> tuple[FileRecord, ...]:
+        (record,) = process
+        samples = (
+            sample.model_copy(update={"wall_seconds": 1.3 * sample.wall_seconds})
+            for sample in record.iterations
+        )
+        return (record.model_copy(update={"iterations": tuple(samples)}),)
+
+    base = walled("fast", *STEADY)
+    head = cell("fast", processes=tuple(drifted(each.files) for each in base.processes))
+    change = compare(result(base), result(head))[0]
+    assert change.verdict == "inconclusive"
+    assert change.note.startswith("CPU time does not agree")
+
+
+def test_an_error_that_its_interval_does_not_prove_is_inconclusive() -> None:
+    def scored(*errors: float) -> BenchmarkResult:
+        files = [file_record(str(n), error_seconds=error) for n, error in enumerate(errors)]
+        return result(cell("fast", *files))
+
+    base = scored(*[10.0] * 8)
+    assert verdicts(base, scored(*[11.0] * 8))["der_strict"] == "regression"
+    wild = scored(25.0, 2.0, 22.0, 1.0, 18.0, 3.0, 12.0, 5.0)
+    assert verdicts(base, wild)["der_strict"] == "inconclusive"
 
 
 def test_accuracy_and_memory_are_compared_without_a_test() -> None:
@@ -114,13 +153,13 @@ def test_accuracy_and_memory_are_compared_without_a_test() -> None:
 
 
 def test_a_file_that_no_longer_works_is_a_regression() -> None:
-    base = result(variant("fast", file_record("a"), file_record("b")))
-    head = result(variant("fast", file_record("a"), FileRecord(uri="b", error="cut off")))
+    base = result(cell("fast", file_record("a"), file_record("b")))
+    head = result(cell("fast", file_record("a"), FileRecord(uri="b", error="cut off")))
     change = compare(base, head)[0]
     assert (change.metric, change.verdict) == ("files", "regression")
     assert change.note == "no result for b"
 
 
 def test_nothing_in_common_is_refused() -> None:
-    with pytest.raises(UsageError, match="the results have no mode in common"):
-        compare(result(variant("fast")), result(variant("accurate")))
+    with pytest.raises(UsageError, match="the results have no cell in common"):
+        compare(result(cell("fast")), result(cell("accurate")))

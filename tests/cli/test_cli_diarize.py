@@ -227,7 +227,7 @@ def test_embeddings_are_unit_vectors_and_only_there_when_asked(
     code, _, err = command("diarize", sample_wav, "--embeddings")
     assert (code, err) == (
         2,
-        "fluidaudio: --embeddings has no place in table: add --format json\n",
+        "fluidaudio: --embeddings has no place in rttm: add --format json\n",
     )
 
 
@@ -322,7 +322,7 @@ def test_scores_are_shown_in_the_table_and_else_on_stderr(
     command: Command, sample_wav: Path
 ) -> None:
     reference = sample_wav.with_name(REFERENCE_RTTM)
-    _, out, err = command("diarize", sample_wav, "--reference", reference)
+    _, out, err = command("diarize", sample_wav, "--reference", reference, "--format", "table")
     assert "Error rates, %" in out
     assert err == ""
     _, out, err = command("diarize", sample_wav, "--reference", reference, "--format", "rttm")
@@ -487,7 +487,7 @@ def test_speakers_that_are_not_there_are_said(command: Command, sample_wav: Path
     assert document["notes"] == [note]
     _, out, err = command("diarize", sample_wav, "--num-speakers", "40", "--format", "rttm")
     assert err == f"note: {note}\n"
-    _, out, err = command("diarize", sample_wav, "--num-speakers", "40")
+    _, out, err = command("diarize", sample_wav, "--num-speakers", "40", "--format", "table")
     assert f"note: {note}" in out
 
 

@@ -197,7 +197,7 @@ def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> Non
         ("--help",),
         ("models", "list"),
         ("diarize", str(SAMPLE / "sample.wav"), "--format", "rttm"),
-        ("diarize", str(SAMPLE / "sample.wav")),
+        ("diarize", str(SAMPLE / "sample.wav"), "--format", "table"),
         ("diarize", str(SAMPLE / "sample.wav"), "--format", "rttm", "--output", "/dev/stdout"),
     ],
 )

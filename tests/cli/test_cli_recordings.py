@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -13,6 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.io import wavfile
+
+from fluidaudio_cli.cli import diarize as diarize_command
+from fluidaudio_cli.cli.diarize_output import write_file
+from fluidaudio_cli.diarization.clock import Span
+from fluidaudio_cli.diarization.evidence import EvidenceLog
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -142,3 +148,31 @@ def test_a_track_is_a_number_or_all(
         2,
         f"fluidaudio: --track {track}: give a track's number from 1, or all\n",
     )
+
+
+def test_a_recording_that_is_done_is_forgotten(
+    command: Command,
+    models_loaded_once: None,
+    write_wav: WriteWav,
+    piece: Samples,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither evidence nor timings pile up over a folder, whatever its size."""
+    for number in range(12):
+        write_wav(piece[: 4 * 16_000], f"talks/{number:02d}.wav")
+    logs: list[int] = []
+    waits: list[int] = []
+
+    def counting(target: Path, text: str) -> None:
+        alive = gc.get_objects()
+        logs.append(sum(type(each) is EvidenceLog for each in alive))
+        # What no recording waits for is nobody's, and would be kept until the end.
+        waits.append(sum(type(each) is Span and each.stage[:4] == "wait" for each in alive))
+        write_file(target, text)
+
+    monkeypatch.setattr(diarize_command, "write_file", counting)
+    code, _, _ = command("diarize", tmp_path / "talks", *FAST, "--output-dir", tmp_path / "out")
+    assert (code, len(logs)) == (0, 12)
+    assert max(logs) <= 2  # of the one being written and of the one being made
+    assert max(waits) == 0

@@ -16,6 +16,7 @@ from bundles import fixtures
 from fluidaudio_cli.coreml.ir import iterate_operations
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
+from fluidaudio_cli.coreml.protos import model_messages
 from fluidaudio_cli.errors import ModelFormatError
 
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -102,6 +103,15 @@ def damage_specification_garbage(package: Path) -> str:
 def damage_specification_empty(package: Path) -> str:
     (package / SPECIFICATION).write_bytes(b"")
     return "holds no model, not an ML Program"
+
+
+def damage_specification_data_type(package: Path) -> str:
+    """Found by fuzzing: a number that no data type has."""
+    model = model_messages().Model.FromString((package / SPECIFICATION).read_bytes())
+    (function,) = model.mlProgram.functions.values()
+    function.inputs[0].type.tensorType.dataType = 19
+    (package / SPECIFICATION).write_bytes(model.SerializeToString())
+    return "the data type numbered 19 is not known"
 
 
 def damage_weights_missing(package: Path) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWo
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window, read_windows
+from fluidaudio_cli.models.card import load_card
 
 Floats = npt.NDArray[np.float32]
 RULES = EvidenceRules(
@@ -106,21 +109,29 @@ class Bench:
         self, workers: int = 1, batch: int = 4, rules: EvidenceRules = RULES, exact: bool = False
     ) -> None:
         self.networks = [
-            Networks(*(*self._requests(), self._exact() if exact else None)) for _ in range(workers)
+            SimpleNamespace(
+                segmentation=Network("log_probabilities", segment),
+                fbank=Network("frames", filter_bank),
+                embedding=Network("embedding", embed),
+                exact_embedding=Network("embedding", lambda frames: -embed(frames)),
+            )
+            for _ in range(workers)
         ]
-        self.frontend = Frontend([EvidenceWorker(own, rules) for own in self.networks], batch)
+        wrapped = [self._wrapped(own, exact) for own in self.networks]
+        self.frontend = Frontend([EvidenceWorker(own, rules) for own in wrapped], batch)
 
     @staticmethod
-    def _requests() -> Any:
-        return (
-            Network("log_probabilities", segment),
-            Network("frames", filter_bank),
-            Network("embedding", embed),
+    def _wrapped(own: Any, exact: bool) -> Networks:
+        card = load_card()
+        assert card.segmentation is not None
+        assert card.front_end is not None
+        assert card.embedding is not None
+        return Networks(
+            Segmenter(own.segmentation, card.segmentation),
+            FilterBank(own.fbank, card.front_end),
+            VoiceNetwork(own.embedding, card.embedding),
+            VoiceNetwork(own.exact_embedding, card.embedding) if exact else None,
         )
-
-    @staticmethod
-    def _exact() -> Any:
-        return Network("embedding", lambda frames: -embed(frames))
 
     def batches(self, name: str) -> list[int]:
         return [size for own in self.networks for size in getattr(own, name).batches]

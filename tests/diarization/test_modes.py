@@ -87,20 +87,12 @@ def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: P
 
 def test_networks_give_the_thresholds(tmp_path: Path) -> None:
     card = load_card()
-    rules = {**card.thresholds["reconstruction"], "overlap_onset": 1.5}
-    other = replace(
-        card,
-        thresholds={**card.thresholds, "reconstruction": rules},
-        calibration={**card.calibration, "spread": 0.5},
-    )
-    assert load_mode("balanced", other).reconstruction.overlap_onset == 1.5
-    assert load_mode("balanced", other).calibration.spread == 0.5
-    # Where a card has no calibration, that of the bundled networks stands.
-    bare = load_mode("balanced", replace(card, calibration={}))
-    assert bare.calibration == load_mode("balanced").calibration
+    rules = {**card.thresholds["reconstruction"], "onset": 0.45}
+    other = replace(card, thresholds={**card.thresholds, "reconstruction": rules})
+    assert load_mode("balanced", other).reconstruction.onset == 0.45
     # What a mode says of them goes before what their card says.
-    path = file(tmp_path, "extends: fast\nreconstruction:\n  overlap_onset: 1.6\n")
-    assert load_mode(path, other).reconstruction.overlap_onset == 1.6
+    mine = file(tmp_path, "extends: balanced\nreconstruction:\n  onset: 0.4\n")
+    assert load_mode(mine, other).reconstruction.onset == 0.4
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:

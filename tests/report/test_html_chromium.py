@@ -8,11 +8,14 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benchmarking import file_record, result, variant
+from benchmarking import cell, file_record, plan, result
 from made_profile import made_profile
 
+from fluidaudio_cli.benchmark.findings import conclude
+from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 from fluidaudio_cli.report.html_benchmark import benchmark_page
 from fluidaudio_cli.report.html_profile import profile_page
 
@@ -44,7 +47,8 @@ document.body.dataset.probe = JSON.stringify({
   ink: ink ? getComputedStyle(ink).fill : "",
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 });
-const button = document.querySelectorAll("#table-files th button, #table-stages th button")[0];
+const tables = "#table-cell-1-2, #table-files, #table-stages";
+const button = document.querySelector(tables).querySelector("th button");
 button.click(); button.click();
 document.body.dataset.first = button.closest("table").tBodies[0].rows[0].cells[0].textContent;
 </script>"""
@@ -102,9 +106,22 @@ def visit(chromium: str, page: str, folder: Path, *flags: str) -> Visit:
     return Visit(done.stdout, console, outside)
 
 
-def benchmark() -> str:
-    fast = variant("fast", file_record("a"), file_record("b"))
-    return benchmark_page(result(variant("reference", file_record("a", (9.0, 8.0))), fast))
+def benchmark(modes: int = 2) -> str:
+    cells = [
+        cell(
+            f"mode-{number}-with-a-long-name",
+            file_record("a", (9.0 - number / 3, 8.0), error_seconds=5.0 + number),
+            file_record("b"),
+        )
+        for number in range(modes)
+    ]
+    lengths = [
+        cell("fast", file_record(walls=(length / 300,)), study="scaling", length=length)
+        for length in (600.0, 3600.0)
+    ]
+    whole = result(*cells, *lengths, plan=plan(*(each.cell for each in cells)))
+    whole = whole.model_copy(update={"findings": conclude(whole)})
+    return benchmark_page(BenchmarkReport(whole))
 
 
 def test_profile_page_draws_without_errors_or_requests(chromium: str, tmp_path: Path) -> None:
@@ -142,30 +159,59 @@ def test_profile_page_is_dark_for_who_prefers_that(chromium: str, tmp_path: Path
     assert seen["ink"] == "rgb(230, 233, 237)"
 
 
-def test_profile_page_fits_a_phone(chromium: str, tmp_path: Path) -> None:
-    # Headless windows are at least 500 pixels wide: the phone is a frame within one.
-    inner = tmp_path / "inner"
+# Notes how wide the page is, and which texts of its charts lie outside of them.
+_CUT = """<script>
+const cut = [];
+for (const chart of document.querySelectorAll(".js-plotly-plot")) {
+  const frame = chart.getBoundingClientRect();
+  for (const text of chart.querySelectorAll(".main-svg text")) {
+    const box = text.getBoundingClientRect();
+    if (box.width && (box.left < frame.left - 1 || box.right > frame.right + 1))
+      cut.push(text.textContent);
+  }
+}
+const ticks = [...document.querySelectorAll(".js-plotly-plot")].map(chart =>
+  Math.max(chart.querySelectorAll(".xtick").length, chart.querySelectorAll(".ytick").length));
+const seen = {width: document.documentElement.scrollWidth, cut: cut, ticks: Math.min(...ticks)};
+parent.postMessage(JSON.stringify(seen), "*");
+</script></body>"""
+
+
+def framed(chromium: str, page: str, folder: Path, width: int) -> dict[str, Any]:
+    """What a reader sees in a window so wide (headless ones are at least 500 pixels: a frame)."""
+    inner = folder / "inner"
     inner.mkdir()
-    (inner / "phone.html").write_text(
-        profile_page(made_profile()).replace(
-            "</body>",
-            "<script>parent.postMessage(document.documentElement.scrollWidth, '*')</script></body>",
-        ),
-        encoding="utf-8",
-    )
+    (inner / "page.html").write_text(page.replace("</body>", _CUT), encoding="utf-8")
     outer = (
         '<html><body><table id="table-files"><thead><tr><th><button></button></th></tr></thead>'
         "<tbody><tr><td></td></tr></tbody></table>"
-        "<script>onmessage = e => { document.body.dataset.width = e.data; }</script>"
-        '<iframe src="inner/phone.html" style="width:390px;height:844px;border:0"></iframe>'
+        "<script>onmessage = e => { document.body.dataset.seen = e.data; }</script>"
+        f'<iframe src="inner/page.html" style="width:{width}px;height:844px;border:0"></iframe>'
         "</body></html>"
     )
-    assert visit(chromium, outer, tmp_path).attribute("data-width") == "390"
+    seen = visit(chromium, outer, folder, "--window-size=1400,900").attribute("data-seen")
+    found: dict[str, Any] = json.loads(seen.replace("&quot;", '"'))
+    return found
+
+
+def test_profile_page_fits_a_phone(chromium: str, tmp_path: Path) -> None:
+    assert framed(chromium, profile_page(made_profile()), tmp_path, 390)["width"] == 390
+
+
+@pytest.mark.parametrize("modes", [2, 20])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_nothing_of_a_benchmark_is_cut_off(
+    chromium: str, tmp_path: Path, width: int, modes: int
+) -> None:
+    seen = framed(chromium, benchmark(modes), tmp_path, width)
+    assert seen["width"] == width
+    assert seen["cut"] == []
+    assert seen["ticks"] >= 2
 
 
 def test_benchmark_page_draws_and_sorts(chromium: str, tmp_path: Path) -> None:
     seen = visit(chromium, benchmark(), tmp_path)
     assert (seen.console, seen.requests) == ([], [])
-    assert seen.seen["plots"] == 9
+    assert seen.seen["plots"] == 21
     # Pressed twice: by file name, descending.
     assert seen.attribute("data-first") == "b"

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from benchmarking import file_record, result, variant
+from benchmarking import cell, file_record, result, walled
 from made_profile import made_profile
 
+from fluidaudio_cli.benchmark.compare import compare
+from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.profiling.records import Timeline, Unavailable
-from fluidaudio_cli.report.html_benchmark import benchmark_page
+from fluidaudio_cli.report.benchmark_report import BenchmarkReport
+from fluidaudio_cli.report.html_benchmark import benchmark_page, log_axis
 from fluidaudio_cli.report.html_charts import joined
 from fluidaudio_cli.report.html_page import chart, escape
 from fluidaudio_cli.report.html_profile import profile_page
@@ -107,13 +110,13 @@ def test_the_page_asks_the_network_for_nothing(make: Callable[[], str]) -> None:
 
 
 def bench(**changes: Any) -> str:
-    base = result(variant("fast", file_record("one", (1.0, 1.1) * 4)))
+    base = result(walled("fast", 1.0, 1.02, 1.04, 1.06))
+    fast = walled("fast", 2.0, 2.02, 2.04, 2.06)
     head = result(
-        variant("reference", file_record("one", (10.0, 11.0), error_seconds=5.0)),
-        variant("fast", file_record("one", (2.0, 2.2) * 4), file_record("two", (1.0, 1.0))),
-        **changes,
+        cell("reference", file_record("one", (10.0, 11.0), error_seconds=5.0)), fast, **changes
     )
-    return benchmark_page(head, base)
+    head = head.model_copy(update={"findings": conclude(head)})
+    return benchmark_page(BenchmarkReport(head, changes=compare(base, head)))
 
 
 def test_benchmark_page_sets_speed_against_error() -> None:
@@ -128,18 +131,67 @@ def test_benchmark_page_sets_speed_against_error() -> None:
     assert data[0]["x"] == [10.0, 20.0]
 
 
-def test_benchmark_page_has_files_and_baseline() -> None:
+def test_benchmark_page_shows_every_table_of_the_report() -> None:
     page = bench()
-    rows = re.findall(r"<tr><td[^>]*>(.*?)</tr>", page.split('id="table-files"')[1])
-    assert [row.split("<")[0] for row in rows[:3]] == ["one", "one", "two"]
-    compared = page.split('id="table-baseline"')[1]
-    assert '<td data-value="fast">fast</td><td data-value="wall, s">wall, s</td>' in compared
+    for title in ("Performance modes", "Error budget, % of speech", "Changes, base to head"):
+        assert f"<h2>{title}</h2>" in page
+    compared = page.split("<h2>Changes, base to head</h2>")[1]
+    assert '<td data-value="fast wall">fast wall</td><td data-value="1.03">1.03 s</td>' in compared
     assert '<td class="bad" data-value="regression">regression</td>' in compared
+    files = page.split('id="table-cell-0-2"')[1]
+    assert re.findall(r"<tr><td[^>]*>(.*?)<", files)[0] == "one"
+
+
+def test_differences_are_drawn_with_their_intervals() -> None:
+    files = [file_record(str(n), (1.0,), error_seconds=error) for n, error in enumerate(range(8))]
+    better = [
+        file_record(str(n), (1.0,), error_seconds=error / 2) for n, error in enumerate(range(8))
+    ]
+    whole = result(cell("reference", *files), cell("fast", *better))
+    whole = whole.model_copy(update={"findings": conclude(whole)})
+    (point,) = charts(benchmark_page(BenchmarkReport(whole)))["chart-differences"]["data"]
+    assert point["x"] == [pytest.approx(-3.5)]  # 28 of 400 s wrong, and half of that
+    assert point["x"][0] + point["error_x"]["array"][0] < 0
+    (found,) = whole.findings.differences
+    assert found.accuracy == "better"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (100.0, 101.0, ["90", "100", "110"]),
+        (95.0, 230.0, ["100", "200"]),
+        (10.0, 1000.0, ["10", "100", "1000"]),
+        (0.004, 0.3, ["0.01", "0.1"]),
+    ],
+)
+def test_a_logarithmic_axis_has_ticks_to_read(low: float, high: float, ticks: list[str]) -> None:
+    axis = log_axis("x", low, high)
+    assert set(ticks) <= set(axis["ticktext"])
+    assert 3 <= len(axis["tickvals"]) <= 10
+    first, last = axis["range"]
+    assert 10**first < low < high < 10**last
+
+
+def test_time_and_memory_are_drawn_over_the_length() -> None:
+    long = [
+        cell("fast", file_record(walls=(wall,)), study="scaling", threads=2, length=length)
+        for wall, length in ((1.0, 600.0), (6.0, 3600.0))
+    ]
+    found = charts(benchmark_page(BenchmarkReport(result(cell("fast"), *long))))
+    (line,) = found["chart-length-wall"]["data"]
+    assert (line["name"], line["x"], line["y"]) == (
+        "fast/2 threads",
+        [600.0, 3600.0],
+        [1.0, 6.0],
+    )
+    axis = found["chart-length-wall"]["layout"]["xaxis"]
+    assert axis["ticktext"] == ["10 min", "1 h"]
 
 
 def test_benchmark_page_without_accuracy_or_finished_files() -> None:
     failed = file_record("one").model_copy(update={"error": "cannot <read>", "iterations": ()})
-    page = benchmark_page(result(variant("fast", failed)))
+    page = benchmark_page(BenchmarkReport(result(cell("fast", failed))))
     assert "Nothing was scored." in page
-    assert escape("fast: one failed: cannot <read>") in page
+    assert escape("Failed: fast: one: cannot <read>") in page
     assert charts(page) == {}

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fluidaudio_cli.benchmark.peers.worker import Job, RawTurn, Samples, serve
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.benchmark.peers.worker import PeerPipeline, RawTurn, Samples
+from fluidaudio_cli.benchmark.worker import serve
 
 
 class SenkoEngine:
@@ -36,9 +36,7 @@ class SenkoEngine:
 class SenkoPeer:
     """senko as it runs without a graphics processor."""
 
-    def __init__(self, job: Job) -> None:
-        if any(value is not None for value in job["settings"].values()):
-            raise UsageError("senko takes neither a threshold nor a number of speakers")
+    name = "senko"
 
     def version(self) -> str:
         """Version of the package."""
@@ -58,5 +56,10 @@ class SenkoPeer:
         return SenkoEngine(diarizer, lambda: torch.set_num_threads(threads))
 
 
+def load(mode: str, *, threads: int | None = None, **_: Any) -> PeerPipeline:
+    """Load it as the worker asks; modes and executors are not its own."""
+    return PeerPipeline(SenkoPeer(), threads)
+
+
 if __name__ == "__main__":
-    serve(SenkoPeer)
+    serve(load)

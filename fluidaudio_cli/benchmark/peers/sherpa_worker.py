@@ -9,7 +9,9 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fluidaudio_cli.benchmark.peers.worker import Job, RawTurn, Samples, serve
+from fluidaudio_cli.benchmark.peers.worker import PeerPipeline, RawTurn, Samples
+from fluidaudio_cli.benchmark.worker import serve
+from fluidaudio_cli.errors import ExecutorUnavailableError
 
 # The best of 0.6, 0.7 and 0.8 on the simulated development meetings (strict error 13.5, 12.3 and
 # 11.8 %); its own default is 0.5.
@@ -37,17 +39,16 @@ class SherpaEngine:
 
 
 class SherpaPeer:
-    """sherpa-onnx with a job's models and settings."""
+    """sherpa-onnx with networks of ours and a threshold."""
 
-    def __init__(self, job: Job) -> None:
+    name = "sherpa-onnx"
+
+    def __init__(self, networks: Mapping[str, str], threshold: float = BEST_THRESHOLD) -> None:
         import sherpa_onnx
 
         self._sherpa = sherpa_onnx
-        self._models: Mapping[str, str] = job["models"]
-        asked = job["settings"]
-        threshold, speakers = asked["threshold"], asked["num_speakers"]
-        self._threshold = BEST_THRESHOLD if threshold is None else float(threshold)
-        self._clusters = _AUTOMATIC if speakers is None else int(speakers)
+        self._models = networks
+        self._threshold = threshold
 
     def version(self) -> str:
         """Version of the package."""
@@ -55,13 +56,11 @@ class SherpaPeer:
 
     def settings(self) -> Mapping[str, float | int | str]:
         """What runs."""
-        given = {} if self._clusters == _AUTOMATIC else {"num_speakers": self._clusters}
         return {
             "threshold": self._threshold,
             "min_duration_on": MIN_TURN_SECONDS,
             "min_duration_off": MIN_GAP_SECONDS,
             "provider": "cpu",
-            **given,
         }
 
     def load(self, threads: int) -> SherpaEngine:
@@ -78,7 +77,7 @@ class SherpaPeer:
                 model=self._models["embedding"], num_threads=threads
             ),
             clustering=sherpa.FastClusteringConfig(
-                num_clusters=self._clusters, threshold=self._threshold
+                num_clusters=_AUTOMATIC, threshold=self._threshold
             ),
             min_duration_on=MIN_TURN_SECONDS,
             min_duration_off=MIN_GAP_SECONDS,
@@ -88,5 +87,21 @@ class SherpaPeer:
         return SherpaEngine(sherpa.OfflineSpeakerDiarization(config))
 
 
+def load(
+    mode: str,
+    *,
+    networks: Mapping[str, str],
+    threshold: float = BEST_THRESHOLD,
+    threads: int | None = None,
+    **_: Any,
+) -> PeerPipeline:
+    """Load it as the worker asks; modes and executors are not its own."""
+    try:
+        peer = SherpaPeer(networks, threshold)
+    except ImportError as error:
+        raise ExecutorUnavailableError(f"sherpa-onnx: {error}") from error
+    return PeerPipeline(peer, threads)
+
+
 if __name__ == "__main__":
-    serve(SherpaPeer)
+    serve(load)

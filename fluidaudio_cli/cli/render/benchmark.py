@@ -8,63 +8,58 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fluidaudio_cli.benchmark.results import EnvironmentRecord, MemoryRecord, VariantRecord
+from fluidaudio_cli.benchmark.results import CellRecord, MemoryRecord
+from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, remarks
-from fluidaudio_cli.report.benchmark_scaling import scaling_lines, scaling_table
 from fluidaudio_cli.report.benchmark_tables import Table
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 60
-_STYLES = {"fail": "bold red", "slower": "bold red", "pass": "green"}
+_STYLES = {
+    "fail": "bold red",
+    "worse": "bold red",
+    "regression": "bold red",
+    "pass": "green",
+    "better": "green",
+    "improvement": "green",
+    "inconclusive": "yellow",
+}
 
 
 def render_report(console: Console, report: BenchmarkReport, *, detailed: bool) -> None:
     """Print the tables, then what a reader must know of them."""
     result = report.result
-    plan = result.plan
-    _line(
-        console,
-        f"{result.dataset.name}: {len(result.dataset.uris)} file(s), {plan.iterations} measured "
-        f"iteration(s) after {plan.warmup} warm-up; medians",
-    )
+    _line(console, f"{result.dataset.name}: {len(result.dataset.uris)} file(s); medians")
     if detailed:
         _environment(console, result.environment)
-        for variant in result.variants:
-            if variant.finished:
-                _variant(console, variant)
-    _table(console, tables.overview(report))
-    for table in (
-        tables.comparison(report),
-        tables.paired_table(report),
-        scaling_table(report.result),
-        tables.gate_table(report),
-    ):
-        if table is not None:
-            _table(console, table)
+        for cell in result.cells:
+            if cell.finished:
+                _cell(console, cell)
+    for table in tables.summary_tables(report):
+        render_table(console, table)
     if line := tables.pareto_line(report):
         _line(console, line)
-    for verdict in scaling_lines(report.result):
-        _line(console, verdict)
     for remark in remarks(report):
         _line(console, f"note: {remark}")
-    for name, record in result.failures:
-        _line(console, f"failed: {name}: {record.uri}: {record.error}")
+    for name, uri, reason in result.failures:
+        _line(console, f"failed: {name}: {uri}: {reason}" if uri else f"failed: {name}: {reason}")
 
 
-def _variant(console: Console, variant: VariantRecord) -> None:
-    _table(console, tables.variant_details(variant))
-    if line := error_line(variant):
+def _cell(console: Console, cell: CellRecord) -> None:
+    details, *others = tables.detail_tables(cell)
+    render_table(console, details)
+    if line := error_line(cell):
         _line(console, line)
-    for name, run in variant.executors.items():
+    for name, run in cell.executors.items():
         _line(console, f"{name}: {'; '.join(_facts(part, run[part]) for part in run)}")
-    for model in variant.models:
+    for model in cell.models:
         _line(console, f"model {model.name}: sha256 {model.sha256}")
-    _table(console, tables.stage_table(variant))
-    _table(console, tables.file_table(variant))
-    peaks = [record.memory for record in variant.finished if record.memory is not None]
+    for table in others:
+        render_table(console, table)
+    peaks = [record.memory for record in cell.finished if record.memory is not None]
     if peaks:
-        _memory(console, variant.name, max(peaks, key=lambda memory: memory.peak_rss_bytes))
+        _memory(console, cell.name, max(peaks, key=lambda memory: memory.peak_rss_bytes))
 
 
 def _facts(part: str, values: JsonValue) -> str:
@@ -90,7 +85,7 @@ def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
     )
 
 
-def _environment(console: Console, record: EnvironmentRecord) -> None:
+def _environment(console: Console, record: Environment) -> None:
     machine = record.machine
     rows = {
         "processor": f"{machine.cpu_model}, {machine.usable_cores} of {machine.logical_cores} "
@@ -110,7 +105,8 @@ def _environment(console: Console, record: EnvironmentRecord) -> None:
         _line(console, f"{name}: {text}")
 
 
-def _table(console: Console, table: Table) -> None:
+def render_table(console: Console, table: Table) -> None:
+    """Print one table, its verdicts coloured, and its note."""
     rich = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(table.header):
         name_column = index == 0 or name == "ran on"
@@ -123,6 +119,8 @@ def _table(console: Console, table: Table) -> None:
     for row in table.rows:
         rich.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
     console.print(rich)
+    if table.note:
+        _line(console, table.note)
 
 
 def _line(console: Console, text: str) -> None:

