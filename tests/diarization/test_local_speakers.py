@@ -100,12 +100,16 @@ def test_too_little_clean_speech_is_found_but_not_embedded() -> None:
     assert speaker.crops == ()
 
 
-def test_speaker_who_is_never_alone_is_found_but_not_embedded() -> None:
+def test_speaker_who_is_never_alone_is_heard_with_the_others() -> None:
     found = find_local_speakers(activity([(0, 100, 5)]), 0, 1000, ONE)
+    both = np.flatnonzero(NEAREST < 100)
     assert [(speaker.slot, speaker.clean_seconds, speaker.crops) for speaker in found] == [
-        (0, 0.0, ()),
-        (2, 0.0, ()),
+        (0, 0.0, (((0, len(both)),),)),
+        (2, 0.0, (((0, len(both)),),)),
     ]
+    # A tenth of a second says nothing.
+    for speaker in find_local_speakers(activity([(0, 6, 5)]), 0, 1000, ONE):
+        assert speaker.crops == ()
 
 
 def test_frames_beyond_the_recording_are_not_used() -> None:

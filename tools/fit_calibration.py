@@ -1,0 +1,263 @@
+"""Fit the calibration of a model card to evidence whose speakers are known.
+
+    fluidaudio simulate -n 300 --speakers 1-10 --voices READERS -o made
+    fluidaudio diarize made/*.wav --save-evidence made --output-dir made/turns -q
+    python tools/fit_calibration.py made --check others > calibration.yaml
+
+Each NAME.npz of evidence needs a NAME.rttm beside it. The voices of ``--check`` should be others
+than those fitted on. What concerns two voices (reliability, unlike cosine, pair) is fitted in
+closed terms; all else is searched for, ``--search`` seconds long, for the least error of
+diarization beyond what oracle labels have, with wrong counts as a second cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
+from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.scoring.matching import read_annotations
+from fluidaudio_cli.scoring.sweep import score_turns
+from fluidaudio_cli.turns import Turn
+
+Floats = NDArray[np.float64]
+
+# Windows nearer than this hear some of the same speech, whose likeness is no evidence.
+_APART_SECONDS = 10.0
+# Cost of a wrong count, and of one that is off by more than one, in points of error.
+_WRONG, _FAR_OFF = 2.0, 3.0
+# Tried for the probabilities of counts; what is not told has less than the last.
+_TEMPERS, _MARGINS, _UNTOLD = (0.1, 0.2, 0.3, 0.5), (0.5, 1.0, 1.5, 2.0), 0.005
+# Searched for: least and greatest value, and whether in equal ratios.
+_RANGES = {
+    "overlapped_reliability": (0.1, 0.6, False),
+    "spread": (0.005, 0.3, True),
+    "unlike_weight": (1.0, 20.0, True),
+    "sharpness": (5.0, 60.0, True),
+    "repetition": (0.3, 1.2, False),
+    "talk_weight": (0.0, 2.0, False),
+    "together": (0.3, 6.0, True),
+    "apart": (0.1, 3.0, True),
+    "adjoining": (0.3, 6.0, True),
+    "most_link": (1.0, 12.0, True),
+    "same_likelihood": (0.3, 1.2, False),
+    "same_less": (0.0, 1.4, False),
+    "same_more": (0.0, 0.8, False),
+    "same_window": (-4.0, -0.5, False),
+    "same_linked": (0.1, 1.4, False),
+    "same_unlike": (-9.0, 0.0, False),
+    "same_coherent": (0.0, 3.0, False),
+    "same_offset": (-5.0, 1.0, False),
+}
+
+
+class Known(NamedTuple):
+    """Evidence of one recording and who speaks in it."""
+
+    log: EvidenceLog
+    reference: Sequence[Turn]
+
+
+class Pairs(NamedTuple):
+    """Pairs of voices far apart in time: cosine, seconds heard of each, whether one person.
+
+    ``weights``: of each, adding up to a half for one person and for two.
+    """
+
+    cosine: Floats
+    seconds: Floats
+    other_seconds: Floats
+    same: NDArray[np.bool_]
+    weights: Floats
+
+
+def read_known(folder: Path) -> list[Known]:
+    """All recordings of a folder that have evidence and a reference."""
+    references = read_annotations(folder).turns
+    known = [
+        Known(EvidenceLog.load(path), references[path.stem])
+        for path in sorted(folder.glob("*.npz"))
+        if path.stem in references
+    ]
+    if not known:
+        sys.exit(f"{folder} holds no evidence (.npz) with a reference (.rttm) of the same name")
+    return known
+
+
+def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
+    """The pairs of each recording, each recording counting alike."""
+    step, most = mode.windows.step_seconds, mode.crops.per_speaker * CROP_SECONDS
+    parts = []
+    for log, reference in known:
+        labels = np.concatenate(
+            [own for _, own in oracle_labels(log, reference, step)] or [np.zeros(0, np.intp)]
+        )
+        rows = np.flatnonzero(
+            log.vectors.any(axis=1) & (log.clean_seconds >= MIN_CLEAN_SECONDS) & (labels >= 0)
+        )
+        first, second = (rows[side] for side in np.triu_indices(len(rows), 1))
+        windows = log.voice_windows
+        far = (windows[second] - windows[first]) * step >= _APART_SECONDS
+        first, second = first[far], second[far]
+        if len(first):
+            heard = np.minimum(log.clean_seconds, most)
+            cosine = np.einsum("nd,nd->n", log.vectors[first], log.vectors[second])
+            same = labels[first] == labels[second]
+            weights = np.full(len(first), 1.0 / len(first))
+            parts.append((cosine, heard[first], heard[second], same, weights))
+    cosine, seconds, other, same, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
+    for kind in (same, ~same):
+        weights[kind] /= 2.0 * weights[kind].sum()
+    return Pairs(cosine.astype(np.float64), seconds, other, same, weights)
+
+
+def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
+    """Reliability by least squares of cosines, then the log-odds of pairs by least Cllr."""
+    same, other = pairs.same, ~pairs.same
+
+    def expected(values: Floats, which: NDArray[np.bool_]) -> tuple[Calibration, Floats]:
+        half, steepness = np.abs(values)
+        shaped = replace(start, half_seconds=float(half), steepness=float(steepness))
+        both = shaped.reliability_of(pairs.seconds) * shaped.reliability_of(pairs.other_seconds)
+        return shaped, np.sqrt(both)[which]
+
+    def misfit(values: Floats) -> float:
+        error = pairs.cosine[same] - expected(values, same)[1]
+        return float(pairs.weights[same] @ error**2)
+
+    found = minimize(misfit, [start.half_seconds, start.steepness], method="Nelder-Mead").x
+    shaped, likeness = expected(found, other)
+    weights = pairs.weights[other] * likeness
+    unlike = float(weights @ pairs.cosine[other] / (weights @ likeness))
+    plain = replace(shaped, unlike_cosine=unlike, pair_slope=1.0, pair_offset=0.0)
+    ratios = plain.same_person(pairs.cosine, pairs.seconds, pairs.other_seconds)
+    slope, offset = minimize(
+        lambda line: cllr(line[0] * ratios + line[1], pairs), [1.0, 0.0], method="Nelder-Mead"
+    ).x
+    return replace(plain, pair_slope=float(slope), pair_offset=float(offset))
+
+
+def cllr(odds: Floats, pairs: Pairs) -> float:
+    """Cost of log-odds in bits, 1 for knowing nothing (Brummer and du Preez, 2006)."""
+    return float(pairs.weights @ np.logaddexp(0.0, np.where(pairs.same, -odds, odds)) / np.log(2))
+
+
+def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> float:
+    """Points of error beyond oracle labels, with what wrong counts cost."""
+    lost = total = wrong = 0.0
+    for (log, reference), least in zip(known, oracle, strict=True):
+        turns = conclude(log, mode, SpeakerBounds(), StageClock()).turns
+        score = score_turns(reference, turns, _extent(log))
+        lost += score.missed_detection + score.false_alarm + score.confusion - least
+        total += score.total
+        off = abs(_speakers(turns) - _speakers(reference))
+        wrong += _WRONG * (off > 0) + _FAR_OFF * (off > 1)
+    return 100.0 * lost / total + wrong / len(known)
+
+
+def search(known: Sequence[Known], mode: ModeConfig, seconds: float, seed: int) -> Calibration:
+    """Change a few values at a time and keep what costs less."""
+    oracle = []
+    for log, reference in known:
+        turns = oracle_turns(log, mode.windows.step_seconds, mode.reconstruction, reference)
+        score = score_turns(reference, turns, _extent(log))
+        oracle.append(score.missed_detection + score.false_alarm + score.confusion)
+    random = np.random.default_rng(seed)
+    best, least = mode.calibration, cost(known, mode, oracle)
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        changes = {}
+        for name in random.choice(list(_RANGES), random.integers(1, 4), replace=False).tolist():
+            low, high, ratio = _RANGES[name]
+            value, step = getattr(best, name), random.normal()
+            value = value * np.exp(0.35 * step) if ratio else value + 0.12 * step * (high - low)
+            changes[name] = float(np.clip(value, low, high))
+        tried = replace(best, **changes)
+        found = cost(known, replace(mode, calibration=tried), oracle)
+        if found < least:
+            best, least = tried, found
+            sys.stderr.write(f"cost {least:.3f} with {changes}\n")
+    return best
+
+
+def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
+    """How surely numbers of speakers are told: the likeliest of a grid for the true ones."""
+    best, least = mode.calibration, np.inf
+    for temper in _TEMPERS:
+        for margin in _MARGINS:
+            tried = replace(mode.calibration, count_temper=temper, count_margin=margin)
+            surprise = 0.0
+            for log, reference in known:
+                bounds, clock = SpeakerBounds(), StageClock()
+                found = conclude(log, replace(mode, calibration=tried), bounds, clock)
+                right = found.speaker_counts.get(_speakers(reference), 0.0)
+                surprise -= float(np.log(max(right, _UNTOLD)))
+            if surprise < least:
+                best, least = tried, surprise
+    return best
+
+
+def tell(pairs: Pairs, calibration: Calibration) -> None:
+    """How good the log-odds are on ``pairs``, and whether they mean what they say."""
+    odds = calibration.same_person(pairs.cosine, pairs.seconds, pairs.other_seconds)
+    sys.stderr.write(f"{len(odds)} pairs, Cllr {cllr(odds, pairs):.3f} (1: knows nothing)\n")
+    said = 1.0 / (1.0 + np.exp(-odds))
+    for low in np.arange(0.0, 1.0, 0.2):
+        rows = (said >= low) & (said < low + 0.2)
+        if (whole := pairs.weights[rows].sum()) > 0.0:
+            expected = pairs.weights[rows] @ said[rows] / whole
+            observed = pairs.weights[rows] @ pairs.same[rows] / whole
+            sys.stderr.write(f"  said {expected:.2f}, observed {observed:.2f}\n")
+
+
+def _extent(log: EvidenceLog) -> tuple[tuple[float, float], ...]:
+    return ((0.0, log.samples / SAMPLE_RATE),)
+
+
+def _speakers(turns: Sequence[Turn]) -> int:
+    return len({turn.speaker for turn in turns})
+
+
+def main() -> None:
+    """See above."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="evidence and references to fit to")
+    parser.add_argument("--check", type=Path, help="the same of other voices")
+    parser.add_argument("--mode", default="balanced", help="that the evidence was made in")
+    parser.add_argument("--search", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    mode = load_mode(asked.mode)
+    known = read_known(asked.folder)
+    pairs = pairs_of(known, mode)
+    fitted = fit_pairs(pairs, mode.calibration)
+    tell(pairs, fitted)
+    if asked.check:
+        tell(pairs_of(read_known(asked.check), mode), fitted)
+    if asked.search:
+        fitted = search(known, replace(mode, calibration=fitted), asked.search, asked.seed)
+        fitted = fit_counts(known, replace(mode, calibration=fitted))
+    rounded = {name: round(value, 4) for name, value in fitted.as_dict().items()}
+    sys.stdout.write(yaml.safe_dump({"calibration": rounded}, sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()
