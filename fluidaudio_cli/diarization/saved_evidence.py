@@ -70,6 +70,7 @@ class SavedEvidence:
             timings=timings,
             notes=(*self.audio.notes, *found.notes),
             evidence=self.log,
+            speaker_counts=found.speaker_counts,
         )
 
 
