@@ -138,6 +138,7 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "segments",
         "exclusive_segments",
         "speakers",
+        "speaker_counts",
         "timings",
         "plan",
         "config",
@@ -166,7 +167,10 @@ def test_json_has_everything_the_schema_says(command: Command, sample_wav: Path)
         "precision": "auto",
         "compute_units": "all",
         "threads": None,
+        "low_latency": False,
     }
+    likeliest = max(document["speaker_counts"], key=lambda each: each["probability"])
+    assert likeliest["speakers"] == len(document["speakers"]) == 2
     names = ["segmentation", "fbank", "embedding"]
     assert list(document["executor"]["ran"]) == names
     assert document["executor"]["ran"]["fbank"]["precision"] == "fp32"
