@@ -25,7 +25,7 @@ ALL = "all"
 SAMPLE = "sample"
 BUNDLED_NOTE = (
     "no --dataset given: measured on the bundled sample (real, 30 s) and on 10 minutes of "
-    "conversations made of 24 bundled readers, which are easier than real meetings"
+    "conversations made of 24 bundled readers: read speech, not real meetings"
 )
 STDOUT_ONLY = ("summary", "detailed")
 _FORMAT_OF_SUFFIX = {
