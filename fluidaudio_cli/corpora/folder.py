@@ -32,6 +32,9 @@ class FolderFiles:
 def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ...]:
     """The recordings below ``folder``, sorted by uri. Hidden files are not looked at.
 
+    Of several annotations of a recording the one in its own folder counts: other references may
+    lie in folders beside it.
+
     With ``partial``, recordings without a counterpart are left out; otherwise they are an error.
 
     Raises:
@@ -43,8 +46,8 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ..
         raise InputError(f"{folder} is not a folder", "give a folder of audio and RTTM files")
     paths = [path for path in sorted(folder.rglob("*")) if _is_candidate(path, folder)]
     audio = _unique(((uri_of(path), path) for path in paths if is_audio_name(path)), "audio")
-    references = _by_uri(paths, ".rttm")
-    uems = _by_uri(paths, ".uem")
+    references = _by_uri(paths, ".rttm", audio)
+    uems = _by_uri(paths, ".uem", audio)
     if not audio:
         raise InputError(f"no audio files in {folder}", "give a folder of audio and RTTM files")
     if not references:
@@ -86,9 +89,18 @@ def _is_candidate(path: Path, folder: Path) -> bool:
     return not hidden and path.is_file()
 
 
-def _by_uri(paths: list[Path], suffix: str) -> dict[str, Path]:
+def _by_uri(paths: list[Path], suffix: str, audio: Mapping[str, Path]) -> dict[str, Path]:
     files = [path for path in paths if path.suffix.lower() == suffix]
-    return _unique(((uri, path) for path in files for uri in annotation_uris(path)), suffix[1:])
+    pairs = [(uri, path) for path in files for uri in annotation_uris(path)]
+    beside = {uri for uri, path in pairs if uri in audio and path.parent == audio[uri].parent}
+    return _unique(
+        (
+            (uri, path)
+            for uri, path in pairs
+            if uri not in beside or path.parent == audio[uri].parent
+        ),
+        suffix[1:],
+    )
 
 
 def _unique(pairs: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:

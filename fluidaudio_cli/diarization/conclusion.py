@@ -86,12 +86,12 @@ def _in_order_of_appearance(
 def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:
     """What to say of bounds that could not be met, or against which the evidence speaks."""
     heard = f"{given} speaker" if given == 1 else f"{given} speakers"
-    wanted = bounds.fewest
-    if given < wanted:
+    wanted = bounds.exactly or bounds.at_least
+    if wanted is not None and given < wanted:
         return (
             f"{wanted} speakers were asked for, but only {heard} could be given turns: "
             "the others' voices cannot be told apart, or never speak alone",
         )
-    if given != found.found and given not in found.counts:
+    if given and given != found.found and given not in found.counts:
         return (f"{heard} as asked for, although the evidence says {found.found}",)
     return ()

@@ -272,9 +272,9 @@ def test_another_machine_or_program_is_measured_anew(
 def test_the_reserve_follows_the_length(mode: ModeConfig, plan: Plan) -> None:
     # 61 windows of 8 kB, and 122 voices compared pair by pair at 24 bytes.
     assert growth_bytes(mode, 600.0) == 61 * 8000 + 24 * 122**2
-    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 500**2
-    # Beyond exact_limit voices, only the windows count.
-    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 500**2
+    assert growth_bytes(mode, 3600.0) == 361 * 8000 + 24 * 400**2
+    # Beyond the voices compared at once, only the windows count.
+    assert growth_bytes(mode, 36_000.0) == 3601 * 8000 + 24 * 400**2
     assert growth_bytes(mode, None) == growth_bytes(mode, UNKNOWN_SECONDS)
     held = hold(plan, 999 * MB, 3600.0, measure=Scales())
     assert held.reserve_bytes == growth_bytes(mode, 3600.0) + BESIDE + 0.03 * 380 * MB

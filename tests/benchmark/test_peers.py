@@ -156,8 +156,9 @@ def test_peers_are_cells_with_failures_of_their_own(tmp_path: Path) -> None:
 def test_a_package_that_does_not_import_is_unavailable(library: Path, tmp_path: Path) -> None:
     (library / "sherpa_onnx.py").write_text("raise OSError('libasound is missing')")
     programs = peer_programs("sherpa-onnx", (0.8,), tmp_path)
-    study = peers_study((), programs, Effort())
-    main = Study(MODES, (Cell(mode="fast"),), Effort(1, 0, 1))
+    cells = (Cell(mode="fast"),)
+    study = peers_study(cells, programs, Effort())
+    main = Study(MODES, cells, Effort(1, 0, 1))
     grid = stub_grid(tmp_path, studies=(main, study), programs=programs)
     _, peer = stub_run(tmp_path, grid=grid).run().cells
     assert "OSError: libasound is missing" in (peer.unavailable or peer.failures[0][1])

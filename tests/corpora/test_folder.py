@@ -115,3 +115,11 @@ def test_the_development_meetings_are_a_dataset(shared_data: Path, name: str, co
     assert len(dataset.items) == count
     assert all(item.uem is not None and item.duration is not None for item in dataset.items)
     assert all(item.audio.stem == item.uri for item in dataset.items)
+
+
+def test_other_references_may_lie_in_a_folder_beside(shared_data: Path) -> None:
+    """Of AMI's excerpts there are two; the one in the audio's own folder counts."""
+    folder = shared_data / "ami-excerpts"
+    if not (folder / "only-words").is_dir():
+        pytest.skip("no folder of other references in the development recordings")
+    assert {item.reference.parent for item in scan_folder(folder)} == {folder}

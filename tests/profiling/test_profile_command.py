@@ -105,7 +105,9 @@ def test_precision_report_says_where_error_enters(profiled: Path) -> None:
     rates = {row["precision"]: row for row in report["der"]}
     assert rates["fp32"]["change"] == 0.0
     assert rates["fp32"]["der"] == pytest.approx(document(profiled)["timeline"]["der_strict"])
-    assert rates["fp16"]["der"] == "unavailable: onnxruntime does not run fp16 on the CPU"
+    assert rates["fp16"]["der"] == (
+        "unavailable: --precision: onnxruntime does not run fp16 on this processor"
+    )
 
 
 def test_calls_lie_within_the_run(profiled: Path) -> None:
