@@ -121,5 +121,5 @@ def test_other_references_may_lie_in_a_folder_beside(shared_data: Path) -> None:
     """Of AMI's excerpts there are two; the one in the audio's own folder counts."""
     folder = shared_data / "ami-excerpts"
     if not (folder / "only-words").is_dir():
-        pytest.skip("no folder of other references in the development recordings")
+        pytest.skip("development data not found: only-words")
     assert {item.reference.parent for item in scan_folder(folder)} == {folder}
