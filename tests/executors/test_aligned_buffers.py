@@ -1,13 +1,11 @@
-"""Alignment, padding, and the accounting of the buffer pool."""
+"""Alignment and padding."""
 
 from __future__ import annotations
-
-import threading
 
 import numpy as np
 import pytest
 
-from fluidaudio_cli.executors.buffers import AlignedPool, PoolStatistics, aligned_empty, is_aligned
+from fluidaudio_cli.executors.buffers import aligned_empty, is_aligned
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 589, 7)])
@@ -32,50 +30,3 @@ def test_is_aligned() -> None:
     assert is_aligned(buffer)
     assert not is_aligned(buffer[1:])
     assert is_aligned(buffer[16:])
-
-
-def test_pool_hands_a_returned_buffer_out_again() -> None:
-    pool = AlignedPool()
-    first = pool.take((2, 3))
-    second = pool.take((2, 3))
-    assert first is not second
-    pool.give_back(first)
-    assert pool.take((3, 2)) is not first
-    assert pool.take((2, 3), np.int32) is not first
-    assert pool.take((2, 3)) is first
-    # 2 x 24 bytes, one of (3, 2), one of int32: 4 allocations of 24 bytes, 1 reuse, 4 out.
-    assert pool.statistics == PoolStatistics(4, 96, 1, 4)
-
-
-def test_pool_refuses_what_is_not_out() -> None:
-    pool = AlignedPool()
-    buffer = pool.take((2, 3))
-    pool.give_back(buffer)
-    for stranger in (buffer, np.empty((2, 3), np.float32)):
-        with pytest.raises(ValueError, match=r"shape \(2, 3\) was given back that is not out"):
-            pool.give_back(stranger)
-    assert pool.statistics.outstanding == 0
-
-
-def test_pool_among_threads_never_shares_a_buffer() -> None:
-    pool = AlignedPool()
-    clashes = []
-
-    def work(mark: int) -> None:
-        for _ in range(300):
-            buffer = pool.take((16,))
-            buffer[...] = mark
-            if not np.all(buffer == mark):
-                clashes.append(mark)
-            pool.give_back(buffer)
-
-    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    statistics = pool.statistics
-    assert clashes == []
-    assert statistics.allocations <= 4
-    assert statistics.allocations + statistics.reused == 1200
-    assert statistics.outstanding == 0
