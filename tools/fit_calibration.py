@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
@@ -164,7 +164,7 @@ def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> f
     """Points of error beyond oracle labels, with what wrong counts cost."""
     lost = total = wrong = 0.0
     for (log, reference), least in zip(known, oracle, strict=True):
-        turns = conclude(log, mode, SpeakerBounds(), StageClock()).turns
+        turns = conclude(speaker_model(mode, log), mode, SpeakerBounds(), StageClock()).turns
         score = score_turns(reference, turns, _extent(log))
         lost += score.missed_detection + score.false_alarm + score.confusion - least
         total += score.total
@@ -204,10 +204,11 @@ def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
     for temper in _TEMPERS:
         for margin in _MARGINS:
             tried = replace(mode.calibration, count_temper=temper, count_margin=margin)
+            changed = replace(mode, calibration=tried)
             surprise = 0.0
             for log, reference in known:
                 bounds, clock = SpeakerBounds(), StageClock()
-                found = conclude(log, replace(mode, calibration=tried), bounds, clock)
+                found = conclude(speaker_model(changed, log), changed, bounds, clock)
                 right = found.speaker_counts.get(_speakers(reference), 0.0)
                 surprise -= float(np.log(max(right, _UNTOLD)))
             if surprise < least:

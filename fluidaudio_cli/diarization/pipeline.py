@@ -7,7 +7,7 @@ A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``Evidenc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,15 +15,17 @@ import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
-from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
+from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.model import SpeakerModel
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
@@ -76,6 +78,9 @@ _Event = _Opened | _Ended | _Failed
 Recording = tuple[Path | AudioSource | AudioStream, str | None]
 """Path and uri (None for one made of the path), or a recording that knows its own uri."""
 
+SpeakerModels = Callable[[ModeConfig], SpeakerModel]
+"""Makes the speaker model of a recording."""
+
 
 class Pipeline:
     """Loaded models of ``card`` by role, as ``plan`` has them; use it for any number of recordings.
@@ -119,6 +124,7 @@ class Pipeline:
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
+        speaker_models: SpeakerModels = speaker_model,
     ) -> Diarization:
         """Diarize one recording.
 
@@ -126,7 +132,11 @@ class Pipeline:
         recording cannot be read to its end.
         """
         for result in self.diarize_many(
-            [(source, uri)], speakers=speakers, progress=progress, clock=clock
+            [(source, uri)],
+            speakers=speakers,
+            progress=progress,
+            clock=clock,
+            speaker_models=speaker_models,
         ):
             if isinstance(result, AudioError):
                 raise result
@@ -140,6 +150,7 @@ class Pipeline:
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
+        speaker_models: SpeakerModels = speaker_model,
     ) -> Iterator[Diarization | AudioError]:
         """Diarize recordings in order; a result or an error for each as soon as it is there.
 
@@ -147,28 +158,35 @@ class Pipeline:
         it covers work on others too, because the next is decoded while one is worked on; the
         stages are a recording's own, but a batch that recordings share counts for the one that
         begins it, and a batch of crops for the one that fills it. ``clock``, if given, keeps the
-        calls of all.
+        calls of all. ``speaker_models``: see :data:`SpeakerModels`.
         """
         of = len(recordings)
         # Of several, waiting is no recording's own, and a folder may hold thousands.
         run_clock = clock or StageClock(kept=of == 1)
         opened: _Opened | None = None
-        log = EvidenceLog()
+        model = speaker_models(self.mode)
         items: Iterator[Window | _Event] = self._read(recordings, clock, run_clock)
         found: Iterator[WindowEvidence | _Event] = self._frontend.evidence(items, run_clock)
         for item in found:
             if isinstance(item, WindowEvidence):
-                log.append(item)
+                model.update(item)
                 total = opened.info.duration_seconds if opened and of == 1 else None
                 progress((item.number + 1) * self.mode.windows.step_seconds, total)
             elif isinstance(item, _Opened):
-                opened, log = item, EvidenceLog()
+                opened, model = item, speaker_models(self.mode)
             elif isinstance(item, _Failed):
                 yield item.error
             else:
                 assert opened is not None
-                log.samples = item.samples
-                yield self._conclude(replace(opened, info=item.info), log, speakers, of)
+                model.evidence.samples = item.samples
+                yield self._conclude(replace(opened, info=item.info), model, speakers, of)
+
+    def evidence(self, stream: AudioStream, clock: StageClock) -> Iterator[WindowEvidence]:
+        """The evidence of each window of ``stream``, which the caller opened and closes.
+
+        For who feeds a speaker model himself. Raises ``AudioError`` where the stream breaks off.
+        """
+        return self._frontend.evidence(read_windows(stream, self._step, clock), clock)
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
@@ -228,10 +246,10 @@ class Pipeline:
                 yield _Failed(error)
 
     def _conclude(
-        self, opened: _Opened, log: EvidenceLog, speakers: SpeakerBounds, of: int
+        self, opened: _Opened, model: SpeakerModel, speakers: SpeakerBounds, of: int
     ) -> Diarization:
-        clock = opened.clock
-        conclusion = conclude(log, self.mode, speakers, clock)
+        clock, log = opened.clock, model.evidence
+        conclusion = conclude(model, self.mode, speakers, clock)
         processing = time.perf_counter() - opened.wall
         overlapped = self.workers > 1 or of > 1
         timings = Timings(

@@ -16,38 +16,49 @@ from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_spea
 
 
 class SpeakerModel(Protocol):
-    """Turns the evidence of one recording, window by window, into speakers."""
+    """Turns the evidence of one recording, window by window, into speakers.
+
+    Files and streams use it alike: ``update`` with each window as it comes, then ``finish``.
+    """
+
+    @property
+    def evidence(self) -> EvidenceLog:
+        """The windows that :meth:`finish` labels, in order."""
 
     def update(self, evidence: WindowEvidence) -> Labels:
         """Take in the next window; the speaker of each of its voices as far as known, else -1."""
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
-        """The final speakers of all windows."""
+        """The final speakers of all voices in :attr:`evidence`; may be asked again."""
 
 
 class OfflineSpeakers:
     """Decides when it has heard everything.
 
-    ``step_samples``: from window to window. ``crops``: of a voice at most. ``log`` keeps the
-    evidence, or brings it along.
+    ``step_samples``: from window to window. ``crops``: of a voice at most. ``evidence``: windows
+    taken in before, which it goes on.
     """
 
     def __init__(
-        self, calibration: Calibration, step_samples: int, crops: int, log: EvidenceLog
+        self,
+        calibration: Calibration,
+        step_samples: int,
+        crops: int,
+        evidence: EvidenceLog | None = None,
     ) -> None:
-        self.log = log
+        self.evidence = EvidenceLog() if evidence is None else evidence
         self._calibration = calibration
         self._step = step_samples
         self._most_heard = crops * CROP_SECONDS
 
     def update(self, evidence: WindowEvidence) -> Labels:
         """Keep the window; nobody is known yet."""
-        self.log.append(evidence)
+        self.evidence.append(evidence)
         return np.full(len(evidence.voices), -1, np.intp)
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
         """Settle all voices; ``bounds``: how many speakers there are, as far as known."""
-        log = self.log
+        log = self.evidence
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
         voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
@@ -55,7 +66,7 @@ class OfflineSpeakers:
 
     def _links(self) -> Links:
         collector = LinkCollector(self._step)
-        for evidence in self.log:
+        for evidence in self.evidence:
             if evidence.voices:
                 slots = [voice.slot for voice in evidence.voices]
                 collector.add(evidence.number, evidence.presence(), slots)
