@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack  # in typing from Python 3.11 on
 
 # In which order models begin to load.
-_LARGEST_FIRST = (EXACT_EMBEDDING, "embedding", "segmentation", "fbank")
+_LARGEST_FIRST = (EXACT_EMBEDDING, "embedding", "segmentation", "fbank", "diarizer")
 
 
 class Wishes(TypedDict, total=False):
@@ -97,7 +97,8 @@ def load(
     started = time.perf_counter()
 
     packages = packages_of(card)
-    packages[EXACT_EMBEDDING] = packages["embedding"]
+    if EXACT_EMBEDDING in plan.networks:
+        packages[EXACT_EMBEDDING] = packages["embedding"]
 
     def load_network(role: str) -> CompiledModel:
         return load_model(packages[role], chosen, plan.options(role, profile=profile))

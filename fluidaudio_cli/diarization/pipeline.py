@@ -1,6 +1,6 @@
 """The pipeline that every command drives: audio in, speaker turns out.
 
-A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``EvidenceWorker``) →
+A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``Worker``) →
 ``WindowEvidence`` → ``SpeakerModel`` → ``TurnBuilder`` → ``Diarization``.
 """
 
@@ -17,16 +17,15 @@ from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import WindowEvidence
-from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
-from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.model import SpeakerModel
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
+from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
@@ -104,7 +103,7 @@ class Pipeline:
         self._compiled = dict(models)
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
         self._frontend = Frontend(
-            [self._new_worker() for _ in range(self.workers)], mode.windows.batch
+            [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
         )
         self.models = tuple(
             ModelRef(name, loading.hashes[name], asdict(model.asked), asdict(model.ran))
@@ -160,6 +159,11 @@ class Pipeline:
         begins it, and a batch of crops for the one that fills it. ``clock``, if given, keeps the
         calls of all. ``speaker_models``: see :data:`SpeakerModels`.
         """
+        if self._card.diarizer is not None and speakers != SpeakerBounds():
+            raise UsageError(
+                f"{self.plan.models} follows speakers itself, and cannot be told their number",
+                "leave out --num-speakers, --min-speakers and --max-speakers",
+            )
         of = len(recordings)
         # Of several, waiting is no recording's own, and a folder may hold thousands.
         run_clock = clock or StageClock(kept=of == 1)
@@ -207,27 +211,6 @@ class Pipeline:
         self._frontend = Frontend([], 1)
         for model in self._compiled.values():
             model.close()
-
-    def _new_worker(self) -> EvidenceWorker:
-        card, models = self._card, self._compiled
-        assert card.segmentation is not None
-        assert card.front_end is not None
-        assert card.embedding is not None
-        exact = models.get(EXACT_EMBEDDING)
-        networks = Networks(
-            Segmenter(models["segmentation"].request(), card.segmentation),
-            FilterBank(models["fbank"].request(), card.front_end),
-            VoiceNetwork(models["embedding"].request(), card.embedding),
-            VoiceNetwork(exact.request(), card.embedding) if exact is not None else None,
-        )
-        mode = self.mode
-        rules = EvidenceRules(
-            mode.crops,
-            10.0 ** (mode.windows.silence_dbfs / 20.0),
-            mode.embedding.exact_below_seconds,
-            mode.embedding.batch,
-        )
-        return EvidenceWorker(networks, rules)
 
     def _read(
         self, recordings: Sequence[Recording], given: StageClock | None, run_clock: StageClock

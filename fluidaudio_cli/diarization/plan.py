@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.tuning import Tuning
 from fluidaudio_cli.diarization.windows import window_count
@@ -31,6 +32,8 @@ from fluidaudio_cli.settings import build
 
 # The embedding network once more, for voices that need it more exactly.
 EXACT_EMBEDDING = "exact embedding"
+# A network that pools under a mask hears all of a window, whatever the mode cuts for others.
+_WHOLE_WINDOW_CROPS = round(WINDOW_SECONDS / CROP_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +198,9 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     mode = asked.mode if tuning is None else tuning.apply(asked.mode)
     if asked.low_latency:
         mode = mode.for_low_latency()
+    embedding = asked.card.embedding
+    if embedding is not None and embedding.pooling == "mask":
+        mode = replace(mode, crops=CropRules(_WHOLE_WINDOW_CROPS))
     rules = mode.execution
     wanted = rules.executor if asked.executor == "auto" else asked.executor
     executor = choose(tuning.executor if tuning else wanted, machine.executors)
@@ -218,7 +224,8 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
         compute_units=_compute_units(asked, tuning, executor, traits),
         networks=networks,
         threads=threads,
-        workers=min(rules.workers or threads, threads),
+        # One network for all goes through a recording chunk after chunk.
+        workers=1 if asked.card.diarizer else min(rules.workers or threads, threads),
         one_thread_each=traits.sums_follow_threads,
         tuning="" if tuning is None else str(tuning),
         asked={

@@ -52,13 +52,17 @@ class OfflineSpeakers:
         self._most_heard = crops * CROP_SECONDS
 
     def update(self, evidence: WindowEvidence) -> Labels:
-        """Keep the window; nobody is known yet."""
+        """Keep the window; nobody is known yet, unless speakers have their places."""
         self.evidence.append(evidence)
+        if evidence.placed:
+            return np.array([voice.slot for voice in evidence.voices], np.intp)
         return np.full(len(evidence.voices), -1, np.intp)
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
         """Settle all voices; ``bounds``: how many speakers there are, as far as known."""
         log = self.evidence
+        if log.placed:
+            return placed_speakers(log)
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
         voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
@@ -71,3 +75,11 @@ class OfflineSpeakers:
                 slots = [voice.slot for voice in evidence.voices]
                 collector.add(evidence.number, evidence.presence(), slots)
         return collector.links()
+
+
+def placed_speakers(log: EvidenceLog) -> SpeakerLabels:
+    """The speakers of evidence that has each in a slot of its own: nothing is to be decided."""
+    slots, labels = np.unique(log.slots, return_inverse=True)
+    centroids = np.zeros((len(slots), log.vectors.shape[1]), np.float32)
+    centroids[labels] = log.vectors
+    return SpeakerLabels(labels.astype(np.intp), centroids, {len(slots): 1.0}, len(slots))
