@@ -35,6 +35,7 @@ _BY_SUFFIX = {
 def profile(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording to profile with.")],
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     output_format: Annotated[
         ProfileFormat | None,
         typer.Option(
@@ -88,6 +89,7 @@ def profile(
 
     wanted = Options(
         mode=performance_mode,
+        models=models,
         executor=executor.value,
         precision=precision.value,
         compute_units=compute_units.value,

@@ -114,5 +114,4 @@ def load(
     networks = {role: by_role[role] for role in plan.networks}
     cached = all(model.cache_hit for model in networks.values())
     seconds = time.perf_counter() - started
-    hashes = {role: package.sha256 for role, package in packages.items()}
-    return Pipeline(plan, card, networks, Loading(seconds, cached, hashes))
+    return Pipeline(plan, card, networks, Loading(seconds, cached, packages))

@@ -29,6 +29,7 @@ from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
+from fluidaudio_cli.models.registry import BundledModel, UsersModel
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 
@@ -36,12 +37,12 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 class Loading:
     """What loading the models took, before any audio was seen.
 
-    ``cached``: every model came compiled from the cache. ``hashes``: of the packages, by role.
+    ``cached``: every model came compiled from the cache. ``packages``: by role.
     """
 
     seconds: float
     cached: bool
-    hashes: Mapping[str, str]
+    packages: Mapping[str, BundledModel | UsersModel]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Pipeline:
         self.workers = plan.workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
+        self.packages = loading.packages
         self._card = card
         self._compiled = dict(models)
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
@@ -106,7 +108,7 @@ class Pipeline:
             [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
         )
         self.models = tuple(
-            ModelRef(name, loading.hashes[name], asdict(model.asked), asdict(model.ran))
+            ModelRef(name, self.packages[name].sha256, asdict(model.asked), asdict(model.ran))
             for name, model in self._compiled.items()
         )
 

@@ -327,6 +327,7 @@ class Profile:
     path: str
     audio_seconds: float
     mode: str
+    plan: Mapping[str, object]
     executors: Mapping[str, Mapping[str, object]]
     environment: Mapping[str, object]
     load_seconds: float

@@ -151,7 +151,8 @@ def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> N
         limits, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
     )
     steps: list[str] = []
-    peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)
+    products = [("openvino", "fp32"), ("openvino", "int8"), ("onnxruntime", "fp32")]
+    peaks = measure_machine(threads=(1, 2), products=products, on_step=steps.append)
     assert peaks.unavailable == ("openvino int8: no such product",)
     assert [(each.executor, each.threads) for each in peaks.gemm] == [
         ("openvino", 1),

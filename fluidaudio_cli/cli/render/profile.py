@@ -62,8 +62,8 @@ def _headline(profile: Profile) -> str:
     return (
         f"{profile.uri}: {profile.audio_seconds:.1f} s of audio in "
         f"{_seconds(profile.processing_seconds)}, {profile.rtfx:.0f}x real time, mode "
-        f"{profile.mode}; {_seconds(profile.cpu_seconds)} of processor time, models loaded in "
-        f"{_seconds(profile.load_seconds)} ({'cached' if profile.load_cached else 'compiled'})"
+        f"{profile.mode}, models {profile.plan['models']}; {_seconds(profile.cpu_seconds)} of "
+        f"processor time, models loaded in {_seconds(profile.load_seconds)} ({'cached' if profile.load_cached else 'compiled'})"
     )
 
 

@@ -43,7 +43,7 @@ def print_tuning(console: Console, result: TuningResult, path: Path) -> None:
         table.add_column(heading, justify="right")
     for probe in result.probes:
         setting = probe.setting
-        units = f" {setting.compute_units}" if setting.executor == "coreml" else ""
+        units = f" {setting.compute_units}" if setting.compute_units != "all" else ""
         table.add_row(
             Path(setting.package).stem,
             f"{setting.executor} {setting.precision}{units}",
