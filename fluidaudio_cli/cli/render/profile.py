@@ -59,11 +59,12 @@ def render_profile(console: Console, profile: Profile, *, top: int, seconds: flo
 
 
 def _headline(profile: Profile) -> str:
+    cached = "cached" if profile.load_cached else "compiled"
     return (
         f"{profile.uri}: {profile.audio_seconds:.1f} s of audio in "
         f"{_seconds(profile.processing_seconds)}, {profile.rtfx:.0f}x real time, mode "
         f"{profile.mode}, models {profile.plan['models']}; {_seconds(profile.cpu_seconds)} of "
-        f"processor time, models loaded in {_seconds(profile.load_seconds)} ({'cached' if profile.load_cached else 'compiled'})"
+        f"processor time, models loaded in {_seconds(profile.load_seconds)} ({cached})"
     )
 
 
