@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
+from fluidaudio_cli.cli.models_card import card
 from fluidaudio_cli.cli.models_check import check
 
 if TYPE_CHECKING:
@@ -170,4 +171,5 @@ def _size_bytes(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
 
 
+app.command("card")(card)
 app.command("check")(check)
