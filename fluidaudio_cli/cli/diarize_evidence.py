@@ -44,7 +44,7 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
             )
         folder = path.parent
     else:
-        if path.exists() and not path.is_dir():
+        if (path.exists() or path.suffix) and not path.is_dir():
             raise UsageError(
                 f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
                 f"give NAME{_SUFFIX} or a folder",

@@ -147,6 +147,7 @@ def lower(
     from fluidaudio_cli.executors.lowering import lower_checked
     from fluidaudio_cli.files import atomic_path
 
+    report_output.check_ending("--output", output, (".onnx",))
     if float_type not in ("fp32", "fp16"):
         raise UsageError(f"--float-type {float_type} is not known", "use fp32 or fp16")
     content = lower_checked(

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.errors import UsageError
 
 _ENDINGS = (".yaml", ".yml")
 
@@ -30,10 +29,8 @@ def card(
     from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.models.draft import draft_card
 
-    if output != report_output.STDOUT and output.suffix not in _ENDINGS:
-        raise UsageError(
-            f"--output {output} is no model card by its name", f"end it in {' or '.join(_ENDINGS)}"
-        )
+    if output != report_output.STDOUT:
+        report_output.check_ending("--output", output, _ENDINGS)
     folder = Path() if output == report_output.STDOUT else output.parent
     draft = draft_card(packages, folder)
     if output == report_output.STDOUT:

@@ -78,6 +78,8 @@ def profile(
     The recording is diarized several times. The profiler's own cost is measured and printed.
     """
     chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, ProfileFormat.table)
+    if trace is not None:
+        report_output.check_ending("--trace", trace, (".json",))
     path = _recording(file)
     if uem is not None and reference is None:
         raise UsageError("--uem needs turns to score against", "add --reference")

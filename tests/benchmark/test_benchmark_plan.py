@@ -53,6 +53,11 @@ def test_formats_go_by_extension_and_the_journal_is_the_json(
     outputs = [tmp_path / name for name in ("r.csv", "r.json", "r.MD", "r.xml", "r.out")]
     formats = output_formats(outputs, "junit")
     assert list(formats.values()) == ["csv", "json", "markdown", "junit", "junit"]
+    assert output_formats([Path("-")], "summary", tmp_path / "r.htm") == {
+        tmp_path / "r.htm": "html"
+    }
+    with pytest.raises(UsageError, match=r"--html .*r\.csv has no such ending: end it in .html, "):
+        output_formats([], "json", tmp_path / "r.csv")
     assert list(tmp_path.iterdir()) == []
     quick, slow = plan(Cell(mode="fast")), plan(Cell(mode="accurate"))
     assert journal_path(formats, quick, ["f"]) == tmp_path / "r.json"
@@ -80,7 +85,7 @@ def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path)
         output_formats([tmp_path / "file" / "r.json"], "summary")
     with pytest.raises(UsageError, match="is a folder: give a file"):
         output_formats([tmp_path], "json")
-    with pytest.raises(UsageError, match=r"r\.docx has no known extension"):
+    with pytest.raises(UsageError, match=r"r\.docx has no known ending"):
         output_formats([tmp_path / "r.docx"], "detailed")
 
 
