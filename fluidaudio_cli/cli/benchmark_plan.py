@@ -110,6 +110,10 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)
+    if len({Path(name).stem for name in asked.models}) < len(asked.models):
+        raise UsageError(
+            "two sets of --models have one name, by which results are called", "rename one's file"
+        )
     main = studies.modes_study(
         asked.effort,
         mode=tuple(modes),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from benchmarking import plan
 
-from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.benchmark.grid import Cell, Effort
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
+    Asked,
+    build_grid,
     choose,
     choose_modes,
     journal_path,
@@ -133,3 +136,13 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
     with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
         open_conditions("ami-sdm", (), None, 1, calls.append)
     assert calls == ["ami-sdm"]
+
+
+def test_sets_of_models_are_called_by_their_files_names() -> None:
+    assert Cell(mode="fast", models="/home/me/cards/mine.yaml").name == "fast/mine"
+    asked = Asked(("fast",), ("a/mine.yaml", "b/mine.yml"), "auto", "auto", (), Effort())
+    with (
+        pytest.raises(UsageError, match="two sets of --models have one name"),
+        ExitStack() as stack,
+    ):
+        build_grid(asked, {}, stack)
