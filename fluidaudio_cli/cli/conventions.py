@@ -36,7 +36,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio doctor -o doctor.json", "to send along with a question"),
     ),
     "tune": (
-        ("fluidaudio tune", "about a minute; diarize uses what was found"),
+        ("fluidaudio tune", "some minutes; diarize uses what was found"),
         ("fluidaudio tune --show --format json", "what is stored"),
         ("fluidaudio tune --forget", "back to the defaults"),
     ),

@@ -315,7 +315,9 @@ def _of_card(card: ModelCard) -> list[str]:
     """What a user's card leaves open, which is then as with the bundled networks."""
     if card.name == BUNDLED:
         return []
-    parts = {"thresholds": card.thresholds, "calibration": card.calibration}
+    parts = {"thresholds": card.thresholds}
+    if card.diarizer is None:
+        parts["calibration"] = card.calibration
     open_parts = [name for name, values in parts.items() if not values]
     if not open_parts:
         return []
