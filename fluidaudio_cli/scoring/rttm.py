@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.recordings import canonical_name, uri_of
@@ -144,11 +143,6 @@ def format_rttm(uri: str, turns: Iterable[Turn]) -> str:
         f" {_NO_VALUE} {_NO_VALUE} {name} {_NO_VALUE} {_NO_VALUE}\n"
         for start_ms, end_ms, name in sorted(rows)
     )
-
-
-def write_rttm(turns: Iterable[Turn], uri: str, stream: TextIO) -> None:
-    """Write ``format_rttm(uri, turns)`` to an open text stream."""
-    stream.write(format_rttm(uri, turns))
 
 
 def _name(line: Line, text: str, what: str) -> str:
