@@ -86,10 +86,14 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkPlan:
-    """How one network runs: ``auto`` precision is the one that its package was built in."""
+    """How one network runs: ``auto`` precision is the one that its package was built in.
+
+    ``fixed``: whether the package takes no other batch.
+    """
 
     precision: str
     batch: int
+    fixed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,14 +159,14 @@ class Plan:
         return replace(self, workers=workers, mode=replace(self.mode, execution=execution))
 
     def with_batches(self, windows: int, crops: int) -> Plan:
-        """The same with other batches."""
+        """The same with other batches, where networks take them."""
         mode = replace(
             self.mode,
             windows=replace(self.mode.windows, batch=windows),
             embedding=replace(self.mode.embedding, batch=crops),
         )
         networks = {
-            role: replace(network, batch=_batch(mode, role))
+            role: network if network.fixed else replace(network, batch=_batch(mode, role))
             for role, network in self.networks.items()
         }
         return replace(self, mode=mode, networks=networks)
@@ -208,14 +212,15 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     chooser = _Precisions(asked, tuning, executor, traits, machine.executors[executor])
     networks = {
         role: NetworkPlan(
-            precision=chooser.of(role, network), batch=network.fixed_batch or _batch(mode, role)
+            precision=chooser.of(role, network),
+            batch=network.fixed_batch or _batch(mode, role),
+            fixed=network.fixed_batch is not None,
         )
         for role, network in asked.card.networks.items()
     }
     exact = chooser.exact(networks)
     if exact:
-        batch = networks["embedding"].batch
-        networks[EXACT_EMBEDDING] = NetworkPlan(precision=exact, batch=batch)
+        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact)
     threads = asked.threads or machine.processors
     plan = Plan(
         mode=mode,

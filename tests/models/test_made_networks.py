@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from made_packages import HOP_SAMPLES, TONES_HZ, masked_embedding, tone_diarizer
 
-from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.saved_evidence import read_evidence, save_evidence
@@ -91,6 +91,16 @@ def test_pooling_under_a_mask_is_as_good_as_crops(masked: Path, sample_wav: Path
         return score_turns(reference, result.turns, ((0.0, result.duration_seconds),)).rate
 
     assert rate(masked) == pytest.approx(rate("bundled"), abs=0.01)
+
+
+def test_a_fixed_batch_stays_where_others_shrink(masked: Path) -> None:
+    plan = make_plan("balanced", executor="onnxruntime", models=masked).with_batches(2, 4)
+    assert {role: each.batch for role, each in plan.networks.items()} == {
+        "segmentation": 2,
+        "embedding": 3,
+    }
+    # A network that pools under a mask hears all of a window.
+    assert plan.mode.crops.per_speaker == 5
 
 
 @pytest.fixture(scope="module")
