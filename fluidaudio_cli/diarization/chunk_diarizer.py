@@ -69,8 +69,7 @@ class ChunkNetwork:
         if card.hearing_input:
             feeds[card.hearing_input] = self._filled(card.hearing_input, float(hearing))
         if card.deciding_input:
-            decided = float(self._frames > card.delay_frames)
-            feeds[card.deciding_input] = self._filled(card.deciding_input, decided)
+            feeds[card.deciding_input] = self._deciding(begin)
         found = self._request.run(feeds)
         # Copies, because a request's results last until its next run only.
         self._states = {name: np.array(found[given]) for name, given in card.states.items()}
@@ -83,6 +82,13 @@ class ChunkNetwork:
         out = np.empty((1, self._front_end.frames, self._front_end.bands), np.float32)
         self._front_end.run(chunk[None, None], out)
         return out
+
+    def _deciding(self, begin: int) -> Array:
+        """1 where frames from ``begin`` on are past the delay: for each, or for the chunk."""
+        values = self._filled(self._card.deciding_input, 0.0)
+        past = np.arange(begin, self._frames) >= self._card.delay_frames
+        values[...] = past if values.shape[-1] == past.size else past.any()
+        return values
 
     def _filled(self, name: str, value: float) -> Array:
         spec = self._inputs[name]

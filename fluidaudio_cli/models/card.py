@@ -181,7 +181,8 @@ class DiarizerCard(NetworkCard):
     the first chunk gets zeros. The first ``context_frames`` of a chunk repeat the end of the one
     before. ``delay_frames``: the activity lags so far behind the audio. ``hearing_input`` is 1
     while there is audio and 0 in the chunks of silence after it; ``deciding_input`` is 0 until the
-    delay is over and 1 from then on. ``constants``: inputs that have one value throughout.
+    delay is over and 1 from then on, for a chunk or for each new frame of it. ``constants``: inputs
+    that have one value throughout.
     """
 
     audio_input: str

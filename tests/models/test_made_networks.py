@@ -5,18 +5,22 @@ from __future__ import annotations
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from made_packages import HOP_SAMPLES, TONES_HZ, masked_embedding, tone_diarizer
 
+from fluidaudio_cli.diarization.chunk_diarizer import ChunkNetwork
 from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.saved_evidence import read_evidence, save_evidence
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import AudioError, ModelFormatError, UsageError
-from fluidaudio_cli.models.card import read_card
+from fluidaudio_cli.executors.base import Feeds, TensorSpec
+from fluidaudio_cli.models.card import DiarizerCard, read_card
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.scoring.sweep import score_turns
 from fluidaudio_cli.turns import Turn
@@ -164,6 +168,41 @@ def test_places_are_kept_with_the_evidence(follower: Pipeline, tmp_path: Path) -
     save_evidence(result, plan, follower.models, tmp_path / "song.npz")
     again = read_evidence(tmp_path / "song.npz").diarize(SpeakerBounds())
     assert again.turns == result.turns
+
+
+class Chunks:
+    """A network of two frames a chunk, whose activity is its mask; keeps what it was given."""
+
+    inputs = (TensorSpec("audio", (1, 320), "float32"), TensorSpec("mask", (1, 2), "float32"))
+
+    def __init__(self) -> None:
+        self.fed: list[Feeds] = []
+
+    def request(self) -> Any:
+        return SimpleNamespace(run=self.run)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        self.fed.append(dict(feeds))
+        return {"activity": np.array(feeds["mask"])[:, :, None]}
+
+
+def test_frames_within_the_delay_are_told_one_by_one_and_left_out() -> None:
+    card = DiarizerCard(
+        file="x",
+        inputs={"audio": (1, 320), "mask": (1, 2)},
+        outputs={"activity": (1, 2, 1)},
+        audio_input="audio",
+        activity_output="activity",
+        scores="probabilities",
+        hop_samples=160,
+        delay_frames=3,
+        deciding_input="mask",
+    )
+    model: Any = Chunks()
+    network = ChunkNetwork(model, card)
+    found = [network.run(np.zeros(320, np.float32)).tolist() for _ in range(3)]
+    assert [feeds["mask"].tolist() for feeds in model.fed] == [[[0, 0]], [[0, 1]], [[1, 1]]]
+    assert found == [[], [[1.0]], [[1.0], [1.0]]]
 
 
 def test_a_number_of_speakers_cannot_be_asked_of_it(follower: Pipeline, tmp_path: Path) -> None:
