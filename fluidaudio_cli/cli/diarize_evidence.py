@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.recordings import Place
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 _SUFFIX = ".npz"
 
 
-def evidence_among(files: Sequence[Path]) -> SavedEvidence | None:
+def evidence_among(files: Sequence[Place]) -> SavedEvidence | None:
     """The evidence that was given in place of recordings; ``None`` for recordings.
 
     Raises ``InputError`` for a file that is not evidence.
     """
-    if not any(path.suffix.lower() == _SUFFIX for path in files):
+    found = [each for each in files if isinstance(each, Path) and each.suffix.lower() == _SUFFIX]
+    if not found:
         return None
     if len(files) > 1:
         raise UsageError(
@@ -29,7 +31,7 @@ def evidence_among(files: Sequence[Path]) -> SavedEvidence | None:
         )
     from fluidaudio_cli.diarization.saved_evidence import read_evidence
 
-    return read_evidence(files[0])
+    return read_evidence(found[0])
 
 
 def check_evidence_target(path: Path | None, recordings: int) -> None:

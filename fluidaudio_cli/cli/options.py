@@ -110,6 +110,30 @@ SalvageOption = Annotated[
         "--salvage", help="Diarize what can be decoded of a damaged file; the rest is silence."
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Of a folder: processes, among which --threads are shared. Default: one.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="Of a folder: spread over a Ray cluster; --threads are then each worker's.",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Of a folder: leave what --output-dir has of the same plan, or begin anew.",
+    ),
+]
 
 
 def parse_track(text: str | None) -> TrackChoice:

@@ -29,6 +29,7 @@ from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.recordings import Place, Url
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Failed:
 
 _Event = _Opened | _Ended | _Failed
 
-Recording = tuple[Path | AudioSource | AudioStream, str | None]
+Recording = tuple[Place | AudioSource | AudioStream, str | None]
 """Path and uri (None for one made of the path), or a recording that knows its own uri."""
 
 
@@ -113,7 +114,7 @@ class Pipeline:
 
     def diarize(
         self,
-        source: Path | AudioSource | AudioStream,
+        source: Place | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
@@ -218,7 +219,7 @@ class Pipeline:
             clock = run_clock if given or len(recordings) == 1 else StageClock()
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                if isinstance(source, Path):
+                if isinstance(source, Path | Url):
                     source = AudioSource(source, uri)
                 with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
