@@ -76,7 +76,9 @@ class _Dealer:
 
     def next(self, workers: int) -> Chunk | None:
         """The next chunk; ``None`` when there is none for now."""
-        most = min(_CHUNK_RECORDINGS, max(1, -(-self._left // (_ROUNDS_LEFT * workers))))
+        most = _CHUNK_RECORDINGS
+        if workers > 1:
+            most = min(most, max(1, -(-self._left // (_ROUNDS_LEFT * workers))))
         found: list[Recording] = []
         size = 0
         while len(found) < most and size < _CHUNK_BYTES:
