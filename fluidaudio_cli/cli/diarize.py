@@ -204,7 +204,7 @@ def diarize(
     )
     as_json = destination.format is Format.json
     if job is not None:
-        from fluidaudio_cli.cli.diarize_job import job_plan
+        from fluidaudio_cli.cli.diarize_job import job_plan, tell
         from fluidaudio_cli.cli.diarize_work import DiarizeWork
         from fluidaudio_cli.diarization.modes import load_mode
         from fluidaudio_cli.models.card import load_card
@@ -217,7 +217,7 @@ def diarize(
             evidence=save_evidence is not None,
             environment=as_json,
         )
-        job.run(
+        tally = job.run(
             job_plan(
                 unheld,
                 format=destination.format.value,
@@ -232,6 +232,7 @@ def diarize(
             AudioSource(Path(), None, wanted, salvage),
             run,
         )
+        tell(tally, spread, as_json)
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.folders import each_audio
@@ -33,12 +36,17 @@ SUMMARY_SCHEMA = "fluidaudio.job-summary/1"
 
 @dataclass
 class HostTally:
-    """What one host did."""
+    """What one host did. ``busy_seconds``: of its recordings, which may overlap."""
 
     recordings: int = 0
     failed: int = 0
     audio_seconds: float = 0.0
     busy_seconds: float = 0.0
+
+    def add(self, other: HostTally) -> None:
+        """Count what ``other`` did as well."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass
@@ -131,6 +139,8 @@ class Job:
         results: Results,
     ) -> Tally:
         """Do what is not done. ``plan``: what results depend on; ``source``: how to open them."""
+        from fluidaudio_cli.cli.render.jobs import job_bar
+
         tally = Tally(len(self._recordings))
         began = time.perf_counter()
         with Manifest(self._folder, plan, resume=self.options.resume) as manifest:
@@ -139,23 +149,26 @@ class Job:
                 messages.say(
                     f"{tally.before} of {tally.recordings} recordings are done: {manifest.path}"
                 )
-
-            def settle(outcome: Outcome) -> None:
-                results.take(outcome.document, _facts(results.facts, outcome))
-                self._note(outcome, manifest, tally)
-                tally.seconds = time.perf_counter() - began
-
-            for number, error in self._refused.items():
-                settle(Outcome(number, error))
-            if self._recordings.count(State.settled) < tally.recordings:
-                for outcome in run(
-                    self._recordings,
-                    pool(),
-                    lambda each: replace(source, path=self._sent(each.place), uri=each.uri),
-                ):
-                    settle(outcome)
+            with job_bar(tally.before, tally.recordings) as show:
+                for outcome in self._outcomes(pool, source):
+                    results.take(outcome.document, _facts(results.facts, outcome))
+                    self._note(outcome, manifest, tally)
+                    tally.seconds = time.perf_counter() - began
+                    show(tally)
+                    del outcome  # its evidence is large, and the next is being made
         self._recordings.close()
         return tally
+
+    def _outcomes(self, pool: Callable[[], Pool], source: AudioSource) -> Iterator[Outcome]:
+        for number, error in self._refused.items():
+            self._recordings.set(number, State.settled)
+            yield Outcome(number, error)
+        if self._recordings.count(State.settled) < len(self._recordings):
+            yield from run(
+                self._recordings,
+                pool(),
+                lambda each: replace(source, path=self._sent(each.place), uri=each.uri),
+            )
 
     def pool(self, work: DiarizeWork, share: Share, inline: bool) -> Pool:
         """Who does it; ``inline``: this process."""
@@ -204,6 +217,17 @@ class Job:
             host.busy_seconds += busy
         manifest.add(recording, Stamp.of(recording.place), outcome.facts, **record)
         self._recordings.set(recording.number, State.settled)
+
+
+def tell(tally: Tally, options: JobOptions, as_json: bool) -> None:
+    """Sum up: as JSON on stdout, or for a job that was spread by host on stderr."""
+    if as_json:
+        typer.echo(json.dumps(tally.as_dict(), indent=2, ensure_ascii=False))
+    elif tally.hosts and (options.cluster or options.workers):
+        from fluidaudio_cli.cli.render.console import plain_text
+        from fluidaudio_cli.cli.render.jobs import render_hosts
+
+        messages.say(plain_text(lambda console: render_hosts(console, tally)).rstrip())
 
 
 def _facts(run: RunFacts, outcome: Outcome) -> RunFacts:
