@@ -24,6 +24,7 @@ class ExecutorChoice(str, Enum):
     coreml = "coreml"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    cuda = "cuda"
 
 
 class PrecisionChoice(str, Enum):
