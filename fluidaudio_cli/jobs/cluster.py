@@ -143,6 +143,8 @@ def _ray() -> Any:
         raise HostError(
             f"--cluster needs Ray: {error}", "pip install 'fluidaudio[cluster]'"
         ) from error
+    # What it tells of each retry goes to stdout, which is for results; there is no public switch.
+    ray._private.worker._worker_logs_enabled = False
     return ray
 
 
