@@ -136,6 +136,8 @@ def diarize(
     if saved is not None:
         if save_evidence is not None:
             raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
+        if spread != JobOptions():
+            raise UsageError(f"{files[0]} is evidence", "leave out --cluster, --workers, --resume")
         recordings = {places[0]: saved.audio.uri}
     elif is_job(places, output_dir, spread):
         from fluidaudio_cli.cli.diarize_job import Job
@@ -166,7 +168,7 @@ def diarize(
         for path, uri in recordings.items()
         if path not in refused
     ]
-    share = shares(spread, threads)
+    share = shares(spread, threads, memory_limit is not None)
     # The only recording is refused, if it is none, before models load.
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 

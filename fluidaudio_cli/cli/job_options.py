@@ -52,8 +52,13 @@ class Share:
     threads: int | None
 
 
-def shares(options: JobOptions, threads: int | None) -> Share:
-    """What each worker gets. Raises ``UsageError`` for more workers than processors."""
+def shares(options: JobOptions, threads: int | None, limited: bool) -> Share:
+    """What each worker gets; ``limited``: whether memory is.
+
+    Raises ``UsageError`` for more workers than processors.
+    """
+    if limited and (options.cluster is not None or options.workers is not None):
+        raise UsageError("--memory-limit holds one process", "leave out --cluster and --workers")
     if options.cluster is not None:
         return Share(options.workers, threads)
     workers = options.workers or 1

@@ -16,6 +16,9 @@ from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Facts, Outcome, Work
 
+_STARTS = 3
+"""How often in a row a worker may be lost before it has loaded: no recording is to blame."""
+
 _ENDING_SECONDS = 5.0
 """Between the end of a process's pipe and its exit code, or from being ended to being gone."""
 
@@ -29,6 +32,7 @@ class LocalPool:
         self._idle: list[_Process] = []
         self._busy: dict[Connection, _Process] = {}
         self._news: deque[News] = deque()
+        self._lost_starts = 0
         # What a crashing runtime writes about itself should be seen, so stderr is shared.
         self._context = multiprocessing.get_context("spawn")
 
@@ -74,15 +78,23 @@ class LocalPool:
         except (EOFError, OSError):
             del self._busy[process.pipe]
             how = process.end()
-            if process.facts is None:
+            if process.facts is not None:
+                self._news.append(News(process.chunk, ended=True, lost=process.words or how))
+                return
+            self._lost_starts += 1
+            if self._lost_starts == _STARTS:
                 raise HostError(
-                    f"a worker ended while it loaded its models ({how})",
+                    f"{_STARTS} workers in a row ended before their models were loaded "
+                    f"({process.words or how})",
                     "see `fluidaudio doctor`; memory may be short",
                 ) from None
-            self._news.append(News(process.chunk, ended=True, lost=how))
+            self.submit(process.chunk)
             return
         if isinstance(said, Facts):
             process.facts = said
+            self._lost_starts = 0
+        elif isinstance(said, str):
+            process.words = said
         elif isinstance(said, FluidAudioError):
             raise said
         elif said is None:
@@ -97,6 +109,7 @@ class LocalPool:
 class _Process:
     def __init__(self, context: Any, work: Work, threads: int | None) -> None:
         self.facts: Facts | None = None
+        self.words = ""  # its last, where it could tell what went wrong
         self.chunk: Chunk | None = None
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
@@ -129,7 +142,10 @@ class _Process:
 
 
 def _serve(pipe: Connection, work: Work, threads: int | None) -> None:
-    """A worker process: chunks in; facts, outcomes, and ``None`` behind each chunk, out."""
+    """A worker process: chunks in; facts, outcomes, and ``None`` behind each chunk, out.
+
+    What it did not expect is told in words, and ends it.
+    """
     # The parent decides what an interrupt means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.showwarning = _show_warning
@@ -145,6 +161,8 @@ def _serve(pipe: Connection, work: Work, threads: int | None) -> None:
         pipe.send(error)
     except (EOFError, ConnectionError):
         pass  # the parent is gone, or done
+    except Exception as error:  # noqa: BLE001 - the parent tells it of the recording
+        pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
     sys.stderr.flush()
     os._exit(0)  # as the command ends: nothing here needs to be taken down piece by piece
 

@@ -18,14 +18,16 @@ class Simulated:
     """The document of a recording is its name in capitals.
 
     ``log``: gets a line for each start and each recording. A name that begins with ``bad`` is an
-    error, ``kill`` ends the worker, ``once`` ends it unless a file of the name is in ``log``'s
-    folder already.
+    error, ``odd`` raises what nobody expects, ``kill`` ends the worker, ``once`` ends it unless a
+    file of the name is in ``log``'s folder already.
     """
 
     log: Path
     loads: bool = True
 
     def start(self, threads: int | None) -> Simulated:
+        if (self.log.parent / "dies-at-start").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
         if not self.loads:
             raise HostError("no models", "build them")
         self.note(f"start {threads}")
@@ -38,6 +40,8 @@ class Simulated:
     def run(self, sources: Sequence[str]) -> Iterator[str | AudioError]:
         for name in sources:
             self.note(name)
+            if name.startswith("odd"):
+                raise ZeroDivisionError("at\nwork")
             mark = self.log.parent / name
             if name.startswith("kill") or (name.startswith("once") and not mark.exists()):
                 mark.touch()

@@ -37,7 +37,7 @@ def test_uris_are_those_of_a_folder() -> None:
 @posix_only
 def test_a_killed_worker_costs_nothing_but_what_kills_it_twice(tmp_path: Path) -> None:
     names = [f"r{number}" for number in range(20)]
-    names[1:1], names[15:15] = ["bad", "kill"], ["once"]
+    names[1:1], names[15:15] = ["bad", "kill"], ["once", "odd"]
     recordings = Recordings(paths(*names))
     pool = LocalPool(Simulated(tmp_path / "log"), 2, 1)
     outcomes = {}
@@ -47,18 +47,19 @@ def test_a_killed_worker_costs_nothing_but_what_kills_it_twice(tmp_path: Path) -
         outcomes[uri] = outcome
         recordings.set(outcome.number, State.settled)
     assert sorted(outcomes) == sorted(names)
-    assert {uri for uri, each in outcomes.items() if each.failed} == {"bad", "kill"}
-    assert all(outcomes[uri].document == uri.upper() for uri in names if uri[0] in "or")
+    assert {uri for uri, each in outcomes.items() if each.failed} == {"bad", "kill", "odd"}
+    assert all(each.failed or each.document == uri.upper() for uri, each in outcomes.items())
     assert (outcomes["kill"].set_aside, outcomes["bad"].set_aside) == (True, False)
     assert str(outcomes["kill"].document) == (
         "its worker was lost, and again when it was tried alone (signal 9): "
         "it is left aside; the others are done"
     )
+    assert "alone (ZeroDivisionError: at work): " in str(outcomes["odd"].document)
     log = (tmp_path / "log").read_text().splitlines()
     assert log.count("kill") == 2
     assert log.count("r0") == 1  # done before its worker was lost
-    # Two to begin with, and one more for each of the three that were lost.
-    assert log.count("start 1") <= 5
+    # Two to begin with, and one more for each of those that were lost.
+    assert log.count("start 1") <= 2 + 5
 
 
 def test_what_loading_raises_ends_the_job(tmp_path: Path) -> None:
@@ -66,6 +67,18 @@ def test_what_loading_raises_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         list(run(Recordings(paths("a")), pool, name_of))
     assert str(caught.value) == "no models: build them"
+
+
+@posix_only
+def test_workers_that_die_at_their_start_are_not_begun_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "dies-at-start").touch()
+    pool = LocalPool(Simulated(tmp_path / "log"), 1, 1)
+    with pytest.raises(HostError) as caught:
+        list(run(Recordings(paths("a")), pool, name_of))
+    assert str(caught.value) == (
+        "3 workers in a row ended before their models were loaded (signal 9): "
+        "see `fluidaudio doctor`; memory may be short"
+    )
 
 
 def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
