@@ -6,8 +6,8 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,6 +19,12 @@ Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
 Samples = npt.NDArray[np.float32]
 
+try:
+    import fsspec
+except ImportError:
+    fsspec = None
+reads_urls = pytest.mark.skipif(fsspec is None, reason="the extra [remote] is not installed")
+
 FAST = ("--performance-mode", "fast")
 pytestmark = pytest.mark.usefixtures("models_loaded_once")
 
@@ -29,6 +35,7 @@ def piece(speech: Samples) -> Samples:
     return speech[: 12 * 16_000]
 
 
+@reads_urls
 def test_a_list_of_files_and_urls_is_done_once(
     command: Command, write_wav: WriteWav, piece: Samples, tmp_path: Path
 ) -> None:
@@ -80,6 +87,7 @@ def test_a_list_of_files_and_urls_is_done_once(
     assert sum(host["audio_seconds"] for host in summary_document["hosts"]) == 44.0
 
 
+@reads_urls
 def test_a_url_is_read_as_a_file_is(
     command: Command, write_wav: WriteWav, piece: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +113,13 @@ def test_a_url_is_read_as_a_file_is(
     )
 
 
+def unknown(scheme: str) -> None:
+    raise ValueError(f"Protocol not known: {scheme}")
+
+
 def test_what_reads_a_url_must_be_there(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fsspec is None:
+        monkeypatch.setitem(sys.modules, "fsspec", SimpleNamespace(get_filesystem_class=unknown))
     code, _, err = command("diarize", "gs2://bucket/a.wav")
     assert (code, err) == (
         4,
