@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio diarize talk.mp3 | fluidaudio score talk.rttm -", "RTTM where piped"),
         ("fluidaudio diarize talks/ --output-dir turns --format json", "a folder, a file each"),
         ("fluidaudio diarize talk.m4a -o talk.srt --num-speakers 2", "format by the ending"),
+        ("fluidaudio diarize list.txt --output-dir turns --workers 4", "goes on where it stopped"),
     ),
     "score": (
         ("fluidaudio score ref.rttm hyp.rttm --uem all.uem", "strict and lenient side by side"),

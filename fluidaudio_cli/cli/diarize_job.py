@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -149,8 +150,10 @@ class Job:
                 messages.say(
                     f"{tally.before} of {tally.recordings} recordings are done: {manifest.path}"
                 )
-            with job_bar(tally.before, tally.recordings) as show:
-                for outcome in self._outcomes(pool, source):
+            # Closed here, also by Ctrl-C: the workers end with it.
+            outcomes = closing(self._outcomes(pool, source))
+            with outcomes as found, job_bar(tally.before, tally.recordings) as show:
+                for outcome in found:
                     results.take(outcome.document, _facts(results.facts, outcome))
                     self._note(outcome, manifest, tally)
                     tally.seconds = time.perf_counter() - began
@@ -159,7 +162,9 @@ class Job:
         self._recordings.close()
         return tally
 
-    def _outcomes(self, pool: Callable[[], Pool], source: AudioSource) -> Iterator[Outcome]:
+    def _outcomes(
+        self, pool: Callable[[], Pool], source: AudioSource
+    ) -> Generator[Outcome, None, None]:
         for number, error in self._refused.items():
             self._recordings.set(number, State.settled)
             yield Outcome(number, error)
