@@ -34,6 +34,7 @@ import time
 import wave
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,7 @@ def do_job(places: Iterable[Place], folder: Path, pool: Pool) -> tuple[int, floa
     folder.mkdir(parents=True)
     recordings = Recordings(places)
     count, first = 0, 0.0
-    with Manifest(folder, {}) as manifest:
+    with closing(Manifest(folder, {})) as manifest:
         for outcome in run(recordings, pool, lambda each: each.uri):
             first = first or time.perf_counter()
             recording = recordings.at(outcome.number)

@@ -144,7 +144,7 @@ class Job:
 
         tally = Tally(len(self._recordings))
         began = time.perf_counter()
-        with Manifest(self._folder, plan, resume=self.options.resume) as manifest:
+        with closing(Manifest(self._folder, plan, resume=self.options.resume)) as manifest:
             tally.before = manifest.settle(self._recordings, self._result)
             if tally.before:
                 messages.say(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from fluidaudio_cli import __version__
@@ -99,16 +98,7 @@ class ClusterPool:
         ]
         return News(chunk, outcomes, ended=True)
 
-    def __enter__(self) -> ClusterPool:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Leave the cluster, which ends this job's processes there."""
         self._ray.shutdown()
 

@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections import deque
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any
 
 from fluidaudio_cli.errors import FluidAudioError, HostError
@@ -52,16 +51,7 @@ class LocalPool:
                 self._hear(self._busy[pipe])
         return self._news.popleft()
 
-    def __enter__(self) -> LocalPool:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End all processes: what they had begun is not written yet."""
         for process in self._idle:
             process.end()

@@ -21,7 +21,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError
@@ -55,7 +54,7 @@ class Stamp:
 
 
 class Manifest:
-    """The manifest of ``folder``, open for adding; one process at a time."""
+    """The manifest of ``folder``, open for adding, to be closed; one process at a time."""
 
     def __init__(self, folder: Path, plan: Mapping[str, Any], *, resume: bool = True) -> None:
         self.path = folder / NAME
@@ -133,19 +132,6 @@ class Manifest:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def __enter__(self) -> Manifest:
-        """Itself: it is open already."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def _check(self, asked: Any) -> None:
         header = next(self._lines(), {})

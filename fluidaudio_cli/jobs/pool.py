@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 
 from fluidaudio_cli.jobs.work import Outcome, Session, Work
@@ -36,7 +35,7 @@ class News:
 
 
 class Pool(Protocol):
-    """Workers, all with the same work. A context: at its end they are gone."""
+    """Workers, all with the same work; to be closed."""
 
     @property
     def capacity(self) -> int:
@@ -48,15 +47,7 @@ class Pool(Protocol):
     def wait(self) -> News:
         """The next news. Raises what ended a worker's ``start`` or its ``run``."""
 
-    def __enter__(self) -> Pool:
-        """Itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """End all workers; at once."""
 
 
@@ -86,14 +77,5 @@ class Inline:
             return News(self._chunk, [Outcome(number, document, self._session.facts)])
         return News(self._chunk, ended=True)
 
-    def __enter__(self) -> Inline:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Nothing to end."""

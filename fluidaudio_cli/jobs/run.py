@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 from fluidaudio_cli.errors import HostError
@@ -34,7 +35,7 @@ def run(
     """
     dealer = _Dealer(recordings, source)
     under_way: dict[int, set[int]] = {}  # by the chunk's first number: those without an outcome
-    with pool:
+    with closing(pool):
         while True:
             while len(under_way) < pool.capacity:
                 chunk = dealer.next(pool.capacity)

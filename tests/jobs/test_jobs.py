@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
 
     plan = {"mode": "fast", "speakers": {"exactly": 2}}
     recordings = Recordings(talks)
-    with Manifest(tmp_path, plan) as manifest:
+    with closing(Manifest(tmp_path, plan)) as manifest:
         assert manifest.settle(recordings, result) == 0
         for each in recordings:
             result(each.uri).write_text("turns")
@@ -113,7 +114,7 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
     talks[1].write_text("other audio")
     result("gone").unlink()
     recordings = Recordings(talks)
-    with Manifest(tmp_path, plan) as manifest:
+    with closing(Manifest(tmp_path, plan)) as manifest:
         assert manifest.settle(recordings, result) == 1
         states = {state: recordings.count(state) for state in State}
         assert states == {State.settled: 1, State.suspect: 1, State.waiting: 3}
@@ -125,17 +126,17 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
         f"{tmp_path} holds results of another plan (speakers.exactly 2, not 3): "
         "choose another --output-dir, or begin anew with --no-resume"
     )
-    with Manifest(tmp_path, {"mode": "slow"}, resume=False) as manifest:
+    with closing(Manifest(tmp_path, {"mode": "slow"}, resume=False)) as manifest:
         assert manifest.settle(recordings, result) == 1  # as they were before
     assert manifest.path.read_text().count("\n") == 1
 
 
 def test_a_result_of_another_recording_is_not_taken_for_done(tmp_path: Path) -> None:
     first, second = tmp_path / "monday" / "a.wav", tmp_path / "tuesday" / "a.wav"
-    with Manifest(tmp_path, {}) as manifest:
+    with closing(Manifest(tmp_path, {})) as manifest:
         (recording,) = Recordings([first])
         manifest.add(recording, Stamp(), None, state=DONE)
-    with Manifest(tmp_path, {}) as manifest, pytest.raises(UsageError) as caught:
+    with closing(Manifest(tmp_path, {})) as manifest, pytest.raises(UsageError) as caught:
         manifest.settle(Recordings([second]), lambda uri: tmp_path / f"{uri}.rttm")
     assert str(caught.value) == (
         f"{tmp_path / 'a.rttm'} is the result of another recording, {first}: "
