@@ -26,6 +26,7 @@ from fluidaudio_cli.cli.diarize_output import (
     write_file,
     write_stdout,
 )
+from fluidaudio_cli.cli.known import KnownVoices, known_voices
 from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.known import KnownPeople
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -86,6 +88,13 @@ def diarize(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Put each speaker's voice into the JSON.")
     ] = False,
+    known: options.KnownOption = None,
+    store: options.StoreOption = None,
+    max_false_accept: options.MaxFalseAcceptOption = "1%",
+    learn: Annotated[
+        bool,
+        typer.Option("--learn", help="Add what is beyond doubt to known voices (reversible)."),
+    ] = False,
     num_speakers: options.NumSpeakersOption = None,
     min_speakers: options.MinSpeakersOption = None,
     max_speakers: options.MaxSpeakersOption = None,
@@ -117,6 +126,7 @@ def diarize(
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
+    people = known_voices(known, store, max_false_accept, learn)
     saved = evidence_among(files)
     if saved is None:
         recordings = unique_uris(find_audio(files))
@@ -137,7 +147,7 @@ def diarize(
         references = read_references(reference, uem, recordings.values())
     refused = check_targets(destination, recordings)
     if saved is not None:
-        _again(saved, bounds, exclusive, destination, references, embeddings)
+        _again(saved, bounds, people, exclusive, destination, references, embeddings)
         return
     wanted = options.parse_track(track)
     sources = [
@@ -181,11 +191,13 @@ def diarize(
         environment=describe_host() if destination.format is Format.json else {},
         notes=plan.notes if held is None else (*plan.notes, *held.notes),
     )
-    run = _Run(facts, destination, references, embeddings, len(recordings) > 1, save_evidence)
+    several = len(recordings) > 1
+    run = _Run(facts, destination, references, embeddings, several, save_evidence, people)
     try:
         for error in refused.values():
             run.take(error)
-        for outcome in _outcomes(pipeline, sources, bounds, destination):
+        named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
+        for outcome in _outcomes(pipeline, sources, bounds, named, destination):
             run.take(outcome)
             del outcome  # its evidence is large, and the next is being made
     finally:
@@ -194,7 +206,7 @@ def diarize(
     if held is not None:
         _warn_if_exceeded(held.limit_bytes)
     if run.failed:
-        if len(recordings) > 1:
+        if several:
             typer.echo(f"{run.failed} of {len(recordings)} recordings failed", err=True)
         raise typer.Exit(_BAD_INPUT)
 
@@ -202,6 +214,7 @@ def diarize(
 def _again(
     saved: SavedEvidence,
     bounds: SpeakerBounds,
+    people: KnownVoices | None,
     exclusive: bool,
     destination: Destination,
     references: References | None,
@@ -220,8 +233,9 @@ def _again(
         environment=describe_host() if destination.format is Format.json else {},
         notes=("made from evidence: no network was run",),
     )
-    run = _Run(facts, destination, references, embeddings)
-    run.take(saved.diarize(bounds))
+    run = _Run(facts, destination, references, embeddings, people=people)
+    known = people.people(saved.models, saved.plan.mode.calibration) if people else None
+    run.take(saved.diarize(bounds, known))
     run.finish()
     if run.failed:
         raise typer.Exit(_BAD_INPUT)
@@ -260,19 +274,24 @@ def _outcomes(
     pipeline: Pipeline,
     recordings: Sequence[AudioSource],
     bounds: SpeakerBounds,
+    known: KnownPeople | None,
     destination: Destination,
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
         with _progress("diarizing") as progress:
-            result = pipeline.diarize(recordings[0], speakers=bounds, progress=progress)
+            result = pipeline.diarize(
+                recordings[0], speakers=bounds, known=known, progress=progress
+            )
         # Shown when the bar is gone.
         yield result
         return
     # A bar and results on the same terminal would write over each other.
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
-        outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
+        outcomes = pipeline.diarize_many(
+            [(each, None) for each in recordings], speakers=bounds, known=known
+        )
         for done in range(1, len(recordings) + 1):
             yield next(outcomes)
             progress(done, len(recordings))
@@ -300,6 +319,7 @@ class _Run:
         embeddings: bool,
         several: bool = False,
         evidence: Path | None = None,
+        people: KnownVoices | None = None,
     ) -> None:
         self.failed = 0
         self._facts = facts
@@ -308,6 +328,7 @@ class _Run:
         self._embeddings = embeddings
         self._several = several
         self._evidence = evidence
+        self._people = people
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
@@ -339,6 +360,8 @@ class _Run:
                 # The turns are good nevertheless.
                 self._fail(error)
         self._write(outcome, scored)
+        if self._people is not None:
+            self._people.learn(outcome, self._facts.plan.mode.calibration)
 
     def keep(self) -> None:
         """Give the file of all results its name: also when the run ends before its time."""
@@ -416,6 +439,10 @@ class _Run:
         from fluidaudio_cli.report.turn_formats import FORMATS
 
         turns = result.exclusive_turns if self._facts.exclusive else result.turns
+        if kind is Format.rttm:
+            from fluidaudio_cli.scoring.rttm import format_rttm
+
+            return format_rttm(result.uri, turns, result.name_probabilities)
         return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
 
 
