@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from fluidaudio_cli.cli.diarize_evidence import (
     check_evidence_target,
     evidence_among,
     evidence_path,
+    read_alike,
 )
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
@@ -27,7 +28,13 @@ from fluidaudio_cli.cli.diarize_output import (
     write_stdout,
 )
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
-from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
+from fluidaudio_cli.errors import (
+    AnnotationError,
+    AudioError,
+    FluidAudioError,
+    InputError,
+    UsageError,
+)
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -38,7 +45,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
-    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
@@ -95,6 +101,12 @@ def diarize(
         bool,
         typer.Option("--learn", help="Add what is beyond doubt to known voices (reversible)."),
     ] = False,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="One label in all recordings (PERSON_nn) for who speaks in several."
+        ),
+    ] = False,
     num_speakers: options.NumSpeakersOption = None,
     min_speakers: options.MinSpeakersOption = None,
     max_speakers: options.MaxSpeakersOption = None,
@@ -115,7 +127,7 @@ def diarize(
 ) -> None:
     """Tell who speaks when.
 
-    FILE may be a pipe, or - for standard input; it is read once. A file of --save-evidence gives
+    FILE may be a pipe, or - for standard input; it is read once. Files of --save-evidence give
     other speakers without running the networks again.
 
     Several files or a folder: models are loaded once; a bad file is reported, the rest is still
@@ -127,13 +139,10 @@ def diarize(
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
     people = known_voices(known, store, max_false_accept, learn)
-    saved = evidence_among(files)
-    if saved is None:
-        recordings = unique_uris(find_audio(files))
-    else:
-        if save_evidence is not None:
-            raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
-        recordings = {files[0]: saved.audio.uri}
+    evidence = evidence_among(files)
+    recordings = evidence or unique_uris(find_audio(files))
+    if evidence and save_evidence is not None:
+        raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
     check_evidence_target(save_evidence, len(recordings))
     destination = choose_destination(output_format, output, output_dir, len(recordings))
     if embeddings and destination.format is not Format.json:
@@ -146,8 +155,8 @@ def diarize(
 
         references = read_references(reference, uem, recordings.values())
     refused = check_targets(destination, recordings)
-    if saved is not None:
-        _again(saved, bounds, people, exclusive, destination, references, embeddings)
+    if evidence:
+        _again(evidence, bounds, people, exclusive, destination, references, embeddings, link)
         return
     wanted = options.parse_track(track)
     sources = [
@@ -197,9 +206,7 @@ def diarize(
         for error in refused.values():
             run.take(error)
         named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
-        for outcome in _outcomes(pipeline, sources, bounds, named, destination):
-            run.take(outcome)
-            del outcome  # its evidence is large, and the next is being made
+        run.take_all(_outcomes(pipeline, sources, bounds, named, destination), link)
     finally:
         run.keep()
     run.finish()
@@ -212,30 +219,43 @@ def diarize(
 
 
 def _again(
-    saved: SavedEvidence,
+    files: Mapping[Path, str],
     bounds: SpeakerBounds,
     people: KnownVoices | None,
     exclusive: bool,
     destination: Destination,
     references: References | None,
     embeddings: bool,
+    link: bool,
 ) -> None:
     """Diarize from evidence: nothing is loaded, and nothing is heard."""
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
+    first = next(read_alike(files))
+    if isinstance(first, InputError):
+        raise first
     facts = RunFacts(
-        plan=saved.plan,
+        plan=first.plan,
         speakers=bounds,
         exclusive=exclusive,
-        models=saved.models,
+        models=first.models,
         load_seconds=0.0,
         load_cached=True,
         environment=describe_host() if destination.format is Format.json else {},
         notes=("made from evidence: no network was run",),
     )
-    run = _Run(facts, destination, references, embeddings, people=people)
-    known = people.people(saved.models, saved.plan.mode.calibration) if people else None
-    run.take(saved.diarize(bounds, known))
+    known = people.people(first.models, first.plan.mode.calibration) if people else None
+    run = _Run(facts, destination, references, embeddings, len(files) > 1, people=people)
+    try:
+        run.take_all(
+            (
+                saved if isinstance(saved, InputError) else saved.diarize(bounds, known)
+                for saved in read_alike(files)
+            ),
+            link,
+        )
+    finally:
+        run.keep()
     run.finish()
     if run.failed:
         raise typer.Exit(_BAD_INPUT)
@@ -339,17 +359,28 @@ class _Run:
             for note in facts.notes:
                 messages.say(f"note: {note}")
 
+    def take_all(self, outcomes: Iterable[Diarization | FluidAudioError], link: bool) -> None:
+        """Take each as it comes, or with ``link`` all once their speakers are linked."""
+        from fluidaudio_cli.voices.linking import Linker
+
+        linker = Linker(self._facts.plan.mode.calibration) if link else None
+        for outcome in outcomes:
+            if linker is None or isinstance(outcome, FluidAudioError):
+                self.take(outcome)
+            else:
+                self._save_evidence(outcome)
+                linker.add(outcome)
+            del outcome  # its evidence is large, and the next is being made
+        if linker is not None:
+            for result in linker.results():
+                self.take(result)
+
     def take(self, outcome: Diarization | FluidAudioError) -> None:
         """Score and write one result, or report why there is none."""
         if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
-        if self._evidence is not None:
-            from fluidaudio_cli.diarization.saved_evidence import save_evidence
-
-            target = evidence_path(self._evidence, outcome.uri)
-            save_evidence(outcome, self._facts.plan, self._facts.models, target)
-            messages.say(f"wrote {target}")
+        self._save_evidence(outcome)
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
         scored = None
@@ -362,6 +393,15 @@ class _Run:
         self._write(outcome, scored)
         if self._people is not None:
             self._people.learn(outcome, self._facts.plan.mode.calibration)
+
+    def _save_evidence(self, result: Diarization) -> None:
+        if self._evidence is None or result.evidence is None:
+            return
+        from fluidaudio_cli.diarization.saved_evidence import save_evidence
+
+        target = evidence_path(self._evidence, result.uri)
+        save_evidence(result, self._facts.plan, self._facts.models, target)
+        messages.say(f"wrote {target}")
 
     def keep(self) -> None:
         """Give the file of all results its name: also when the run ends before its time."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import options, report_output
-from fluidaudio_cli.cli.diarize_evidence import evidence_among
+from fluidaudio_cli.cli.diarize_evidence import evidence_among, read_alike
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,10 +44,10 @@ def identify(
     report_output.check(output, output_format)
     people = known_voices(known, store, max_false_accept)
     assert people is not None
-    failures: list[AudioError] = []
+    failures: list[InputError] = []
     found: list[Diarization] = []
     for outcome in _outcomes(files, people, performance_mode, models, executor, precision, threads):
-        if isinstance(outcome, AudioError):
+        if isinstance(outcome, InputError):
             failures.append(outcome)
             typer.echo(f"fluidaudio: {outcome}", err=True)
         else:
@@ -85,13 +85,17 @@ def _outcomes(
     executor: options.ExecutorChoice,
     precision: options.PrecisionChoice,
     threads: int | None,
-) -> Iterator[Diarization | AudioError]:
+) -> Iterator[Diarization | InputError]:
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
-    saved = evidence_among(files)
-    if saved is not None:
-        known = people.people(saved.models, saved.plan.mode.calibration)
-        yield saved.diarize(SpeakerBounds(), known)
+    evidence = evidence_among(files)
+    for saved in read_alike(evidence):
+        if isinstance(saved, InputError):
+            yield saved
+        else:
+            known = people.people(saved.models, saved.plan.mode.calibration)
+            yield saved.diarize(SpeakerBounds(), known)
+    if evidence:
         return
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
     from fluidaudio_cli.audio.source import AudioSource

@@ -47,8 +47,8 @@ class Calibration:
     ``pair_offset``.
 
     Two speakers of different recordings, each by all that was heard of it there: ``across_...``
-    likewise. The cosine of two people varies by ``stranger_people`` as far as it is theirs, by
-    ``stranger_noise`` as far as it is not, with the skewness ``stranger_skew``.
+    likewise. Two people have a cosine of ``stranger_cosine`` with a standard deviation of
+    ``stranger_spread`` and a skewness of ``stranger_skew``, however long they are heard.
 
     ``count_temper`` and ``count_margin``: see
     :func:`counting.count_probabilities`.
@@ -84,8 +84,8 @@ class Calibration:
     across_unlike: float
     across_slope: float
     across_offset: float
-    stranger_people: float
-    stranger_noise: float
+    stranger_cosine: float
+    stranger_spread: float
     stranger_skew: float
     count_temper: float
     count_margin: float
