@@ -56,22 +56,34 @@ class Person(NamedTuple):
 
 @dataclass
 class _Groups:
-    """Groups of speakers while they are being merged; row i is gone once it is no ``owner``."""
+    """Groups of speakers while they are being merged; row i is gone once it is no ``owner``.
+
+    ``vectors`` (n, d) float32 and ``reliable`` (n,) are kept up to date with ``totals``.
+    """
 
     totals: Floats
     precisions: Floats
+    vectors: NDArray[np.float32]
+    reliable: Floats
     owner: Numbers
     recording: Numbers
     names: list[str]
     prior: float
     calibration: Calibration
 
-    def directions(self, rows: Numbers | slice) -> Directions:
-        return Directions.summed(self.totals[rows], self.precisions[rows])
+    def merge(self, kept: int, folded: int) -> None:
+        self.totals[kept] += self.totals[folded]
+        self.precisions[kept] += self.precisions[folded]
+        joined = Directions.summed(self.totals[kept][None], self.precisions[kept][None])
+        self.vectors[kept], self.reliable[kept] = joined.vectors[0], joined.reliable[0]
+        self.owner[self.owner == folded] = kept
+        self.names[kept] = self.names[kept] or self.names[folded]
 
     def odds(self, rows: Numbers) -> Floats:
         """(r, n) log-odds of groups ``rows`` with all; -inf for what cannot be one person."""
-        compared = self.directions(rows).compared(self.directions(slice(None)), self.calibration)
+        everyone = Directions(self.vectors, self.reliable, np.ones(len(self.owner)))
+        own = Directions(self.vectors[rows], self.reliable[rows], np.ones(len(rows)))
+        compared = own.compared(everyone, self.calibration)
         odds = compared.log_odds + self.prior
         odds[compared.likeness <= 0.0] = -np.inf
         odds[:, self.owner != np.arange(len(self.owner))] = -np.inf
@@ -105,6 +117,8 @@ def link(
     groups = _Groups(
         voices.totals,
         voices.precisions,
+        voices.vectors.astype(np.float32),
+        voices.reliable.copy(),
         np.arange(len(ordered)),
         np.array([uris[each.uri] for each in ordered]),
         [each.name for each in ordered],
@@ -115,7 +129,7 @@ def link(
     first_of: dict[str, int] = {}
     for row, each in enumerate(ordered):
         if each.name and first_of.setdefault(each.name, row) != row:
-            _merge(groups, first_of[each.name], row)
+            groups.merge(first_of[each.name], row)
     if first_of:
         nearest, best = _nearest(groups, np.arange(len(ordered)))
     while True:
@@ -124,7 +138,7 @@ def link(
             break
         kept, folded = sorted((kept, int(nearest[kept])))
         stale = np.isin(nearest, [kept, folded]) | (np.arange(len(best)) == kept)
-        _merge(groups, kept, folded)
+        groups.merge(kept, folded)
         best[folded] = -np.inf
         own = groups.odds(np.array([kept]))[0]
         nearer = own >= best
@@ -231,16 +245,10 @@ def _nearest(groups: _Groups, rows: Numbers) -> tuple[Numbers, Floats]:
     return nearest, best
 
 
-def _merge(groups: _Groups, kept: int, folded: int) -> None:
-    groups.totals[kept] += groups.totals[folded]
-    groups.precisions[kept] += groups.precisions[folded]
-    groups.owner[groups.owner == folded] = kept
-    groups.names[kept] = groups.names[kept] or groups.names[folded]
-
-
 def _persons(
     ordered: Sequence[LinkedSpeaker], voices: Directions, groups: _Groups
 ) -> dict[tuple[str, str], Person]:
+    totals, precisions = voices.totals, voices.precisions
     sizes = np.bincount(groups.owner, minlength=len(ordered))
     numbers: dict[int, str] = {}
     persons = {}
@@ -254,10 +262,10 @@ def _persons(
         probability = 1.0
         if sizes[owner] > 1:
             # With the others of that person; its own part of them is taken out.
-            rest = groups.totals[owner] - voices.totals[row]
-            precision = max(groups.precisions[owner] - voices.precisions[row], 0.0)
+            rest = groups.totals[owner] - totals[row]
+            precision = max(groups.precisions[owner] - precisions[row], 0.0)
             others = Directions.summed(rest[None], np.array([precision]))
-            own = Directions.summed(voices.totals[row][None], voices.precisions[row][None])
+            own = Directions.summed(totals[row][None], precisions[row][None])
             odds = own.compared(others, groups.calibration).log_odds[0, 0] + groups.prior
             probability = float(expit(odds))
         persons[each.uri, each.label] = Person(name, probability)

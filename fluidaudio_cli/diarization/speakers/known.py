@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,13 +76,13 @@ class Directions:
     ``length`` (k,): of the mean of the unit vectors that each was joined from, 1 for one.
     """
 
-    vectors: Floats
+    vectors: NDArray[np.floating[Any]]
     reliable: Floats
     length: Floats
 
     @classmethod
     def of(
-        cls, vectors: NDArray[np.floating], seconds: Floats, calibration: Calibration
+        cls, vectors: NDArray[np.floating[Any]], seconds: Floats, calibration: Calibration
     ) -> Directions:
         """Of voices (k, d) that were each heard in one recording, for ``seconds`` (k,)."""
         heard = vectors.any(axis=1)
@@ -191,12 +191,12 @@ class KnownPeople:
             [Directions.of(voice.vectors, voice.seconds, calibration) for voice in voices]
         )
 
-    def compared(self, vectors: NDArray[np.floating], seconds: Floats) -> Comparison:
+    def compared(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Comparison:
         """Speakers (k, d), each heard for ``seconds`` (k,), with the n known voices."""
         found = Directions.of(vectors, seconds, self._calibration)
         return found.compared(self.known, self._calibration)
 
-    def agreement(self, vectors: NDArray[np.floating], seconds: Floats) -> Floats:
+    def agreement(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Floats:
         """(k, k) log-odds, by the known voices alone, that two groups of voices are one person.
 
         Positive for two that are alike to the same known voice, negative for two that are alike to
@@ -212,7 +212,7 @@ class KnownPeople:
         agreement = np.log(same) - np.log(different)
         return np.asarray(np.clip(agreement, -_MOST_AGREEMENT, _MOST_AGREEMENT))
 
-    def anchors(self, vectors: NDArray[np.floating], seconds: Floats) -> Anchors:
+    def anchors(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Anchors:
         """What the known voices say of how speakers sound, as far as these are likely them."""
         odds = self.compared(vectors, seconds).log_odds - np.log(len(self.names))
         weights = np.zeros(odds.shape)
@@ -220,7 +220,9 @@ class KnownPeople:
         weights[rows, columns] = expit(odds[rows, columns])
         return Anchors(weights @ self.known.totals, weights @ self.known.precisions)
 
-    def recognised(self, vectors: NDArray[np.floating], seconds: Floats) -> tuple[Identity, ...]:
+    def recognised(
+        self, vectors: NDArray[np.floating[Any]], seconds: Floats
+    ) -> tuple[Identity, ...]:
         """Who each speaker (k, d) is; no two have one name."""
         compared = self.compared(vectors, seconds)
         weights = compared.log_odds - np.log(len(self.names))
