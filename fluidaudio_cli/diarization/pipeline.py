@@ -112,6 +112,12 @@ class Pipeline:
         """The loaded models by name."""
         return self._compiled
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of a voice's vector."""
+        assert self._card.embedding is not None
+        return self._card.embedding.size
+
     def diarize(
         self,
         source: Path | AudioSource | AudioStream,
