@@ -35,6 +35,9 @@ _STRAY_SECONDS = 1.0
 _STRAY_SHARE = 0.1
 # Parts of one person's speech are more alike than this, on average; music's are not.
 _LEAST_QUALITY = 0.35
+# Log-odds from which two speakers of one recording are one after all. Two people there share the
+# channel: those of the bundled sample reach 4.
+_SURELY_ONE = 8.0
 # Turns told of each speaker where there are several.
 _SHOWN_TURNS = 3
 
@@ -147,7 +150,7 @@ def _of_one_person(
         calibration,
     )
     # Changing distance or mood, one person may have been taken for two.
-    alike = voices.compared(voices, calibration).log_odds[heard.index(most)] > 0.0
+    alike = voices.compared(voices, calibration).log_odds[heard.index(most)] > _SURELY_ONE
     own = [s for s, same in zip(heard, alike, strict=True) if same or s is most]
     stray = [s for s in result.speakers if s not in own]
     allowed = max(_STRAY_SECONDS, _STRAY_SHARE * most.speech_seconds)
