@@ -27,7 +27,7 @@ DEFAULT_FALSE_ACCEPT = 0.01
 
 # What known voices can say for or against two groups being one person, log-odds: no more than
 # other evidence of that weight, as strangers can be alike, too.
-_MOST_AGREEMENT = 5.0
+_MOST_AGREEMENT = 10.0
 _MOST_ODDS = 30.0
 _MOST_WEIGHT = 12.0
 _TINY = 1e-12
@@ -226,10 +226,11 @@ class KnownPeople:
         """Who each speaker (k, d) is; no two have one name."""
         compared = self.compared(vectors, seconds)
         weights = compared.log_odds - np.log(len(self.names))
-        # As many strangers as it takes: any pair of voices that nobody meets by chance.
+        # A stranger has as many chances as there are voices.
         rate = 1.0 - (1.0 - compared.false_accept) ** len(self.names)
-        allowed = (rate <= self._false_accept) & (weights > 0.0)
-        rows, columns = linear_sum_assignment(-np.where(allowed, weights, 0.0))
+        allowed = rate <= self._false_accept
+        worth = np.where(allowed, weights + 3.0 * _MOST_ODDS, 0.0)
+        rows, columns = linear_sum_assignment(-worth)
         given = {
             int(row): int(column)
             for row, column in zip(rows, columns, strict=True)

@@ -112,7 +112,9 @@ def find_speakers(
         return None if known is None else known.anchors(*spoken(groups))
 
     start = np.full(count, -1, np.intp)
-    start[core] = _start(mixture, links, core)
+    # Known voices can tell groups apart, but nobody tells apart what starts in one.
+    distance = _START_DISTANCE if known is None else _PART_DISTANCE
+    start[core] = _start(mixture, links, core, distance)
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
     shares = shares_of(_through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
@@ -233,7 +235,7 @@ _HARM_SHARE = 0.06
 _COUNTS_BESIDE = 3
 
 
-def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
+def _start(mixture: Mixture, links: Links, core: NDArray[np.intp], distance: float) -> Labels:
     """(m,) small pure group of each voice of ``core``."""
     vectors = mixture.voices.vectors
     owner = _chains(vectors, links, core)
@@ -251,7 +253,7 @@ def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
         sums, sizes = _summed(sums, sizes, merged)
         owner, apart = merged[owner], None
     tree = average_linkage(sums, sizes, apart)
-    return tree.labels(tree.clusters_below(_START_DISTANCE))[owner]
+    return tree.labels(tree.clusters_below(distance))[owner]
 
 
 def _chains(vectors: NDArray[np.float32], links: Links, core: NDArray[np.intp]) -> Labels:
