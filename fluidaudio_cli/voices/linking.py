@@ -1,6 +1,6 @@
 """One label for a person in all recordings: speakers of many recordings, linked.
 
-Speakers are made one, the likeliest pair first, while that is likelier than not; two of one
+Speakers are made one, the likeliest pair first, while that is likely enough; two of one
 recording never are. A person's voice is what all its recordings together say. How rare pairs of
 one person are is estimated from the pairs themselves (EM), as it depends on the recordings.
 
@@ -30,6 +30,9 @@ Numbers = NDArray[np.intp]
 
 # Speakers compared at a time with all others.
 _BLOCK = 256
+# Log-odds from which speakers are linked: a wrong link spoils two people, a missing one none. In
+# conversations of the readers of the fit it made 7 of 78 links fewer, all wrong.
+_LEAST_ODDS = 1.0
 # Of log-odds, for the share of pairs that are one person.
 _BINS = np.linspace(-30.0, 30.0, 1201)
 _EM_PASSES = 200
@@ -134,7 +137,7 @@ def link(
         nearest, best = _nearest(groups, np.arange(len(ordered)))
     while True:
         kept = int(best.argmax())
-        if not best[kept] > 0.0:
+        if not best[kept] > _LEAST_ODDS:
             break
         kept, folded = sorted((kept, int(nearest[kept])))
         stale = np.isin(nearest, [kept, folded]) | (np.arange(len(best)) == kept)
