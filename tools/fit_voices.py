@@ -60,7 +60,7 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
     """Trials that share no audio."""
     sides: list[list[Piece]] = [[], []]
     for voice, item in enumerate(folder.items):
-        half = item.samples.size / SAMPLE_RATE / 2.0
+        half = float(item.samples.size) / SAMPLE_RATE / 2.0
         for at_end in (False, True):
             sides[at_end] += [
                 Piece(voice, min(seconds, half), at_end, channel)
@@ -74,7 +74,7 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
         for name in ("voice", "through")
     )
     same = voices[0][:, None] == voices[1][None]
-    telephones = [side == _TELEPHONE for side in channels]
+    telephones = [np.array([piece.through == _TELEPHONE for piece in side]) for side in sides]
     heard = vectors.any(axis=1)
     usable = heard[:cut, None] & heard[None, cut:]
     usable &= ~(telephones[0][:, None] & telephones[1][None])

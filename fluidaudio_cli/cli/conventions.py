@@ -6,12 +6,14 @@ The help is drawn in Rich's panels where stdout is a terminal; in a pipe it is p
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from fluidaudio_cli.cli import messages
+from fluidaudio_cli.recordings import is_audio_name
 
 # Command lines by command, each with what it does.
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -119,10 +121,12 @@ class Command(TyperCommand):
             )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Typer's; ``--known`` may stand alone, which Typer has no way to say."""
+        """Typer's; ``--known`` may stand alone, also before a recording: Typer cannot say so."""
         following = [*args[1:], "-"]
         args = [
-            f"{own}=" if own == "--known" and after.startswith("-") else own
+            f"{own}="
+            if own == "--known" and (after.startswith("-") or is_audio_name(Path(after)))
+            else own
             for own, after in zip(args, following, strict=False)
         ]
         return super().parse_args(ctx, args)

@@ -104,6 +104,8 @@ def test_names_from_the_store_to_the_turns_and_back(
     named = [line.split() for line in rttm.read_text().splitlines() if "Ada%20L." in line]
     assert all(float(fields[8]) > 0.9 for fields in named)
 
+    assert command("diarize", "--known", pieces["talk"], "--format", "rttm")[1] == rttm.read_text()
+
     code, out, _ = command("diarize", pieces["talk"], "--known", "Ada L.", "--format", "json")
     document = json.loads(out)
     ada, other = sorted(document["speakers"], key=lambda speaker: speaker["label"])
