@@ -75,7 +75,7 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
     )
     same = voices[0][:, None] == voices[1][None]
     telephones = [np.array([piece.through == _TELEPHONE for piece in side]) for side in sides]
-    heard = vectors.any(axis=1)
+    heard = np.asarray(vectors.any(axis=1))
     usable = heard[:cut, None] & heard[None, cut:]
     usable &= ~(telephones[0][:, None] & telephones[1][None])
     weights = np.zeros(same.shape)
