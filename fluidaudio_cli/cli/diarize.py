@@ -199,6 +199,8 @@ def diarize(
         load_cached=pipeline.load_cached,
         environment=describe_host() if destination.format is Format.json else {},
         notes=plan.notes if held is None else (*plan.notes, *held.notes),
+        known=people.facts if people else None,
+        linked=link,
     )
     several = len(recordings) > 1
     run = _Run(facts, destination, references, embeddings, several, save_evidence, people)
@@ -243,6 +245,8 @@ def _again(
         load_cached=True,
         environment=describe_host() if destination.format is Format.json else {},
         notes=("made from evidence: no network was run",),
+        known=people.facts if people else None,
+        linked=link,
     )
     known = people.people(first.models, first.plan.mode.calibration) if people else None
     run = _Run(facts, destination, references, embeddings, len(files) > 1, people=people)

@@ -27,6 +27,11 @@ class KnownVoices:
     false_accept: float
     learns: bool
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a result says of them; no name that is not found."""
+        return {"voices": len(self.voices), "max_false_accept": self.false_accept}
+
     def people(self, models: Sequence[ModelRef], calibration: Calibration) -> KnownPeople:
         """For the networks that run; raises ``InputError`` where others heard the voices."""
         from fluidaudio_cli.diarization.speakers.known import KnownPeople

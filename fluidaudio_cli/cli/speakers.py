@@ -170,7 +170,7 @@ def show(
             }
             for heard in voice.recordings
         ]
-        return {"schema": "fluidaudio.voice/1", **_summary(voice), "heard": recordings}
+        return {"schema": "fluidaudio.voices-show/1", **_summary(voice), "heard": recordings}
 
     report_output.write_report(output, output_format, document, render)
 

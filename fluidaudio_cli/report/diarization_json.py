@@ -17,8 +17,8 @@ what is not known.
                        probability: of the name of a known voice
     exclusive_segments the same, never two at a time
     speakers           [{label, speech_seconds, turns, known?, embedding?}], by first appearance;
-                       known: only with --known, {name or null, probability, false_accept,
-                       candidates [{name, probability}]};
+                       known: only with --known or --link, {name or null, probability,
+                       false_accept, candidates [{name, probability}]};
                        embedding: 192 numbers of unit length or null, only when asked for
     speaker_counts     [{speakers, probability}]: how likely the evidence alone makes each number
                        of speakers; numbers under half a percent are left out
@@ -30,7 +30,8 @@ what is not known.
                        networks {ROLE: {precision, batch}}, threads, workers, one_thread_each,
                        tuning (followed, or empty); its mode and asked stand below
     config             mode (every value of the mode file, and its name), speakers {exactly,
-                       at_least, at_most}, exclusive (which turns were scored)
+                       at_least, at_most}, exclusive (which turns were scored), known (only with
+                       --known: voices, max_false_accept), linked (--link)
     executor           asked {executor, precision, compute_units, threads, low_latency},
                        ran {MODEL: {executor, version, precision, device, threads, streams, batch,
                        kernel}}
@@ -82,6 +83,8 @@ class RunFacts:
     load_cached: bool
     environment: Mapping[str, object]
     notes: Sequence[str] = ()
+    known: Mapping[str, object] | None = None
+    linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ def diarization_document(
             "mode": run.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),
             "exclusive": run.exclusive,
+            **({} if run.known is None else {"known": dict(run.known)}),
+            **({"linked": True} if run.linked else {}),
         },
         "executor": {
             "asked": dict(run.plan.asked),

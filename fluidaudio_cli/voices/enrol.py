@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -108,10 +109,8 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
     where = str(part.source.path)
     samples = part.samples()
     audio = flac_bytes(samples)
-    with tempfile.NamedTemporaryFile(suffix=".flac") as file:  # mode 0600
-        file.write(audio)
-        file.flush()
-        result = pipeline.diarize(Path(file.name), uri=part.uri)
+    with _as_file(audio) as path:
+        result = pipeline.diarize(path, uri=part.uri)
     speakers = _of_one_person(result, pipeline, where, bool(part.spans))
     seconds = sum(speaker.clean_seconds for speaker in speakers)
     if seconds < LEAST_SECONDS:
@@ -134,6 +133,15 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
 def network_of(models: Sequence[ModelRef]) -> str:
     """SHA-256 of the embedding network, without which vectors mean nothing."""
     return next(model.sha256 for model in models if model.name == "embedding")
+
+
+@contextmanager
+def _as_file(audio: bytes) -> Iterator[Path]:
+    """A file that only its owner can read, as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="fluidaudio-voice-") as folder:
+        path = Path(folder) / "voice.flac"
+        path.write_bytes(audio)
+        yield path
 
 
 def _of_one_person(
@@ -186,9 +194,7 @@ def hear_again(pipeline: Pipeline, voice: StoredVoice, network: str) -> StoredVo
     heard = []
     for old in voice.recordings:
         if old.audio:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "kept.flac"
-                path.write_bytes(old.audio)
+            with _as_file(old.audio) as path:
                 new = hear(pipeline, Part(AudioSource(path, old.uri), old.uri))
             heard.append(replace(old, vector=new.vector, seconds=new.seconds, quality=new.quality))
     return StoredVoice(voice.name, network, tuple(heard))

@@ -109,6 +109,7 @@ def test_names_from_the_store_to_the_turns_and_back(
     code, out, _ = command("diarize", pieces["talk"], "--known", "Ada L.", "--format", "json")
     document = json.loads(out)
     ada, other = sorted(document["speakers"], key=lambda speaker: speaker["label"])
+    assert document["config"]["known"] == {"voices": 1, "max_false_accept": 0.01}
     assert ada["known"]["name"] == "Ada L."
     assert ada["known"]["false_accept"] < 0.01
     assert other["known"]["name"] is None
