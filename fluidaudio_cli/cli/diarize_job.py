@@ -16,6 +16,7 @@ from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.folders import each_audio
 from fluidaudio_cli.audio.source import AudioSource, is_pipe
 from fluidaudio_cli.cli import messages
+from fluidaudio_cli.cli.diarize_evidence import evidence_path
 from fluidaudio_cli.cli.diarize_output import Destination, check_folder, check_target
 from fluidaudio_cli.cli.diarize_work import DiarizeWork, PipelineFacts
 from fluidaudio_cli.cli.job_options import JobOptions, Share
@@ -104,13 +105,13 @@ class Job:
     ) -> None:
         assert destination.folder is not None
         self.options = options
-        self._folder, self._path_of = destination.folder, destination.path_of
+        self._folder = destination.folder
         self._recordings = Recordings(each_audio(places))
         check_folder(self._folder)
         self._refused: dict[int, HostError] = {}
         self._reads_pipes = False
         for each in self._recordings:
-            target = self._path_of(each.uri)
+            target = destination.path_of(each.uri)
             error = check_target(target, each.place, self._recordings.holds)
             if error is not None:
                 self._refused[each.number] = error
@@ -128,6 +129,11 @@ class Job:
         """The names of all."""
         return (each.uri for each in self._recordings)
 
+    def evidence(self, folder: Path) -> dict[Place, str]:
+        """Files of evidence of what is done, with their names, where that is kept in ``folder``."""
+        done = self._recordings.all_in(State.settled)
+        return {evidence_path(folder, each.uri): each.uri for each in done}
+
     def sources(self, track: TrackChoice, salvage: bool) -> Iterator[AudioSource]:
         """What will be opened."""
         return (AudioSource(each.place, each.uri, track, salvage) for each in self._recordings)
@@ -138,14 +144,19 @@ class Job:
         pool: Callable[[], Pool],
         source: AudioSource,
         results: Results,
+        path_of: Callable[[str], Path],
     ) -> Tally:
-        """Do what is not done. ``plan``: what results depend on; ``source``: how to open them."""
+        """Do what is not done.
+
+        ``plan``: what results depend on; ``source``: how to open recordings; ``path_of``: where
+        ``results`` puts each.
+        """
         from fluidaudio_cli.cli.render.jobs import job_bar
 
         tally = Tally(len(self._recordings))
         began = time.perf_counter()
         with closing(Manifest(self._folder, plan, resume=self.options.resume)) as manifest:
-            tally.before = manifest.settle(self._recordings, self._result)
+            tally.before = manifest.settle(self._recordings, path_of)
             if tally.before:
                 messages.say(
                     f"{tally.before} of {tally.recordings} recordings are done: {manifest.path}"
@@ -155,20 +166,19 @@ class Job:
             with outcomes as found, job_bar(tally.before, tally.recordings) as show:
                 for outcome in found:
                     results.take(outcome.document, _facts(results.facts, outcome))
-                    self._note(outcome, manifest, tally)
+                    self._note(outcome, manifest, tally, path_of)
                     tally.seconds = time.perf_counter() - began
                     show(tally)
                     del outcome  # its evidence is large, and the next is being made
-        self._recordings.close()
         return tally
 
     def _outcomes(
         self, pool: Callable[[], Pool], source: AudioSource
     ) -> Generator[Outcome, None, None]:
         for number, error in self._refused.items():
-            self._recordings.set(number, State.settled)
+            self._recordings.set(number, State.failed)
             yield Outcome(number, error)
-        if self._recordings.count(State.settled) < len(self._recordings):
+        if any(self._recordings.count(state) for state in (State.waiting, State.suspect)):
             yield from run(
                 self._recordings,
                 pool(),
@@ -191,12 +201,9 @@ class Job:
         # A node has a working folder of its own.
         return place.absolute() if self.options.cluster and isinstance(place, Path) else place
 
-    def _result(self, uri: str) -> Path:
-        target = self._path_of(uri)
-        assert target is not None
-        return target
-
-    def _note(self, outcome: Outcome, manifest: Manifest, tally: Tally) -> None:
+    def _note(
+        self, outcome: Outcome, manifest: Manifest, tally: Tally, path_of: Callable[[str], Path]
+    ) -> None:
         recording = self._recordings.at(outcome.number)
         host = tally.hosts.setdefault(outcome.facts.host if outcome.facts else "-", HostTally())
         if outcome.failed:
@@ -213,7 +220,7 @@ class Job:
                 "state": DONE,
                 "seconds": round(busy, 6),
                 "audio_seconds": round(audio, 6),
-                "result_bytes": Stamp.of(self._result(recording.uri)).bytes,
+                "result_bytes": Stamp.of(path_of(recording.uri)).bytes,
             }
             tally.done += 1
             tally.audio_seconds += audio
@@ -221,7 +228,8 @@ class Job:
             host.audio_seconds += audio
             host.busy_seconds += busy
         manifest.add(recording, Stamp.of(recording.place), outcome.facts, **record)
-        self._recordings.set(recording.number, State.settled)
+        state = State.failed if outcome.failed else State.settled
+        self._recordings.set(recording.number, state)
 
 
 def tell(tally: Tally, options: JobOptions, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from fluidaudio_cli.jobs.work import Facts
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
+    from fluidaudio_cli.cli.known import KnownVoices
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef
@@ -38,13 +39,15 @@ class DiarizeWork:
     """Diarize ``AudioSource`` objects.
 
     ``plan``: how, or ``None`` to have each machine make its own of ``asked``, the arguments of
-    ``make_plan``. ``evidence``: whether results keep theirs, which is large (``--save-evidence``).
+    ``make_plan``. ``people``: voices to recognise. ``evidence``: whether results keep theirs,
+    which is large (``--save-evidence``, ``--link``).
     ``environment``: whether facts describe the host.
     """
 
     plan: Plan | None
     asked: Mapping[str, Any]
     speakers: SpeakerBounds
+    people: KnownVoices | None = None
     evidence: bool = False
     environment: bool = False
 
@@ -63,6 +66,9 @@ class DiarizeSession:
         from fluidaudio_cli.report.diarization_json import describe_host
 
         self._work, self._pipeline = work, pipeline
+        self._known = (
+            work.people.people(pipeline.models, pipeline.mode.calibration) if work.people else None
+        )
         self.facts = PipelineFacts(
             host=socket.gethostname(),
             architecture=platform.machine(),
@@ -77,7 +83,10 @@ class DiarizeSession:
     def run(self, sources: Sequence[AudioSource]) -> Iterator[Diarization | AudioError]:
         """Diarize them; what they share of batches and time is as in ``Pipeline.diarize_many``."""
         recordings = [(source, None) for source in sources]
-        for each in self._pipeline.diarize_many(recordings, speakers=self._work.speakers):
+        found = self._pipeline.diarize_many(
+            recordings, speakers=self._work.speakers, known=self._known
+        )
+        for each in found:
             if isinstance(each, Exception) or self._work.evidence:
                 yield each
             else:

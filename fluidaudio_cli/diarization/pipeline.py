@@ -24,6 +24,7 @@ from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetw
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
@@ -112,22 +113,29 @@ class Pipeline:
         """The loaded models by name."""
         return self._compiled
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of a voice's vector."""
+        assert self._card.embedding is not None
+        return self._card.embedding.size
+
     def diarize(
         self,
         source: Place | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
     ) -> Diarization:
         """Diarize one recording.
 
-        ``clock``, if given, keeps every call of every stage. Raises ``AudioError`` when the
-        recording cannot be read to its end.
+        ``known``: people to be recognised. ``clock``, if given, keeps every call of every stage.
+        Raises ``AudioError`` when the recording cannot be read to its end.
         """
         for result in self.diarize_many(
-            [(source, uri)], speakers=speakers, progress=progress, clock=clock
+            [(source, uri)], speakers=speakers, known=known, progress=progress, clock=clock
         ):
             if isinstance(result, AudioError):
                 raise result
@@ -139,6 +147,7 @@ class Pipeline:
         recordings: Sequence[Recording],
         *,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
     ) -> Iterator[Diarization | AudioError]:
@@ -169,7 +178,8 @@ class Pipeline:
             else:
                 assert opened is not None
                 log.samples = item.samples
-                yield self._conclude(replace(opened, info=item.info), log, speakers, of)
+                ended = replace(opened, info=item.info)
+                yield self._conclude(ended, log, speakers, known, of)
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
@@ -229,10 +239,15 @@ class Pipeline:
                 yield _Failed(error)
 
     def _conclude(
-        self, opened: _Opened, log: EvidenceLog, speakers: SpeakerBounds, of: int
+        self,
+        opened: _Opened,
+        log: EvidenceLog,
+        speakers: SpeakerBounds,
+        known: KnownPeople | None,
+        of: int,
     ) -> Diarization:
         clock = opened.clock
-        conclusion = conclude(log, self.mode, speakers, clock)
+        conclusion = conclude(log, self.mode, speakers, clock, known)
         processing = time.perf_counter() - opened.wall
         overlapped = self.workers > 1 or of > 1
         timings = Timings(

@@ -27,6 +27,7 @@ class State(IntEnum):
     waiting = 0
     suspect = 1
     settled = 2
+    failed = 3
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Recordings:
         row = self._db.execute(f"{_SELECT} WHERE uri = ?", (uri,))
         found = row.fetchone()
         return None if found is None else _recording(found)
+
+    def all_in(self, state: State) -> Iterator[Recording]:
+        """Those in ``state``, in the order given."""
+        rows = self._db.execute(f"{_SELECT} WHERE state = ? ORDER BY number", (state,))
+        return (_recording(row) for row in rows)
 
     def count(self, state: State) -> int:
         """How many are in ``state``."""

@@ -10,6 +10,7 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.frames import CROP_SECONDS, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
 from fluidaudio_cli.diarization.speakers.mixture import Labels, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
@@ -29,13 +30,19 @@ class OfflineSpeakers:
     """Decides when it has heard everything.
 
     ``step_samples``: from window to window. ``crops``: of a voice at most. ``log`` keeps the
-    evidence, or brings it along.
+    evidence, or brings it along. ``known``: people who may be among the speakers.
     """
 
     def __init__(
-        self, calibration: Calibration, step_samples: int, crops: int, log: EvidenceLog
+        self,
+        calibration: Calibration,
+        step_samples: int,
+        crops: int,
+        log: EvidenceLog,
+        known: KnownPeople | None = None,
     ) -> None:
         self.log = log
+        self._known = known
         self._calibration = calibration
         self._step = step_samples
         self._most_heard = crops * CROP_SECONDS
@@ -50,8 +57,12 @@ class OfflineSpeakers:
         log = self.log
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
-        voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
-        return find_speakers(voices, self._links(), self._calibration, bounds)
+        looks = WINDOW_SAMPLES / self._step
+        ends = log.samples - self._step * np.arange(log.windows)
+        seen = float(np.clip(ends, 0, WINDOW_SAMPLES).sum())
+        inside = seen / (looks * log.samples) if log.samples else 1.0
+        voices = Voices(log.voice_windows, log.vectors, clean, heard, looks, inside)
+        return find_speakers(voices, self._links(), self._calibration, bounds, self._known)
 
     def _links(self) -> Links:
         collector = LinkCollector(self._step)
