@@ -18,7 +18,7 @@ A new factor is a field of :class:`Cell`, and, where ``load_pipeline`` takes it,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
@@ -206,7 +206,8 @@ class Study:
     """Cells that answer one question. ``in_turn``: both cells of each contrast take turns.
 
     Cells in turn have their processes side by side and their passes A B A B …, so that a drift
-    of the machine falls on both alike.
+    of the machine falls on both alike. ``measure``: for a study that measures something else than
+    passes over recordings: cells, how to load one's pipeline, and progress, to their records.
     """
 
     name: str
@@ -214,6 +215,7 @@ class Study:
     effort: Effort = Effort()
     contrasts: tuple[Contrast, ...] = ()
     in_turn: bool = False
+    measure: Callable[..., Iterator[Any]] | None = field(default=None, compare=False)
 
     def blocks(self) -> tuple[tuple[Cell, ...], ...]:
         """Cells that are measured together: the pairs of contrasts in turn, else one by one."""

@@ -46,7 +46,8 @@ from fluidaudio_cli.benchmark.results import (
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.corpora.dataset import open_dataset
-from fluidaudio_cli.diarization.loading import make_plan
+from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
+from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
@@ -154,6 +155,9 @@ class BenchmarkRun:
             self._note(line)
         before = environment.cpu_snapshot()
         for study in self.grid.studies:
+            if study.measure is not None:
+                self._run_own(study, study.measure)
+                continue
             with ExitStack() as stack:
                 self._run_study(study, stack)
         for line in environment.busy_during(before, environment.cpu_snapshot()):
@@ -169,6 +173,16 @@ class BenchmarkRun:
             for block in study.blocks():
                 if own & set(block):
                     self._run_block(study, block, index, stack)
+
+    def _run_own(self, study: Study, measure: Callable[..., Iterator[CellRecord]]) -> None:
+        """Cells that their study measures, but for those that an earlier run has."""
+
+        def load(cell: Cell) -> Pipeline:
+            return load_pipeline(self.grid.mode_to_load(cell), **self._options(cell).as_dict())
+
+        pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
+        for record in measure(pending, load, self.hooks.progress):
+            self._keep(record)
 
     def _make_audio(self, study: Study, stack: ExitStack) -> dict[tuple[str, float], Path]:
         """Recordings of the lengths that the study's cells ask for, until it ends."""

@@ -17,6 +17,7 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import PlanRecord
     from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
@@ -94,6 +95,7 @@ class Asked:
     against: str | None = None
     pairs: int = 8
     robustness: bool = False
+    identify: VoiceFolder | None = None
 
 
 def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitStack) -> Grid:
@@ -123,6 +125,17 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         threads=asked.threads or (None,),
         condition=tuple(conditions),
     )
+    if asked.identify is not None:
+        from fluidaudio_cli.benchmark.identify import identify_study
+
+        main = identify_study(
+            asked.identify,
+            mode=tuple(modes),
+            models=asked.models,
+            executor=choose("--executor", asked.executor, EXECUTORS),
+            precision=choose("--precision", asked.precision, PRECISIONS),
+            threads=asked.threads or (None,),
+        )
     if asked.robustness:
         from fluidaudio_cli.benchmark.robustness import robustness_study
 
@@ -258,6 +271,26 @@ def chosen_suite(
 
     suite = read_suite(path)
     return suite.shortened() if quick else suite
+
+
+def chosen_voices(
+    wanted: bool, folder: Path | None, most: int | None, beside: Mapping[str, object]
+) -> VoiceFolder | None:
+    """The voices of ``--identify``; ``beside``: options that do not go with it, as given."""
+    if not wanted:
+        if folder is not None:
+            raise UsageError("--voices is of --identify", "add --identify")
+        return None
+    for option, given in beside.items():
+        if given:
+            raise UsageError(f"--identify measures voices alone, without {option}", "give one")
+    from fluidaudio_cli.benchmark.identify import FEWEST_VOICES, VoiceFolder
+    from fluidaudio_cli.simulate.bundled import bundled_voices
+
+    found = VoiceFolder.of(folder or bundled_voices(), most)
+    if len(found.items) < FEWEST_VOICES:
+        raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
+    return found
 
 
 def make_conditions(

@@ -116,7 +116,7 @@ def profile(
 def _recording(file: Path) -> Path:
     from fluidaudio_cli.audio.folders import find_audio
 
-    found = find_audio([file])
+    found = [each for each in find_audio([file]) if isinstance(each, Path)]
     if len(found) != 1:
         raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
     return next(iter(found))

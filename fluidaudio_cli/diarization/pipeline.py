@@ -7,7 +7,7 @@ A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``Worker`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
-from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.model import SpeakerModel
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.diarization.workers import new_worker
@@ -31,6 +31,7 @@ from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
 from fluidaudio_cli.models.registry import BundledModel, UsersModel
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.recordings import Place, Url
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,8 @@ class _Failed:
 
 _Event = _Opened | _Ended | _Failed
 
-Recording = tuple[Path | AudioSource | AudioStream, str | None]
+Recording = tuple[Place | AudioSource | AudioStream, str | None]
 """Path and uri (None for one made of the path), or a recording that knows its own uri."""
-
-SpeakerModels = Callable[[ModeConfig], SpeakerModel]
-"""Makes the speaker model of a recording."""
 
 
 class Pipeline:
@@ -117,27 +115,29 @@ class Pipeline:
         """The loaded models by name."""
         return self._compiled
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of a voice's vector."""
+        assert self._card.embedding is not None
+        return self._card.embedding.size
+
     def diarize(
         self,
-        source: Path | AudioSource | AudioStream,
+        source: Place | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
-        speaker_models: SpeakerModels = speaker_model,
     ) -> Diarization:
         """Diarize one recording.
 
-        ``clock``, if given, keeps every call of every stage. Raises ``AudioError`` when the
-        recording cannot be read to its end.
+        ``known``: people to be recognised. ``clock``, if given, keeps every call of every stage.
+        Raises ``AudioError`` when the recording cannot be read to its end.
         """
         for result in self.diarize_many(
-            [(source, uri)],
-            speakers=speakers,
-            progress=progress,
-            clock=clock,
-            speaker_models=speaker_models,
+            [(source, uri)], speakers=speakers, known=known, progress=progress, clock=clock
         ):
             if isinstance(result, AudioError):
                 raise result
@@ -149,9 +149,9 @@ class Pipeline:
         recordings: Sequence[Recording],
         *,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
-        speaker_models: SpeakerModels = speaker_model,
     ) -> Iterator[Diarization | AudioError]:
         """Diarize recordings in order; a result or an error for each as soon as it is there.
 
@@ -170,7 +170,7 @@ class Pipeline:
         # Of several, waiting is no recording's own, and a folder may hold thousands.
         run_clock = clock or StageClock(kept=of == 1)
         opened: _Opened | None = None
-        model = speaker_models(self.mode)
+        model = speaker_model(self.mode, known=known)
         items: Iterator[Window | _Event] = self._read(recordings, clock, run_clock)
         found: Iterator[WindowEvidence | _Event] = self._frontend.evidence(items, run_clock)
         for item in found:
@@ -179,7 +179,7 @@ class Pipeline:
                 total = opened.info.duration_seconds if opened and of == 1 else None
                 progress((item.number + 1) * self.mode.windows.step_seconds, total)
             elif isinstance(item, _Opened):
-                opened, model = item, speaker_models(self.mode)
+                opened, model = item, speaker_model(self.mode, known=known)
             elif isinstance(item, _Failed):
                 yield item.error
             else:
@@ -221,7 +221,7 @@ class Pipeline:
             clock = run_clock if given or len(recordings) == 1 else StageClock()
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                if isinstance(source, Path):
+                if isinstance(source, Path | Url):
                     source = AudioSource(source, uri)
                 with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
 from fluidaudio_cli.benchmark.grid import MODES, length_name
+from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
 from fluidaudio_cli.benchmark.results import (
@@ -97,10 +98,13 @@ def detail_tables(cell: CellRecord) -> tuple[Table, ...]:
 
 def _summary(report: BenchmarkReport) -> Iterator[Table]:
     result = report.result
+    from fluidaudio_cli.report.identify import identify_tables
     from fluidaudio_cli.report.robustness import robustness_tables
 
     yield from robustness_tables(result)
-    studies = dict.fromkeys(cell.study for cell in result.cells if cell.study != ROBUSTNESS)
+    yield from identify_tables(result)
+    shown_apart = (ROBUSTNESS, IDENTIFY)
+    studies = dict.fromkeys(cell.study for cell in result.cells if cell.study not in shown_apart)
     for study in studies:
         cells = result.of_study(study)
         names = _SCALING if study == SCALING else _OVERVIEW

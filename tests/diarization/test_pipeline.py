@@ -19,11 +19,10 @@ from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.loading import load_pipeline
-from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.executors.selftest import Tolerance
@@ -240,19 +239,13 @@ def test_evidence_gives_the_same_turns_again_and_others_for_another_count(
 def test_speaker_model_is_fed_alike_by_the_pipeline_and_by_hand(
     fast: Pipeline, sample_wav: Path
 ) -> None:
-    fed: list[OfflineSpeakers] = []
-
-    def kept(mode: ModeConfig) -> OfflineSpeakers:
-        fed.append(speaker_model(mode))
-        return fed[-1]
-
-    result = fast.diarize(sample_wav, speaker_models=kept)
-    assert fed[-1].evidence is result.evidence
+    result = fast.diarize(sample_wav)
     by_hand = speaker_model(fast.mode)
     with open_audio(sample_wav) as stream:
         labels = [by_hand.update(found) for found in fast.evidence(stream, StageClock())]
         by_hand.evidence.samples = stream.samples_read
-    assert len(labels) == by_hand.evidence.windows == fed[-1].evidence.windows
+    assert result.evidence is not None
+    assert len(labels) == by_hand.evidence.windows == result.evidence.windows
     assert all((each == -1).all() for each in labels)
     again = conclude(by_hand, fast.mode, SpeakerBounds(), StageClock())
     assert again.turns == result.turns

@@ -10,6 +10,7 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.frames import CROP_SECONDS, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
 from fluidaudio_cli.diarization.speakers.mixture import Labels, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
@@ -36,7 +37,7 @@ class OfflineSpeakers:
     """Decides when it has heard everything.
 
     ``step_samples``: from window to window. ``crops``: of a voice at most. ``evidence``: windows
-    taken in before, which it goes on.
+    taken in before, which it goes on. ``known``: people who may be among the speakers.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class OfflineSpeakers:
         step_samples: int,
         crops: int,
         evidence: EvidenceLog | None = None,
+        known: KnownPeople | None = None,
     ) -> None:
         self.evidence = EvidenceLog() if evidence is None else evidence
+        self._known = known
         self._calibration = calibration
         self._step = step_samples
         self._most_heard = crops * CROP_SECONDS
@@ -65,8 +68,12 @@ class OfflineSpeakers:
             return placed_speakers(log)
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
-        voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
-        return find_speakers(voices, self._links(), self._calibration, bounds)
+        looks = WINDOW_SAMPLES / self._step
+        ends = log.samples - self._step * np.arange(log.windows)
+        seen = float(np.clip(ends, 0, WINDOW_SAMPLES).sum())
+        inside = seen / (looks * log.samples) if log.samples else 1.0
+        voices = Voices(log.voice_windows, log.vectors, clean, heard, looks, inside)
+        return find_speakers(voices, self._links(), self._calibration, bounds, self._known)
 
     def _links(self) -> Links:
         collector = LinkCollector(self._step)
@@ -82,4 +89,5 @@ def placed_speakers(log: EvidenceLog) -> SpeakerLabels:
     slots, labels = np.unique(log.slots, return_inverse=True)
     centroids = np.zeros((len(slots), log.vectors.shape[1]), np.float32)
     centroids[labels] = log.vectors
-    return SpeakerLabels(labels.astype(np.intp), centroids, {len(slots): 1.0}, len(slots))
+    seconds = np.bincount(labels, log.clean_seconds, len(slots)).astype(np.float64)
+    return SpeakerLabels(labels.astype(np.intp), centroids, seconds, {len(slots): 1.0}, len(slots))
