@@ -1,5 +1,4 @@
-"""OpenVINO: the fast executor on x86 and ARM; bf16 where the processor has
-instructions for it.
+"""OpenVINO: the fast executor on x86 and ARM; bf16 where the processor has it.
 
 What OpenVINO compiled is exported once and imported at a warm start, after its checksum was
 verified: a damaged blob can crash the process. Inputs and outputs are shared tensors, so that no

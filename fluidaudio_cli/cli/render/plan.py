@@ -17,6 +17,8 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "executor", f"{plan.executor} ({executor(plan.executor).availability().version}){units}"
     for role, network in plan.networks.items():
         precision = "its own precision" if network.precision == "auto" else network.precision
+        if network.narrow:
+            precision = f"8-bit integers and {precision}"
         yield role, f"{precision}, {network.batch} at a time"
     each = "one thread on each inference" if plan.one_thread_each else "shared by inferences"
     side = "1 worker" if plan.workers == 1 else f"{plan.workers} workers side by side"
