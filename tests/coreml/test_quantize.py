@@ -34,9 +34,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import coremltools as ct
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usual name
 
-    @mb.program(  # type: ignore[untyped-decorator]
-        input_specs=[mb.TensorSpec(shape=X.shape)], opset_version=ct.target.iOS18
-    )
+    @mb.program(input_specs=[mb.TensorSpec(shape=X.shape)], opset_version=ct.target.iOS18)
     def program(x):  # type: ignore[no-untyped-def]
         half = mb.relu(x=mb.cast(x=x, dtype="fp16"), name="rectified")
         first = mb.conv(x=half, weight=WIDE, bias=np.zeros(4, np.float16), pad_type="same")
@@ -100,7 +98,7 @@ def test_results_are_those_of_the_integers(
         padded = np.pad(x, ((0, 0), (0, 0), (reach // 2, reach // 2)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=2)
         expected = np.einsum("bctk,ock->bot", windows, weight) + BIAS[:, None]
-        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(np.asarray(result, np.float32), expected, rtol=1e-5, atol=1e-3)
 
 
 def test_a_convolution_that_is_not_there_is_named(plain: Path, tmp_path: Path) -> None:
