@@ -71,7 +71,8 @@ class ExecutionRules:
     """What runs the networks, unless the command line says otherwise.
 
     ``executor`` and ``precision`` as in ``--executor`` and ``--precision``. ``kernels``: ``auto``
-    uses this project's own where they run, ``runtime`` never does. ``workers``: windows worked on
+    uses this project's own where they run, ``narrow`` also those in 8-bit integers, ``runtime``
+    none. ``workers``: windows worked on
     at the same time; 0 means one for each processor.
     """
 

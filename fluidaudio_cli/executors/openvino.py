@@ -97,7 +97,7 @@ class OpenVinoExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         config = _config(precision, threads, streams, options.profile)
-        kernel = kernel_for(precision) if options.kernels == "auto" else None
+        kernel = kernel_for(precision, options.kernels)
         part = kernel.version() if kernel else "runtime"
         # Threads, streams and profiling are settled at import: the blob is the same for all.
         key = CacheKey(

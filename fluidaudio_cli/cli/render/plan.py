@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fluidaudio_cli.diarization.plan import Plan
-from fluidaudio_cli.executors.kernels import kernels
+from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.select import executor, traits_of
 
 
@@ -31,9 +31,11 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _kernels(plan: Plan) -> Iterator[str]:
     """Kernels of this project that would run a part of a network."""
-    if plan.mode.execution.kernels == "runtime" or not traits_of(plan.executor).joins_kernels:
+    if not traits_of(plan.executor).joins_kernels:
         return
-    precisions = {network.precision for network in plan.networks.values()}
-    for kernel in kernels():
-        if kernel.precision in precisions and not kernel.unavailable():
-            yield f"{kernel.name} ({kernel.title}, {kernel.precision})"
+    used = (
+        kernel_for(network.precision, plan.mode.execution.kernels)
+        for network in plan.networks.values()
+    )
+    for kernel in dict.fromkeys(each for each in used if each is not None):
+        yield f"{kernel.name} ({kernel.title}, {kernel.precision})"
