@@ -77,7 +77,7 @@ def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
 
 
 def test_titles_are_the_files_first_comments() -> None:
-    assert mode_title("fast") == "The fastest: every moment is seen once."
+    assert mode_title("fast") == ("The fastest without 8-bit integers: every moment is seen once.")
 
 
 def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_fast_form_gives_the_same(rows: int, stack: Int8Stack) -> None:
     assert float(np.abs(fast - portable).mean()) < 5e-4
     # Before anything was rounded they differ by their powers of two only.
     one = Int8Stack.of(LAYERS[:1])
-    assert np.abs(run(one, x[:, :1], "vnni") - run(one, x[:, :1])).max() < 2e-5
+    assert np.abs(run(one, x[:, :1], "vnni") - run(one, x[:, :1])).max() < 5e-5
 
 
 @needs_vnni

@@ -272,11 +272,12 @@ def _packed(layer: LstmLayer, side: int, first: bool) -> PackedDirection:
     def ordered(weights: Floats) -> NDArray[np.float64]:
         """(512, depth), gates as the kernel has them and scaled."""
         gates = weights.astype(np.float64).reshape(_GATES, HIDDEN, -1)[list(_ORDER)]
-        return (gates * _SCALES[:, None, None]).reshape(_GATES * HIDDEN, -1)
+        scaled: NDArray[np.float64] = gates * _SCALES[:, None, None]
+        return scaled.reshape(_GATES * HIDDEN, -1)
 
     def by_block(values: NDArray[Any]) -> NDArray[Any]:
         """(512, …) to (8, …, 4, 16), what is between counting along a row."""
-        apart = values.reshape(_GATES, _BLOCKS, _UNITS, -1)
+        apart: NDArray[Any] = values.reshape(_GATES, _BLOCKS, _UNITS, -1)
         return apart.transpose(1, 3, 0, 2)
 
     inputs, states = ordered(layer.input_weights[side]), ordered(layer.state_weights[side])
