@@ -277,8 +277,8 @@ def _packed(layer: LstmLayer, side: int, first: bool) -> PackedDirection:
 
     def by_block(values: NDArray[Any]) -> NDArray[Any]:
         """(512, …) to (8, …, 4, 16), what is between counting along a row."""
-        apart: NDArray[Any] = values.reshape(_GATES, _BLOCKS, _UNITS, -1)
-        return apart.transpose(1, 3, 0, 2)
+        apart = values.reshape(_GATES, _BLOCKS, _UNITS, -1)
+        return np.asarray(apart.transpose(1, 3, 0, 2))
 
     inputs, states = ordered(layer.input_weights[side]), ordered(layer.state_weights[side])
     bias = ordered(layer.bias[side].reshape(2, -1).sum(axis=0)[:, None])[:, 0]
