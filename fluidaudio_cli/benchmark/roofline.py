@@ -112,7 +112,7 @@ def roofline_records(
         runs = {name: run["ran"] for name, run in cell.executors.items()}
         loads = stage_loads(stages, runs)  # type: ignore[arg-type]
         work = {
-            each.stage: network_work(card.package(each.stage), each.batch, each.precision)
+            each.stage: network_work(card.packages[each.stage], each.batch, each.precision)
             for each in loads
             if each.stage in card.networks
         }

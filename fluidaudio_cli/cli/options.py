@@ -51,7 +51,7 @@ ModeOption = Annotated[
     typer.Option(
         "--performance-mode",
         metavar="NAME|PATH",
-        help="reference, accurate, balanced or fast, or a mode file (.yaml).",
+        help="reference, accurate, balanced, fast or turbo, or a mode file (.yaml).",
     ),
 ]
 ExecutorOption = Annotated[

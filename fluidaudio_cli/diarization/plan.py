@@ -27,7 +27,7 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.executors.select import Availabilities, choose, traits_of
-from fluidaudio_cli.models.card import BUNDLED, ModelCard, NetworkCard
+from fluidaudio_cli.models.card import BUNDLED, NARROW_EMBEDDING, ModelCard, NetworkCard
 from fluidaudio_cli.settings import build
 
 # The embedding network once more, for voices that need it more exactly.
@@ -88,12 +88,14 @@ class Machine:
 class NetworkPlan:
     """How one network runs: ``auto`` precision is the one that its package was built in.
 
-    ``fixed``: whether the package takes no other batch.
+    ``fixed``: whether the package takes no other batch. ``narrow``: its package in 8-bit integers;
+    ``precision`` is what the rest of it computes in.
     """
 
     precision: str
     batch: int
     fixed: bool = False
+    narrow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,9 +220,18 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
         )
         for role, network in asked.card.networks.items()
     }
+    notes = _of_card(asked.card)
+    if mode.embedding.narrow and "embedding" in networks:
+        narrow = NARROW_EMBEDDING in asked.card.packages
+        networks["embedding"] = replace(networks["embedding"], narrow=narrow)
+        if not narrow:
+            notes.append(
+                f"model card {asked.card.name} has no embedding.narrow_file: "
+                "voices are embedded by its usual network"
+            )
     exact = chooser.exact(networks)
     if exact:
-        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact)
+        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact, narrow=False)
     threads = asked.threads or machine.processors
     plan = Plan(
         mode=mode,
@@ -240,7 +251,7 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
             "threads": asked.threads,
             "low_latency": asked.low_latency,
         },
-        notes=(*chooser.notes, *_of_card(asked.card)),
+        notes=(*chooser.notes, *notes),
     )
     return plan.for_audio(asked.audio_seconds)
 
@@ -289,7 +300,7 @@ class _Precisions:
                 "package in the precision it was built in"
             )
             return ""
-        if rules.exact_precision == usual.precision:
+        if rules.exact_precision == usual.precision and not usual.narrow:
             return ""
         if self._asked.precision != "auto":
             self.notes.append(

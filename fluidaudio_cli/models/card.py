@@ -25,6 +25,9 @@ CARD_NAMES = (BUNDLED,)
 # Before the name of a package that ships with the program.
 SHIPPED = "bundled:"
 
+# The embedding network once more, in 8-bit integers.
+NARROW_EMBEDDING = "narrow embedding"
+
 Shape = tuple[int | str, ...]
 Classes = Literal["powerset", "per-speaker"]
 Scores = Literal["log-probabilities", "probabilities", "logits"]
@@ -146,11 +149,14 @@ class EmbeddingCard(NetworkCard):
       one that does not do so itself.
     - ``mask``: two inputs, a window of audio (batch, samples) and which segmentation frames of
       it count (batch, frames), 1 or 0. ``mask_input`` names the second.
+
+    ``narrow_file``: the same network in 8-bit integers, for modes that want it.
     """
 
     pooling: Literal["crop", "mask"]
     mask_input: str = ""
     subtract_mean: bool = False
+    narrow_file: str = ""
 
     @property
     def crop_frames(self) -> int:
@@ -320,12 +326,18 @@ class ModelCard(_Contents):
         }
         return {role: network for role, network in roles.items() if network is not None}
 
-    def package(self, role: str) -> Path:
-        """Where the package of a role lies."""
-        file = self.networks[role].file
-        if file.startswith(SHIPPED):
-            return packages_dir() / file.removeprefix(SHIPPED)
-        return self.path.parent / file
+    @property
+    def packages(self) -> dict[str, Path]:
+        """Where the packages lie: by role, and :data:`NARROW_EMBEDDING` where there is one."""
+        files = {role: network.file for role, network in self.networks.items()}
+        if self.embedding is not None and self.embedding.narrow_file:
+            files[NARROW_EMBEDDING] = self.embedding.narrow_file
+        return {
+            role: packages_dir() / file.removeprefix(SHIPPED)
+            if file.startswith(SHIPPED)
+            else self.path.parent / file
+            for role, file in files.items()
+        }
 
     def __hash__(self) -> int:
         """Of the place; contents hold mappings."""
@@ -344,10 +356,10 @@ def read_card(path: Path) -> ModelCard:
             raise ModelFormatError(f"{path}: unknown key {key}", "a card's name is its file's")
     card = build(ModelCard, content, "", path, ModelFormatError)
     card = replace(card, name=path.stem, path=path, places=places)
-    for role in card.networks:
-        if not card.package(role).is_dir():
+    for role, package in card.packages.items():
+        if not package.is_dir():
             raise ModelFormatError(
-                f"{path}: {role}: there is no package {card.package(role)}",
+                f"{path}: {role}: there is no package {package}",
                 "give its path relative to the card",
             )
     return card

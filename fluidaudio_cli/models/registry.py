@@ -59,8 +59,7 @@ def packages_of(card: ModelCard) -> dict[str, BundledModel | UsersModel]:
     """The packages of a card by role; a bundled one, wherever it is named, is what it is."""
     bundled = {model.package: model for model in bundled_models().values()}
     found: dict[str, BundledModel | UsersModel] = {}
-    for role in card.networks:
-        package = card.package(role)
+    for role, package in card.packages.items():
         found[role] = bundled.get(package) or UsersModel(
             role, package, package_digest(package, shared_cache())
         )

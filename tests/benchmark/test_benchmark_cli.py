@@ -190,7 +190,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
             ["--performance-mode", "quick"],
             2,
             "--performance-mode quick: choose all, reference, accurate, balanced, fast, "
-            "or a mode file",
+            "turbo, or a mode file",
         ),
         (["--output", "r.docx"], 2, "--output r.docx has no known ending: use .json, "),
         (["--baseline", "absent.json"], 3, "cannot read absent.json: "),

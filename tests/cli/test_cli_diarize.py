@@ -523,11 +523,11 @@ def test_bounds_that_contradict_each_other(
 
 
 def test_unknown_mode_and_unknown_key(command: Command, sample_wav: Path, tmp_path: Path) -> None:
-    code, out, err = command("diarize", sample_wav, "--performance-mode", "turbo")
+    code, out, err = command("diarize", sample_wav, "--performance-mode", "quick")
     assert (code, out) == (2, "")
     assert err == (
-        "fluidaudio: there is no performance mode 'turbo': use reference, accurate, balanced, "
-        "fast or the path of a .yaml file\n"
+        "fluidaudio: there is no performance mode 'quick': use reference, accurate, balanced, "
+        "fast, turbo or the path of a .yaml file\n"
     )
     mode = tmp_path / "mine.yaml"
     source = Path(__file__).parents[2] / "configs" / "fast.yaml"

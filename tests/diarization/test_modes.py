@@ -35,6 +35,11 @@ def changes(mode: ModeConfig, base: ModeConfig) -> dict[str, object]:
 def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     balanced = load_mode("balanced")
     assert changes(load_mode("fast"), balanced) == {"windows.step_seconds": 10.0}
+    assert changes(load_mode("turbo"), balanced) == {
+        "windows.step_seconds": 10.0,
+        "embedding.narrow": True,
+        "execution.kernels": "narrow",
+    }
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
@@ -72,7 +77,7 @@ def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
 
 
 def test_titles_are_the_files_first_comments() -> None:
-    assert mode_title("fast") == "The fastest: every moment is seen once."
+    assert mode_title("fast") == ("The fastest without 8-bit integers: every moment is seen once.")
 
 
 def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: Path) -> None:
@@ -145,8 +150,8 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_an_unknown_name_tells_the_known_ones() -> None:
     with pytest.raises(UsageError) as refusal:
-        load_mode("turbo")
+        load_mode("quick")
     assert str(refusal.value) == (
-        "there is no performance mode 'turbo': use reference, accurate, balanced, fast or the "
-        "path of a .yaml file"
+        "there is no performance mode 'quick': use reference, accurate, balanced, fast, turbo or "
+        "the path of a .yaml file"
     )

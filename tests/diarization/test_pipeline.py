@@ -99,7 +99,7 @@ GOLDEN = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["reference", "accurate", "balanced", "fast"])
+@pytest.mark.parametrize("mode", ["reference", "accurate", "balanced", "fast", "turbo"])
 def test_error_on_the_sample(mode: str, sample_wav: Path) -> None:
     """The exact reference of 30 s, where one boundary weighs much: 11 to 12 % strict."""
     result = load_pipeline(mode).diarize(sample_wav)

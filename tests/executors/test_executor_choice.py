@@ -147,15 +147,15 @@ def test_options_no_executor_can_honour(field: str, value: object, message: str)
     assert str(caught.value).startswith(message)
 
 
-def test_auto_precision_is_bf16_only_with_tiles(
+def test_auto_precision_is_bf16_only_where_that_is_fast(
     package: Callable[[str], Path], cache: CompileCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, folder = executor("openvino", cache), package("affine")
-    monkeypatch.setattr(openvino_module, "has_amx_bf16", lambda: False)
+    monkeypatch.setattr(openvino_module, "has_fast_bf16", lambda: False)
     assert engine.load(folder, ExecutorOptions()).ran.precision == "fp32"
     if "bf16" not in engine.availability().precisions:
         pytest.skip("OpenVINO has no bf16 on this processor")
-    monkeypatch.setattr(openvino_module, "has_amx_bf16", lambda: True)
+    monkeypatch.setattr(openvino_module, "has_fast_bf16", lambda: True)
     model = engine.load(folder, ExecutorOptions())
     assert (model.asked.precision, model.ran.precision) == ("auto", "bf16")
 
@@ -198,3 +198,14 @@ def test_cpu_facts_of_this_machine() -> None:
     assert machine.processors() >= 1
     assert sys.platform in machine.cpu_identity()
     assert machine.has_amx_bf16() == ("amx_bf16" in machine.cpu_flags())
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [({"avx512f"}, False), ({"avx512f", "avx512_bf16"}, True), ({"amx_bf16"}, True)],
+)
+def test_bf16_is_fast_with_instructions_for_it(
+    flags: set[str], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
+    assert machine.has_fast_bf16() is fast
