@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import temporary_folder, write_text_atomic
 from fluidaudio_cli.measure.environment import package_versions
 from fluidaudio_cli.measure.long_audio import RepeatedAudio
 from fluidaudio_cli.measure.memory import RssSampler
@@ -44,8 +43,8 @@ def measure_peak(plan: Plan, command: WorkerCommand) -> int:
     Raises what loading raises, and ``HostError`` when the process ends before it is done.
     """
     workers = plan.workers
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
-        audio = Path(folder) / "audio.wav"
+    with temporary_folder() as folder:
+        audio = folder / "audio.wav"
         seconds = 10.0 * plan.mode.windows.batch * (workers + _FURTHER_BLOCKS)
         RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
         with Worker(command) as worker:

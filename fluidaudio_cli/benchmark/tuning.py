@@ -18,12 +18,10 @@ worker takes a block of audio through all networks; precision and batch are each
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
 from fluidaudio_cli.benchmark.passes import turns_of
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
@@ -39,6 +37,7 @@ from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.executors.probe import TIMEOUT_SECONDS, ProbeResult, ProbeSetting, probe
 from fluidaudio_cli.executors.select import availabilities, traits_of
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
@@ -283,8 +282,8 @@ def bundled_sample_der(tuning: Tuning | None, timeout: float) -> float:
     """
     sample = datasets_dir() / "sample" / "sample.wav"
     options = PipelineOptions()
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-tuning-") as folder:
-        path = Path(folder) / "tuning.json"
+    with temporary_folder() as folder:
+        path = folder / "tuning.json"
         if tuning is None:
             options = PipelineOptions(executor="onnxruntime", precision="fp32")
         else:

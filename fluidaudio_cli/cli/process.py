@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +24,8 @@ EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BAD_INPUT = 3
 EXIT_ENVIRONMENT = 4
+# A fault of this program, as sysexits.h has it: Python's own 1 would say that a gate failed.
+EXIT_INTERNAL = 70
 # As a shell reports SIGINT and SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
@@ -92,7 +95,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def answered(action: Callable[[], int]) -> int:
     """The exit code that ``action`` returns, or that of the error that ended it.
 
-    Whatever is expected to go wrong is one line on stderr. What is not, passes through.
+    Whatever is expected to go wrong is one line on stderr. What is not, shows where it came from.
     """
     try:
         code = action()
@@ -109,6 +112,11 @@ def answered(action: Callable[[], int]) -> int:
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
         return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
+    except Exception:  # noqa: BLE001 - whatever it is, it is no failed gate
+        _drop_unwritable()
+        with suppress(OSError):
+            traceback.print_exc()
+        return _told("this is a fault of the program: please report the above", EXIT_INTERNAL)
     return code
 
 

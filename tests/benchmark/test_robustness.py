@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +18,7 @@ from fluidaudio_cli.benchmark.robustness import (
 )
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures, robustness_tables
+from tests import forked
 
 SMALL = """
 schema: fluidaudio.robustness/1
@@ -93,16 +91,10 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
         "  - {study: robustness, condition: 'noise=30', metric: der_strict, at_most: 90, unit: '%'}"
     )
     output = [str(tmp_path / name) for name in ("r.json", "r.html")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "fluidaudio_cli", "benchmark", "--robustness"),
-            *("--suite", str(small), "--performance-mode", "fast", "--gate", str(gates)),
-            *("-o", output[0], "-o", output[1]),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "FLUIDAUDIO_CACHE_DIR": str(tmp_path / "cache")},
+    done = forked.run(
+        *("benchmark", "--robustness", small, "--performance-mode", "fast"),
+        *("--gate", gates, "-o", output[0], "-o", output[1]),
+        env={"FLUIDAUDIO_CACHE_DIR": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
     assert "Robustness: fast" in done.stdout
@@ -139,12 +131,12 @@ def test_names_of_conditions() -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--quick"], "--suite and --quick are of --robustness: add --robustness"),
+        (["--quick"], "--quick is of --robustness: add --robustness"),
+        (["mine.yaml"], "mine.yaml is of --robustness: add --robustness"),
         (["--robustness", "--dataset", "sample"], "makes its own recordings, and --dataset"),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], line: str) -> None:
-    command = [sys.executable, "-m", "fluidaudio_cli", "benchmark", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run("benchmark", *options)
     assert done.returncode == 2
     assert line in done.stderr

@@ -83,8 +83,11 @@ def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     done = script(
         before="import fluidaudio_cli.cli.app as app; app.run_command = lambda _: [][1]",
     )
-    assert done.returncode == 1
-    assert done.stderr.endswith("IndexError: list index out of range\n")
+    assert done.returncode == 70
+    assert done.stderr.endswith(
+        "IndexError: list index out of range\n"
+        "fluidaudio: this is a fault of the program: please report the above\n"
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import wave
 from pathlib import Path
@@ -13,16 +12,11 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.profiling.excerpt import write_excerpt
+from tests import forked
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", "profile", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(*arguments: object) -> forked.Done:
+    return forked.run("profile", *arguments)
 
 
 @pytest.fixture(scope="module")
