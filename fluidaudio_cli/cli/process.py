@@ -5,11 +5,13 @@ Light to import: Ctrl-C while the command line itself is being imported is answe
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import errno
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from contextlib import suppress
@@ -45,6 +47,8 @@ _REMEDIES = {
 }
 _CHECK_FILE = "check that it is there, and its permissions"
 _STDOUT = "<stdout>"
+# Until a Ctrl-C that was lost is delivered again: the call in which it came is over by then.
+_AGAIN_SECONDS = 0.01
 
 
 def script() -> NoReturn:
@@ -83,6 +87,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _prepare_streams()
     warnings.showwarning = _show_warning
+    sys.unraisablehook = _interrupt_again
 
     def command() -> int:
         from fluidaudio_cli.cli.app import run_command
@@ -180,6 +185,17 @@ class _Stdout(io.FileIO):
         except OSError as error:
             error.filename = _STDOUT
             raise
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Deliver once more a Ctrl-C that came where it could not be raised, as in a call from FFmpeg.
+
+    Python would print it and go on.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:

@@ -193,6 +193,17 @@ def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> Non
     assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
 
 
+def test_ctrl_c_in_a_call_that_cannot_raise_is_not_lost() -> None:
+    # As where FFmpeg asks for the next bytes of a file.
+    lost = (
+        "import time\nclass Lost:\n  def __del__(self): raise KeyboardInterrupt\n"
+        "def work(_): Lost(); time.sleep(60); return 0\n"
+        "import fluidaudio_cli.cli.app as app; app.run_command = work"
+    )
+    done = script(before=lost)
+    assert (done.returncode, done.stderr) == (130, "fluidaudio: interrupted\n")
+
+
 @posix_only
 @pytest.mark.parametrize(
     "arguments",
