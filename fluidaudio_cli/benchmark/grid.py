@@ -185,7 +185,8 @@ class Effort:
     ``processes``: fresh ones, each with ``warmup`` unmeasured and ``iterations`` measured passes
     over the recordings. ``latency_windows``: single windows timed per recording. ``cold``: load
     once with an empty cache. ``score``: compare turns with the reference. ``warm_on_shortest``:
-    warm up on the shortest recording of the study instead of each one's own.
+    warm up on the shortest recording of the study instead of each one's own. ``share``: cells that
+    load the same share a process, as they may where only errors are asked for.
     """
 
     processes: int = 1
@@ -196,6 +197,7 @@ class Effort:
     cold: bool = False
     score: bool = True
     warm_on_shortest: bool = False
+    share: bool = False
 
 
 @dataclass(frozen=True)

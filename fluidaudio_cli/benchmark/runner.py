@@ -160,6 +160,7 @@ class BenchmarkRun:
         own = {cell for owner, cell in self.grid.cells if owner is study}
         self._files = self._make_audio(study, stack)
         self._caches: dict[str, dict[str, str]] = {}
+        self._shared: dict[str, tuple[Worker, dict[str, Any]]] = {}
         for index in range(study.effort.processes):
             for block in study.blocks():
                 if own & set(block):
@@ -273,7 +274,10 @@ class BenchmarkRun:
             command = self._command(program, stack)
             if study.effort.cold and self._known(study, cell).cold_seconds is None:
                 self._cold_load(study, cell, command, mode, options)
-            worker, loaded = self._warm_worker(processes, command, mode, options, program)
+            if study.effort.share:
+                worker, loaded = self._shared_worker(stack, command, mode, options, program)
+            else:
+                worker, loaded = self._warm_worker(processes, command, mode, options, program)
         except ExecutorUnavailableError as error:
             if len(self.grid.cells) == 1:
                 raise
@@ -364,6 +368,20 @@ class BenchmarkRun:
                 break
             worker.close()
         return worker, loaded
+
+    def _shared_worker(
+        self,
+        stack: ExitStack,
+        command: WorkerCommand,
+        mode: str | Mapping[str, Any],
+        options: PipelineOptions,
+        program: Program,
+    ) -> tuple[Worker, dict[str, Any]]:
+        """The study's worker that has this loaded; a fresh one where it ended."""
+        key = repr((command, mode, options, program.name))
+        if key not in self._shared or not self._shared[key][0].alive:
+            self._shared[key] = self._warm_worker(stack, command, mode, options, program)
+        return self._shared[key]
 
     def _measure_latency(self, study: Study, cell: Cell, index: int) -> None:
         """Single windows, in a process of its own: it is loaded for them, not for recordings."""

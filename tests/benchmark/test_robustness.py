@@ -17,6 +17,7 @@ from fluidaudio_cli.benchmark.robustness import (
     read_suite,
 )
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures, robustness_tables
 from tests import forked
 
@@ -91,6 +92,8 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
         "  - {study: robustness, condition: 'noise=30', metric: der_strict, at_most: 90, unit: '%'}"
     )
     output = [str(tmp_path / name) for name in ("r.json", "r.html")]
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(cache_dir() / "models")  # compiled already
     done = forked.run(
         *("benchmark", "--robustness", small, "--performance-mode", "fast"),
         *("--gate", gates, "-o", output[0], "-o", output[1]),
