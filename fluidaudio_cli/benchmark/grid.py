@@ -33,6 +33,9 @@ BUNDLED = "bundled"
 MODES = "modes"
 """The study of what was asked for itself; gates are about it unless they say otherwise."""
 
+ROBUSTNESS = "robustness"
+"""The study of conditions around a base."""
+
 _HOUR, _MINUTE = 3600.0, 60.0
 
 

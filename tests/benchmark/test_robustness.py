@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fluidaudio_cli.benchmark.gates import read_gates
+from fluidaudio_cli.benchmark.grid import ROBUSTNESS
 from fluidaudio_cli.benchmark.results import read_result
 from fluidaudio_cli.benchmark.robustness import (
-    ROBUSTNESS,
     degradations,
     doubling,
     levels_of,
@@ -89,7 +90,9 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
     gates = tmp_path / "gates.yaml"
     gates.write_text(
         "schema: fluidaudio.gates/1\ngates:\n"
-        "  - {study: robustness, condition: 'noise=30', metric: der_strict, at_most: 90, unit: '%'}"
+        "  - {metric: robust_der_snr30, at_most: 90, unit: '%'}\n"
+        "  - {metric: robust_der_level_-46, at_most: 90, unit: '%'}\n"
+        "  - {metric: robust_der_clean, mode: fast, at_most: 90, unit: '%'}\n"
     )
     output = [str(tmp_path / name) for name in ("r.json", "r.html")]
     (tmp_path / "cache").mkdir()
@@ -100,6 +103,7 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
         env={"FLUIDAUDIO_CACHE_DIR": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
+    assert [each.condition for each in read_gates(gates)] == ["noise=30", "level=-46", ""]
     assert "Robustness: fast" in done.stdout
     assert "Where the error doubles" in done.stdout
     result = read_result(tmp_path / "r.json")
