@@ -20,6 +20,7 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
@@ -222,8 +223,10 @@ class Pipeline:
                     source = AudioSource(source, uri)
                 with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
-                    yield from read_windows(stream, self._step, clock)
-                    yield _Ended(stream.samples_read, stream.info)
+                    level = Level()
+                    yield from read_windows(stream, self._step, clock, level)
+                    notes = (*stream.info.notes, *level.notes)
+                    yield _Ended(stream.samples_read, replace(stream.info, notes=notes))
             except AudioError as error:
                 yield _Failed(error)
 
