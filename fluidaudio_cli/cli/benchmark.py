@@ -415,8 +415,7 @@ def benchmark(
         ),
     )
     settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
-    outputs = [*(output or ()), *([html] if html is not None else ())]
-    formats = benchmark_plan.output_formats(outputs, output_format.value)
+    formats = benchmark_plan.output_formats(output or (), output_format.value, html)
     conditions = _open_conditions(
         asked.identify,
         dataset,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -36,7 +37,9 @@ _FORMAT_OF_SUFFIX = {
     ".markdown": "markdown",
     ".xml": "junit",
     ".html": "html",
+    ".htm": "html",
 }
+_PAGE_ENDINGS = (".html", ".htm")
 EXECUTORS = ("onnxruntime", "openvino", "coreml")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -109,6 +112,10 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)
+    if len({Path(name).stem for name in asked.models}) < len(asked.models):
+        raise UsageError(
+            "two sets of --models have one name, by which results are called", "rename one's file"
+        )
     main = studies.modes_study(
         asked.effort,
         mode=tuple(modes),
@@ -317,13 +324,25 @@ def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) ->
     return dataset.head(max_files)
 
 
-def output_formats(outputs: Sequence[Path], default: str) -> dict[Path, str]:
-    """The format of each file, by its extension, else ``default``; checked to be writable."""
-    formats = {path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default) for path in outputs}
+def output_formats(
+    outputs: Sequence[Path], default: str, html: Path | None = None
+) -> dict[Path, str]:
+    """The format of each file, by its ending, else ``default``; checked to be writable.
+
+    ``html``: a page whatever the others are. ``-``, stdout, has its format already.
+    """
+    formats = {
+        path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default)
+        for path in outputs
+        if path != report_output.STDOUT
+    }
+    if html is not None:
+        report_output.check_ending("--html", html, _PAGE_ENDINGS)
+        formats[html] = "html"
     for path, name in formats.items():
         if name in STDOUT_ONLY:
             raise UsageError(
-                f"--output {path} has no known extension",
+                f"--output {path} has no known ending",
                 f"use {', '.join(_FORMAT_OF_SUFFIX)}, or give --format",
             )
         _check_writable(path)

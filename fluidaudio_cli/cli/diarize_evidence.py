@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.audio.folders import unique_uris
 from fluidaudio_cli.errors import HostError, InputError, UsageError
-from fluidaudio_cli.recordings import is_audio_name
+from fluidaudio_cli.recordings import Place, is_audio_name
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 _SUFFIX = ".npz"
 
 
-def evidence_among(files: Sequence[Path]) -> dict[Path, str]:
+def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
     """Files of evidence given in place of recordings, with their names; empty for recordings.
 
     A folder stands for the ``.npz`` in it where it has no audio. Raises ``UsageError`` where both
     kinds are given.
     """
     found: list[Path] = []
-    other: Path | None = None
+    other: Place | None = None
     for path in files:
+        if not isinstance(path, Path):
+            other = path
+            continue
         inside = [path]
         if path.is_dir() and not any(is_audio_name(each) for each in path.rglob("*")):
             inside = sorted(path.rglob(f"*{_SUFFIX}"))
@@ -43,12 +46,13 @@ def evidence_among(files: Sequence[Path]) -> dict[Path, str]:
     return unique_uris(found)
 
 
-def read_alike(files: Mapping[Path, str]) -> Iterator[SavedEvidence | InputError]:
+def read_alike(files: Mapping[Place, str]) -> Iterator[SavedEvidence | InputError]:
     """Each of several files of evidence, or why it cannot be used beside those before it."""
     from fluidaudio_cli.diarization.saved_evidence import read_evidence
 
     made: tuple[object, object] | None = None
     for path, uri in files.items():
+        assert isinstance(path, Path)
         try:
             saved = read_evidence(path)
         except InputError as error:
@@ -79,7 +83,7 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
             )
         folder = path.parent
     else:
-        if path.exists() and not path.is_dir():
+        if (path.exists() or path.suffix) and not path.is_dir():
             raise UsageError(
                 f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
                 f"give NAME{_SUFFIX} or a folder",

@@ -25,6 +25,7 @@ class ExecutorChoice(str, Enum):
     coreml = "coreml"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    cuda = "cuda"
 
 
 class PrecisionChoice(str, Enum):
@@ -109,6 +110,30 @@ SalvageOption = Annotated[
     bool,
     typer.Option(
         "--salvage", help="Diarize what can be decoded of a damaged file; the rest is silence."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Of a folder: processes, among which --threads are shared. Default: one.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="Of a folder: spread over a Ray cluster; --threads are then each worker's.",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Of a folder: leave what --output-dir has of the same plan, or begin anew.",
     ),
 ]
 StoreOption = Annotated[

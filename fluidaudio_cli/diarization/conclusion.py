@@ -1,4 +1,7 @@
-"""From a recording's evidence to its turns and speakers; needs no network and no audio."""
+"""From a recording's evidence to its turns and speakers; needs no network and no audio.
+
+``conclude(speaker_model(mode, evidence), …)`` decides anew on evidence that was kept.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Speaker
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
-from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
 from fluidaudio_cli.turns import Turn, speaking_seconds
@@ -32,21 +35,26 @@ class Conclusion:
     speaker_counts: Mapping[int, float]
 
 
+def speaker_model(
+    mode: ModeConfig, evidence: EvidenceLog | None = None, known: KnownPeople | None = None
+) -> OfflineSpeakers:
+    """The model that ``mode`` decides with once a recording ends.
+
+    ``evidence`` that it has already; ``known``: people who may be among the speakers.
+    """
+    step_samples = round(mode.windows.step_seconds * SAMPLE_RATE)
+    return OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, evidence, known)
+
+
 def conclude(
-    log: EvidenceLog,
-    mode: ModeConfig,
-    bounds: SpeakerBounds,
-    clock: StageClock,
-    known: KnownPeople | None = None,
+    model: SpeakerModel, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock
 ) -> Conclusion:
-    """Find the speakers of all evidence, ``known`` ones by their names, and build their turns."""
-    step_seconds = mode.windows.step_seconds
+    """Find the speakers of all evidence that ``model`` has taken in, and build their turns."""
+    log = model.evidence
     with clock.stage("clustering", log.windows):
-        step_samples = round(step_seconds * SAMPLE_RATE)
-        model = OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, log, known)
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        builder = TurnBuilder(mode.reconstruction, step_samples)
+        builder = TurnBuilder(mode.reconstruction, round(mode.windows.step_seconds * SAMPLE_RATE))
         turns: list[Turn] = []
         for evidence, labels in found.by_window(log):
             turns.extend(builder.push(evidence, labels))

@@ -22,7 +22,7 @@ from fluidaudio_cli.benchmark.results import (
     IntervalRecord,
 )
 from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
-from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING
+from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING, TUNING
 from fluidaudio_cli.measure.statistics import Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
 
@@ -34,6 +34,7 @@ _TITLES = {
     SCALING: "Scaling with the length of the audio",
     PEERS: "Peers",
     AGAINST: "In turn with another version",
+    TUNING: "Settings of this machine",
 }
 _OVERVIEW = (
     "rtfx",

@@ -178,7 +178,8 @@ def describe_host() -> dict[str, object]:
     # Imported here: every format needs this module, only JSON the facts.
     import platform
 
-    from fluidaudio_cli.measure.environment import cpu_model, package_versions, usable_cores
+    from fluidaudio_cli.executors.machine import processors
+    from fluidaudio_cli.measure.environment import cpu_model, package_versions
 
     return {
         "python": platform.python_version(),
@@ -186,7 +187,7 @@ def describe_host() -> dict[str, object]:
         "architecture": platform.machine(),
         "cpu": cpu_model(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
+        "usable_cores": processors(),
         "packages": package_versions(_PACKAGES),
     }
 

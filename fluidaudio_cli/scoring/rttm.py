@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TextIO
 
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.recordings import canonical_name, uri_of
@@ -142,11 +141,6 @@ def format_rttm(
         f" {_NO_VALUE} {_NO_VALUE} {name} {sure} {_NO_VALUE}\n"
         for start_ms, end_ms, name, sure in sorted(rows)
     )
-
-
-def write_rttm(turns: Iterable[Turn], uri: str, stream: TextIO) -> None:
-    """Write ``format_rttm(uri, turns)`` to an open text stream."""
-    stream.write(format_rttm(uri, turns))
 
 
 def _name(line: Line, text: str, what: str) -> str:

@@ -159,7 +159,8 @@ def test_one_label_in_all_recordings_from_audio_and_from_evidence(
     )
     assert code == 0
     speakers = {
-        path.stem: {turn.speaker for turn in read_rttm(path)[path.stem]} for path in found.iterdir()
+        path.stem: {turn.speaker for turn in read_rttm(path)[path.stem]}
+        for path in found.glob("*.rttm")
     }
     assert speakers["bob"] == {"PERSON_00"}
     assert speakers["talk"] == {"PERSON_00", "SPEAKER_00"}
@@ -168,7 +169,7 @@ def test_one_label_in_all_recordings_from_audio_and_from_evidence(
     code, _, err = command("diarize", kept, "--link", "--output-dir", again)
     assert code == 0
     assert "3 recordings" in err
-    for path in found.iterdir():
+    for path in found.glob("*.rttm"):
         assert (again / path.name).read_bytes() == path.read_bytes()
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fluidaudio_cli.errors import AnnotationError
-from fluidaudio_cli.scoring.rttm import format_rttm, parse_rttm, read_rttm, write_rttm
+from fluidaudio_cli.scoring.rttm import format_rttm, parse_rttm, read_rttm
 from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
@@ -152,9 +151,6 @@ def test_format_is_exact_sorted_and_deterministic() -> None:
     )
     assert format_rttm(" my\tcall ", turns) == expected
     assert format_rttm("my call", reversed(turns)) == expected
-    stream = io.StringIO()
-    write_rttm(turns, "my call", stream)
-    assert stream.getvalue() == expected
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ A unit vector heard for some seconds is modelled as its speaker's direction plus
 voices of one person, each of reliability ``r``, have a cosine of ``r`` on average, two people
 one of ``unlike_cosine``. This is the two-covariance model of speaker verification (Brummer and
 de Villiers, 2010) with one variance for all directions, which unit vectors of a few thousand
-crops could not be told from a richer one. Everything is fitted by ``tools/fit_calibration.py``.
+crops could not be told from a richer one. Everything is fitted by
+``benchmark/calibrating.py``.
 """
 
 from __future__ import annotations
@@ -99,14 +100,14 @@ class Calibration:
             wrong = ", ".join(sorted(names ^ given))
             raise UsageError(
                 f"the calibration in {where} lacks or does not know: {wrong}",
-                "write it with tools/fit_calibration.py",
+                "write it with fluidaudio models check CARD --calibrate FOLDER",
             )
         try:
             return cls(**{name: float(values[name]) for name in names})
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"the calibration in {where} has a value that is no number: {error}",
-                "write it with tools/fit_calibration.py",
+                "write it with fluidaudio models check CARD --calibrate FOLDER",
             ) from error
 
     def as_dict(self) -> dict[str, float]:
