@@ -1,8 +1,9 @@
 """Fit the calibration of a model card to recordings whose speakers are known.
 
-What concerns two voices (reliability, unlike cosine, pair) is fitted in closed terms; all else is
-searched for, as long as it is asked for, for the least error of diarization beyond what oracle
-labels have, with wrong counts as a second cost. What a calibration is worth is told by other voices
+What concerns two voices (reliability, unlike cosine, pair) is fitted in closed terms, two groups
+being one person by regression (:mod:`calibrating_groups`); all else is searched for, as long as
+it is asked for, for the least error of diarization beyond what oracle labels have, with wrong
+counts as a second cost. What a calibration is worth is told by other voices
 than those it was fitted to.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
 from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
@@ -56,22 +58,7 @@ _RANGES = {
     "apart": (0.1, 3.0, True),
     "adjoining": (0.3, 6.0, True),
     "most_link": (1.0, 12.0, True),
-    "same_likelihood": (0.3, 1.2, False),
-    "same_less": (0.0, 1.4, False),
-    "same_more": (0.0, 0.8, False),
-    "same_window": (-4.0, -0.5, False),
-    "same_linked": (0.1, 1.4, False),
-    "same_unlike": (-9.0, 0.0, False),
-    "same_coherent": (0.0, 3.0, False),
-    "same_offset": (-5.0, 1.0, False),
 }
-
-
-class Known(NamedTuple):
-    """Evidence of one recording and who speaks in it."""
-
-    log: EvidenceLog
-    reference: Sequence[Turn]
 
 
 class Pairs(NamedTuple):
@@ -127,8 +114,10 @@ def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: i
     ``search_seconds``: how long to look for what has no closed terms; 0 leaves that as it is.
     """
     fitted = fit_pairs(pairs_of(known, mode), mode.calibration)
+    fitted = fit_groups(known, replace(mode, calibration=fitted))
     if search_seconds > 0:
         fitted = search(known, replace(mode, calibration=fitted), search_seconds, seed)
+        fitted = fit_groups(known, replace(mode, calibration=fitted))
         fitted = fit_counts(known, replace(mode, calibration=fitted))
     return fitted
 

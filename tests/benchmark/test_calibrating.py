@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.benchmark import calibrating
-from fluidaudio_cli.benchmark.calibrating import Known, fit, pairs_of, worth
+from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
+from fluidaudio_cli.benchmark.calibrating_groups import Known
 from fluidaudio_cli.cli.models_check import check
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.modes import load_mode

@@ -37,12 +37,14 @@ class Calibration:
     ``talk_weight``: of how much each speaker speaks. ``together``, ``apart`` per second and
     ``adjoining``: log-odds of links, never beyond ``most_link``.
 
-    Two groups of voices being one person, log-odds: ``same_likelihood`` times the model's
-    log-likelihood ratio (at 10 effective dimensions), ``same_less`` and ``same_more`` times the
-    logarithms of the smaller and greater of their seconds, ``same_window`` times the square root
-    of the seconds in which one window hears both as two voices, ``same_linked`` times their
-    links, ``same_unlike`` times the recording's unlike cosine, ``same_coherent`` times the
-    lesser squared length of their means, plus ``same_offset``.
+    Two groups of voices being one person, log-odds, a sum of what :meth:`mixture.Groups.features`
+    gives: ``same_cosine`` times that of their means, once more times the cosine expected of one
+    person (``same_cosine_expected``) and times the logarithm of the lesser's seconds
+    (``same_cosine_less``); ``same_expected``, ``same_less`` and ``same_more`` times the expected
+    cosine and the logarithms of the lesser's and the greater's seconds; ``same_window`` times the
+    square root of the seconds in which one window hears both as two voices; ``same_linked`` times
+    their links; ``same_unlike`` times the recording's unlike cosine; ``same_coherent`` times the
+    lesser length of their means; ``same_offset``.
 
     Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
     ``pair_offset``.
@@ -69,7 +71,10 @@ class Calibration:
     apart: float
     adjoining: float
     most_link: float
-    same_likelihood: float
+    same_cosine: float
+    same_cosine_expected: float
+    same_cosine_less: float
+    same_expected: float
     same_less: float
     same_more: float
     same_window: float

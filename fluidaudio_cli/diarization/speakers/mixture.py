@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
-from fluidaudio_cli.diarization.speakers.calibration import (
-    SHORTEST,
-    Calibration,
-    log_likelihood_ratio,
-)
+from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
 from fluidaudio_cli.diarization.speakers.known import Anchors
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.windows import Windows
@@ -105,31 +101,35 @@ class Groups:
             both(self.linked),
         )
 
-    def features(self, calibration: Calibration, unlike: float) -> dict[str, Floats]:
+    def features(self, unlike: float) -> dict[str, Floats]:
         """(k, k) each: what speaks for two groups being one person, by field of calibration."""
         precisions = np.maximum(self.precisions, _TINY)
-        means = self.totals / precisions[:, None]
-        product = means @ means.T
-        square = np.diagonal(product)
-        noise = 1.0 / precisions + calibration.spread
-        ratio = log_likelihood_ratio(
-            product, square[:, None], square[None], noise[:, None], noise[None], unlike
-        )
+        lengths = np.linalg.norm(self.totals, axis=1)
+        directions = self.totals / np.maximum(lengths, _TINY)[:, None]
+        cosine = directions @ directions.T
+        # Of means that estimate one direction, the cosine that their noise leaves.
+        reliable = np.sqrt(precisions / (1.0 + precisions))
+        expected = np.outer(reliable, reliable)
         spoken = np.log(self.seconds + _LOG_SECONDS)
+        less = np.minimum(spoken[:, None], spoken[None])
+        length = lengths / precisions
         return {
-            "same_likelihood": ratio,
-            "same_less": np.minimum(spoken[:, None], spoken[None]),
+            "same_cosine": cosine,
+            "same_cosine_expected": cosine * expected,
+            "same_cosine_less": cosine * less,
+            "same_expected": expected,
+            "same_less": less,
             "same_more": np.maximum(spoken[:, None], spoken[None]),
             "same_window": np.sqrt(self.split),
             "same_linked": np.clip(self.linked, -_MOST_GROUP_LINK, _MOST_GROUP_LINK),
-            "same_unlike": np.full_like(ratio, unlike),
-            "same_coherent": np.minimum(square[:, None], square[None]),
+            "same_unlike": np.full_like(cosine, unlike),
+            "same_coherent": np.minimum(length[:, None], length[None]),
         }
 
     def same_person(self, calibration: Calibration, unlike: float) -> Floats:
         """(k, k) log-odds that two groups are one person; -inf on the diagonal."""
         odds = np.full((len(self), len(self)), calibration.same_offset)
-        for name, values in self.features(calibration, unlike).items():
+        for name, values in self.features(unlike).items():
             odds += getattr(calibration, name) * values
         np.fill_diagonal(odds, -np.inf)
         return odds

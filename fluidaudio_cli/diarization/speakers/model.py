@@ -66,6 +66,11 @@ class OfflineSpeakers:
         log = self.evidence
         if log.placed:
             return placed_speakers(log)
+        return find_speakers(*self.heard(), self._calibration, bounds, self._known)
+
+    def heard(self) -> tuple[Voices, Links]:
+        """All voices so far, and what overlapping windows say of them."""
+        log = self.evidence
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
         looks = WINDOW_SAMPLES / self._step
@@ -73,7 +78,7 @@ class OfflineSpeakers:
         seen = float(np.clip(ends, 0, WINDOW_SAMPLES).sum())
         inside = seen / (looks * log.samples) if log.samples else 1.0
         voices = Voices(log.voice_windows, log.vectors, clean, heard, looks, inside)
-        return find_speakers(voices, self._links(), self._calibration, bounds, self._known)
+        return voices, self._links()
 
     def _links(self) -> Links:
         collector = LinkCollector(self._step)

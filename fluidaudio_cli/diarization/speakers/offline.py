@@ -41,7 +41,7 @@ MOST_COMPARED = 400
 
 # Mean cosine distance up to which voices start in one group. Two people are seldom so near, and
 # what starts apart can still become one.
-_START_DISTANCE = 0.5
+START_DISTANCE = 0.5
 # Shorter voices are given to speakers, but do not start one while there are longer ones.
 _START_SECONDS = 1.0
 # Distance up to which parts are grouped: well within one person.
@@ -92,10 +92,10 @@ def find_speakers(
     """
     count = len(voices.windows)
     mixture = Mixture(voices, links, calibration)
-    core = np.flatnonzero(mixture.clean & (voices.clean_seconds >= _START_SECONDS))
-    if core.size < max(2, bounds.fewest):
-        core = np.flatnonzero(mixture.clean)
-    if not core.size:
+    # Known voices can tell groups apart, but nobody tells apart what starts in one.
+    distance = START_DISTANCE if known is None else _PART_DISTANCE
+    start = starting_groups(mixture, links, distance, bounds.fewest)
+    if start.max(initial=-1) < 0:
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
         nobody = np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32)
@@ -111,10 +111,6 @@ def find_speakers(
     def anchors(groups: Groups) -> Anchors | None:
         return None if known is None else known.anchors(*spoken(groups))
 
-    start = np.full(count, -1, np.intp)
-    # Known voices can tell groups apart, but nobody tells apart what starts in one.
-    distance = _START_DISTANCE if known is None else _PART_DISTANCE
-    start[core] = _start(mixture, links, core, distance)
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
     shares = shares_of(_through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
@@ -233,6 +229,24 @@ _HARM_SECONDS = 0.5
 _HARM_SHARE = 0.06
 # Numbers of speakers told beside the one found, in each direction.
 _COUNTS_BESIDE = 3
+
+
+def starting_groups(
+    mixture: Mixture, links: Links, distance: float = START_DISTANCE, fewest: int = 1
+) -> Labels:
+    """(n,) small pure group of each voice that is long enough to start one, else -1.
+
+    ``distance``: mean cosine distance up to which voices are one group. Where long voices are
+    fewer than ``fewest`` speakers, short ones start groups, too.
+    """
+    voices = mixture.voices
+    core = np.flatnonzero(mixture.clean & (voices.clean_seconds >= _START_SECONDS))
+    if core.size < max(2, fewest):
+        core = np.flatnonzero(mixture.clean)
+    start = np.full(len(voices.windows), -1, np.intp)
+    if core.size:
+        start[core] = _start(mixture, links, core, distance)
+    return start
 
 
 def _start(mixture: Mixture, links: Links, core: NDArray[np.intp], distance: float) -> Labels:
