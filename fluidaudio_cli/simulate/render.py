@@ -260,7 +260,7 @@ def _float_header(samples: int) -> bytes:
 
 def _reverberated(dry: Samples, response: Samples) -> Samples:
     if response.size == 1:
-        return dry * response[0]
+        return np.asarray(dry * response[0], np.float32)
     from scipy.signal import oaconvolve  # a second to import, which not all who simulate need
 
     return np.asarray(oaconvolve(dry, response), np.float32)
