@@ -20,6 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = Path("fluidaudio_cli/executors/amx_lstm")
 _LIBRARY = "libfluidaudio_lstm.so"
+_SOURCES = ("kernel.c", "int8.c")
 _FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
@@ -35,7 +36,7 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
         folder = Path(self.root) / _FOLDER
         library = folder / _LIBRARY
         try:
-            _compile(folder / "kernel.c", library)
+            _compile([folder / name for name in _SOURCES], library)
         except (OSError, subprocess.CalledProcessError) as error:
             library.unlink(missing_ok=True)
             reason = getattr(error, "stderr", "") or error
@@ -53,13 +54,13 @@ def _has_processors_for_it() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
-def _compile(source: Path, library: Path) -> None:
+def _compile(sources: list[Path], library: Path) -> None:
     """Raises ``OSError`` without a compiler, ``CalledProcessError`` when it refuses."""
     compiler = shlex.split(os.environ.get("CC") or "cc")
     with tempfile.TemporaryDirectory(dir=library.parent) as draft:
         built = Path(draft) / library.name
         subprocess.run(
-            [*compiler, *_FLAGS, "-o", str(built), str(source)],
+            [*compiler, *_FLAGS, "-o", str(built), *map(str, sources), "-lm"],
             check=True,
             capture_output=True,
             text=True,

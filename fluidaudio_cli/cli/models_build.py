@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,6 +45,7 @@ def build_packages(weights: Path, output: Path | None) -> None:
         raise HostError(f"cannot write to {target}: {error.strerror}", "check --output") from error
     with scratch:
         build_models(weights, _speech(), built, lambda line: typer.echo(line, err=True))
+        _keep_others(built / MANIFEST_NAME, target / MANIFEST_NAME)
         for licence in bundled.glob("LICENSE.*"):
             shutil.copy(licence, built)
         # The manifest last: it must not speak of packages that are not there yet.
@@ -51,6 +53,16 @@ def build_packages(weights: Path, output: Path | None) -> None:
             with atomic_path(target / item.name) as place:
                 item.replace(place)
     typer.echo(f"wrote {target}", err=True)
+
+
+def _keep_others(built: Path, kept: Path) -> None:
+    """Let the manifest go on speaking of packages that are not made of weights (8-bit ones)."""
+    if not kept.is_file():
+        return
+    manifest, before = (json.loads(path.read_text(encoding="utf-8")) for path in (built, kept))
+    names = {entry["name"] for entry in manifest["models"]}
+    manifest["models"] += [entry for entry in before["models"] if entry["name"] not in names]
+    built.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _speech() -> NDArray[np.float32]:

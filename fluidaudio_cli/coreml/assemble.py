@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml import constexpr
 from fluidaudio_cli.coreml.blob import BlobFile
-from fluidaudio_cli.coreml.ir import Block, Operation, TensorType, Value
+from fluidaudio_cli.coreml.ir import Block, Operation, Quantized, TensorType, Value
 from fluidaudio_cli.errors import ModelFormatError
 
 _MODEL_PATH = "@model_path/"
@@ -116,7 +116,10 @@ class BlockAssembler:
             if result is None or result.data is None:
                 raise ModelFormatError(f"{kind} '{name}' has no value")
             self._scope[output.name] = replace(
-                output, data=result.data, storage=result.storage or output.type.dtype
+                output,
+                data=result.data,
+                storage=result.storage or output.type.dtype,
+                quantized=result.quantized,
             )
 
 
@@ -137,4 +140,20 @@ def _evaluate(kind: str, name: str, inputs: Mapping[str, tuple[Value, ...]]) -> 
     if kind == "constexpr_lut_to_dense" and "shape" in inputs:
         stored = f"uint{inputs['lut'][0].data.size.bit_length() - 1}"  # type: ignore[union-attr]
     storage = f"{stored} {scheme}".strip()
-    return [Value("", TensorType("", tuple(result.shape)), result, storage) for result in results]
+    quantized = _quantized(kind, arrays)
+    return [
+        Value("", TensorType("", tuple(result.shape)), result, storage, quantized)
+        for result in results
+    ]
+
+
+def _quantized(kind: str, arrays: Mapping[str, NDArray[np.generic] | None]) -> Quantized | None:
+    """The integers of weights that have one scale for each output channel."""
+    data, scale = arrays.get("data"), arrays.get("scale")
+    if kind != "constexpr_blockwise_shift_scale" or arrays.get("offset") is not None:
+        return None
+    if data is None or scale is None or data.dtype != np.int8 or not data.ndim:
+        return None
+    if scale.shape != (len(data), *(1,) * (data.ndim - 1)):
+        return None
+    return Quantized(data.astype(np.int8), scale.ravel().astype(np.float32))

@@ -79,6 +79,10 @@ class Graph:
     uniform: dict[Value, float] = field(default_factory=dict)
     # Values that are another one rearranged, to that one (see `recurrent`).
     origins: dict[Value, Value] = field(default_factory=dict)
+    # Results of `quantize` as the 8-bit tensors they are, and values that `dequantize` made of
+    # such: so that quantization stands beside its reversal, where runtimes look for it.
+    narrow: dict[Value, str] = field(default_factory=dict)
+    dequantized: set[Value] = field(default_factory=set)
     recurrent_readers: Counter[Value] = field(default_factory=Counter)
     _names: dict[Value, str] = field(default_factory=dict)
     _shared: dict[tuple[str, bytes, tuple[int, ...]], str] = field(default_factory=dict)

@@ -43,18 +43,28 @@ class TensorType:
 
 
 @dataclass(frozen=True, eq=False)
+class Quantized:
+    """Weights as integers: ``data`` times ``scale`` (channels,) along the first axis."""
+
+    data: NDArray[np.int8]
+    scale: NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
 class Value:
     """One single-assignment tensor: a function input, an operation's output, or a constant.
 
     ``data`` is the constant's array in the NumPy type of ``type.dtype`` (sub-byte integers as
     int8/uint8, strings as ``str_``), None for values computed at run time. ``storage`` says how
     a constant's numbers lie in the package: its own type, or for example ``uint4 palette``.
+    ``quantized``: the integers of 8-bit weights, for arithmetic on these.
     """
 
     name: str
     type: TensorType
     data: NDArray[np.generic] | None = None
     storage: str = ""
+    quantized: Quantized | None = None
 
     @property
     def is_constant(self) -> bool:

@@ -32,7 +32,7 @@ from fluidaudio_cli.settings import (
 )
 
 # The modes that ship with the program, the proven one first.
-MODE_NAMES = ("reference", "accurate", "balanced", "fast")
+MODE_NAMES = ("reference", "accurate", "balanced", "fast", "turbo")
 DEFAULT_MODE = "balanced"
 # Modes that extend each other further than this go in a circle.
 _DEEPEST = 8
@@ -56,10 +56,12 @@ class EmbeddingRules:
     """``batch``: crops at a time.
 
     Voices with less clean speech than ``exact_below_seconds`` are embedded in
-    ``exact_precision``; 0 is never.
+    ``exact_precision``; 0 is never. ``narrow``: by the network in 8-bit integers, if the model
+    card has one.
     """
 
     batch: int
+    narrow: bool
     exact_below_seconds: float
     exact_precision: Literal["fp32", "bf16", "fp16"]
 
@@ -69,7 +71,8 @@ class ExecutionRules:
     """What runs the networks, unless the command line says otherwise.
 
     ``executor`` and ``precision`` as in ``--executor`` and ``--precision``. ``kernels``: ``auto``
-    uses this project's own where they run, ``runtime`` never does. ``workers``: windows worked on
+    uses this project's own where they run, ``narrow`` also those in 8-bit integers, ``runtime``
+    none. ``workers``: windows worked on
     at the same time; 0 means one for each processor.
     """
 

@@ -23,7 +23,7 @@ Feeds = Mapping[str, Array]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ComputeUnits = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
-Kernels = Literal["auto", "runtime"]
+Kernels = Literal["auto", "narrow", "runtime"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 COMPUTE_UNITS: tuple[str, ...] = get_args(ComputeUnits)
 KERNEL_CHOICES: tuple[str, ...] = get_args(Kernels)
@@ -61,7 +61,8 @@ class ExecutorOptions:
             executor can (Core ML then compiles for a batch of one).
         profile: keep a time for each operator, at some cost in speed.
         kernels: ``auto`` lets this project's kernels run what they can
-            (:mod:`fluidaudio_cli.executors.kernels`), ``runtime`` leaves all to the runtime.
+            (:mod:`fluidaudio_cli.executors.kernels`), ``narrow`` those too that round to 8-bit
+            integers, ``runtime`` leaves all to the runtime.
     """
 
     precision: Precision = "auto"

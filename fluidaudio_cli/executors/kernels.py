@@ -13,7 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from fluidaudio_cli.executors.base import CompiledModel
+from fluidaudio_cli.executors.base import CompiledModel, Kernels
+
+# Precision of kernels that compute in 8-bit integers, whatever the rest of a model computes in.
+NARROW = "int8"
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,21 @@ class Kernel(Protocol):
 @lru_cache(maxsize=1)
 def kernels() -> tuple[Kernel, ...]:
     """Every kernel there is, whether or not it runs here."""
+    from fluidaudio_cli.executors.amx_lstm.int8 import Int8Lstm
     from fluidaudio_cli.executors.amx_lstm.plugin import AmxLstm
 
-    return (AmxLstm(),)
+    return (AmxLstm(), Int8Lstm())
 
 
-def kernel_for(precision: str) -> Kernel | None:
-    """The kernel that runs here in ``precision``, if there is one."""
+def kernel_for(precision: str, allowed: Kernels) -> Kernel | None:
+    """The kernel that runs here in ``precision`` or, if that is allowed, in integers."""
+    wanted = {"auto": (precision,), "narrow": (precision, NARROW), "runtime": ()}[allowed]
     return next(
-        (each for each in kernels() if each.precision == precision and not each.unavailable()),
+        (
+            each
+            for own in wanted
+            for each in kernels()
+            if each.precision == own and not each.unavailable()
+        ),
         None,
     )

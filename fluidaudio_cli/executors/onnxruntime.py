@@ -45,7 +45,7 @@ from fluidaudio_cli.executors.requests import ThreadedRequest
 from fluidaudio_cli.files import temporary_folder
 
 NAME = "onnxruntime"
-_OPTIMIZED_NAME = "optimized.onnx"
+OPTIMIZED_NAME = "optimized.onnx"
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 _DTYPES = {
     "tensor(float)": "float32",
@@ -60,9 +60,10 @@ _DTYPES = {
 
 
 class OnnxRuntimeExecutor:
-    """Runs lowered packages with ONNX Runtime's CPU provider."""
+    """Runs lowered packages with ONNX Runtime's CPU provider; others are subclasses."""
 
     name = NAME
+    device = "CPU"
     traits = Traits(sums_follow_threads=True, computes_in_caller=True, operator_times_once=True)
 
     def __init__(self, cache: CompileCache | None = None) -> None:
@@ -83,7 +84,7 @@ class OnnxRuntimeExecutor:
         runtime = _runtime()
         if options.precision not in ("auto", "fp32"):
             raise ExecutorUnavailableError(
-                f"onnxruntime does not run {options.precision} on the CPU",
+                f"onnxruntime does not run {options.precision} on the {self.device}",
                 "use --precision fp32, or --executor openvino",
             )
         began = time.perf_counter()
@@ -92,20 +93,19 @@ class OnnxRuntimeExecutor:
         # The optimiser lays weights out for the instruction set it finds.
         key = CacheKey(
             digest,
-            NAME,
+            self.name,
             f"onnxruntime {runtime.__version__}, {lowering_version()}",
             {"cpu": cpu_identity()},
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
             lowered = lowered_model(package, digest, cache)
-            _optimize(runtime, lowered, folder / _OPTIMIZED_NAME, package)
+            self._optimize(runtime, lowered, folder / OPTIMIZED_NAME, package)
             return {}
 
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         settings = _session_options(runtime, threads, streams)
-        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         scratch = ExitStack()
         if options.profile:
             settings.enable_profiling = True
@@ -113,15 +113,19 @@ class OnnxRuntimeExecutor:
 
         def load(folder: Path) -> Any:
             try:
-                return runtime.InferenceSession(
-                    str(folder / _OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
-                )
+                return self._session(runtime, folder, settings)
             except _errors() as error:
                 raise HostError(f"onnxruntime cannot load {package}: {error}") from error
 
         session, entry = cache.load(key, build, load)
         ran = ExecutorRun(
-            NAME, str(runtime.__version__), "fp32", "CPU", threads, streams, options.batch
+            self.name,
+            str(runtime.__version__),
+            "fp32",
+            self.device,
+            threads,
+            streams,
+            options.batch,
         )
         model = OnnxRuntimeModel(
             session,
@@ -134,6 +138,17 @@ class OnnxRuntimeExecutor:
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
         return model
+
+    def _optimize(self, runtime: Any, lowered: Path, target: Path, package: Path) -> None:
+        """Write what is kept of a lowered model."""
+        _optimize(runtime, lowered, target, package)
+
+    def _session(self, runtime: Any, folder: Path, settings: Any) -> Any:
+        """Load what was kept."""
+        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return runtime.InferenceSession(
+            str(folder / OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
+        )
 
 
 class OnnxRuntimeModel:

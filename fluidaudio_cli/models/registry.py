@@ -18,7 +18,6 @@ from fluidaudio_cli.resources import packages_dir
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA = "fluidaudio.models/1"
-MODEL_NAMES = ("segmentation", "fbank", "embedding")
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ def packages_of(card: ModelCard) -> dict[str, BundledModel | UsersModel]:
     """The packages of a card by role; a bundled one, wherever it is named, is what it is."""
     bundled = {model.package: model for model in bundled_models().values()}
     found: dict[str, BundledModel | UsersModel] = {}
-    for role in card.networks:
-        package = card.package(role)
+    for role, package in card.packages.items():
         found[role] = bundled.get(package) or UsersModel(
             role, package, package_digest(package, shared_cache())
         )

@@ -30,6 +30,7 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
         "coreml",
         "openvino",
         "onnxruntime",
+        "cuda",
     ]
     assert found["executors", "onnxruntime"]["status"] == "ok"
     lstm = found["kernels", "LSTM on AMX tiles"]
@@ -94,7 +95,7 @@ def test_why_the_lstm_kernel_does_not_run(
     monkeypatch.setattr(kernel, "unavailable", lambda: reason)
     code, out, err = command("doctor", "--format", "json")
     assert (code, err) == (0, "")
-    (found,) = [one for one in json.loads(out)["findings"] if one["section"] == "kernels"]
+    found, _ = [one for one in json.loads(out)["findings"] if one["section"] == "kernels"]
     assert found == {
         "section": "kernels",
         "name": "LSTM on AMX tiles",

@@ -16,7 +16,7 @@ from fluidaudio_cli.resources import packages_dir
 
 Command = Callable[..., tuple[int, str, str]]
 
-NAMES = ["segmentation", "fbank", "embedding"]
+NAMES = ["segmentation", "fbank", "embedding", "embedding-int8"]
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_list_says_what_the_packages_are(process: Command) -> None:
     document = json.loads(out)
     assert document["schema"] == "fluidaudio.models-list/1"
     assert [model["name"] for model in document["models"]] == NAMES
-    assert [model["licence"] for model in document["models"]] == ["MIT", "Apache-2.0", "Apache-2.0"]
-    # What users download: at most 24 MB in all.
-    assert 10e6 < sum(model["size_bytes"] for model in document["models"]) < 24e6
+    assert [model["licence"] for model in document["models"]] == ["MIT", *["Apache-2.0"] * 3]
+    # What users download: at most 28 MB in all.
+    assert 10e6 < sum(model["size_bytes"] for model in document["models"]) < 28e6
     segmentation = document["models"][0]
     assert segmentation["inputs"][0]["shape"] == ["batch", 1, 160_000]
     assert segmentation["outputs"][0]["shape"] == ["batch", 589, 7]
@@ -81,13 +81,14 @@ def test_verify_runs_every_self_test(process: Command) -> None:
 def test_verify_one_executor(command: Command) -> None:
     code, out, err = command("models", "verify", "--executor", "onnxruntime")
     assert (code, err) == (0, "")
-    assert out.count(" onnxruntime  fp32 ") == 3
+    assert out.count(" onnxruntime  fp32 ") == 4
     assert "openvino" not in out
     assert "FAILED" not in out
     code, out, err = command("models", "verify", "--executor", "abacus")
     assert (code, out) == (2, "")
     assert err == (
-        "fluidaudio: there is no executor 'abacus': use all, auto, coreml, openvino, onnxruntime\n"
+        "fluidaudio: there is no executor 'abacus': "
+        "use all, auto, coreml, openvino, onnxruntime, cuda\n"
     )
 
 
@@ -122,7 +123,10 @@ def test_failed_self_test_shows_the_figures(command: Command, copied: Path) -> N
     assert code == 4
     document = json.loads(out)
     assert document["ok"] is False
-    assert [one["model"] for one in document["selftests"] if not one["ok"]] == ["embedding"]
+    assert [one["model"] for one in document["selftests"] if not one["ok"]] == [
+        "embedding",
+        "embedding-int8",
+    ]
     assert err.startswith("fluidaudio: self-test of embedding failed on onnxruntime ")
     assert "cosine -0.99" in err
     assert err.count("\n") == 1

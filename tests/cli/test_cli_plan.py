@@ -61,7 +61,8 @@ def test_a_tuning_is_in_the_plan_and_one_flag_leaves_it_out(
     _, out, _ = command("plan", "--format", "json")
     followed = json.loads(out)
     assert (followed["executor"], followed["tuning"]) == ("onnxruntime", str(tuning))
-    assert followed["networks"]["embedding"] == {"precision": "fp32", "batch": 3}
+    wanted = {"precision": "fp32", "batch": 3, "fixed": False, "narrow": False}
+    assert followed["networks"]["embedding"] == wanted
     _, out, _ = command("plan", "--format", "json", "--no-tuning")
     free = json.loads(out)
     assert free["tuning"] == ""
@@ -85,8 +86,9 @@ def test_modes_are_listed_with_what_they_are_for(command: Command) -> None:
         "accurate",
         "balanced",
         "fast",
+        "turbo",
     ]
-    assert out.splitlines()[3].endswith("  The fastest: every moment is seen once.")
+    assert out.splitlines()[3].endswith(": every moment is seen once.")
     _, out, _ = command("modes", "list", "--format", "json")
     modes = json.loads(out)["modes"]
     assert [mode["name"] for mode in modes if mode["default"]] == ["balanced"]
@@ -103,6 +105,6 @@ def test_a_mode_shows_every_value_with_its_line_and_reason(command: Command) -> 
     (line,) = [line for line in out.splitlines() if line.startswith("windows.batch ")]
     assert line.split()[1:3] == ["8", "balanced.yaml:6"]
     assert line.endswith("Large enough to keep the matrix units busy, small enough for the cache.")
-    code, out, err = command("modes", "show", "turbo")
+    code, out, err = command("modes", "show", "quick")
     assert (code, out) == (2, "")
-    assert err.startswith("fluidaudio: there is no performance mode 'turbo'")
+    assert err.startswith("fluidaudio: there is no performance mode 'quick'")

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import Conclusion, conclude
+from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
-from fluidaudio_cli.scoring.metrics import Scores, pool, score_both
+from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, Scores, pool, score_conditions
 
 SIMULATED, AMI = "sim-meetings", "ami-excerpts"
 
@@ -44,7 +44,12 @@ def diarized(mode: str, folder: Path, uris: Sequence[str] = ()) -> dict[str, Dia
 def scores(found: dict[str, Diarization], folder: Path) -> Scores:
     """Pooled over the recordings."""
     references, uems = read_annotations(folder).turns, read_uems(folder)
-    return pool([score_both(references[uri], found[uri].turns, uems[uri]) for uri in found])
+    return pool(
+        [
+            score_conditions((STRICT, LENIENT), references[uri], found[uri].turns, uems[uri])
+            for uri in found
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,8 @@ def in_fast(shared_data: Path) -> dict[str, Diarization]:
 def decided(found: Diarization, speakers: SpeakerBounds) -> Conclusion:
     """The speakers of the same evidence, decided anew as the pipeline does."""
     assert found.evidence is not None
-    return conclude(found.evidence, load_mode("fast"), speakers, StageClock())
+    mode = load_mode("fast")
+    return conclude(speaker_model(mode, found.evidence), mode, speakers, StageClock())
 
 
 @pytest.mark.parametrize(("mode", "strict"), [("balanced", 0.12), ("fast", 0.135)])

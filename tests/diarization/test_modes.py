@@ -35,6 +35,11 @@ def changes(mode: ModeConfig, base: ModeConfig) -> dict[str, object]:
 def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     balanced = load_mode("balanced")
     assert changes(load_mode("fast"), balanced) == {"windows.step_seconds": 10.0}
+    assert changes(load_mode("turbo"), balanced) == {
+        "windows.step_seconds": 10.0,
+        "embedding.narrow": True,
+        "execution.kernels": "narrow",
+    }
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
@@ -72,7 +77,7 @@ def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
 
 
 def test_titles_are_the_files_first_comments() -> None:
-    assert mode_title("fast") == "The fastest: every moment is seen once."
+    assert mode_title("fast") == ("The fastest without 8-bit integers: every moment is seen once.")
 
 
 def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: Path) -> None:
@@ -121,8 +126,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
             "embedding.exact_precision is 'auto': use fp32, bf16, fp16",
         ),
         (
-            "extends: fast\nexecution:\n  executor: cuda\n",
-            "execution.executor is 'cuda': use auto, coreml, openvino, onnxruntime",
+            "extends: fast\nexecution:\n  executor: tpu\n",
+            "execution.executor is 'tpu': use auto, coreml, openvino, onnxruntime, cuda",
         ),
         ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
         ("extends: mine.yaml\n", "extends goes in a circle: extend another mode"),
@@ -145,8 +150,8 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
 
 def test_an_unknown_name_tells_the_known_ones() -> None:
     with pytest.raises(UsageError) as refusal:
-        load_mode("turbo")
+        load_mode("quick")
     assert str(refusal.value) == (
-        "there is no performance mode 'turbo': use reference, accurate, balanced, fast or the "
-        "path of a .yaml file"
+        "there is no performance mode 'quick': use reference, accurate, balanced, fast, turbo or "
+        "the path of a .yaml file"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fluidaudio_cli.diarization.plan import Plan
-from fluidaudio_cli.executors.kernels import kernels
+from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.select import executor, traits_of
 
 
@@ -17,6 +17,8 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "executor", f"{plan.executor} ({executor(plan.executor).availability().version}){units}"
     for role, network in plan.networks.items():
         precision = "its own precision" if network.precision == "auto" else network.precision
+        if network.narrow:
+            precision = f"8-bit integers and {precision}"
         yield role, f"{precision}, {network.batch} at a time"
     each = "one thread on each inference" if plan.one_thread_each else "shared by inferences"
     side = "1 worker" if plan.workers == 1 else f"{plan.workers} workers side by side"
@@ -29,9 +31,11 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _kernels(plan: Plan) -> Iterator[str]:
     """Kernels of this project that would run a part of a network."""
-    if plan.mode.execution.kernels == "runtime" or not traits_of(plan.executor).joins_kernels:
+    if not traits_of(plan.executor).joins_kernels:
         return
-    precisions = {network.precision for network in plan.networks.values()}
-    for kernel in kernels():
-        if kernel.precision in precisions and not kernel.unavailable():
-            yield f"{kernel.name} ({kernel.title}, {kernel.precision})"
+    used = (
+        kernel_for(network.precision, plan.mode.execution.kernels)
+        for network in plan.networks.values()
+    )
+    for kernel in dict.fromkeys(each for each in used if each is not None):
+        yield f"{kernel.name} ({kernel.title}, {kernel.precision})"

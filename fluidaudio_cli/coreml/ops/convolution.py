@@ -6,6 +6,7 @@ import numpy as np
 
 from fluidaudio_cli.coreml.graph import Lowering
 from fluidaudio_cli.coreml.ops.padding import spatial_padding
+from fluidaudio_cli.coreml.ops.quantization import quantized_weight
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
 
 
@@ -19,7 +20,7 @@ def _conv(op: Lowering) -> str:
     return op.emit(
         "Conv",
         op.tensor("x"),
-        op.tensor("weight"),
+        quantized_weight(op),
         *([op.tensor("bias")] if op.has("bias") else []),
         kernel_shape=kernel,
         strides=strides,

@@ -1,4 +1,4 @@
-"""Run-time quantization of activations (iOS 17)."""
+"""Run-time quantization of activations (iOS 17), and the weights they are multiplied by."""
 
 from __future__ import annotations
 
@@ -15,13 +15,33 @@ def _convert(kind: str, quantized: str) -> LoweringFunction:
         axis = {"axis": op.axis(of="input")} if op.has("axis") and zero.ndim else {}
         narrow = NARROW_TYPES[dtype]
         zero_point = op.graph.constant(zero.astype(helper.tensor_dtype_to_np_dtype(narrow)))
-        x = op.tensor("input")
-        if quantized == "input":  # int64 in the graph, as all integers
-            x = op.emit("Cast", x, to=narrow)
-        result = op.emit(kind, x, op.tensor("scale"), zero_point, **axis)
-        return result if quantized == "input" else op.emit("Cast", result, to=TensorProto.INT64)
+        scale, result = op.tensor("scale"), op.operation.outputs[0]
+        if quantized == "output":
+            narrowed = op.emit(kind, op.tensor("input"), scale, zero_point, **axis)
+            op.graph.narrow[result] = narrowed
+            return op.emit("Cast", narrowed, to=TensorProto.INT64)
+        x = op.graph.narrow.get(op.value("input"), "")
+        if x:
+            op.graph.dequantized.add(result)
+        else:  # int64 in the graph, as all integers
+            x = op.emit("Cast", op.tensor("input"), to=narrow)
+        return op.emit(kind, x, scale, zero_point, **axis)
 
     return lower
+
+
+def quantized_weight(op: Lowering, parameter: str = "weight") -> str:
+    """8-bit weights as integers where the input ``x`` is made of integers; else as numbers.
+
+    Runtimes multiply integers where both sides are dequantized just before.
+    """
+    quantized = op.value(parameter).quantized
+    if quantized is None or op.value("x") not in op.graph.dequantized:
+        return op.tensor(parameter)
+    scale = quantized.scale.astype(op.graph.numpy_type("fp16"))
+    constant = op.graph.constant
+    # No zero point: OpenVINO computes in floats where several weights share one.
+    return op.emit("DequantizeLinear", constant(quantized.data), constant(scale), axis=0)
 
 
 TABLE: dict[str, LoweringFunction] = {

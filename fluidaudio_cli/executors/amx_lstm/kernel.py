@@ -52,7 +52,7 @@ def unavailable() -> str:
 def kernel_version() -> str:
     """Changes with the compiled kernel and with what prepares its weights."""
     digest = hashlib.sha256()
-    for name in (LIBRARY_NAME, "cut.py", "stack.py"):
+    for name in (LIBRARY_NAME, "cut.py", "stack.py", "int8.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     return f"kernel {digest.hexdigest()[:8]}"
 

@@ -5,16 +5,40 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Protocol, cast
 
 import numpy as np
 
 from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmRun, LstmStack
+from fluidaudio_cli.executors.amx_lstm.stack import Floats, Record
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.requests import ThreadedRequest
+
+
+class LstmRunner(Protocol):
+    """Layers with buffers of their own, for one caller at a time."""
+
+    def __call__(
+        self,
+        sequences: Floats,
+        output: Floats,
+        helper: Executor | None = None,
+        record: Record | None = None,
+    ) -> None:
+        """Run on ``sequences`` (windows, steps, width); write ``output`` (windows, steps, 256)."""
+
+
+class PackedLayers(Protocol):
+    """Layers whose weights a kernel reads."""
+
+    @property
+    def arithmetic(self) -> str:
+        """As in a profile: ``amx_bf16``."""
+
+    def runner(self) -> LstmRunner:
+        """A run with buffers of its own."""
 
 
 class LstmModel:
@@ -23,7 +47,7 @@ class LstmModel:
     ``before`` has one output and ``after`` one input, both (windows, steps, features).
     """
 
-    def __init__(self, before: CompiledModel, stack: LstmStack, after: CompiledModel) -> None:
+    def __init__(self, before: CompiledModel, stack: PackedLayers, after: CompiledModel) -> None:
         self.parts = (before, after)
         self.stack = stack
         self.inputs = before.inputs
@@ -48,7 +72,7 @@ class LstmModel:
         times = [time for part in self.parts for time in part.operator_times()]
         with self._lock:
             times += [
-                OperatorTime(name, "LSTM", "amx_bf16", calls, seconds)
+                OperatorTime(name, "LSTM", self.stack.arithmetic, calls, seconds)
                 for name, (calls, seconds) in self._lstm_times.items()
             ]
         return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
@@ -76,7 +100,7 @@ class LstmRequest(ThreadedRequest):
         before, after = model.parts
         self._before, self._after = before.request(), after.request()
         self._between = before.outputs[0].name, after.inputs[0].name
-        self._lstm = LstmRun(model.stack)
+        self._lstm = model.stack.runner()
         self._states: Floats = np.empty(0, np.float32)
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:

@@ -82,6 +82,12 @@ class LstmStack:
     width: int
     layers: tuple[PackedLayer, ...]
 
+    arithmetic = "amx_bf16"
+
+    def runner(self) -> LstmRun:
+        """A run with buffers of its own."""
+        return LstmRun(self)
+
     @classmethod
     def of(cls, layers: Sequence[LstmLayer]) -> LstmStack:
         """Pack weights."""

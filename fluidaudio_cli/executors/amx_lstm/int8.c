@@ -1,0 +1,240 @@
+/* One direction of an LSTM layer with 128 hidden units, in 8-bit integers.
+ *
+ * States lie within -1 and 1, so that a byte holds them well: 128 + 127 h. What a layer reads from
+ * the one before and what it remembers are such bytes; weights are int8 with one scale for each
+ * gate of each unit, which also undoes the 128 (int8.py packs them). The first layer reads floats.
+ * Gates are scaled so that both activations begin with a power of two:
+ *     sigmoid(x) = 1 / (1 + 2^(-x log2 e)),   tanh(x) = (1 - 2^(-2x log2 e)) / (1 + 2^(-2x log2 e)).
+ * The cell state stays fp32. A row's result does not depend on the rows beside it. The portable
+ * form is what the other is tested against, on any processor.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum {
+    HIDDEN = 128,
+    BOTH = 2 * HIDDEN,      /* of both directions */
+    UNITS = 16,             /* hidden units side by side */
+    GATES = 4,              /* input, forget, cell, output */
+    GROUP = 4,              /* rows worked on together, for which weights are loaded once */
+    QUAD = 4,               /* bytes that are multiplied and added up at once */
+    STATE_QUADS = HIDDEN / QUAD,
+    INPUT_QUADS = BOTH / QUAD,
+};
+
+/* What every form takes.
+ *
+ * Input: bytes [steps][rows, padded to groups][256], or null and floats [rows][steps][width].
+ * Weights: bytes [8 blocks][quads of input, then of state][4 gates][16 units][4]; those of floats
+ * [8][width][4][16]; scale and bias [8][4][16]. Output: bytes as the input's, of which columns
+ * 128 * reverse onwards are written; and, unless null, floats [rows][steps][256].
+ * Cells: room for [padded rows][128]. Arrays of weights and cells begin at multiples of 64. */
+typedef struct {
+    const uint8_t *bytes;
+    const float *floats;
+    int32_t width, steps, rows, reverse;
+    const int8_t *weights;
+    const float *float_weights, *scale, *bias;
+    uint8_t *output;
+    float *exact, *cells;
+} layer;
+
+typedef struct {
+    const uint8_t *bytes, *state;
+    const float *floats;
+    uint8_t *output;
+    float *exact, *cells;
+} row;
+
+static int padded(int rows) { return (rows + GROUP - 1) / GROUP * GROUP; }
+
+static size_t block_bytes(const layer *it)
+{
+    return (size_t)((it->bytes ? INPUT_QUADS : 0) + STATE_QUADS) * QUAD * GATES * UNITS;
+}
+
+/* Row `number` at step `count`, counted from where this direction begins. Rows that only pad a
+ * group do over again what the last one does. */
+static row row_of(const layer *it, int number, int count, const uint8_t *silence)
+{
+    const int step = it->reverse ? it->steps - 1 - count : count;
+    const int before = it->reverse ? step + 1 : step - 1;
+    const int real = number < it->rows ? number : it->rows - 1;
+    const size_t stride = (size_t)padded(it->rows) * BOTH, own = (size_t)number * BOTH;
+    const size_t place = (size_t)real * it->steps + step, side = (size_t)it->reverse * HIDDEN;
+    row found;
+    found.bytes = it->bytes ? it->bytes + step * stride + own : NULL;
+    found.floats = it->floats ? it->floats + place * it->width : NULL;
+    found.state = count ? it->output + before * stride + own + side : silence;
+    found.output = it->output + step * stride + own + side;
+    found.exact = it->exact ? it->exact + place * BOTH + side : NULL;
+    found.cells = it->cells + (size_t)number * HIDDEN;
+    return found;
+}
+
+static void portable_unit(const layer *it, const row *one, int block, int unit)
+{
+    const int8_t *weights = it->weights + block * block_bytes(it);
+    float gates[GATES];
+    for (int gate = 0; gate < GATES; gate++) {
+        const size_t at = ((size_t)block * GATES + gate) * UNITS + unit;
+        const int inputs = it->bytes ? BOTH : 0;
+        int32_t sum = 0;
+        for (int k = 0; k < inputs + HIDDEN; k++) {
+            const int byte = k < inputs ? one->bytes[k] : one->state[k - inputs];
+            sum += byte * weights[(((k / QUAD) * GATES + gate) * UNITS + unit) * QUAD + k % QUAD];
+        }
+        gates[gate] = (float)sum * it->scale[at] + it->bias[at];
+        for (int k = 0; one->floats && k < it->width; k++)
+            gates[gate] += one->floats[k] *
+                it->float_weights[(((size_t)block * it->width + k) * GATES + gate) * UNITS + unit];
+    }
+    float *cell = one->cells + block * UNITS + unit;
+    const float candidate = exp2f(gates[2]);
+    *cell = *cell / (1 + exp2f(gates[1])) +
+        (1 - candidate) / ((1 + exp2f(gates[0])) * (1 + candidate));
+    const float state = tanhf(*cell) / (1 + exp2f(gates[3]));
+    one->output[block * UNITS + unit] = (uint8_t)lrintf(128 + 127 * state);
+    if (one->exact)
+        one->exact[block * UNITS + unit] = state;
+}
+
+EXPORT void fluidaudio_int8_lstm_portable(const layer *it)
+{
+    uint8_t silence[HIDDEN];
+    memset(silence, 128, sizeof silence);
+    memset(it->cells, 0, sizeof(float) * padded(it->rows) * HIDDEN);
+    for (int count = 0; count < it->steps; count++) {
+        for (int number = 0; number < padded(it->rows); number++) {
+            const row one = row_of(it, number, count, silence);
+            for (int unit = 0; unit < HIDDEN; unit++)
+                portable_unit(it, &one, unit / UNITS, unit % UNITS);
+        }
+    }
+}
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define VNNI __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")))
+#define INLINE static inline __attribute__((always_inline))
+#define FOUR_TIMES _Pragma("GCC unroll 4")
+
+/* 2^y to 4e-6 for |y| <= 60; beyond, an activation does not change any more. */
+VNNI INLINE __m512 power_of_two(__m512 y)
+{
+    y = _mm512_min_ps(_mm512_set1_ps(60), _mm512_max_ps(_mm512_set1_ps(-60), y));
+    const __m512 whole = _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 part = _mm512_sub_ps(y, whole);
+    __m512 sum = _mm512_set1_ps(9.6181292e-3f);
+    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(5.5504109e-2f));
+    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(2.4022651e-1f));
+    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(6.9314718e-1f));
+    sum = _mm512_fmadd_ps(sum, part, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(sum, whole);
+}
+
+/* 1 / x to 1e-8, one step of Newton's from 14 bits. */
+VNNI INLINE __m512 inverse(__m512 x)
+{
+    const __m512 near = _mm512_rcp14_ps(x);
+    return _mm512_mul_ps(near, _mm512_fnmadd_ps(x, near, _mm512_set1_ps(2)));
+}
+
+/* Adds `quads` times four bytes of each row times their weights; where the weights end. */
+VNNI INLINE const int8_t *add_products(__m512i sums[GATES][GROUP], const uint8_t *const rows[GROUP],
+                                       int quads, const int8_t *weights)
+{
+    for (int quad = 0; quad < quads; quad++, weights += QUAD * GATES * UNITS) {
+        __m512i own[GATES];
+        FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+            own[gate] = _mm512_load_si512(weights + gate * QUAD * UNITS);
+        FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+            int32_t four;
+            memcpy(&four, rows[number] + quad * QUAD, sizeof four);
+            const __m512i bytes = _mm512_set1_epi32(four);
+            FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+                sums[gate][number] = _mm512_dpbusd_epi32(sums[gate][number], bytes, own[gate]);
+        }
+    }
+    return weights;
+}
+
+/* 16 units of a group of rows. */
+VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int block)
+{
+    const uint8_t *bytes[GROUP], *states[GROUP];
+    __m512i sums[GATES][GROUP];
+    __m512 gates[GATES][GROUP];
+    FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+        bytes[number] = rows[number].bytes;
+        states[number] = rows[number].state;
+        FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+            sums[gate][number] = _mm512_setzero_si512();
+    }
+    const int8_t *weights = it->weights + block * block_bytes(it);
+    if (it->bytes)
+        weights = add_products(sums, bytes, INPUT_QUADS, weights);
+    add_products(sums, states, STATE_QUADS, weights);
+    FOUR_TIMES for (int gate = 0; gate < GATES; gate++) {
+        const size_t at = ((size_t)block * GATES + gate) * UNITS;
+        const __m512 scale = _mm512_load_ps(it->scale + at), bias = _mm512_load_ps(it->bias + at);
+        FOUR_TIMES for (int number = 0; number < GROUP; number++)
+            gates[gate][number] =
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[gate][number]), scale, bias);
+    }
+    const float *own = it->float_weights + (size_t)block * it->width * GATES * UNITS;
+    for (int k = 0; it->floats && k < it->width; k++, own += GATES * UNITS) {
+        FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+            const __m512 value = _mm512_set1_ps(rows[number].floats[k]);
+            FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+                gates[gate][number] = _mm512_fmadd_ps(
+                    value, _mm512_load_ps(own + gate * UNITS), gates[gate][number]);
+        }
+    }
+    const __m512 one = _mm512_set1_ps(1);
+    FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+        float *cells = rows[number].cells + block * UNITS;
+        const __m512 enter = _mm512_add_ps(one, power_of_two(gates[0][number]));
+        const __m512 keep = _mm512_add_ps(one, power_of_two(gates[1][number]));
+        const __m512 candidate = power_of_two(gates[2][number]);
+        const __m512 show = _mm512_add_ps(one, power_of_two(gates[3][number]));
+        const __m512 fresh =
+            _mm512_mul_ps(_mm512_sub_ps(one, candidate),
+                          inverse(_mm512_mul_ps(enter, _mm512_add_ps(one, candidate))));
+        const __m512 cell = _mm512_fmadd_ps(_mm512_load_ps(cells), inverse(keep), fresh);
+        _mm512_store_ps(cells, cell);
+        const __m512 ends = power_of_two(_mm512_mul_ps(cell, _mm512_set1_ps(-2.885390082f)));
+        const __m512 state = _mm512_mul_ps(
+            _mm512_sub_ps(one, ends), inverse(_mm512_mul_ps(show, _mm512_add_ps(one, ends))));
+        const __m512i rounded = _mm512_cvtps_epi32(
+            _mm512_fmadd_ps(state, _mm512_set1_ps(127), _mm512_set1_ps(128)));
+        _mm_storeu_si128((__m128i *)(rows[number].output + block * UNITS),
+                         _mm512_cvtepi32_epi8(rounded));
+        if (it->exact)
+            _mm512_storeu_ps(rows[number].exact + block * UNITS, state);
+    }
+}
+
+EXPORT VNNI void fluidaudio_int8_lstm_vnni(const layer *it)
+{
+    uint8_t silence[HIDDEN];
+    memset(silence, 128, sizeof silence);
+    memset(it->cells, 0, sizeof(float) * padded(it->rows) * HIDDEN);
+    for (int count = 0; count < it->steps; count++) {
+        for (int first = 0; first < it->rows; first += GROUP) {
+            row rows[GROUP];
+            for (int number = 0; number < GROUP; number++)
+                rows[number] = row_of(it, first + number, count, silence);
+            for (int block = 0; block < HIDDEN / UNITS; block++)
+                run_block(it, rows, block);
+        }
+    }
+}
+
+#endif

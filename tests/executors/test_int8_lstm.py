@@ -1,0 +1,138 @@
+"""The LSTM in 8-bit integers: its portable form by the definition, the fast one by that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lstm_models import Floats, plain_lstm, random_layers
+
+from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.executors import kernels
+from fluidaudio_cli.executors.amx_lstm import int8, kernel
+from fluidaudio_cli.executors.amx_lstm.int8 import Int8Run, Int8Stack
+
+needs_library = pytest.mark.skipif(
+    not Path(kernel.__file__).with_name(kernel.LIBRARY_NAME).is_file(), reason=kernel.NOT_BUILT
+)
+needs_vnni = pytest.mark.skipif(
+    bool(int8.unavailable()), reason=f"the LSTM kernel cannot run: {int8.unavailable()}"
+)
+LAYERS = random_layers(3, 60, 3)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Int8Stack:
+    return Int8Stack.of(LAYERS)
+
+
+def noise(*shape: int) -> Floats:
+    return np.random.default_rng(5).normal(0.0, 1.0, shape).astype(np.float32)
+
+
+def run(stack: Int8Stack, x: Floats, name: str = "portable", helper: Any = None) -> Floats:
+    y = np.full((*x.shape[:2], 256), np.nan, np.float32)
+    Int8Run(stack, getattr(int8.library(), f"fluidaudio_int8_lstm_{name}"))(x, y, helper)
+    return y
+
+
+@needs_library
+def test_portable_form_is_an_lstm_but_for_rounding(stack: Int8Stack) -> None:
+    x = noise(3, 23, 60)
+    difference = run(stack, x) - plain_lstm(LAYERS, x)
+    # Half a step of a byte is 0.004; errors of weights and of three layers come upon it.
+    assert np.abs(difference).max() < 0.02
+    assert float(np.sqrt((difference**2).mean())) < 0.003
+
+
+@needs_vnni
+@pytest.mark.parametrize("rows", [1, 4, 19])
+def test_fast_form_gives_the_same(rows: int, stack: Int8Stack) -> None:
+    x = noise(rows, 17, 60)
+    fast, portable = run(stack, x, "vnni"), run(stack, x)
+    # A sum near the middle of two bytes may be rounded either way, which later steps hear.
+    assert np.abs(fast - portable).max() < 0.01
+    assert float(np.abs(fast - portable).mean()) < 5e-4
+    # Before anything was rounded they differ by their powers of two only.
+    one = Int8Stack.of(LAYERS[:1])
+    assert np.abs(run(one, x[:, :1], "vnni") - run(one, x[:, :1])).max() < 5e-5
+
+
+@needs_vnni
+def test_a_window_depends_neither_on_others_nor_on_a_helper(stack: Int8Stack) -> None:
+    x = noise(6, 11, 60)
+    together = run(stack, x, "vnni")
+    for row in range(6):
+        assert np.array_equal(run(stack, x[row : row + 1], "vnni")[0], together[row])
+    with ThreadPoolExecutor(1) as helper:
+        assert np.array_equal(run(stack, x, "vnni", helper), together)
+
+
+@needs_library
+def test_great_values_stay_within_bounds(stack: Int8Stack) -> None:
+    for name in ("portable", *([] if int8.unavailable() else ["vnni"])):
+        y = run(stack, noise(2, 5, 60) * np.float32(1e4), name)
+        assert np.isfinite(y).all()
+        assert np.abs(y).max() <= 1.0
+
+
+def test_saved_and_read_back(stack: Int8Stack, tmp_path: Path) -> None:
+    path = tmp_path / "packed.npz"
+    stack.save(path)
+    again = Int8Stack.load(path)
+    assert (again.width, [name for name, _ in again.layers]) == (60, ["l0", "l1", "l2"])
+    for (_, before), (_, after) in zip(stack.layers, again.layers, strict=True):
+        for one, other in zip(before, after, strict=True):
+            assert np.array_equal(one.weights, other.weights)
+            assert other.weights.ctypes.data % 64 == 0
+
+
+def _cut_short(arrays: dict[str, Any]) -> None:
+    arrays["1.0.weights"] = arrays["1.0.weights"][:, :-1]
+
+
+def _of_another_type(arrays: dict[str, Any]) -> None:
+    arrays["0.1.scale"] = arrays["0.1.scale"].astype(np.float64)
+
+
+def _without_a_part(arrays: dict[str, Any]) -> None:
+    del arrays["2.1.bias"]
+
+
+@pytest.mark.parametrize("spoil", [_cut_short, _of_another_type, _without_a_part])
+def test_what_does_not_fit_is_refused(
+    spoil: Callable[[dict[str, Any]], None], stack: Int8Stack, tmp_path: Path
+) -> None:
+    path = tmp_path / "packed.npz"
+    stack.save(path)
+    with np.load(path) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    spoil(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(HostError, match=r"cannot read the packed LSTM .*: delete the file"):
+        Int8Stack.load(path)
+
+
+def test_integers_only_where_allowed_and_no_tiles_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    amx, narrow = kernels.kernels()
+    missing = {amx.name: "no tiles", narrow.name: ""}
+    for each in (amx, narrow):
+        monkeypatch.setattr(type(each), "unavailable", lambda self: missing[self.name])
+    assert kernels.kernel_for("bf16", "auto") is None
+    assert kernels.kernel_for("bf16", "narrow") is narrow
+    assert kernels.kernel_for("fp32", "narrow") is narrow
+    assert kernels.kernel_for("bf16", "runtime") is None
+    missing[amx.name] = ""
+    assert kernels.kernel_for("bf16", "narrow") is amx
+    assert kernels.kernel_for("fp32", "auto") is None
+
+
+def test_reasons_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset({"avx512f", "avx512dq", "avx512bw"}))
+    assert int8.unavailable.__wrapped__() == "the processor lacks avx512_vnni, avx512vl"
