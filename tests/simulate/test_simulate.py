@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -293,3 +298,21 @@ def test_the_command(tmp_path: Path) -> None:
     assert wrong.returncode == 2
     assert wrong.stderr == "fluidaudio: --speakers many: give a number or LOW-HIGH\n"
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals, pipes or terminals")
+def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    arguments = ["-o", str(tmp_path / "out"), "-n", "2", "--duration", "2h", "--jobs", "2"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fluidaudio_cli", "simulate", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as from a terminal, it reaches the processes it started, too
+    )
+    while not any(tmp_path.glob(".fluidaudio-*/out/*.wav")):
+        assert started.poll() is None
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGINT)
+    _, err = started.communicate(timeout=120)
+    assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
+    assert not list(tmp_path.iterdir())
