@@ -26,10 +26,14 @@ class Mistakable(NamedTuple):
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """``mistakable`` pairs, the likeliest first; ``little``: seconds of voices with too few."""
+    """``mistakable`` pairs, the likeliest first; ``little``: seconds of voices with too few.
+
+    ``narrow``: voices heard on telephones only, on which strangers are alike.
+    """
 
     mistakable: tuple[Mistakable, ...]
     little: tuple[tuple[str, float], ...]
+    narrow: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -47,6 +51,7 @@ class StoreCheck:
             "little_speech": [
                 {"name": name, "seconds": round(seconds, 3)} for name, seconds in self.little
             ],
+            "telephone_only": list(self.narrow),
         }
 
 
@@ -58,8 +63,9 @@ def check_voices(
     Raises ``InputError`` where different networks heard them.
     """
     little = tuple((v.name, v.seconds) for v in voices if v.seconds < ENOUGH_SECONDS)
+    narrow = tuple(voice.name for voice in voices if voice.telephone_only)
     if len(voices) < 2:
-        return StoreCheck((), little)
+        return StoreCheck((), little, narrow)
     check_networks(voices, voices[0].network, "the store")
     people = KnownPeople([voice.known for voice in voices], calibration, false_accept)
     compared = people.known.compared(people.known, calibration)
@@ -73,4 +79,5 @@ def check_voices(
         )
         for one, other in pairs.tolist()
     ]
-    return StoreCheck(tuple(sorted(found, key=lambda pair: pair.false_accept)), little)
+    mistakable = tuple(sorted(found, key=lambda pair: pair.false_accept))
+    return StoreCheck(mistakable, little, narrow)

@@ -63,7 +63,10 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
     for name, seconds in found.little:
         line = f"{name}: {seconds:.1f} s of speech are little; speakers enrol --add more"
         console.print(Text(line), soft_wrap=True)
-    if not found.mistakable and not found.little:
+    for name in found.narrow:
+        line = f"{name}: heard on telephones only, where strangers sound alike; --add others"
+        console.print(Text(line), soft_wrap=True)
+    if not (found.mistakable or found.little or found.narrow):
         console.print(f"{count} voices: told apart, and heard enough")
 
 
