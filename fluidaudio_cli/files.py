@@ -96,6 +96,16 @@ def remove_orphans(parent: Path) -> None:
             os.close(lock)
 
 
+def lock_file(descriptor: int) -> bool:
+    """Hold an open file until it is closed or the process ends; whether nobody else does."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def _make_scratch(parent: Path) -> tuple[Path, int | None]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -24,13 +25,50 @@ STDIN = Path("-")
 
 STDIN_URI = "stdin"
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
-def is_audio_name(path: Path) -> bool:
+
+@dataclass(frozen=True)
+class Url:
+    """A recording elsewhere (``s3://…``, ``https://…``): a ``Path`` would change its slashes."""
+
+    text: str
+
+    def __str__(self) -> str:
+        """As it was given."""
+        return self.text
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Host, folders and file name, without scheme and query."""
+        return PurePosixPath(re.split(r"[?#]", _URL.sub("", self.text, count=1))[0]).parts
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its extension."""
+        return PurePosixPath(*self.parts).stem
+
+    @property
+    def suffix(self) -> str:
+        """The file's extension, with its dot."""
+        return PurePosixPath(*self.parts).suffix
+
+
+Place = Path | Url
+"""Where a recording is."""
+
+
+def place_from(text: str) -> Place:
+    """The place that ``text`` names: a URL where it begins as one, else a path."""
+    return Url(text) if _URL.match(text) else Path(text)
+
+
+def is_audio_name(path: Place) -> bool:
     """Whether a file called so is taken for a recording when its folder is named."""
     return path.suffix.lower() in AUDIO_SUFFIXES
 
 
-def uri_of(path: Path) -> str:
+def uri_of(path: Place) -> str:
     """The recording's name in RTTM, UEM and results, made of its file's name.
 
     The name without its extension: NFC, each run of white space as ``_`` (RTTM and UEM split
@@ -53,9 +91,9 @@ def canonical_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def shown_path(path: Path) -> str:
+def shown_path(path: Place) -> str:
     r"""``path`` as text that any file can hold; bytes that are not UTF-8 as ``\xff``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")
 
 
 def _readable(character: str) -> str:

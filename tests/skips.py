@@ -24,6 +24,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     "a Mac": ("Core ML runs here", "what is said off the Mac"),
     "not installed": (
         "the extra [peers] is not installed",
+        "the extra [remote] is not installed",
         "hatchling is not installed",
         "no Chromium here",
         "is not here: {state.reason}",

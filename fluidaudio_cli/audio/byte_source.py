@@ -11,7 +11,6 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 from fluidaudio_cli.audio.headers import (
@@ -23,7 +22,7 @@ from fluidaudio_cli.audio.headers import (
     read_header,
 )
 from fluidaudio_cli.errors import AudioError, HostError
-from fluidaudio_cli.recordings import STDIN
+from fluidaudio_cli.recordings import STDIN, Place, Url
 
 READ_BYTES = 256 * 1024
 """Per read of the file: each takes the GIL once, so few large ones."""
@@ -48,7 +47,7 @@ class ByteSource:
     unreadable, a folder, or empty.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.label = "standard input" if path == STDIN else str(path)
         suffix = path.suffix
@@ -63,7 +62,10 @@ class ByteSource:
         self._is_cut = False
         self._open_bytes: int | None = None  # size of a file whose samples reach to its end
         try:
-            self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
+            if isinstance(path, Url):
+                self._seekable = self._raw.seekable()
+            else:
+                self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
             if not self._seekable:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
             self._magic = self._head[:4] if self._head else self._read_at(0, 4)
@@ -177,7 +179,7 @@ class ByteSource:
         return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
-        if not 0 <= offset < os.fstat(self._raw.fileno()).st_size:
+        if not 0 <= offset < self._raw.seek(0, os.SEEK_END):
             return b""
         self._raw.seek(offset)
         return self._raw.read(count)
@@ -217,7 +219,11 @@ class ByteSource:
         self.notes.append(_SPOOLED)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Place) -> BinaryIO:
+    if isinstance(path, Url):
+        from fluidaudio_cli.audio.remote import open_remote
+
+        return open_remote(path)
     if path == STDIN:
         return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     try:

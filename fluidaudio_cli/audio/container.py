@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -17,6 +16,7 @@ import av.error
 
 from fluidaudio_cli.audio.byte_source import READ_BYTES, ByteSource
 from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.recordings import Place
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
 DAMAGED_REMEDY = "copy or export it again, or add --salvage for what can be decoded"
@@ -39,7 +39,7 @@ TrackChoice = int | Literal["all"] | None
 class OpenedContainer:
     """A demuxer, the bytes it reads, its audio tracks, and those of them that were chosen."""
 
-    path: Path
+    path: Place
     file: ByteSource
     container: Any
     tracks: tuple[Any, ...]
@@ -57,7 +57,9 @@ class OpenedContainer:
         self.file.close()
 
 
-def open_container(path: Path, track: TrackChoice = None, salvage: bool = False) -> OpenedContainer:
+def open_container(
+    path: Place, track: TrackChoice = None, salvage: bool = False
+) -> OpenedContainer:
     """Open ``path`` and choose its tracks (FFmpeg's rule: the default one, most channels).
 
     Raises ``AudioError`` when the file is missing, unreadable, a folder, empty, not a media

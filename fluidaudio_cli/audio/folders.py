@@ -1,33 +1,61 @@
-"""Which recordings the user means: files as given, folders searched for audio."""
+"""Which recordings the user means: files and addresses, folders searched, lists read."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fluidaudio_cli.errors import AudioError
-from fluidaudio_cli.recordings import STDIN, is_audio_name, uri_from, uri_of
+from fluidaudio_cli.recordings import (
+    STDIN,
+    Place,
+    Url,
+    is_audio_name,
+    place_from,
+    uri_from,
+    uri_of,
+)
+
+LIST_SUFFIX = ".txt"
+_PROBED_BYTES = 4096
+"""Looked at to tell a list from a recording that is called ``.txt``, which has zeros there."""
 
 
-def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """The recordings that ``paths`` name, in the order given, each once.
+def each_audio(places: Iterable[Place]) -> Iterator[Place]:
+    """The recordings that ``places`` name, in the order given, one at a time.
 
-    A file is kept as it is, whatever its name and whether it exists (opening it says so). Two
-    links to one file are two recordings, by their names; one name given twice is one. A
+    A file is kept as it is, whatever its name and whether it exists (opening it says so). A
     folder stands for all files below it, at any depth, with an extension of ``AUDIO_SUFFIXES``,
-    sorted by path; hidden files and folders (``.name``) are left out. Raises ``AudioError`` for a
-    folder without any.
+    sorted by path; hidden files and folders (``.name``) are left out. A URL that ends in a slash
+    is such a folder. A text file ``NAME.txt`` is a list: a file, folder or URL in each line,
+    relative to the list's folder; empty lines and those that begin with ``#`` are left out.
+    Raises ``AudioError`` for a folder or a list without any.
     """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        for recording in _below(path) if _is_folder(path) else [path]:
-            found.setdefault(_place_of(recording), recording)
+    for place in places:
+        if isinstance(place, Url):
+            yield from _behind(place)
+        elif _is_folder(place):
+            yield from _or_none(_below(place), place, "audio files", _FOLDER_REMEDY)
+        elif is_list(place):
+            yield from _or_none(each_audio(_listed(place)), place, "lines", "name one in each line")
+        else:
+            yield place
+
+
+def find_audio(places: Iterable[Place]) -> list[Place]:
+    """All of :func:`each_audio`, each once.
+
+    Two links to one file are two recordings, by their names; one name given twice is one.
+    """
+    found: dict[Place, Place] = {}
+    for recording in each_audio(places):
+        found.setdefault(place_of(recording), recording)
     return list(found.values())
 
 
-def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
+def unique_uris(paths: Iterable[Place]) -> dict[Place, str]:
     """A name for each recording that no other has.
 
     The file's name without extension (``uri_of``); where several share it, those get their
@@ -54,6 +82,24 @@ def unique_uris(paths: Iterable[Path]) -> dict[Path, str]:
     return uris
 
 
+def place_of(recording: Place) -> Place:
+    """Where the name is: links in its folder's path are followed, the name itself is kept."""
+    if isinstance(recording, Url) or recording == STDIN:
+        return recording
+    return Path(os.path.realpath(recording.parent)) / recording.name
+
+
+def is_list(path: Path) -> bool:
+    """Whether ``path`` is a text file that lists recordings."""
+    if path.suffix.lower() != LIST_SUFFIX:
+        return False
+    try:
+        with path.open("rb") as stream:
+            return path.is_file() and b"\0" not in stream.read(_PROBED_BYTES)
+    except (OSError, ValueError):  # opening it says so
+        return False
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -61,28 +107,51 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _place_of(path: Path) -> Path:
-    """Where the name is: links in its folder's path are followed, the name itself is kept."""
-    if path == STDIN:
-        return path
-    return Path(os.path.realpath(path.parent)) / path.name
+_FOLDER_REMEDY = "give a folder with WAV, FLAC, MP3, M4A, … in it"
 
 
-def _below(folder: Path) -> list[Path]:
+def _or_none(found: Iterable[Place], place: Place, what: str, remedy: str) -> Iterator[Place]:
+    empty = True
+    for each in found:
+        empty = False
+        yield each
+    if empty:
+        raise AudioError(f"{place} has no {what}", remedy)
+
+
+def _below(folder: Path) -> Iterator[Path]:
     try:
-        recordings = sorted(
-            path
-            for path in folder.rglob("*")
-            if is_audio_name(path)
-            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-            and path.is_file()
-        )
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise AudioError(
             f"cannot list {folder}: {error.strerror or error}", "check its rights"
         ) from error
-    if not recordings:
-        raise AudioError(
-            f"{folder} has no audio files", "give a folder with WAV, FLAC, MP3, M4A, … in it"
-        )
-    return recordings
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            if not path.is_symlink():  # might lead in a circle
+                yield from _below(path)
+        elif is_audio_name(path) and path.is_file():
+            yield path
+
+
+def _listed(path: Path) -> Iterator[Place]:
+    # Names on disk need not be text.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
+        for line in stream:
+            name = line.strip()
+            if name and not name.startswith("#"):
+                place = place_from(name)
+                yield place if isinstance(place, Url) else path.parent / place
+
+
+def _behind(url: Url) -> Iterator[Place]:
+    from fluidaudio_cli.audio.remote import check_readable, files_below
+
+    if url.text.endswith("/"):
+        names = (each for each in files_below(url) if is_audio_name(each))
+        yield from _or_none(names, url, "audio files", _FOLDER_REMEDY)
+    else:
+        check_readable(url)
+        yield url

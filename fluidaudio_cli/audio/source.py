@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -18,7 +17,7 @@ from fluidaudio_cli.audio.decode import Demuxer
 from fluidaudio_cli.audio.mono import SAMPLE_RATE as SAMPLE_RATE
 from fluidaudio_cli.audio.mono import MonoTrack
 from fluidaudio_cli.audio.pcm import Samples
-from fluidaudio_cli.recordings import STDIN, uri_of
+from fluidaudio_cli.recordings import STDIN, Place, Url, uri_of
 
 _MIX_BLOCK_SAMPLES = 16_000
 """Of each track at a time, where tracks are mixed."""
@@ -36,7 +35,7 @@ class AudioInfo:
     (seconds) of what could not be decoded and was left out as silence, with salvage.
     """
 
-    path: Path
+    path: Place
     uri: str
     container: str
     codec: str
@@ -148,7 +147,7 @@ class AudioStream:
 class AudioSource:
     """A recording to be opened, and how: for who opens it later, once."""
 
-    path: Path
+    path: Place
     uri: str | None = None
     track: TrackChoice = None
     salvage: bool = False
@@ -169,16 +168,16 @@ class AudioSource:
 
 
 def open_audio(
-    path: Path, uri: str | None = None, *, track: TrackChoice = None, salvage: bool = False
+    path: Place, uri: str | None = None, *, track: TrackChoice = None, salvage: bool = False
 ) -> AudioStream:
     """Open a recording of any kind FFmpeg decodes, at its beginning.
 
-    ``path`` may be a pipe, or ``-`` for standard input. Of several audio tracks FFmpeg's best is
-    read (the default one, then the one with most channels), track number ``track``, or the sum of
-    all. Channels are averaged, inverted ones turned back. Samples lie where a player presents
-    them, counted from the beginning of the container; where there are none is silence. With
-    ``salvage``, so is what cannot be decoded. ``uri`` names the recording in results; by default
-    it is ``uri_of(path)``. Raises ``AudioError`` when there is nothing to decode.
+    ``path`` may be a URL, a pipe, or ``-`` for standard input. Of several audio tracks FFmpeg's
+    best is read (the default one, then the one with most channels), track number ``track``, or the
+    sum of all. Channels are averaged, inverted ones turned back. Samples lie where a player
+    presents them, counted from the beginning of the container; where there are none is silence.
+    With ``salvage``, so is what cannot be decoded. ``uri`` names the recording in results; by
+    default it is ``uri_of(path)``. Raises ``AudioError`` when there is nothing to decode.
     """
     opened = open_container(path, track, salvage)
     try:
@@ -188,10 +187,12 @@ def open_audio(
         raise
 
 
-def is_pipe(path: Path) -> bool:
+def is_pipe(path: Place) -> bool:
     """Whether ``path`` can be read but once: standard input, a FIFO, a process substitution."""
     if path == STDIN:
         return True
+    if isinstance(path, Url):
+        return False
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # opening it says why

@@ -12,19 +12,20 @@ what the names of levels stand for. Runner, result, tables, gates and comparison
         conditions={each.name: each for each in (clean, noisy)},
     )
 
-A new factor is a field of :class:`Cell`, and, where ``load_pipeline`` takes it, a line in
-``PIPELINE_OPTIONS``.
+A new factor is a field of :class:`Cell`, and, where ``load_pipeline`` takes it, a name in
+``PIPELINE_OPTIONS``. What no factor can say is a plan of the cell's own (``Grid.plans``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from fluidaudio_cli.benchmark.workers import WorkerCommand
+from fluidaudio_cli.diarization.plan import Plan
 
 Level = str | int | float | None
 
@@ -77,9 +78,11 @@ PIPELINE_OPTIONS = ("models", "executor", "precision", "threads")
 
 
 def level_name(factor: str, level: Level) -> str:
-    """A level as it is shown: ``2 threads``, ``10 min``."""
+    """A level as it is shown: ``2 threads``, ``10 min``, a model card by its file's name."""
     if level is None:
         return ""
+    if factor == "models":
+        return Path(str(level)).stem
     if factor == "threads":
         return "1 thread" if level == 1 else f"{level} threads"
     return length_name(float(level)) if factor == "length" else str(level)
@@ -203,7 +206,8 @@ class Study:
     """Cells that answer one question. ``in_turn``: both cells of each contrast take turns.
 
     Cells in turn have their processes side by side and their passes A B A B …, so that a drift
-    of the machine falls on both alike.
+    of the machine falls on both alike. ``measure``: for a study that measures something else than
+    passes over recordings: cells, how to load one's pipeline, and progress, to their records.
     """
 
     name: str
@@ -211,6 +215,7 @@ class Study:
     effort: Effort = Effort()
     contrasts: tuple[Contrast, ...] = ()
     in_turn: bool = False
+    measure: Callable[..., Iterator[Any]] | None = field(default=None, compare=False)
 
     def blocks(self) -> tuple[tuple[Cell, ...], ...]:
         """Cells that are measured together: the pairs of contrasts in turn, else one by one."""
@@ -225,12 +230,14 @@ class Grid:
 
     ``conditions``: by name; the one called "" are the recordings as they are. ``modes``: names of
     modes to what ``load_pipeline`` is given, where that is another. ``programs``: by name.
+    ``plans``: of cells that run as these say, whatever their levels are called.
     """
 
     studies: tuple[Study, ...]
     conditions: Mapping[str, Condition]
     modes: Mapping[str, str] = field(default_factory=dict)
     programs: Mapping[str, Program] = field(default_factory=dict)
+    plans: Mapping[Cell, Plan] = field(default_factory=dict)
 
     @property
     def cells(self) -> tuple[tuple[Study, Cell], ...]:

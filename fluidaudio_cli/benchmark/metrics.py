@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
+from fluidaudio_cli.benchmark import trials
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     CellRecord,
     DerRecord,
     FileRecord,
+    IdentificationRecord,
     IterationSample,
 )
 from fluidaudio_cli.measure import statistics
@@ -216,6 +218,22 @@ def _load_warm(cell: CellRecord, _: Sequence[FileRecord]) -> Samples:
     return [seconds for seconds in loads if seconds is not None]
 
 
+def _percent(
+    rate: Callable[[IdentificationRecord, float], float], percent: int, found: IdentificationRecord
+) -> float:
+    return 100.0 * rate(found, percent / 100.0)
+
+
+def _trials(figure: Callable[[IdentificationRecord], float]) -> Compute:
+    """A figure of all voices' trials; there is none of one voice."""
+
+    def compute(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        found = cell.identification
+        return () if found is None or len(files) < len(cell.finished) else (figure(found),)
+
+    return compute
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -254,6 +272,20 @@ METRICS: dict[str, Metric] = {
         Metric("count_bias", "mean count error", "speakers", False, _count_bias),
         Metric("boundary_median", "boundary median", "ms", False, _boundary(50)),
         Metric("boundary_p90", "boundary p90", "ms", False, _boundary(90)),
+        Metric("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
+        Metric("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
+        Metric("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
+        *(
+            Metric(
+                f"false_{kind}_{percent}",
+                f"false {kind}s at {percent} %",
+                "%",
+                False,
+                _trials(partial(_percent, rate, percent)),
+            )
+            for percent in (1, 5)
+            for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
+        ),
         Metric("peak_memory", "peak memory", "MB", False, _peak_memory),
         Metric("memory_growth", "memory growth", "MB", False, _memory_growth),
         Metric("load_cold", "load cold", "s", False, _load_cold),

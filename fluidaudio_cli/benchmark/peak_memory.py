@@ -6,25 +6,23 @@ import contextlib
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import fluidaudio_cli
-from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.measure.environment import package_versions
-from fluidaudio_cli.measure.long_audio import RepeatedAudio
-from fluidaudio_cli.measure.memory import RssSampler
-from fluidaudio_cli.models.registry import bundled_models
-from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.models.card import load_card
+from fluidaudio_cli.models.registry import packages_of
 
-# Blocks of full size beyond one for each worker: small first blocks, and buffers ahead.
-_FURTHER_BLOCKS = 4
+# Batches beyond one for each worker: buffers ahead.
+_FURTHER_BATCHES = 4
 # Side by side, workers reach their peaks together only by chance, but on a repeat almost surely.
 _ROUNDS = 2
 
@@ -41,28 +39,22 @@ Measure = Callable[[Plan, WorkerCommand], int]
 def measure_peak(plan: Plan, command: WorkerCommand) -> int:
     """Peak of a process that loads ``plan`` and diarizes until every buffer was in use, in bytes.
 
-    Raises what loading raises, and ``HostError`` when the process ends before it is done.
+    A cell of its own. Raises what loading raises, and ``HostError`` when the process ends before
+    it is done.
     """
-    workers = plan.workers
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-memory-") as folder:
-        audio = Path(folder) / "audio.wav"
-        seconds = 10.0 * plan.mode.windows.batch * (workers + _FURTHER_BLOCKS)
-        RepeatedAudio([datasets_dir() / "sample" / "sample.wav"]).write(audio, seconds, (0,))
-        with Worker(command) as worker:
-            cached = worker.load(plan.as_dict(), PipelineOptions())["cached"]
-            if cached:
-                return _peak(worker, audio, workers)
-        # Compiling, which takes memory too, is done now, unless nothing can be cached.
-        with Worker(command) as worker:
-            worker.load(plan.as_dict(), PipelineOptions())
-            return _peak(worker, audio, workers)
+    # The runner holds its workers by this; it is not needed where nothing is measured.
+    from fluidaudio_cli.benchmark.runner import Hooks, Settings, measure_plans
 
-
-def _peak(worker: Worker, audio: Path, workers: int) -> int:
-    with RssSampler(worker.pid) as sampler:
-        for _ in range(_ROUNDS if workers > 1 else 1):
-            mark = worker.diarize(audio)["peak_bytes"]
-    return max(mark or 0, sampler.peak)
+    seconds = 10.0 * plan.mode.windows.batch * (plan.workers + _FURTHER_BATCHES)
+    cell = Cell(mode=plan.mode.name, length=seconds)
+    rounds = _ROUNDS if plan.workers > 1 else 1
+    effort = Effort(warmup=0, iterations=rounds, memory=True, score=False)
+    result = measure_plans("memory", {cell: plan}, effort, Settings(), command, Hooks())
+    for _, reason in result.cells[0].failures:
+        raise HostError(reason)
+    (file,) = result.cells[0].finished
+    assert file.memory is not None
+    return max(file.memory.peak_rss_bytes, result.cells[0].processes[0].peak_rss_bytes or 0)
 
 
 class Peaks:
@@ -108,7 +100,9 @@ def _circumstances(plan: Plan, command: WorkerCommand) -> dict[str, object]:
     return {
         "plan": {key: value for key, value in plan.as_dict().items() if key not in _WORDS},
         "process": [*command.argv[1:], sorted(command.env.items())],
-        "models": {name: model.sha256 for name, model in bundled_models().items()},
+        "models": {
+            role: model.sha256 for role, model in packages_of(load_card(plan.models)).items()
+        },
         "program": [fluidaudio_cli.__version__, _source_digest()],
         "python": sys.version,
         "runtimes": package_versions(_VERSIONED),

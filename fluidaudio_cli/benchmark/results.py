@@ -194,12 +194,27 @@ class ModelRecord(Record):
     sha256: str
 
 
+class IdentificationRecord(Record):
+    """Trials of ``voices``: each test against each enrolment, of one person or of strangers.
+
+    ``..._odds``: log-odds that they are one person; ``..._rates``: how often strangers would be
+    as alike, as the program says. ``unheard``: tests of one person in which nobody was heard.
+    """
+
+    voices: int = Field(ge=0)
+    same_odds: tuple[float, ...]
+    same_rates: tuple[float, ...]
+    stranger_odds: tuple[float, ...]
+    stranger_rates: tuple[float, ...]
+    unheard: int = Field(default=0, ge=0)
+
+
 class CellRecord(Record):
     """A cell: what was asked, what ran, what came out.
 
     ``plan``: how the program resolved what was asked, as it says itself. ``cold_seconds``: a
     load with an empty compile cache, or why there is none (``cold_note``). ``remarks``: what is
-    not equal between this cell's program and this one.
+    not equal between this cell's program and this one. ``identification``: of ``--identify``.
     """
 
     cell: Cell
@@ -213,6 +228,7 @@ class CellRecord(Record):
     cold_seconds: float | None = None
     cold_note: str = ""
     processes: tuple[ProcessRecord, ...] = ()
+    identification: IdentificationRecord | None = None
 
     @property
     def name(self) -> str:

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.benchmark.grid import BUNDLED
 from fluidaudio_cli.benchmark.results import CellRecord, RooflineRecord, StageSample
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.limits import MachinePeaks
-from fluidaudio_cli.resources import packages_dir
+from fluidaudio_cli.models.card import load_card
 
 Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
 
-# Stages of the pipeline that run a network, and what one of their items covers.
-NETWORKS = ("segmentation", "fbank", "embedding")
 _FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1}
 _FREE_DIMENSION = "batch"
 
@@ -44,14 +42,13 @@ class NetworkWork:
 
 @dataclass(frozen=True)
 class StageLoad:
-    """A measured stage: busy seconds of ``items`` items of ``network``, as the pipeline ran it.
+    """A measured stage: busy seconds of ``items`` items of a network, as the pipeline ran it.
 
     ``busy_seconds`` is summed over workers, so that ``threads`` is what one call can use: all of
     the model's threads over its streams.
     """
 
     stage: str
-    network: str
     busy_seconds: float
     items: int
     precision: str
@@ -80,12 +77,14 @@ class RooflineRow:
     bound: Bound | None
 
 
-def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWork:
-    """Work per item of a bundled package in batches of ``batch``."""
+def network_work(package: Path, batch: int, precision: str = "fp32") -> NetworkWork:
+    """Work per item of a network in batches of ``batch``, or of the size that is fixed in it."""
     from fluidaudio_cli.coreml.costs import operation_costs, total_flops
     from fluidaudio_cli.coreml.package import read_program
 
-    program = read_program(packages_dir() / f"{network}.mlpackage")
+    program = read_program(package)
+    fixed = program.main.inputs[0].type.shape[0]
+    batch = fixed if isinstance(fixed, int) else batch
     width = _FLOAT_BYTES[precision]
     costs = operation_costs(program, {_FREE_DIMENSION: batch}, width)
     edge = costs[0].read_bytes + costs[-1].written_bytes
@@ -101,17 +100,23 @@ def network_work(network: str, batch: int, precision: str = "fp32") -> NetworkWo
 def roofline_records(
     cells: Sequence[CellRecord], peaks: MachinePeaks
 ) -> tuple[RooflineRecord, ...]:
-    """The networks of every cell with bundled models, in the median pass of its longest audio."""
+    """The networks of every cell of this program, in the median pass of its longest audio."""
     records = []
     for cell in cells:
-        if cell.cell.models != BUNDLED or cell.cell.program or not cell.finished:
+        if cell.cell.program or not cell.finished:
             continue
+        card = load_card(cell.cell.models)
         longest = max(cell.finished, key=lambda each: each.audio_seconds)
         by_time = sorted(longest.iterations, key=lambda sample: sample.wall_seconds)
         stages = by_time[(len(by_time) - 1) // 2].stages
         runs = {name: run["ran"] for name, run in cell.executors.items()}
         loads = stage_loads(stages, runs)  # type: ignore[arg-type]
-        for row in roofline_rows(loads, longest.audio_seconds, peaks):
+        work = {
+            each.stage: network_work(card.packages[each.stage], each.batch, each.precision)
+            for each in loads
+            if each.stage in card.networks
+        }
+        for row in roofline_rows(loads, longest.audio_seconds, peaks, work):
             facts = {name: value for name, value in vars(row).items() if name != "peak"}
             records.append(RooflineRecord(cell=cell.name, **facts))
     return tuple(records)
@@ -128,7 +133,6 @@ def stage_loads(
     return tuple(
         StageLoad(
             stage=stage.name,
-            network=stage.name,
             busy_seconds=stage.busy_seconds,
             items=stage.items,
             precision=str(runs[stage.name]["precision"]),
@@ -136,7 +140,7 @@ def stage_loads(
             batch=max(1, round(stage.items / stage.calls)),
         )
         for stage in stages
-        if stage.name in NETWORKS and stage.items and stage.name in runs
+        if stage.items and stage.name in runs
     )
 
 
@@ -149,15 +153,12 @@ def roofline_rows(
     stages: Sequence[StageLoad],
     audio_seconds: float,
     peaks: MachinePeaks,
-    work: Mapping[str, NetworkWork] | None = None,
+    work: Mapping[str, NetworkWork],
 ) -> tuple[RooflineRow, ...]:
-    """One row per stage; ``work`` per stage name replaces what ``network_work`` counts."""
-    rows = []
-    for load in stages:
-        given = (work or {}).get(load.stage)
-        each = given or network_work(load.network, load.batch, load.precision)
-        rows.append(_row(load, each, audio_seconds, peaks))
-    return tuple(rows)
+    """One row per stage that has ``work``, given by its name."""
+    return tuple(
+        _row(load, work[load.stage], audio_seconds, peaks) for load in stages if load.stage in work
+    )
 
 
 def _row(

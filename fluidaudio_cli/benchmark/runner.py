@@ -20,7 +20,16 @@ from typing import Any
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.benchmark import accuracy, resume
-from fluidaudio_cli.benchmark.grid import Cell, Effort, Grid, Item, Program, Study
+from fluidaudio_cli.benchmark.grid import (
+    PIPELINE_OPTIONS,
+    Cell,
+    Condition,
+    Effort,
+    Grid,
+    Item,
+    Program,
+    Study,
+)
 from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
 from fluidaudio_cli.benchmark.passes import Lane, Meter, Scorer, measure_in_turn
 from fluidaudio_cli.benchmark.programs import CommandLane
@@ -36,7 +45,10 @@ from fluidaudio_cli.benchmark.results import (
     StudyRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
-from fluidaudio_cli.diarization.loading import make_plan
+from fluidaudio_cli.corpora.dataset import open_dataset
+from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.measure import environment, power
@@ -143,6 +155,9 @@ class BenchmarkRun:
             self._note(line)
         before = environment.cpu_snapshot()
         for study in self.grid.studies:
+            if study.measure is not None:
+                self._run_own(study, study.measure)
+                continue
             with ExitStack() as stack:
                 self._run_study(study, stack)
         for line in environment.busy_during(before, environment.cpu_snapshot()):
@@ -158,6 +173,16 @@ class BenchmarkRun:
             for block in study.blocks():
                 if own & set(block):
                     self._run_block(study, block, index, stack)
+
+    def _run_own(self, study: Study, measure: Callable[..., Iterator[CellRecord]]) -> None:
+        """Cells that their study measures, but for those that an earlier run has."""
+
+        def load(cell: Cell) -> Pipeline:
+            return load_pipeline(self.grid.mode_to_load(cell), **self._options(cell).as_dict())
+
+        pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
+        for record in measure(pending, load, self.hooks.progress):
+            self._keep(record)
 
     def _make_audio(self, study: Study, stack: ExitStack) -> dict[tuple[str, float], Path]:
         """Recordings of the lengths that the study's cells ask for, until it ends."""
@@ -304,16 +329,16 @@ class BenchmarkRun:
 
     def _options(self, cell: Cell) -> PipelineOptions:
         return PipelineOptions(
-            executor=cell.executor,
-            precision=cell.precision,
             compute_units=self.settings.compute_units,
-            threads=cell.threads,
-            models=cell.models,
+            **{option: getattr(cell, option) for option in PIPELINE_OPTIONS},
         )
 
     def _mode_to_load(self, cell: Cell) -> str | Mapping[str, Any]:
         """The cell's mode, or a plan that holds it under the memory limit."""
         limit, mode = self.settings.memory_limit_bytes, self.grid.mode_to_load(cell)
+        own = self.grid.plans.get(cell)
+        if own is not None:
+            return own.as_dict()
         if limit is None or cell.program:
             return mode
         seconds = longest_seconds(item.audio for item in self._items(cell))
@@ -412,7 +437,11 @@ class BenchmarkRun:
     def _tuning_in_use(self) -> Iterator[str]:
         """One line when settings stored on this machine replace those of the modes."""
         tuning = load_tuning()
-        left = any(cell.executor == cell.precision == "auto" for _, cell in self.grid.cells)
+        left = any(
+            cell.executor == cell.precision == "auto"
+            for _, cell in self.grid.cells
+            if cell not in self.grid.plans
+        )
         if tuning and left:
             yield f"modes that leave it to auto run as tuned on this machine: {tuning}"
 
@@ -488,6 +517,23 @@ class BenchmarkRun:
     def _update(self, **changes: Any) -> None:
         self._result = self._result.model_copy(update=changes)
         self.hooks.save(self._result)
+
+
+def measure_plans(
+    study: str,
+    plans: Mapping[Cell, Plan],
+    effort: Effort,
+    settings: Settings,
+    command: WorkerCommand,
+    hooks: Hooks,
+) -> BenchmarkResult:
+    """Cells that run ``plans``, on the bundled sample or, where they have a length, on repeats.
+
+    Raises as :meth:`BenchmarkRun.run`.
+    """
+    condition = Condition("", open_dataset("sample").require())
+    grid = Grid((Study(study, tuple(plans), effort),), {"": condition}, plans=plans)
+    return BenchmarkRun(grid, settings, hooks=hooks, command=command).run()
 
 
 def _has(record: CellRecord, index: int, item: Item) -> bool:

@@ -1,76 +1,59 @@
-"""Find the fastest setting of this machine that costs no accuracy on the bundled check.
+"""Find the fastest setting of this machine that costs no accuracy on the bundled sample.
 
 The full product of executors, precisions, compute units, workers and batches is a hundred
-measurements, most of them of what one look rules out. So the search is staged, each stage with
-what the one before left:
+measurements, most of them of what one look rules out. So the search goes in steps, each of cells
+of the benchmark's grid with a plan of their own:
 
 1. every executor, precision and set of compute units, at the mode's own batches and with all
    processors at work;
-2. the candidates within a factor of two of the best, which is more than what follows gains:
-   fewer workers with more threads each, then every batch;
-3. the error on the bundled sample, fastest candidate first, until one is close enough to fp32.
-   When none is, the candidates that stage 2 left out get their turn.
-
-A candidate has one executor, one set of compute units and one number of workers, because a
-worker takes a block of audio through all networks; precision and batch are each network's own.
+2. the error on the sample, fastest first, until one is close enough to fp32;
+3. of that one fewer workers with more threads each, then every batch of windows, then of voices;
+   what is fastest must stay as close to fp32, or the setting of step 2 is taken.
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 
-from fluidaudio_cli.benchmark.passes import turns_of
-from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
+from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
+from fluidaudio_cli.benchmark.runner import Hooks, Settings, measure_plans
+from fluidaudio_cli.benchmark.studies import TUNING
+from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.modes import DEFAULT_MODE, load_mode
-from fluidaudio_cli.diarization.tuning import (
-    TUNING_VARIABLE,
-    NetworkTuning,
-    Tuning,
-    machine_identity,
-    save_tuning,
-)
+from fluidaudio_cli.diarization.plan import Asked, Machine, Plan, resolve
+from fluidaudio_cli.diarization.tuning import NetworkTuning, Tuning, machine_identity
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.executors.machine import processors
-from fluidaudio_cli.executors.probe import TIMEOUT_SECONDS, ProbeResult, ProbeSetting, probe
 from fluidaudio_cli.executors.select import availabilities, traits_of
-from fluidaudio_cli.models.registry import bundled_models
-from fluidaudio_cli.resources import datasets_dir
-from fluidaudio_cli.scoring.rttm import read_rttm
-from fluidaudio_cli.scoring.sweep import score_turns
+from fluidaudio_cli.models.card import load_card
 
-# In this order: the largest, which memory may not suffice for, costs only itself.
 BATCHES = {"segmentation": (1, 2, 4, 8, 16), "embedding": (4, 8, 16, 32)}
 CORE_ML_UNITS = ("cpu-and-ne", "cpu-and-gpu", "cpu-only", "all")
-# Candidates below this share of the fastest one's speed are not looked at further.
-WORTH_REFINING = 0.5
 # Fewer workers or another batch than the mode's must gain this much: less is noise.
 WORTH_CHANGING = 1.03
-# A setting may change the error rate of the bundled check by this much, in points.
+# A setting may change the error rate of the bundled sample by this much, in points.
 MAX_DER_CHANGE = 0.2
-# Local speakers embedded per 10 s window on the development meetings; weighs the two networks.
-CROPS_PER_WINDOW = 1.5
+# A setting that takes longer than this to load, or for one pass, hangs.
+TIMEOUT_SECONDS = 120.0
+# Batches of windows for each worker: enough that none waits for long.
+_BATCHES_EACH = 2
+# The median of three passes shrugs off one that was disturbed.
+_SPEED = Effort(warmup=1, iterations=3, score=False)
+_ERROR = Effort(warmup=0, iterations=1)
 
-Watch = Callable[[str, int, int], None]
-"""(what begins now, steps done, steps expected in all)"""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One setting and its speed: windows per second, segmentation and embedding together."""
-
-    tuning: Tuning
-    windows_per_second: float
+Watch = Callable[[str, int], None]
+"""(what is measured now, how many settings were before)"""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A faster candidate that was not taken, and why."""
+    """A faster setting that was not taken, and why."""
 
     tuning: Tuning
     reason: str
@@ -78,222 +61,172 @@ class Rejected:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """The choice, what it was measured against, what was passed over, and the time it took."""
+    """The choice, its speed and error, what was passed over, and all that was measured."""
 
-    chosen: Candidate
+    chosen: Tuning
+    rtfx: float
     der: float
     fp32_der: float
     rejected: tuple[Rejected, ...]
-    probes: tuple[ProbeResult, ...]
+    measured: BenchmarkResult
     seconds: float
 
 
-def tune(
-    watch: Watch = lambda what, done, expected: None, timeout: float = TIMEOUT_SECONDS
-) -> TuningResult:
-    """Search this machine's settings in the stages described above.
+def tune(watch: Watch = lambda what, done: None, timeout: float = TIMEOUT_SECONDS) -> TuningResult:
+    """Search this machine's settings in the steps described above.
 
-    Every probe and every check of the error runs in a process of its own, so that a setting
-    that crashes, or hangs for ``timeout`` seconds, is only a failed one. The error of the
-    candidate is that of the default mode as it would run with it stored. Raises ``HostError``
-    when no setting can be used.
+    Every setting runs in a process of its own, so that one that crashes, or gives no answer for
+    ``timeout`` seconds, is only a failed one. Raises ``HostError`` when no setting can be used.
     """
     began = time.perf_counter()
     search = _Search(watch, timeout)
-    waiting = search.first_look()
-    search.begin("error in fp32")
-    exact = bundled_sample_der(None, timeout)
+    looks = {tuning: search.speed(tuning) for tuning in _layouts()}
+    exact = search.error(None)
     rejected: list[Rejected] = []
-    while waiting:
-        limit = waiting[0].windows_per_second * WORTH_REFINING
-        near = [each for each in waiting if each.windows_per_second >= limit]
-        waiting = waiting[len(near) :]
-        search.expect(near)
-        for candidate in _fastest_first(search.refined(each) for each in near):
-            search.begin(f"error with {candidate.tuning}")
-            reason = ""
-            try:
-                der = bundled_sample_der(candidate.tuning, timeout)
-            except FluidAudioError as error:
-                reason = str(error)
-            else:
-                if (der - exact) * 100 <= MAX_DER_CHANGE:
-                    return TuningResult(
-                        candidate,
-                        der,
-                        exact,
-                        tuple(rejected),
-                        tuple(search.probes),
-                        time.perf_counter() - began,
-                    )
-                points = (der - exact) * 100
-                reason = f"DER {der:.2%} against {exact:.2%} in fp32: {points:+.2f} points"
-            rejected.append(Rejected(candidate.tuning, reason))
-    reasons = "; ".join(
-        dict.fromkeys(
-            [result.failure for result in search.probes if result.failure]
-            + [item.reason for item in rejected]
+    for tuning in _fastest_first(looks):
+        reason = search.unlike(tuning, exact)
+        if reason:
+            rejected.append(Rejected(tuning, reason))
+            continue
+        chosen = search.refined(tuning)
+        if chosen != tuning and (reason := search.unlike(chosen, exact)):
+            rejected.append(Rejected(chosen, reason))
+            chosen = tuning
+        assert search.measured is not None
+        return TuningResult(
+            chosen,
+            search.speed(chosen),
+            search.error(chosen),
+            exact,
+            tuple(rejected),
+            search.measured,
+            time.perf_counter() - began,
         )
+    reasons = dict.fromkeys([*search.failures.values(), *(item.reason for item in rejected)])
+    raise HostError(
+        f"no setting works on this machine: {'; '.join(reasons)}", "run fluidaudio doctor"
     )
-    raise HostError(f"no setting works on this machine: {reasons}", "run fluidaudio doctor")
 
 
 class _Search:
-    """Probes made so far, none of them twice, and the candidates they give."""
+    """What was measured so far, nothing of it twice; ``failures`` by the cell's name."""
 
     def __init__(self, watch: Watch, timeout: float) -> None:
-        self.probes: list[ProbeResult] = []
+        self.measured: BenchmarkResult | None = None
+        self.failures: dict[str, str] = {}
         self._watch = watch
         self._timeout = timeout
-        self._known: dict[tuple[ProbeSetting, tuple[int, ...]], dict[int, float]] = {}
-        self._done = 0
-        self._expected = 0
+        self._known: dict[Cell, CellRecord] = {}
 
-    def begin(self, what: str) -> None:
-        """Say what comes next."""
-        self._expected = max(self._expected, self._done + 1)
-        self._watch(what, self._done, self._expected)
-        self._done += 1
+    def speed(self, tuning: Tuning) -> float:
+        """Times real time under ``tuning``; 0 when it does not run."""
+        plan = _plan(tuning)
+        seconds = plan.mode.windows.step_seconds * plan.mode.windows.batch
+        record = self._record(
+            Cell(mode=str(tuning), length=seconds * plan.threads * _BATCHES_EACH), plan, _SPEED
+        )
+        found = METRICS["rtfx"].measure(record)
+        return found.median if found else 0.0
 
-    def expect(self, near: Sequence[Candidate]) -> None:
-        """Reckon the steps left: a look at fewer workers and at batches, and one check."""
-        networks = {
-            (name, each.tuning.executor, each.tuning.compute_units, each.tuning.network(name))
-            for each in near
-            for name in BATCHES
-        }
-        self._expected = self._done + 1 + len(networks) * (2 if processors() > 1 else 1)
+    def error(self, tuning: Tuning | None) -> float:
+        """Strict error rate on the sample; of fp32 on the reference executor without ``tuning``.
 
-    def first_look(self) -> list[Candidate]:
-        """Every layout at the default mode's batches with all processors; fastest first."""
-        mode = load_mode(DEFAULT_MODE)
-        batches = {"segmentation": mode.windows.batch, "embedding": mode.embedding.batch}
-        layouts = list(_layouts())
-        # One setting to refine, its check and that in fp32 are the least that follows.
-        looks = sum(len(precisions) for _, _, precisions in layouts) * len(batches)
-        self._expected = looks + 2 * len(batches) + 2
-        candidates = []
-        for executor, units, precisions in layouts:
-            choices = product(precisions, repeat=len(batches))
-            for segmentation, embedding in choices:
-                tuning = Tuning(
-                    executor,
-                    units,
-                    processors(),
-                    NetworkTuning(segmentation, batches["segmentation"]),
-                    NetworkTuning(embedding, batches["embedding"]),
-                    machine_identity(),
-                )
-                candidates.append(self._candidate(tuning))
-        return _fastest_first(each for each in candidates if each.windows_per_second)
+        Infinite where it does not run.
+        """
+        name = "fp32" if tuning is None else str(tuning)
+        found = METRICS["der_strict"].measure(self._record(Cell(mode=name), _plan(tuning), _ERROR))
+        return found.median / 100 if found else math.inf
 
-    def refined(self, candidate: Candidate) -> Candidate:
-        """The candidate with the workers and then the batches that suit it best."""
-        best = candidate
+    def unlike(self, tuning: Tuning, exact: float) -> str:
+        """Why the error under ``tuning`` is not that of fp32; empty where it is."""
+        der = self.error(tuning)
+        if not math.isfinite(der):
+            return self.failures.get(str(tuning), "it has no error rate")
+        points = (der - exact) * 100
+        if points <= MAX_DER_CHANGE:
+            return ""
+        return f"DER {der:.2%} against {exact:.2%} in fp32: {points:+.2f} points"
+
+    def refined(self, tuning: Tuning) -> Tuning:
+        """The setting with the workers and then the batches that suit it best."""
+        best = tuning
         # With one thread for each worker, fewer would leave processors idle.
-        while not _one_thread_each(best.tuning) and best.tuning.workers > 1:
-            fewer = self._candidate(replace(best.tuning, workers=best.tuning.workers // 2))
-            if fewer.windows_per_second < best.windows_per_second * WORTH_CHANGING:
+        while not traits_of(best.executor).sums_follow_threads and best.workers > 1:
+            fewer = replace(best, workers=best.workers // 2)
+            if self.speed(fewer) < self.speed(best) * WORTH_CHANGING:
                 break
             best = fewer
-        tuning, speeds = best.tuning, {}
         for name, batches in BATCHES.items():
-            found = self._speeds(tuning, name, batches)
-            if not found:  # it ran in the first look: keep that
-                speeds[name] = self._speed(tuning, name)
-                continue
-            batch = max(found, key=lambda each: found[each])
-            usual = tuning.network(name).batch
-            if found[batch] < found.get(usual, 0.0) * WORTH_CHANGING:
-                batch = usual
-            speeds[name] = found[batch]
-            tuning = tuning.with_batch(name, batch)
-        return Candidate(tuning, _together(speeds["segmentation"], speeds["embedding"]))
+            others = [best.with_batch(name, batch) for batch in batches]
+            fastest = max(others, key=self.speed)
+            if self.speed(fastest) >= self.speed(best) * WORTH_CHANGING:
+                best = fastest
+        return best
 
-    def _candidate(self, tuning: Tuning) -> Candidate:
-        segmentation, embedding = (self._speed(tuning, name) for name in BATCHES)
-        return Candidate(tuning, _together(segmentation, embedding))
-
-    def _speed(self, tuning: Tuning, network: str) -> float:
-        """Items per second of one network under ``tuning``; 0 when it does not run."""
-        batch = tuning.network(network).batch
-        return self._speeds(tuning, network, (batch,)).get(batch, 0.0)
-
-    def _speeds(self, tuning: Tuning, network: str, batches: tuple[int, ...]) -> dict[int, float]:
-        """Items per second by batch, of those that ran."""
-        precision = tuning.network(network).precision
-        setting = ProbeSetting(
-            str(bundled_models()[network].package),
-            tuning.executor,
-            precision,
-            # As the plan shares them out.
-            tuning.workers if _one_thread_each(tuning) else processors(),
-            tuning.workers,
-            tuning.compute_units,
-        )
-        if (setting, batches) not in self._known:
-            sizes = ", ".join(map(str, batches))
-            units = "" if tuning.compute_units == "all" else f" {tuning.compute_units}"
-            self.begin(
-                f"{network} on {tuning.executor} {precision}{units}, "
-                f"{tuning.workers} at a time, by {sizes}"
-            )
-            results = probe(setting, batches, self._timeout)
-            self.probes += results
-            self._known[setting, batches] = {
-                result.batch: result.items_per_second
-                for result in results
-                if result.items_per_second is not None
-            }
-        return self._known[setting, batches]
+    def _record(self, cell: Cell, plan: Plan, effort: Effort) -> CellRecord:
+        if cell not in self._known:
+            self._watch(cell.name, len(self._known))
+            settings = Settings(timeout=self._timeout, tuning=False)
+            record = CellRecord(cell=cell, study=TUNING)
+            try:
+                result = measure_plans(
+                    TUNING, {cell: plan}, effort, settings, WorkerCommand(), Hooks()
+                )
+            except FluidAudioError as error:
+                self.failures[cell.mode] = str(error)
+            else:
+                (record,) = result.cells
+                self.measured = _joined(self.measured, result)
+                if record.failures:
+                    self.failures[cell.mode] = record.failures[0][1]
+            self._known[cell] = record
+        return self._known[cell]
 
 
-def _one_thread_each(tuning: Tuning) -> bool:
-    return traits_of(tuning.executor).sums_follow_threads
+def _plan(tuning: Tuning | None) -> Plan:
+    """How the default mode runs as tuned; without, in fp32 where it runs everywhere."""
+    card = load_card()
+    asked = Asked(mode=load_mode(DEFAULT_MODE), card=card)
+    if tuning is None:
+        asked = replace(asked, executor="onnxruntime", precision="fp32")
+    return resolve(asked, Machine.here(), tuning)
 
 
-def _layouts() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Executor, compute units and the precisions to try."""
+def _layouts() -> Iterator[Tuning]:
+    """Every executor, set of compute units and precision of each network to look at."""
+    mode = load_mode(DEFAULT_MODE)
     for name, state in availabilities().items():
         if not state.ok:
             continue
-        if traits_of(name).package_precision:
-            # Only the units are a choice.
-            for units in CORE_ML_UNITS:
-                yield name, units, ("auto",)
-        else:
-            yield name, "all", state.precisions
+        # A package's precision cannot be chosen; only the units can.
+        fixed = traits_of(name).package_precision
+        precisions = ("auto",) if fixed else state.precisions
+        for units in CORE_ML_UNITS if fixed else ("all",):
+            for segmentation, embedding in product(precisions, repeat=2):
+                yield Tuning(
+                    name,
+                    units,
+                    processors(),
+                    NetworkTuning(segmentation, mode.windows.batch),
+                    NetworkTuning(embedding, mode.embedding.batch),
+                    machine_identity(),
+                )
 
 
-def _together(windows: float, crops: float) -> float:
-    """Windows per second through both networks, one after the other."""
-    return 1.0 / (1.0 / windows + CROPS_PER_WINDOW / crops) if windows and crops else 0.0
+def _fastest_first(speeds: dict[Tuning, float]) -> Iterable[Tuning]:
+    return sorted((each for each in speeds if speeds[each]), key=lambda each: -speeds[each])
 
 
-def _fastest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda each: -each.windows_per_second)
-
-
-def bundled_sample_der(tuning: Tuning | None, timeout: float) -> float:
-    """Strict error rate of the default mode on the bundled sample, run in a process of its own.
-
-    With ``tuning`` stored, and all left to ``auto``; without, in fp32 on ONNX Runtime. Raises
-    ``HostError`` when the process crashes, or hangs for ``timeout`` seconds, and what loading and
-    diarizing raise.
-    """
-    sample = datasets_dir() / "sample" / "sample.wav"
-    options = PipelineOptions()
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-tuning-") as folder:
-        path = Path(folder) / "tuning.json"
-        if tuning is None:
-            options = PipelineOptions(executor="onnxruntime", precision="fp32")
-        else:
-            save_tuning(tuning, path)
-        command = WorkerCommand().with_env(**{TUNING_VARIABLE: str(path)})
-        with Worker(command, timeout) as worker:
-            worker.load(DEFAULT_MODE, options)
-            reply = worker.diarize(sample)
-    reference = read_rttm(sample.with_suffix(".rttm"))["sample"]
-    whole = ((0.0, float(reply["audio_seconds"])),)
-    rate = score_turns(reference, turns_of(reply), whole).rate
-    return math.inf if math.isnan(rate) else rate
+def _joined(known: BenchmarkResult | None, more: BenchmarkResult) -> BenchmarkResult:
+    """One document of runs one after the other."""
+    if known is None:
+        return more
+    (ours,), (theirs,) = known.plan.studies, more.plan.studies
+    study = ours.model_copy(update={"cells": (*ours.cells, *theirs.cells)})
+    return known.model_copy(
+        update={
+            "plan": known.plan.model_copy(update={"studies": (study,)}),
+            "cells": (*known.cells, *more.cells),
+            "warnings": tuple(dict.fromkeys((*known.warnings, *more.warnings))),
+        }
+    )

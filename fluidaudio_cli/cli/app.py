@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.cli import cache, conventions, datasets, models, modes
+from fluidaudio_cli.cli import cache, conventions, datasets, models, modes, speakers
 from fluidaudio_cli.cli.benchmark import benchmark
 from fluidaudio_cli.cli.compare import compare
 from fluidaudio_cli.cli.diarize import diarize
 from fluidaudio_cli.cli.doctor import doctor
+from fluidaudio_cli.cli.identify import identify
 from fluidaudio_cli.cli.plan import plan
 from fluidaudio_cli.cli.process import main as main
 from fluidaudio_cli.cli.process import script as script
@@ -109,6 +110,8 @@ app.command("profile")(profile)
 app.command("simulate")(simulate)
 app.command("tune")(tune)
 app.command("plan")(plan)
+app.command("identify")(identify)
+app.add_typer(speakers.app, name="speakers")
 app.add_typer(modes.app, name="modes")
 app.add_typer(cache.app, name="cache")
 conventions.adopt(app)

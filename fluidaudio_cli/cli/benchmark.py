@@ -17,6 +17,7 @@ from fluidaudio_cli.errors import GateError, InputError, UsageError
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.compare import Change, Kind
     from fluidaudio_cli.benchmark.grid import Condition, Grid
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import BenchmarkResult
     from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.benchmark.runner import Settings
@@ -92,6 +93,22 @@ def benchmark(
         bool,
         typer.Option("--quick", help="The short form of --robustness.", rich_help_panel=_WHAT),
     ] = False,
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify",
+            help="How well voices are known again, by seconds and in noise.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    voices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of --identify: one file, or folder of files, a voice. Default: 24 readers.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     single_file: Annotated[
         str | None,
         typer.Option(metavar="URI", help="Only this recording.", rich_help_panel=_WHAT),
@@ -383,11 +400,24 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
+        identify=benchmark_plan.chosen_voices(
+            identify,
+            voices,
+            max_files,
+            {
+                **as_they_are,
+                "--dataset": dataset,
+                "--condition": condition,
+                "--robustness": robustness,
+                "--peer": peer,
+                "--memory-limit": memory_limit,
+            },
+        ),
     )
     settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
-    outputs = [*(output or ()), *([html] if html is not None else ())]
-    formats = benchmark_plan.output_formats(outputs, output_format.value)
+    formats = benchmark_plan.output_formats(output or (), output_format.value, html)
     conditions = _open_conditions(
+        asked.identify,
         dataset,
         condition or (),
         single_file,
@@ -416,6 +446,7 @@ def benchmark(
 
 
 def _open_conditions(
+    voices: VoiceFolder | None,
     dataset: str | None,
     others: Sequence[str],
     single_file: str | None,
@@ -426,6 +457,10 @@ def _open_conditions(
     from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.render.console import progress_bar
 
+    if voices is not None:
+        from fluidaudio_cli.benchmark.identify import conditions_of
+
+        return dict(conditions_of(voices))
     with progress_bar("making conversations") as progress:
         if suite is not None:
             return benchmark_plan.make_conditions(suite, single_file, max_files, progress)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import PlanRecord
     from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
@@ -35,7 +37,9 @@ _FORMAT_OF_SUFFIX = {
     ".markdown": "markdown",
     ".xml": "junit",
     ".html": "html",
+    ".htm": "html",
 }
+_PAGE_ENDINGS = (".html", ".htm")
 EXECUTORS = ("onnxruntime", "openvino", "coreml")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -91,6 +95,7 @@ class Asked:
     against: str | None = None
     pairs: int = 8
     robustness: bool = False
+    identify: VoiceFolder | None = None
 
 
 def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitStack) -> Grid:
@@ -107,6 +112,10 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)
+    if len({Path(name).stem for name in asked.models}) < len(asked.models):
+        raise UsageError(
+            "two sets of --models have one name, by which results are called", "rename one's file"
+        )
     main = studies.modes_study(
         asked.effort,
         mode=tuple(modes),
@@ -116,6 +125,17 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         threads=asked.threads or (None,),
         condition=tuple(conditions),
     )
+    if asked.identify is not None:
+        from fluidaudio_cli.benchmark.identify import identify_study
+
+        main = identify_study(
+            asked.identify,
+            mode=tuple(modes),
+            models=asked.models,
+            executor=choose("--executor", asked.executor, EXECUTORS),
+            precision=choose("--precision", asked.precision, PRECISIONS),
+            threads=asked.threads or (None,),
+        )
     if asked.robustness:
         from fluidaudio_cli.benchmark.robustness import robustness_study
 
@@ -253,6 +273,26 @@ def chosen_suite(
     return suite.shortened() if quick else suite
 
 
+def chosen_voices(
+    wanted: bool, folder: Path | None, most: int | None, beside: Mapping[str, object]
+) -> VoiceFolder | None:
+    """The voices of ``--identify``; ``beside``: options that do not go with it, as given."""
+    if not wanted:
+        if folder is not None:
+            raise UsageError("--voices is of --identify", "add --identify")
+        return None
+    for option, given in beside.items():
+        if given:
+            raise UsageError(f"--identify measures voices alone, without {option}", "give one")
+    from fluidaudio_cli.benchmark.identify import FEWEST_VOICES, VoiceFolder
+    from fluidaudio_cli.simulate.bundled import bundled_voices
+
+    found = VoiceFolder.of(folder or bundled_voices(), most)
+    if len(found.items) < FEWEST_VOICES:
+        raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
+    return found
+
+
 def make_conditions(
     suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
 ) -> dict[str, Condition]:
@@ -284,13 +324,25 @@ def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) ->
     return dataset.head(max_files)
 
 
-def output_formats(outputs: Sequence[Path], default: str) -> dict[Path, str]:
-    """The format of each file, by its extension, else ``default``; checked to be writable."""
-    formats = {path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default) for path in outputs}
+def output_formats(
+    outputs: Sequence[Path], default: str, html: Path | None = None
+) -> dict[Path, str]:
+    """The format of each file, by its ending, else ``default``; checked to be writable.
+
+    ``html``: a page whatever the others are. ``-``, stdout, has its format already.
+    """
+    formats = {
+        path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default)
+        for path in outputs
+        if path != report_output.STDOUT
+    }
+    if html is not None:
+        report_output.check_ending("--html", html, _PAGE_ENDINGS)
+        formats[html] = "html"
     for path, name in formats.items():
         if name in STDOUT_ONLY:
             raise UsageError(
-                f"--output {path} has no known extension",
+                f"--output {path} has no known ending",
                 f"use {', '.join(_FORMAT_OF_SUFFIX)}, or give --format",
             )
         _check_writable(path)

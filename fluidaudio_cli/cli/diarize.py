@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from fluidaudio_cli.cli.diarize_evidence import (
     check_evidence_target,
     evidence_among,
     evidence_path,
+    read_alike,
 )
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
@@ -26,19 +28,29 @@ from fluidaudio_cli.cli.diarize_output import (
     write_file,
     write_stdout,
 )
-from fluidaudio_cli.errors import AnnotationError, AudioError, FluidAudioError, UsageError
+from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
+from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.errors import (
+    AnnotationError,
+    AudioError,
+    FluidAudioError,
+    InputError,
+    UsageError,
+)
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
+    from fluidaudio_cli.cli.diarize_job import Job
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
-    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.known import KnownPeople
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
@@ -47,8 +59,11 @@ _BAD_INPUT = 3
 
 def diarize(
     files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE…", help="Recordings of any kind, or folders of them."),
+        list[str],
+        typer.Argument(
+            metavar="FILE…",
+            help="Recordings of any kind, URLs, folders, or lists of them (.txt, one a line).",
+        ),
     ],
     performance_mode: options.ModeOption = "balanced",
     models: options.ModelsOption = "bundled",
@@ -86,6 +101,19 @@ def diarize(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Put each speaker's voice into the JSON.")
     ] = False,
+    known: options.KnownOption = None,
+    store: options.StoreOption = None,
+    max_false_accept: options.MaxFalseAcceptOption = "1%",
+    learn: Annotated[
+        bool,
+        typer.Option("--learn", help="Add what is beyond doubt to known voices (reversible)."),
+    ] = False,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="One label in all recordings (PERSON_nn) for who speaks in several."
+        ),
+    ] = False,
     num_speakers: options.NumSpeakersOption = None,
     min_speakers: options.MinSpeakersOption = None,
     max_speakers: options.MaxSpeakersOption = None,
@@ -103,29 +131,44 @@ def diarize(
             metavar="F.npz|DIR", help="Keep what the networks found, to be diarized again."
         ),
     ] = None,
+    workers: options.WorkersOption = None,
+    cluster: options.ClusterOption = None,
+    resume: options.ResumeOption = True,
 ) -> None:
     """Tell who speaks when.
 
-    FILE may be a pipe, or - for standard input; it is read once. A file of --save-evidence gives
+    FILE may be a pipe, or - for standard input; it is read once. Files of --save-evidence give
     other speakers without running the networks again.
 
-    Several files or a folder: models are loaded once; a bad file is reported, the rest is still
-    done, and the exit code is 3.
+    Several files, a folder or a list: models are loaded once; a bad file is reported, the rest is
+    still done, and the exit code is 3. With --output-dir the same command goes on where it was
+    stopped (docs/jobs.md).
     """
     from fluidaudio_cli.audio.folders import find_audio, unique_uris
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     bounds = SpeakerBounds(num_speakers, min_speakers, max_speakers)
-    saved = evidence_among(files)
-    if saved is None:
-        recordings = unique_uris(find_audio(files))
-    else:
-        if save_evidence is not None:
-            raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
-        recordings = {files[0]: saved.audio.uri}
-    check_evidence_target(save_evidence, len(recordings))
-    destination = choose_destination(output_format, output, output_dir, len(recordings))
+    places = [place_from(text) for text in files]
+    spread = JobOptions(workers, cluster, resume)
+    people = known_voices(known, store, max_false_accept, learn)
+    evidence = evidence_among(places)
+    job: Job | None = None
+    recordings: Mapping[Place, str] = evidence
+    if evidence and save_evidence is not None:
+        raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
+    if evidence and spread != JobOptions():
+        raise UsageError(f"{files[0]} is evidence", "leave out --cluster, --workers, --no-resume")
+    if not evidence and is_job(places, output_dir, spread):
+        from fluidaudio_cli.cli.diarize_job import Job
+
+        job = Job(places, choose_destination(output_format, output, output_dir, 1), spread)
+    elif not evidence:
+        recordings = unique_uris(find_audio(places))
+    count = len(recordings) if job is None else len(job)
+    uris = recordings.values() if job is None else job.uris()
+    check_evidence_target(save_evidence, count)
+    destination = choose_destination(output_format, output, output_dir, count)
     if embeddings and destination.format is not Format.json:
         raise UsageError(
             f"--embeddings has no place in {destination.format.value}", "add --format json"
@@ -134,10 +177,11 @@ def diarize(
     if reference is not None or uem is not None:
         from fluidaudio_cli.cli.diarize_reference import read_references
 
-        references = read_references(reference, uem, recordings.values())
+        references = read_references(reference, uem, list(uris))
     refused = check_targets(destination, recordings)
-    if saved is not None:
-        _again(saved, bounds, exclusive, destination, references, embeddings)
+    if evidence:
+        if _again(evidence, bounds, people, exclusive, destination, references, embeddings, link):
+            raise typer.Exit(_BAD_INPUT)
         return
     wanted = options.parse_track(track)
     sources = [
@@ -145,86 +189,164 @@ def diarize(
         for path, uri in recordings.items()
         if path not in refused
     ]
+    share = shares(spread, threads, memory_limit is not None)
     # The only recording is refused, if it is none, before models load.
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
     from fluidaudio_cli.diarization.loading import load, make_plan
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
-    plan = make_plan(
-        performance_mode,
-        executor=executor.value,
-        precision=precision.value,
-        compute_units=compute_units.value,
-        threads=threads,
-        models=models,
-        tuning=not no_tuning,
-    )
+    asked: dict[str, Any] = {
+        "executor": executor.value,
+        "precision": precision.value,
+        "compute_units": compute_units.value,
+        "models": models,
+        "tuning": not no_tuning,
+    }
+    plan = unheld = make_plan(performance_mode, threads=share.threads, **asked)
     held = None
     if memory_limit is not None:
-        held = _hold(plan, memory_limit, sources, references is not None)
+        every = sources if job is None else job.sources(wanted, salvage)
+        held = _hold(plan, memory_limit, every, references is not None)
         plan = held.plan
     if messages.is_verbose():
         from fluidaudio_cli.cli.render.plan import plan_lines
 
         for name, text in plan_lines(plan):
             messages.detail(f"{name}: {text}")
-    meanwhile = _import_renderer if destination.format is Format.table else None
-    pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
+    notes = plan.notes if held is None else (*plan.notes, *held.notes)
     facts = RunFacts(
-        plan=pipeline.plan,
+        plan=plan,
         speakers=bounds,
         exclusive=exclusive,
-        models=pipeline.models,
-        load_seconds=pipeline.load_seconds,
-        load_cached=pipeline.load_cached,
-        environment=describe_host() if destination.format is Format.json else {},
-        notes=plan.notes if held is None else (*plan.notes, *held.notes),
+        models=(),
+        load_seconds=0.0,
+        load_cached=True,
+        environment={},
+        notes=notes,
+        known=people.facts if people else None,
+        linked=link,
     )
-    run = _Run(facts, destination, references, embeddings, len(recordings) > 1, save_evidence)
-    try:
-        for error in refused.values():
-            run.take(error)
-        for outcome in _outcomes(pipeline, sources, bounds, destination):
-            run.take(outcome)
-            del outcome  # its evidence is large, and the next is being made
-    finally:
-        run.keep()
-    run.finish()
+    as_json = destination.format is Format.json
+    if job is not None:
+        from fluidaudio_cli.cli.diarize_job import job_plan, tell
+        from fluidaudio_cli.cli.diarize_work import DiarizeWork
+        from fluidaudio_cli.diarization.modes import load_mode
+        from fluidaudio_cli.models.card import load_card
+
+        assert output_dir is not None
+        kept = save_evidence or (output_dir / "evidence" if link else None)
+        run = _Run(facts, destination, references, embeddings, count > 1, kept, people)
+        run.only_evidence = link
+        work = DiarizeWork(
+            plan=plan if cluster is None else None,
+            asked={**asked, "mode": load_mode(performance_mode, load_card(models))},
+            speakers=bounds,
+            people=people,
+            evidence=kept is not None or learn,
+            environment=as_json,
+        )
+
+        def result_of(uri: str) -> Path:
+            target = destination.path_of(uri)
+            assert target is not None
+            return evidence_path(kept, uri) if link and kept is not None else target
+
+        tally = job.run(
+            job_plan(
+                unheld,
+                format=destination.format.value,
+                speakers=asdict(bounds),
+                exclusive=exclusive,
+                embeddings=embeddings,
+                track=wanted,
+                salvage=salvage,
+                evidence=kept is not None,
+                known=None if people is None else [*sorted(people.voices), people.false_accept],
+                linked=link,
+            ),
+            lambda: job.pool(work, share, inline=held is not None),
+            AudioSource(Path(), None, wanted, salvage),
+            run,
+            result_of,
+        )
+        tell(tally, spread, as_json)
+        if link and kept is not None:
+            # The second step: who is who in all of it, now that it is there.
+            found = job.evidence(kept)
+            run.failed += bool(found) and _again(
+                found, bounds, people, exclusive, destination, references, embeddings, link
+            )
+    else:
+        meanwhile = _import_renderer if destination.format is Format.table else None
+        pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
+        facts = replace(
+            facts,
+            plan=pipeline.plan,
+            models=pipeline.models,
+            load_seconds=pipeline.load_seconds,
+            load_cached=pipeline.load_cached,
+            environment=describe_host() if as_json else {},
+        )
+        run = _Run(facts, destination, references, embeddings, count > 1, save_evidence, people)
+        try:
+            for error in refused.values():
+                run.take(error)
+            named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
+            run.take_all(_outcomes(pipeline, sources, bounds, named, destination), link)
+        finally:
+            run.keep()
+    run.finish(loaded_before=job is None)
     if held is not None:
         _warn_if_exceeded(held.limit_bytes)
     if run.failed:
-        if len(recordings) > 1:
-            typer.echo(f"{run.failed} of {len(recordings)} recordings failed", err=True)
+        if count > 1:
+            typer.echo(f"{run.failed} of {count} recordings failed", err=True)
         raise typer.Exit(_BAD_INPUT)
 
 
 def _again(
-    saved: SavedEvidence,
+    files: Mapping[Place, str],
     bounds: SpeakerBounds,
+    people: KnownVoices | None,
     exclusive: bool,
     destination: Destination,
     references: References | None,
     embeddings: bool,
-) -> None:
-    """Diarize from evidence: nothing is loaded, and nothing is heard."""
+    link: bool,
+) -> int:
+    """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
     from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
 
+    first = next(read_alike(files))
+    if isinstance(first, InputError):
+        raise first
     facts = RunFacts(
-        plan=saved.plan,
+        plan=first.plan,
         speakers=bounds,
         exclusive=exclusive,
-        models=saved.models,
+        models=first.models,
         load_seconds=0.0,
         load_cached=True,
         environment=describe_host() if destination.format is Format.json else {},
         notes=("made from evidence: no network was run",),
+        known=people.facts if people else None,
+        linked=link,
     )
-    run = _Run(facts, destination, references, embeddings)
-    run.take(saved.diarize(bounds))
+    known = people.people(first.models, first.plan.mode.calibration) if people else None
+    run = _Run(facts, destination, references, embeddings, len(files) > 1, people=people)
+    try:
+        run.take_all(
+            (
+                saved if isinstance(saved, InputError) else saved.diarize(bounds, known)
+                for saved in read_alike(files)
+            ),
+            link,
+        )
+    finally:
+        run.keep()
     run.finish()
-    if run.failed:
-        raise typer.Exit(_BAD_INPUT)
+    return run.failed
 
 
 def _import_renderer() -> None:
@@ -260,19 +382,24 @@ def _outcomes(
     pipeline: Pipeline,
     recordings: Sequence[AudioSource],
     bounds: SpeakerBounds,
+    known: KnownPeople | None,
     destination: Destination,
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
         with _progress("diarizing") as progress:
-            result = pipeline.diarize(recordings[0], speakers=bounds, progress=progress)
+            result = pipeline.diarize(
+                recordings[0], speakers=bounds, known=known, progress=progress
+            )
         # Shown when the bar is gone.
         yield result
         return
     # A bar and results on the same terminal would write over each other.
     quiet = destination.on_stdout and sys.stdout.isatty()
     with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
-        outcomes = pipeline.diarize_many([(each, None) for each in recordings], speakers=bounds)
+        outcomes = pipeline.diarize_many(
+            [(each, None) for each in recordings], speakers=bounds, known=known
+        )
         for done in range(1, len(recordings) + 1):
             yield next(outcomes)
             progress(done, len(recordings))
@@ -300,14 +427,17 @@ class _Run:
         embeddings: bool,
         several: bool = False,
         evidence: Path | None = None,
+        people: KnownVoices | None = None,
     ) -> None:
         self.failed = 0
-        self._facts = facts
+        self.facts = facts
+        self.only_evidence = False
         self._destination = destination
         self._references = references
         self._embeddings = embeddings
         self._several = several
         self._evidence = evidence
+        self._people = people
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
@@ -318,19 +448,33 @@ class _Run:
             for note in facts.notes:
                 messages.say(f"note: {note}")
 
-    def take(self, outcome: Diarization | FluidAudioError) -> None:
-        """Score and write one result, or report why there is none."""
+    def take_all(self, outcomes: Iterable[Diarization | FluidAudioError], link: bool) -> None:
+        """Take each as it comes, or with ``link`` all once their speakers are linked."""
+        from fluidaudio_cli.voices.linking import Linker
+
+        linker = Linker(self.facts.plan.mode.calibration) if link else None
+        for outcome in outcomes:
+            if linker is None or isinstance(outcome, FluidAudioError):
+                self.take(outcome)
+            else:
+                self._save_evidence(outcome)
+                linker.add(outcome)
+            del outcome  # its evidence is large, and the next is being made
+        if linker is not None:
+            for result in linker.results():
+                self.take(result)
+
+    def take(self, outcome: Diarization | FluidAudioError, facts: RunFacts | None = None) -> None:
+        """Score and write one result, or report why there is none; ``facts``: if its own."""
+        self.facts = facts or self.facts
         if isinstance(outcome, FluidAudioError):
             self._fail(outcome)
             return
-        if self._evidence is not None:
-            from fluidaudio_cli.diarization.saved_evidence import save_evidence
-
-            target = evidence_path(self._evidence, outcome.uri)
-            save_evidence(outcome, self._facts.plan, self._facts.models, target)
-            messages.say(f"wrote {target}")
+        self._save_evidence(outcome)
         self._done += 1
         self._audio_seconds += outcome.duration_seconds
+        if self.only_evidence:
+            return
         scored = None
         if self._references is not None:
             try:
@@ -339,6 +483,17 @@ class _Run:
                 # The turns are good nevertheless.
                 self._fail(error)
         self._write(outcome, scored)
+        if self._people is not None:
+            self._people.learn(outcome, self.facts.plan.mode.calibration)
+
+    def _save_evidence(self, result: Diarization) -> None:
+        if self._evidence is None or result.evidence is None:
+            return
+        from fluidaudio_cli.diarization.saved_evidence import save_evidence
+
+        target = evidence_path(self._evidence, result.uri)
+        save_evidence(result, self.facts.plan, self.facts.models, target)
+        messages.say(f"wrote {target}")
 
     def keep(self) -> None:
         """Give the file of all results its name: also when the run ends before its time."""
@@ -346,18 +501,21 @@ class _Run:
         if self._gathered is not None:
             messages.say(f"wrote {self._destination.file}")
 
-    def finish(self) -> None:
-        """Sum up."""
+    def finish(self, loaded_before: bool = True) -> None:
+        """Sum up. ``loaded_before``: whether models were loaded before the clock began."""
         if not self._several:
             return
         if len(self._scores) > 1:
             from fluidaudio_cli.scoring.metrics import pool
 
             messages.say(f"pooled: {_rates(pool(self._scores))}")
+        if not self._done:
+            return
         seconds = time.perf_counter() - self._started
         messages.say(
             f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
-            f"({self._audio_seconds / seconds:.0f}x real time, models loaded before)"
+            f"({self._audio_seconds / seconds:.0f}x real time, "
+            f"{'models loaded before' if loaded_before else 'with loading of models'})"
         )
 
     def _fail(self, error: FluidAudioError) -> None:
@@ -365,7 +523,7 @@ class _Run:
         typer.echo(f"fluidaudio: {error}", err=True)
 
     def _score(self, result: Diarization, references: References) -> ScoredAgainst:
-        turns = result.exclusive_turns if self._facts.exclusive else result.turns
+        turns = result.exclusive_turns if self.facts.exclusive else result.turns
         scored = references.score(result.uri, turns, result.duration_seconds)
         self._scores.append(scored.score)
         return scored
@@ -405,17 +563,19 @@ class _Run:
             )
 
             return format_document(
-                diarization_document(
-                    result, self._facts, embeddings=self._embeddings, scored=scored
-                )
+                diarization_document(result, self.facts, embeddings=self._embeddings, scored=scored)
             )
         if kind is Format.table:
             from fluidaudio_cli.cli.render.diarize import diarization_text
 
-            return diarization_text(result, self._facts, scored, styled=self._destination.on_stdout)
+            return diarization_text(result, self.facts, scored, styled=self._destination.on_stdout)
         from fluidaudio_cli.report.turn_formats import FORMATS
 
-        turns = result.exclusive_turns if self._facts.exclusive else result.turns
+        turns = result.exclusive_turns if self.facts.exclusive else result.turns
+        if kind is Format.rttm:
+            from fluidaudio_cli.scoring.rttm import format_rttm
+
+            return format_rttm(result.uri, turns, result.name_probabilities)
         return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.audio.folders import unique_uris
+from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.recordings import Place, is_audio_name
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
@@ -15,21 +18,57 @@ if TYPE_CHECKING:
 _SUFFIX = ".npz"
 
 
-def evidence_among(files: Sequence[Path]) -> SavedEvidence | None:
-    """The evidence that was given in place of recordings; ``None`` for recordings.
+def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
+    """Files of evidence given in place of recordings, with their names; empty for recordings.
 
-    Raises ``InputError`` for a file that is not evidence.
+    A folder stands for the ``.npz`` in it where it has no audio. Raises ``UsageError`` where both
+    kinds are given.
     """
-    if not any(path.suffix.lower() == _SUFFIX for path in files):
-        return None
-    if len(files) > 1:
-        raise UsageError(
-            f"{files[0]} and {len(files) - 1} more: a file of evidence stands alone",
-            "give one .npz at a time",
-        )
+    found: list[Path] = []
+    other: Place | None = None
+    for path in files:
+        if not isinstance(path, Path):
+            other = path
+            continue
+        inside = [path]
+        if path.is_dir() and not any(is_audio_name(each) for each in path.rglob("*")):
+            inside = sorted(path.rglob(f"*{_SUFFIX}"))
+        if inside and all(each.suffix.lower() == _SUFFIX for each in inside):
+            found += inside
+        else:
+            other = path
+    if found and other is not None:
+        raise UsageError(f"{found[0]} is evidence and {other} is not", "diarize them apart")
+    if len(found) == 1:
+        from fluidaudio_cli.diarization.saved_evidence import read_evidence
+
+        return {found[0]: read_evidence(found[0]).audio.uri}
+    return unique_uris(found)
+
+
+def read_alike(files: Mapping[Place, str]) -> Iterator[SavedEvidence | InputError]:
+    """Each of several files of evidence, or why it cannot be used beside those before it."""
     from fluidaudio_cli.diarization.saved_evidence import read_evidence
 
-    return read_evidence(files[0])
+    made: tuple[object, object] | None = None
+    for path, uri in files.items():
+        assert isinstance(path, Path)
+        try:
+            saved = read_evidence(path)
+        except InputError as error:
+            yield error
+            continue
+        if len(files) > 1:
+            saved = replace(saved, audio=replace(saved.audio, uri=uri))
+        how = (saved.models, saved.plan.mode)
+        made = made or how
+        if how != made:
+            yield InputError(
+                f"{path} was made by other networks, or in another mode, than those before it",
+                "diarize the two kinds apart",
+            )
+            continue
+        yield saved
 
 
 def check_evidence_target(path: Path | None, recordings: int) -> None:
@@ -44,7 +83,7 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
             )
         folder = path.parent
     else:
-        if path.exists() and not path.is_dir():
+        if (path.exists() or path.suffix) and not path.is_dir():
             raise UsageError(
                 f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
                 f"give NAME{_SUFFIX} or a folder",

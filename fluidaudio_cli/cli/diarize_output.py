@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,8 +13,12 @@ from pathlib import Path
 from fluidaudio_cli.cli.report_output import chosen_format
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.recordings import Place
 
 STDOUT = Path("-")
+
+Refused = dict[Place, HostError]
+"""Recordings whose result cannot be written, and why."""
 
 
 class Format(str, Enum):
@@ -94,42 +98,53 @@ def choose_destination(
 _FOR_SEVERAL = (Format.rttm, Format.table)
 
 
-def check_targets(
-    destination: Destination, recordings: Mapping[Path, str]
-) -> dict[Path, HostError]:
+def check_targets(destination: Destination, recordings: Mapping[Place, str]) -> Refused:
     """Make sure that the results can be written, before they are computed.
 
     Makes the folder. Returns those of several recordings whose result's name the file system
     does not take, and why. Raises ``HostError`` where nothing can be written, ``UsageError``
     where a recording would be overwritten by its own result.
     """
-    targets = {path: destination.path_of(uri) for path, uri in recordings.items()}
-    for folder in dict.fromkeys(target.parent for target in targets.values() if target is not None):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as failure:  # noqa: PERF203 - the first one ends it
-            raise _unwritable(folder, failure.strerror or str(failure)) from failure
-    refused = {
-        path: error
-        for path, target in targets.items()
-        if target is not None and (error := _name_error(target, path)) is not None
-    }
+    folder = destination.folder or (destination.file and destination.file.parent)
+    if folder is not None:
+        check_folder(folder)
+    sources = {path.resolve() for path in recordings if isinstance(path, Path)}
+    refused = {}
+    for path, uri in recordings.items():
+        error = check_target(destination.path_of(uri), path, sources.__contains__)
+        if error is not None:
+            refused[path] = error
     if refused and len(refused) == len(recordings):
         raise next(iter(refused.values()))
-    sources = {path.resolve() for path in recordings}
-    for path, target in targets.items():
-        if target is None or path in refused:
-            continue
-        if target.resolve() in sources:
-            raise UsageError(f"{target} is a recording itself", "choose another --output")
-        if target.is_dir():
-            raise _unwritable(target, "Is a directory")
     return refused
 
 
-def _name_error(target: Path, recording: Path) -> HostError | None:
+def check_folder(folder: Path) -> None:
+    """Make ``folder``, and make sure that it can be written to. Raises ``HostError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as failure:
+        raise _unwritable(folder, failure.strerror or str(failure)) from failure
+
+
+def check_target(
+    target: Path | None, recording: Place, is_recording: Callable[[Path], bool]
+) -> HostError | None:
+    """Why the file system does not take the name of a result; raises as :func:`check_targets`."""
+    if target is None:
+        return None
+    error = _name_error(target, recording)
+    if error is None:
+        if is_recording(target.resolve()):
+            raise UsageError(f"{target} is a recording itself", "choose another --output")
+        if target.is_dir():
+            raise _unwritable(target, "Is a directory")
+    return error
+
+
+def _name_error(target: Path, recording: Place) -> HostError | None:
     """Why no file can be called ``target``: a name too long, or not of this file system."""
     try:
         target.lstat()

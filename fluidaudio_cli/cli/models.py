@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
+from fluidaudio_cli.cli.models_card import card
 from fluidaudio_cli.cli.models_check import check
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def lower(
     from fluidaudio_cli.executors.lowering import lower_checked
     from fluidaudio_cli.files import atomic_path
 
+    report_output.check_ending("--output", output, (".onnx",))
     if float_type not in ("fp32", "fp16"):
         raise UsageError(f"--float-type {float_type} is not known", "use fp32 or fp16")
     content = lower_checked(
@@ -170,4 +172,5 @@ def _size_bytes(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
 
 
+app.command("card")(card)
 app.command("check")(check)

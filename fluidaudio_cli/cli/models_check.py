@@ -3,30 +3,96 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fluidaudio_cli.cli import messages
+from fluidaudio_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.models.card import ModelCard
+
 _BAD_INPUT = 3
+# As many digits as the bundled card has.
+_DIGITS = 4
 
 
 def check(
     card: Annotated[Path, typer.Argument(metavar="CARD", help="A model card (.yaml).")],
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Then fit the calibration to its recordings (or evidence) with references.",
+        ),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Tell what the calibration is worth on these voices."),
+    ] = None,
+    performance_mode: Annotated[
+        str, typer.Option(metavar="MODE", help="The mode to calibrate in.")
+    ] = "balanced",
+    search: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, help="Search for the other values too.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
 ) -> None:
     """Run the networks of a model card on the bundled sample, and say what is wrong with it.
 
-    One line for each fault, and exit code 3.
+    One line for each fault, and exit code 3. With --calibrate, the card's calibration goes to
+    stdout, to be put into the card.
     """
     from fluidaudio_cli.diarization.card_check import check_card
     from fluidaudio_cli.models.card import load_card
     from fluidaudio_cli.resources import datasets_dir
     from fluidaudio_cli.scoring.rttm import read_rttm
 
+    if calibrate is None and (held_out is not None or search > 0):
+        raise UsageError("--held-out and --search belong to --calibrate", "add --calibrate FOLDER")
     sample = datasets_dir() / "sample" / "sample.wav"
     reference = tuple(read_rttm(sample.with_suffix(".rttm"))["sample"])
-    faults = check_card(load_card(card), sample, reference)
+    loaded = load_card(card)
+    faults = check_card(loaded, sample, reference)
     for fault in faults:
         typer.echo(fault)
     if faults:
         raise typer.Exit(_BAD_INPUT)
-    typer.echo("no fault found: scores, frame grid and vectors are as the card says")
+    # Where the calibration goes to stdout, it is alone there.
+    found = "no fault found: scores, frame grid and vectors are as the card says"
+    if calibrate is None:
+        typer.echo(found)
+        return
+    messages.say(found)
+    _calibrate(loaded, calibrate, held_out, performance_mode, search, seed)
+
+
+def _calibrate(
+    card: ModelCard, folder: Path, held_out: Path | None, mode: str, search: float, seed: int
+) -> None:
+    import yaml
+
+    from fluidaudio_cli.benchmark import calibrating
+    from fluidaudio_cli.cli.render.console import progress_bar
+    from fluidaudio_cli.diarization.loading import load_pipeline
+
+    if card.diarizer is not None:
+        raise UsageError(
+            f"{card.path} has nothing to calibrate: its network follows speakers itself",
+            "leave out --calibrate",
+        )
+    pipeline = load_pipeline(mode, models=card.path, tuning=False)
+    with progress_bar("hearing recordings") as progress:
+        known = calibrating.known_of(folder, pipeline, progress)
+        others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
+    pipeline.close()
+    fitted = calibrating.fit(known, pipeline.mode, search, seed)
+    for name, recordings in (("fitted to", known), ("held out", others)):
+        if recordings is not None:
+            messages.say(f"{name}: {len(recordings)} recordings")
+            pairs = calibrating.pairs_of(recordings, pipeline.mode)
+            for line in calibrating.worth(pairs, fitted):
+                messages.say(line)
+    rounded = {name: round(value, _DIGITS) for name, value in fitted.as_dict().items()}
+    typer.echo(yaml.safe_dump({"calibration": rounded}, sort_keys=False), nl=False)

@@ -7,6 +7,7 @@ The choices are spelt out here because importing the modules that define them wo
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,7 @@ class ExecutorChoice(str, Enum):
     coreml = "coreml"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    cuda = "cuda"
 
 
 class PrecisionChoice(str, Enum):
@@ -110,6 +112,65 @@ SalvageOption = Annotated[
         "--salvage", help="Diarize what can be decoded of a damaged file; the rest is silence."
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Of a folder: processes, among which --threads are shared. Default: one.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="auto|ADDRESS",
+        help="Of a folder: spread over a Ray cluster; --threads are then each worker's.",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Of a folder: leave what --output-dir has of the same plan, or begin anew.",
+    ),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="FILE|DIR",
+        help="Where known voices are. Default: your own, per user ($FLUIDAUDIO_VOICES).",
+    ),
+]
+KnownOption = Annotated[
+    str | None,
+    typer.Option(
+        "--known",
+        metavar="[STORE|NAME,…]",
+        help="Recognise known voices: all of your store, of another one, or some by name.",
+    ),
+]
+MaxFalseAcceptOption = Annotated[
+    str,
+    typer.Option(
+        "--max-false-accept",
+        metavar="RATE",
+        help="How often somebody unknown may be given a name, such as 1% or 0.01.",
+    ),
+]
+
+
+def parse_rate(text: str) -> float:
+    """A share as ``1%`` or ``0.01``. Raises ``UsageError``."""
+    try:
+        value = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1.0:
+        raise UsageError(f"--max-false-accept {text}", "give a rate such as 1% or 0.01")
+    return value
 
 
 def parse_track(text: str | None) -> TrackChoice:

@@ -35,6 +35,7 @@ _BY_SUFFIX = {
 def profile(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording to profile with.")],
     performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
     output_format: Annotated[
         ProfileFormat | None,
         typer.Option(
@@ -77,6 +78,8 @@ def profile(
     The recording is diarized several times. The profiler's own cost is measured and printed.
     """
     chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, ProfileFormat.table)
+    if trace is not None:
+        report_output.check_ending("--trace", trace, (".json",))
     path = _recording(file)
     if uem is not None and reference is None:
         raise UsageError("--uem needs turns to score against", "add --reference")
@@ -88,6 +91,7 @@ def profile(
 
     wanted = Options(
         mode=performance_mode,
+        models=models,
         executor=executor.value,
         precision=precision.value,
         compute_units=compute_units.value,
@@ -112,7 +116,7 @@ def profile(
 def _recording(file: Path) -> Path:
     from fluidaudio_cli.audio.folders import find_audio
 
-    found = find_audio([file])
+    found = [each for each in find_audio([file]) if isinstance(each, Path)]
     if len(found) != 1:
         raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
     return next(iter(found))

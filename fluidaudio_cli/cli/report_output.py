@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -59,6 +60,12 @@ def chosen_format(
         ) from None
 
 
+def check_ending(option: str, path: Path, endings: Collection[str]) -> None:
+    """Refuse, before long work, a file whose name says that it is something else."""
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"{option} {path} has no such ending", f"end it in {', '.join(endings)}")
+
+
 def check(output: Path, wanted: ReportFormat | None) -> None:
     """Refuse, before long work, a name that does not tell the format."""
     chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
@@ -73,7 +80,7 @@ def write_report(
     """Write what ``document`` gives as JSON, or what ``render`` prints."""
     chosen = chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
     if chosen is ReportFormat.json:
-        text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(_finite(document()), indent=2, ensure_ascii=False) + "\n"
     else:
         from fluidaudio_cli.cli.render.console import plain_text, stdout_console
 
@@ -87,3 +94,12 @@ def write_report(
     from fluidaudio_cli.files import write_text_atomic
 
     write_text_atomic(output, text)
+
+
+def _finite(value: Any) -> Any:
+    """The document with null for each number that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,16 +18,22 @@ def tune(
         bool, typer.Option("--forget", help="Delete the stored choice; measure nothing.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=1.0, help="Seconds after which a probe or check counts as hung.")
+        float, typer.Option(min=1.0, help="Seconds after which a setting counts as hung.")
     ] = 120.0,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write all that was measured as `benchmark` does: .json, .csv, .md, .xml, .html.",
+        ),
+    ] = None,
     output_format: report_output.FormatOption = None,
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
-    """Probe executors, precisions, workers and batches; store the best for this machine.
+    """Try executors, precisions, workers and batches; store the best for this machine.
 
-    Each probe runs in a process of its own. The fastest setting is kept whose error rate on the
-    bundled sample is within 0.2 points of fp32's. Takes about a minute; run it on an idle
-    machine.
+    Each setting runs in a process of its own. The fastest is kept whose error rate on the bundled
+    sample is within 0.2 points of fp32's. Takes some minutes; run it on an idle machine.
     """
     from fluidaudio_cli.cli.render.tune import (
         print_stored,
@@ -54,10 +61,16 @@ def tune(
         )
         return
     from fluidaudio_cli.benchmark.tuning import tune as find_best
+    from fluidaudio_cli.cli.benchmark_plan import formatted, output_formats
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
+    formats = output_formats(measured or (), "summary")
     with tuning_progress() as watch:
         result = find_best(watch, timeout)
-    path = save_tuning(result.chosen.tuning)
+    path = save_tuning(result.chosen)
+    for target, name in formats.items():
+        write_text_atomic(target, formatted(BenchmarkReport(result.measured), name))
     report_output.write_report(
         output,
         output_format,

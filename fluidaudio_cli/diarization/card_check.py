@@ -48,8 +48,8 @@ def check_card(card: ModelCard, audio: Path, reference: tuple[Turn, ...]) -> lis
     ]
     if faults:
         return faults
-    assert card.segmentation is not None
-    faults = list(score_faults(_scores(pipeline, card.segmentation, audio), card.segmentation))
+    if card.segmentation is not None:
+        faults.extend(score_faults(_scores(pipeline, card.segmentation, audio), card.segmentation))
     if not faults:
         log = pipeline.diarize(audio).evidence
         step = pipeline.mode.windows.step_seconds
@@ -101,6 +101,7 @@ def evidence_faults(
 ) -> Iterator[str]:
     """A frame grid beside the reference, and vectors that do not tell its people apart."""
     people = sorted({turn.speaker for turn in reference})
+    hearing = "diarizer" if any(window.placed for window in windows) else "segmentation"
     truth: list[Bools] = []  # of each window: (frames, people)
     heard: list[Bools] = []  # of each window: (frames, slots)
     for window in windows:
@@ -111,7 +112,7 @@ def evidence_faults(
     speech = np.concatenate([each.any(axis=1) for each in heard])
     wanted = np.concatenate([each.any(axis=1) for each in truth])
     if not speech.any():
-        yield "segmentation: nobody is heard in the sample, where two people speak"
+        yield f"{hearing}: nobody is heard in the sample, where two people speak"
         return
     most = round(_LAGS_SECONDS / GRID.hop_seconds)
     agreement = {
@@ -120,9 +121,17 @@ def evidence_faults(
     lag = max(agreement, key=lambda each: (agreement[each], -abs(each)))
     if abs(lag) * GRID.hop_seconds > _MOST_LAG_SECONDS:
         yield (
-            f"segmentation: its speech fits the sample best {lag * GRID.hop_seconds:+.2f} s off: "
+            f"{hearing}: its speech fits the sample best {lag * GRID.hop_seconds:+.2f} s off: "
             "the frame grid does not fit"
         )
+    if hearing == "diarizer":
+        # (people, slots) frames in common
+        common = sum(
+            spoken.T.astype(int) @ active for active, spoken in zip(heard, truth, strict=True)
+        )
+        if len(set(np.argmax(common, axis=1).tolist())) < len(people):
+            yield "diarizer: one track speaks for several people of the sample"
+        return
     vectors: list[tuple[int, Floats]] = []
     for window, active, spoken in zip(windows, heard, truth, strict=True):
         for voice in window.voices:

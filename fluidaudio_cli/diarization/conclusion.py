@@ -1,8 +1,11 @@
-"""From a recording's evidence to its turns and speakers; needs no network and no audio."""
+"""From a recording's evidence to its turns and speakers; needs no network and no audio.
+
+``conclude(speaker_model(mode, evidence), …)`` decides anew on evidence that was kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.diarization.clock import StageClock
@@ -11,7 +14,8 @@ from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Speaker
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
+from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
 from fluidaudio_cli.turns import Turn, speaking_seconds
@@ -31,23 +35,32 @@ class Conclusion:
     speaker_counts: Mapping[int, float]
 
 
+def speaker_model(
+    mode: ModeConfig, evidence: EvidenceLog | None = None, known: KnownPeople | None = None
+) -> OfflineSpeakers:
+    """The model that ``mode`` decides with once a recording ends.
+
+    ``evidence`` that it has already; ``known``: people who may be among the speakers.
+    """
+    step_samples = round(mode.windows.step_seconds * SAMPLE_RATE)
+    return OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, evidence, known)
+
+
 def conclude(
-    log: EvidenceLog, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock
+    model: SpeakerModel, mode: ModeConfig, bounds: SpeakerBounds, clock: StageClock
 ) -> Conclusion:
-    """Find the speakers of all evidence and build their turns."""
-    step_seconds = mode.windows.step_seconds
+    """Find the speakers of all evidence that ``model`` has taken in, and build their turns."""
+    log = model.evidence
     with clock.stage("clustering", log.windows):
-        step_samples = round(step_seconds * SAMPLE_RATE)
-        model = OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, log)
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        builder = TurnBuilder(mode.reconstruction, step_samples)
+        builder = TurnBuilder(mode.reconstruction, round(mode.windows.step_seconds * SAMPLE_RATE))
         turns: list[Turn] = []
         for evidence, labels in found.by_window(log):
             turns.extend(builder.push(evidence, labels))
         rest = builder.finish(log.samples)
         built = Reconstruction(tuple(sorted((*turns, *rest.turns))), rest.exclusive_turns)
-    named, exclusive, order = _in_order_of_appearance(built)
+    named, exclusive, order = _in_order_of_appearance(built, found.identities)
     seconds = speaking_seconds(named)
     speakers = tuple(
         Speaker(
@@ -55,6 +68,8 @@ def conclude(
             seconds[label],
             sum(turn.speaker == label for turn in named),
             found.centroids[number],
+            float(found.seconds[number]),
+            found.identities[number] if found.identities else None,
         )
         for label, number in order
     )
@@ -63,15 +78,19 @@ def conclude(
 
 
 def _in_order_of_appearance(
-    rebuilt: Reconstruction,
+    rebuilt: Reconstruction, identities: Sequence[Identity]
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...], list[tuple[str, int]]]:
-    """Turns with speakers called SPEAKER_00, SPEAKER_01 … as they first speak."""
+    """Turns with speakers by name, or called SPEAKER_00, SPEAKER_01 … as they first speak."""
     order: list[tuple[str, int]] = []
     labels: dict[str, str] = {}
+    unknown = 0
     for turn in rebuilt.turns:
         if turn.speaker not in labels:
-            labels[turn.speaker] = f"SPEAKER_{len(labels):02d}"
-            order.append((labels[turn.speaker], int(turn.speaker)))
+            number = int(turn.speaker)
+            name = identities[number].name if identities else ""
+            labels[turn.speaker] = name or f"SPEAKER_{unknown:02d}"
+            unknown += not name
+            order.append((labels[turn.speaker], number))
     renamed = tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in rebuilt.turns))
     exclusive = tuple(
         sorted(

@@ -26,16 +26,16 @@ Vectors = NDArray[np.float32]
 
 
 class PendingVoice:
-    """A local speaker whose crops are still being embedded.
+    """A local speaker that is still being embedded.
 
-    ``vectors``: one of unit length for each crop that is done.
+    ``missing``: vectors to come; ``vectors``: those there are, of unit length.
     """
 
     __slots__ = ("copied_bytes", "missing", "speaker", "vectors")
 
     def __init__(self, speaker: LocalSpeaker) -> None:
         self.speaker = speaker
-        self.missing = len(speaker.crops)
+        self.missing = 0
         self.vectors: list[Vectors] = []
         self.copied_bytes = 0
 
@@ -66,6 +66,7 @@ class CropEmbedder:
 
     def add(self, window: Window, voice: PendingVoice, clock: StageClock) -> None:
         """Take the crops of ``voice`` from its window, copying what they hear."""
+        voice.missing = len(voice.speaker.crops)
         for crop in voice.speaker.crops:
             place = self._audio[len(self._waiting), 0]
             voice.copied_bytes += _lay_end_to_end(window, crop, place)

@@ -51,6 +51,8 @@ class WindowEvidence:
 
     ``voices`` in order of their slots. ``packed``: compressed presence, empty where nobody
     speaks. ``shape``: (frames, slots) of it. ``crops`` and ``copied_bytes``: what it took.
+    ``placed``: a slot is one speaker in all windows, as networks say that follow speakers
+    themselves; else slots are the window's own.
     """
 
     number: int
@@ -59,6 +61,7 @@ class WindowEvidence:
     shape: tuple[int, int]
     crops: int = 0
     copied_bytes: int = 0
+    placed: bool = False
 
     @classmethod
     def of(
@@ -68,11 +71,12 @@ class WindowEvidence:
         presence: Presence,
         crops: int = 0,
         copied_bytes: int = 0,
+        placed: bool = False,
     ) -> WindowEvidence:
         """Evidence with ``presence`` (frames, slots) uint8, full scale 255."""
         packed = zlib.compress(presence.tobytes(), _PACKING) if voices else b""
         frames, slots = presence.shape
-        return cls(number, voices, packed, (frames, slots), crops, copied_bytes)
+        return cls(number, voices, packed, (frames, slots), crops, copied_bytes, placed)
 
     def presence(self) -> Presence:
         """(frames, slots) uint8: probability that each local speaker speaks, full scale 255."""
@@ -91,6 +95,7 @@ class EvidenceLog:
     def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
         self.facts = dict(facts or {})
         self.samples = 0
+        self.placed = False
         self.crops = 0
         self.copied_bytes = 0
         self._packed: list[bytes] = []
@@ -129,6 +134,7 @@ class EvidenceLog:
         """Take in the next window."""
         self._packed.append(evidence.packed)
         self._shape = evidence.shape
+        self.placed = evidence.placed
         self.crops += evidence.crops
         self.copied_bytes += evidence.copied_bytes
         for voice in evidence.voices:
@@ -153,7 +159,7 @@ class EvidenceLog:
                 for row in range(begin, end)
             )
             begin = end
-            yield WindowEvidence(number, voices, packed, self._shape)
+            yield WindowEvidence(number, voices, packed, self._shape, placed=self.placed)
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that :meth:`load` reads; see docs/evidence.md for its arrays."""
@@ -163,7 +169,13 @@ class EvidenceLog:
             presence[row] = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8).reshape(
                 self._shape
             )
-        header = {"schema": SCHEMA, "samples": self.samples, "windows": self.windows, **self.facts}
+        header = {
+            "schema": SCHEMA,
+            "samples": self.samples,
+            "windows": self.windows,
+            "placed": self.placed,
+            **self.facts,
+        }
         with atomic_path(path) as draft, draft.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -197,6 +209,7 @@ class EvidenceLog:
         if header.pop("schema", None) != SCHEMA:
             raise ValueError("another schema")
         samples, windows = int(header.pop("samples")), int(header.pop("windows"))
+        placed = bool(header.pop("placed", False))
         presence, spoken = content["presence"], content["spoken_window"]
         window, slot, seconds = content["window"], content["slot"], content["clean_seconds"]
         vectors = np.ascontiguousarray(content["vector"], np.float32)
@@ -206,7 +219,7 @@ class EvidenceLog:
         if (np.diff(window) < 0).any() or not set(window.tolist()) <= set(range(windows)):
             raise ValueError("its windows are out of order")
         log = cls(header)
-        log.samples = samples
+        log.samples, log.placed = samples, placed
         log._shape = (presence.shape[1], presence.shape[2])
         log._packed = [b""] * windows
         for number, found in zip(spoken.tolist(), presence, strict=True):

@@ -1,4 +1,4 @@
-"""A batch of windows through the networks: segmentation, filter bank, embedding.
+"""A batch of windows through the networks: segmentation, then embedding.
 
 A worker owns its requests and buffers and is used by one thread. What it finds in a window
 depends neither on the worker nor on the windows beside it.
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.crop_embedder import CropEmbedder, PendingVoice
+from fluidaudio_cli.diarization.crop_embedder import PendingVoice
 from fluidaudio_cli.diarization.evidence import LocalVoice, Presence, WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.local_speakers import (
@@ -22,7 +22,7 @@ from fluidaudio_cli.diarization.local_speakers import (
     LocalSpeaker,
     find_local_speakers,
 )
-from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
+from fluidaudio_cli.diarization.networks import Segmenter
 from fluidaudio_cli.diarization.windows import Samples, Window
 from fluidaudio_cli.executors.buffers import aligned_empty
 
@@ -63,14 +63,19 @@ class WindowBatch:
         self.places.clear()
 
 
-@dataclass(frozen=True)
-class Networks:
-    """What a worker runs; ``exact_embedding``: the same network, more exactly."""
+class VoiceEmbedder(Protocol):
+    """Voices in, vectors of ``size`` out, in batches of its own: ``CropEmbedder`` and others."""
 
-    segmentation: Segmenter
-    fbank: FilterBank
-    embedding: VoiceNetwork
-    exact_embedding: VoiceNetwork | None = None
+    size: int
+
+    def add(self, window: Window, voice: PendingVoice, clock: StageClock) -> None:
+        """Take what is to be heard of ``voice``; its window is not kept."""
+
+    def flush(self, clock: StageClock) -> None:
+        """Embed what waits."""
+
+    def discard(self) -> None:
+        """Forget what waits."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,12 @@ class EvidenceRules:
     """``silent_peak``: a window whose samples stay below this holds nobody and is not segmented.
 
     ``exact_below_seconds``: voices with less clean speech are embedded by the exact network,
-    where there is one: rounding tells most where there is little to hear. ``crop_batch``: crops
-    at a time.
+    where there is one: rounding tells most where there is little to hear.
     """
 
     crops: CropRules
     silent_peak: float
     exact_below_seconds: float
-    crop_batch: int
 
 
 class _OpenWindow(NamedTuple):
@@ -102,18 +105,22 @@ Found = tuple[int, WindowEvidence]
 
 
 class EvidenceWorker:
-    """Runs the networks over batches of windows.
+    """Runs the networks over batches of windows; ``exact``: the same embedding, more exactly.
 
-    Crops fill batches of their own, across windows; so the evidence of a window comes once its
-    last crop is embedded, which may be while later windows are worked on.
+    Voices fill batches of their own, across windows; so the evidence of a window comes once its
+    last voice is embedded, which may be while later windows are worked on.
     """
 
-    def __init__(self, networks: Networks, rules: EvidenceRules) -> None:
-        self._segmentation = networks.segmentation
-        self._embedder = CropEmbedder(networks.fbank, networks.embedding, rules.crop_batch)
-        self._exact = self._embedder
-        if networks.exact_embedding is not None:
-            self._exact = CropEmbedder(networks.fbank, networks.exact_embedding, rules.crop_batch)
+    def __init__(
+        self,
+        segmentation: Segmenter,
+        embedder: VoiceEmbedder,
+        rules: EvidenceRules,
+        exact: VoiceEmbedder | None = None,
+    ) -> None:
+        self._segmentation = segmentation
+        self._embedder = embedder
+        self._exact = exact or embedder
         self._rules = rules
         self._open: deque[_OpenWindow] = deque()
 
@@ -189,7 +196,7 @@ def _collect(opened: _OpenWindow, size: int) -> Found:
         LocalVoice(voice.speaker.slot, voice.speaker.clean_seconds, voice.voice(size))
         for voice in opened.voices
     )
-    crops = sum(len(voice.speaker.crops) for voice in opened.voices)
+    crops = sum(len(voice.vectors) for voice in opened.voices)
     copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
     number = opened.window.number
     return opened.place, WindowEvidence.of(number, voices, opened.presence, crops, copied)

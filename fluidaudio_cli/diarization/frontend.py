@@ -11,11 +11,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
-from fluidaudio_cli.diarization.evidence_worker import EvidenceWorker, Found, WindowBatch
+from fluidaudio_cli.diarization.evidence_worker import Found, WindowBatch
 from fluidaudio_cli.diarization.windows import Window
 
 # Batches beyond one for each worker: one being filled, one ready.
@@ -30,6 +30,19 @@ _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
 
+class Worker(Protocol):
+    """Takes batches of windows through networks; used by one thread at a time."""
+
+    def process(self, batch: WindowBatch) -> Sequence[Found]:
+        """Work on ``batch``, which is not looked at afterwards; what is ready by now."""
+
+    def flush(self, clock: StageClock) -> Sequence[Found]:
+        """What is not out yet: no window follows."""
+
+    def discard(self) -> None:
+        """Forget what was not asked for, after a run that was broken off."""
+
+
 class Frontend:
     """Networks, batches and threads; it knows nothing of speakers and recordings.
 
@@ -37,7 +50,7 @@ class Frontend:
     for several threads at once: a run uses all workers itself.
     """
 
-    def __init__(self, workers: Sequence[EvidenceWorker], batch: int) -> None:
+    def __init__(self, workers: Sequence[Worker], batch: int) -> None:
         self._workers = workers
         count = 1 if len(workers) == 1 else len(workers) + _SPARE_BATCHES
         self._batches = [WindowBatch(batch) for _ in range(count)]
@@ -106,7 +119,7 @@ class _ConcurrentRun(Generic[_T]):
     def __init__(
         self,
         items: Iterable[Window | _T],
-        workers: Sequence[EvidenceWorker],
+        workers: Sequence[Worker],
         batches: Sequence[WindowBatch],
         clock: StageClock,
     ) -> None:
@@ -188,7 +201,7 @@ class _ConcurrentRun(Generic[_T]):
         self._ready.put(batch)
         self._clock.depth(_READY, self._ready.qsize())
 
-    def _work(self, worker: EvidenceWorker) -> None:
+    def _work(self, worker: Worker) -> None:
         clock = self._clock
         while (batch := self._wait_for(self._ready, "wait for a batch", _READY)) is not None:
             clock = batch.windows[-1].clock

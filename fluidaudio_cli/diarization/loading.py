@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.networks import check_supported
@@ -19,34 +20,53 @@ from fluidaudio_cli.models.card import BUNDLED, NARROW_EMBEDDING, load_card
 from fluidaudio_cli.models.loading import load_model
 from fluidaudio_cli.models.registry import packages_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
+
 # In which order models begin to load.
-_LARGEST_FIRST = (EXACT_EMBEDDING, "embedding", "segmentation", "fbank")
+_LARGEST_FIRST = (EXACT_EMBEDDING, "embedding", "segmentation", "fbank", "diarizer")
+
+
+class Wishes(TypedDict, total=False):
+    """Fields of :class:`Asked` beside mode and card, which has the defaults.
+
+    ``executor`` and ``precision`` of ``auto`` leave the choice to the mode, and that to what
+    ``fluidaudio tune`` found here or, untuned, to the executors' own defaults. ``threads``:
+    processors to use, all of them by default. ``low_latency``: windows come one at a time.
+    ``audio_seconds``: length of all there will be to diarize, if that is known.
+    """
+
+    executor: str
+    precision: str
+    compute_units: str
+    threads: int | None
+    low_latency: bool
+    audio_seconds: float | None
+
+
+class PlanOptions(Wishes, total=False):
+    """What :func:`make_plan` takes: ``models`` and ``tuning`` as there."""
+
+    models: str | Path | None
+    tuning: bool
 
 
 def make_plan(
     mode: str | Path | ModeConfig,
     *,
-    executor: str = "auto",
-    precision: str = "auto",
-    compute_units: str = "all",
-    threads: int | None = None,
-    low_latency: bool = False,
-    audio_seconds: float | None = None,
     models: str | Path | None = None,
     tuning: bool = True,
+    **wishes: Unpack[Wishes],
 ) -> Plan:
-    """The plan for a mode on this machine; arguments as for :func:`load_pipeline`."""
+    """The plan for a mode on this machine.
+
+    ``models``: name or path of a model card. ``tuning``: whether what ``fluidaudio tune`` stored
+    is followed. Raises ``ExecutorUnavailableError`` for what this machine does not have.
+    """
     card = load_card(models or BUNDLED)
-    asked = Asked(
-        mode=mode if isinstance(mode, ModeConfig) else load_mode(mode, card),
-        card=card,
-        executor=executor,
-        precision=precision,
-        compute_units=compute_units,
-        threads=threads,
-        low_latency=low_latency,
-        audio_seconds=audio_seconds,
-    )
+    if not isinstance(mode, ModeConfig):
+        mode = load_mode(mode, card)
+    asked = Asked(mode=mode, card=card, **wishes)
     stored = load_tuning() if tuning and asked.open else None
     return resolve(asked, Machine.here(), stored)
 
@@ -54,41 +74,12 @@ def make_plan(
 def load_pipeline(
     mode: str | Path | ModeConfig,
     *,
-    executor: str = "auto",
-    precision: str = "auto",
-    compute_units: str = "all",
-    threads: int | None = None,
     profile: bool = False,
-    low_latency: bool = False,
-    audio_seconds: float | None = None,
     meanwhile: Callable[[], object] | None = None,
-    models: str | Path | None = None,
-    tuning: bool = True,
+    **options: Unpack[PlanOptions],
 ) -> Pipeline:
-    """Plan, then load.
-
-    ``executor`` and ``precision`` of ``auto`` leave the choice to the mode, and that to what
-    ``fluidaudio tune`` found here (unless ``tuning`` is off) or, untuned, to the executors' own
-    defaults. ``threads``: processors to use, all of them by default. ``low_latency``: for
-    :meth:`Pipeline.process_window`. ``audio_seconds``: length of all there will be to diarize, if
-    that is known. ``models``: name or path of a model card. ``profile`` and ``meanwhile`` as for
-    :func:`load`.
-
-    Raises ``ExecutorUnavailableError`` for what this machine does not have, ``SelfTestError``
-    when a model does not compute here what it should.
-    """
-    plan = make_plan(
-        mode,
-        executor=executor,
-        precision=precision,
-        compute_units=compute_units,
-        threads=threads,
-        low_latency=low_latency,
-        audio_seconds=audio_seconds,
-        models=models,
-        tuning=tuning,
-    )
-    return load(plan, profile=profile, meanwhile=meanwhile)
+    """Plan as :func:`make_plan`, then :func:`load`; raises as both."""
+    return load(make_plan(mode, **options), profile=profile, meanwhile=meanwhile)
 
 
 def load(
@@ -97,7 +88,7 @@ def load(
     """Load what ``plan`` says.
 
     ``profile``: keep times of operators. ``meanwhile`` is called while the models load. Raises
-    as :func:`load_pipeline`.
+    ``SelfTestError`` when a model does not compute here what it should.
     """
     card = load_card(plan.models)
     check_supported(card)
@@ -106,8 +97,9 @@ def load(
     started = time.perf_counter()
 
     packages = packages_of(card)
-    packages[EXACT_EMBEDDING] = packages["embedding"]
-    if plan.networks["embedding"].narrow:
+    if EXACT_EMBEDDING in plan.networks:
+        packages[EXACT_EMBEDDING] = packages["embedding"]
+    if "embedding" in plan.networks and plan.networks["embedding"].narrow:
         packages["embedding"] = packages[NARROW_EMBEDDING]
 
     def load_network(role: str) -> CompiledModel:
@@ -124,5 +116,4 @@ def load(
     networks = {role: by_role[role] for role in plan.networks}
     cached = all(model.cache_hit for model in networks.values())
     seconds = time.perf_counter() - started
-    hashes = {role: package.sha256 for role, package in packages.items()}
-    return Pipeline(plan, card, networks, Loading(seconds, cached, hashes))
+    return Pipeline(plan, card, networks, Loading(seconds, cached, packages))

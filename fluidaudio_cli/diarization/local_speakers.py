@@ -47,12 +47,14 @@ class LocalSpeaker:
     """One voice within one window.
 
     ``slot`` is its column in the window's activity; ``clean_seconds`` how long it speaks alone;
-    ``crops`` what to embed, empty when there is too little.
+    ``crops`` what to embed, empty when there is too little. ``mask`` (589,): the segmentation
+    frames that crops are taken from, all False when there is too little.
     """
 
     slot: int
     clean_seconds: float
     crops: tuple[Crop, ...]
+    mask: NDArray[np.bool_]
 
 
 def find_local_speakers(
@@ -66,21 +68,25 @@ def find_local_speakers(
     present = np.flatnonzero(activity.active(window).any(axis=0))
     if not present.size:
         return []
-    clean = activity.alone(window)[_NEAREST[:valid_frames]]
-    active = activity.active(window)[_NEAREST[:valid_frames]]
+    valid = _NEAREST[:valid_frames]
+    clean, active = activity.alone(window), activity.active(window)
     speakers = []
     for slot in present.tolist():
-        alone = clean[:, slot]
-        seconds = float(np.count_nonzero(alone)) * FBANK_HOP_SECONDS
-        if seconds >= MIN_CLEAN_SECONDS:
-            crops = _crops(alone, rules.per_speaker)
-        elif np.count_nonzero(active[:, slot]) * FBANK_HOP_SECONDS >= MIN_CLEAN_SECONDS:
+        mask, crops = clean[:, slot], rules.per_speaker
+        seconds = _seconds(mask[valid])
+        if seconds < MIN_CLEAN_SECONDS:
             # Never alone: what is heard with others says a little, and more than nothing.
-            crops = _crops(active[:, slot], 1)
-        else:
-            crops = ()
-        speakers.append(LocalSpeaker(slot, seconds, crops))
+            mask, crops = active[:, slot], 1
+            if _seconds(mask[valid]) < MIN_CLEAN_SECONDS:
+                mask, crops = np.zeros_like(mask), 0
+        # A copy, because the whole window's would stay in memory with it.
+        found = _crops(mask[valid], crops) if crops else ()
+        speakers.append(LocalSpeaker(slot, seconds, found, mask.copy()))
     return speakers
+
+
+def _seconds(frames: NDArray[np.bool_]) -> float:
+    return float(np.count_nonzero(frames)) * FBANK_HOP_SECONDS
 
 
 def runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -1,10 +1,13 @@
 """The networks of a model card as the frontend uses them, whatever their tensors look like.
 
-``Segmenter``: windows to who speaks in them. ``VoiceNetwork``: frames of crops to vectors. Fixed
-batches are the executor's matter (``executors/fixed_batch.py``): here any number of rows goes in.
+``Segmenter``: windows to who speaks in them. ``VoiceNetwork``: frames of crops to vectors.
+``MaskedVoiceNetwork``: windows, and which of their frames count, to vectors. Fixed batches are the
+executor's matter (``executors/fixed_batch.py``): here any number of rows goes in.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +57,7 @@ class Segmenter:
         """Decisions and probabilities of each speaker."""
         card = self._card
         if card.classes == "per-speaker":
-            return decode_speakers(_probabilities(scores, card.scores))
+            return decode_speakers(probabilities_of(scores, card.scores))
         membership = subsets(card.speakers, card.at_once)
         if card.scores == "logits":
             shifted = scores - scores.max(axis=-1, keepdims=True)
@@ -99,13 +102,32 @@ class VoiceNetwork:
         return np.asarray(self._request.run({self._input: frames})[self._output], np.float32)
 
 
+class MaskedVoiceNetwork:
+    """An embedding network on whole windows: (rows, samples) under masks to (rows, size)."""
+
+    def __init__(self, request: InferRequest, card: EmbeddingCard) -> None:
+        self._request = request
+        self._mask = card.mask_input
+        (self._audio,) = (name for name in card.inputs if name != self._mask)
+        self._rank = len(card.inputs[self._audio])
+        (self._output,) = card.outputs
+        self.size = card.size
+
+    def run(self, audio: Floats, masks: Floats) -> Floats:
+        """Vectors of windows ``audio`` (n, 160000) where ``masks`` (n, 589) are 1, not 0."""
+        given = audio if self._rank == 2 else audio[:, None]
+        found = self._request.run({self._audio: given, self._mask: masks})
+        return np.asarray(found[self._output], np.float32)
+
+
 def _only_input(card: NetworkCard) -> tuple[str, int]:
     """Name and number of axes of a network's one input."""
     ((name, shape),) = card.inputs.items()
     return name, len(shape)
 
 
-def _probabilities(scores: Floats, kind: str) -> Floats:
+def probabilities_of(scores: Floats, kind: str) -> Floats:
+    """Scores of which each stands for itself, of the ``kind`` that a card says."""
     if kind == "probabilities":
         return scores
     if kind == "log-probabilities":
@@ -118,27 +140,30 @@ def check_supported(card: ModelCard) -> None:
 
     Raises ``UsageError`` naming key, value and what is needed.
     """
-    segmentation, front_end = card.segmentation, card.front_end
-    if segmentation is None or front_end is None:
-        raise UsageError(
-            f"{card.path}: networks of this kind are described, but not run yet",
-            "use segmentation, front_end and embedding with pooling: crop",
-        )
-    for key, found, needed in (
-        ("segmentation: samples of a window", segmentation.window_samples, WINDOW_SAMPLES),
-        ("segmentation: frames of a window", segmentation.frames, WINDOW_FRAMES),
-        ("segmentation.hop_samples", segmentation.hop_samples, HOP_SAMPLES),
-        (
-            "segmentation.receptive_field_samples",
-            segmentation.receptive_field_samples,
-            RECEPTIVE_FIELD_SAMPLES,
-        ),
-        ("front_end: frames of a crop", _frames(front_end), CROP_FRAMES),
-        ("front_end.hop_samples", front_end.hop_samples, FBANK_HOP_SAMPLES),
-        ("front_end.frame_samples", front_end.frame_samples, FBANK_FRAME_SAMPLES),
-    ):
+    for key, found, needed in _sizes(card):
         if found != needed:
             raise UsageError(f"{card.path}: {key} is {found}", f"only {needed} can be run yet")
+
+
+def _sizes(card: ModelCard) -> Iterator[tuple[str, object, int]]:
+    """(key, what the card says, what can be run)"""
+    segmentation, front_end, embedding = card.segmentation, card.front_end, card.embedding
+    if segmentation is None or embedding is None:
+        return  # a diarizer cuts the audio itself
+    yield "segmentation: samples of a window", segmentation.window_samples, WINDOW_SAMPLES
+    yield "segmentation: frames of a window", segmentation.frames, WINDOW_FRAMES
+    yield "segmentation.hop_samples", segmentation.hop_samples, HOP_SAMPLES
+    field = segmentation.receptive_field_samples
+    yield "segmentation.receptive_field_samples", field, RECEPTIVE_FIELD_SAMPLES
+    if front_end is not None:
+        yield "front_end: frames of a crop", _frames(front_end), CROP_FRAMES
+        yield "front_end.hop_samples", front_end.hop_samples, FBANK_HOP_SAMPLES
+        yield "front_end.frame_samples", front_end.frame_samples, FBANK_FRAME_SAMPLES
+    for name, shape in embedding.inputs.items():
+        if name == embedding.mask_input:
+            yield "embedding: frames of a mask", shape[-1], WINDOW_FRAMES
+        elif embedding.pooling == "mask":
+            yield "embedding: samples of a window", shape[-1], WINDOW_SAMPLES
 
 
 def _frames(card: NetworkCard) -> int:

@@ -1,6 +1,6 @@
 """The pipeline that every command drives: audio in, speaker turns out.
 
-A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``EvidenceWorker``) →
+A window's way: ``AudioStream`` → ``read_windows`` → ``Frontend`` (``Worker``) →
 ``WindowEvidence`` → ``SpeakerModel`` → ``TurnBuilder`` → ``Diarization``.
 """
 
@@ -15,32 +15,35 @@ import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
-from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
-from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
+from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
-from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
-from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Plan
+from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
+from fluidaudio_cli.diarization.speakers.model import SpeakerModel
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
+from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
+from fluidaudio_cli.models.registry import BundledModel, UsersModel
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.recordings import Place, Url
 
 
 @dataclass(frozen=True)
 class Loading:
     """What loading the models took, before any audio was seen.
 
-    ``cached``: every model came compiled from the cache. ``hashes``: of the packages, by role.
+    ``cached``: every model came compiled from the cache. ``packages``: by role.
     """
 
     seconds: float
     cached: bool
-    hashes: Mapping[str, str]
+    packages: Mapping[str, BundledModel | UsersModel]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class _Failed:
 
 _Event = _Opened | _Ended | _Failed
 
-Recording = tuple[Path | AudioSource | AudioStream, str | None]
+Recording = tuple[Place | AudioSource | AudioStream, str | None]
 """Path and uri (None for one made of the path), or a recording that knows its own uri."""
 
 
@@ -95,14 +98,15 @@ class Pipeline:
         self.workers = plan.workers
         self.load_seconds = loading.seconds
         self.load_cached = loading.cached
+        self.packages = loading.packages
         self._card = card
         self._compiled = dict(models)
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
         self._frontend = Frontend(
-            [self._new_worker() for _ in range(self.workers)], mode.windows.batch
+            [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
         )
         self.models = tuple(
-            ModelRef(name, loading.hashes[name], asdict(model.asked), asdict(model.ran))
+            ModelRef(name, self.packages[name].sha256, asdict(model.asked), asdict(model.ran))
             for name, model in self._compiled.items()
         )
 
@@ -111,22 +115,29 @@ class Pipeline:
         """The loaded models by name."""
         return self._compiled
 
+    @property
+    def embedding_size(self) -> int:
+        """Numbers of a voice's vector."""
+        assert self._card.embedding is not None
+        return self._card.embedding.size
+
     def diarize(
         self,
-        source: Path | AudioSource | AudioStream,
+        source: Place | AudioSource | AudioStream,
         *,
         uri: str | None = None,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
     ) -> Diarization:
         """Diarize one recording.
 
-        ``clock``, if given, keeps every call of every stage. Raises ``AudioError`` when the
-        recording cannot be read to its end.
+        ``known``: people to be recognised. ``clock``, if given, keeps every call of every stage.
+        Raises ``AudioError`` when the recording cannot be read to its end.
         """
         for result in self.diarize_many(
-            [(source, uri)], speakers=speakers, progress=progress, clock=clock
+            [(source, uri)], speakers=speakers, known=known, progress=progress, clock=clock
         ):
             if isinstance(result, AudioError):
                 raise result
@@ -138,6 +149,7 @@ class Pipeline:
         recordings: Sequence[Recording],
         *,
         speakers: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
         progress: ProgressCallback = no_progress,
         clock: StageClock | None = None,
     ) -> Iterator[Diarization | AudioError]:
@@ -147,28 +159,40 @@ class Pipeline:
         it covers work on others too, because the next is decoded while one is worked on; the
         stages are a recording's own, but a batch that recordings share counts for the one that
         begins it, and a batch of crops for the one that fills it. ``clock``, if given, keeps the
-        calls of all.
+        calls of all. ``speaker_models``: see :data:`SpeakerModels`.
         """
+        if self._card.diarizer is not None and speakers != SpeakerBounds():
+            raise UsageError(
+                f"{self.plan.models} follows speakers itself, and cannot be told their number",
+                "leave out --num-speakers, --min-speakers and --max-speakers",
+            )
         of = len(recordings)
         # Of several, waiting is no recording's own, and a folder may hold thousands.
         run_clock = clock or StageClock(kept=of == 1)
         opened: _Opened | None = None
-        log = EvidenceLog()
+        model = speaker_model(self.mode, known=known)
         items: Iterator[Window | _Event] = self._read(recordings, clock, run_clock)
         found: Iterator[WindowEvidence | _Event] = self._frontend.evidence(items, run_clock)
         for item in found:
             if isinstance(item, WindowEvidence):
-                log.append(item)
+                model.update(item)
                 total = opened.info.duration_seconds if opened and of == 1 else None
                 progress((item.number + 1) * self.mode.windows.step_seconds, total)
             elif isinstance(item, _Opened):
-                opened, log = item, EvidenceLog()
+                opened, model = item, speaker_model(self.mode, known=known)
             elif isinstance(item, _Failed):
                 yield item.error
             else:
                 assert opened is not None
-                log.samples = item.samples
-                yield self._conclude(replace(opened, info=item.info), log, speakers, of)
+                model.evidence.samples = item.samples
+                yield self._conclude(replace(opened, info=item.info), model, speakers, of)
+
+    def evidence(self, stream: AudioStream, clock: StageClock) -> Iterator[WindowEvidence]:
+        """The evidence of each window of ``stream``, which the caller opened and closes.
+
+        For who feeds a speaker model himself. Raises ``AudioError`` where the stream breaks off.
+        """
+        return self._frontend.evidence(read_windows(stream, self._step, clock), clock)
 
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
@@ -190,27 +214,6 @@ class Pipeline:
         for model in self._compiled.values():
             model.close()
 
-    def _new_worker(self) -> EvidenceWorker:
-        card, models = self._card, self._compiled
-        assert card.segmentation is not None
-        assert card.front_end is not None
-        assert card.embedding is not None
-        exact = models.get(EXACT_EMBEDDING)
-        networks = Networks(
-            Segmenter(models["segmentation"].request(), card.segmentation),
-            FilterBank(models["fbank"].request(), card.front_end),
-            VoiceNetwork(models["embedding"].request(), card.embedding),
-            VoiceNetwork(exact.request(), card.embedding) if exact is not None else None,
-        )
-        mode = self.mode
-        rules = EvidenceRules(
-            mode.crops,
-            10.0 ** (mode.windows.silence_dbfs / 20.0),
-            mode.embedding.exact_below_seconds,
-            mode.embedding.batch,
-        )
-        return EvidenceWorker(networks, rules)
-
     def _read(
         self, recordings: Sequence[Recording], given: StageClock | None, run_clock: StageClock
     ) -> Iterator[Window | _Event]:
@@ -218,7 +221,7 @@ class Pipeline:
             clock = run_clock if given or len(recordings) == 1 else StageClock()
             wall, cpu = time.perf_counter(), time.process_time()
             try:
-                if isinstance(source, Path):
+                if isinstance(source, Path | Url):
                     source = AudioSource(source, uri)
                 with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
@@ -228,10 +231,10 @@ class Pipeline:
                 yield _Failed(error)
 
     def _conclude(
-        self, opened: _Opened, log: EvidenceLog, speakers: SpeakerBounds, of: int
+        self, opened: _Opened, model: SpeakerModel, speakers: SpeakerBounds, of: int
     ) -> Diarization:
-        clock = opened.clock
-        conclusion = conclude(log, self.mode, speakers, clock)
+        clock, log = opened.clock, model.evidence
+        conclusion = conclude(model, self.mode, speakers, clock)
         processing = time.perf_counter() - opened.wall
         overlapped = self.workers > 1 or of > 1
         timings = Timings(

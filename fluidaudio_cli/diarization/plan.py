@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE, WINDOW_SECONDS
+from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.tuning import Tuning
 from fluidaudio_cli.diarization.windows import window_count
@@ -31,6 +32,8 @@ from fluidaudio_cli.settings import build
 
 # The embedding network once more, for voices that need it more exactly.
 EXACT_EMBEDDING = "exact embedding"
+# A network that pools under a mask hears all of a window, whatever the mode cuts for others.
+_WHOLE_WINDOW_CROPS = round(WINDOW_SECONDS / CROP_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +88,13 @@ class Machine:
 class NetworkPlan:
     """How one network runs: ``auto`` precision is the one that its package was built in.
 
+    ``fixed``: whether the package takes no other batch.
     ``narrow``: its package in 8-bit integers; ``precision`` is what the rest of it computes in.
     """
 
     precision: str
     batch: int
+    fixed: bool = False
     narrow: bool = False
 
 
@@ -156,14 +161,14 @@ class Plan:
         return replace(self, workers=workers, mode=replace(self.mode, execution=execution))
 
     def with_batches(self, windows: int, crops: int) -> Plan:
-        """The same with other batches."""
+        """The same with other batches, where networks take them."""
         mode = replace(
             self.mode,
             windows=replace(self.mode.windows, batch=windows),
             embedding=replace(self.mode.embedding, batch=crops),
         )
         networks = {
-            role: replace(network, batch=_batch(mode, role))
+            role: network if network.fixed else replace(network, batch=_batch(mode, role))
             for role, network in self.networks.items()
         }
         return replace(self, mode=mode, networks=networks)
@@ -199,6 +204,9 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     mode = asked.mode if tuning is None else tuning.apply(asked.mode)
     if asked.low_latency:
         mode = mode.for_low_latency()
+    embedding = asked.card.embedding
+    if embedding is not None and embedding.pooling == "mask":
+        mode = replace(mode, crops=CropRules(_WHOLE_WINDOW_CROPS))
     rules = mode.execution
     wanted = rules.executor if asked.executor == "auto" else asked.executor
     executor = choose(tuning.executor if tuning else wanted, machine.executors)
@@ -206,7 +214,9 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     chooser = _Precisions(asked, tuning, executor, traits, machine.executors[executor])
     networks = {
         role: NetworkPlan(
-            precision=chooser.of(role, network), batch=network.fixed_batch or _batch(mode, role)
+            precision=chooser.of(role, network),
+            batch=network.fixed_batch or _batch(mode, role),
+            fixed=network.fixed_batch is not None,
         )
         for role, network in asked.card.networks.items()
     }
@@ -221,8 +231,7 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
             )
     exact = chooser.exact(networks)
     if exact:
-        batch = networks["embedding"].batch
-        networks[EXACT_EMBEDDING] = NetworkPlan(precision=exact, batch=batch)
+        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact, narrow=False)
     threads = asked.threads or machine.processors
     plan = Plan(
         mode=mode,
@@ -231,7 +240,8 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
         compute_units=_compute_units(asked, tuning, executor, traits),
         networks=networks,
         threads=threads,
-        workers=min(rules.workers or threads, threads),
+        # One network for all goes through a recording chunk after chunk.
+        workers=1 if asked.card.diarizer else min(rules.workers or threads, threads),
         one_thread_each=traits.sums_follow_threads,
         tuning="" if tuning is None else str(tuning),
         asked={
@@ -321,7 +331,9 @@ def _of_card(card: ModelCard) -> list[str]:
     """What a user's card leaves open, which is then as with the bundled networks."""
     if card.name == BUNDLED:
         return []
-    parts = {"thresholds": card.thresholds, "calibration": card.calibration}
+    parts = {"thresholds": card.thresholds}
+    if card.diarizer is None:
+        parts["calibration"] = card.calibration
     open_parts = [name for name, values in parts.items() if not values]
     if not open_parts:
         return []

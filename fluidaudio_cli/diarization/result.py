@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.speakers.known import Identity
 from fluidaudio_cli.turns import Turn
 
 
@@ -17,14 +18,17 @@ from fluidaudio_cli.turns import Turn
 class Speaker:
     """One speaker of a recording.
 
-    ``speech_seconds`` counts overlap for every speaker in it. ``embedding`` (192,) float32 is
-    the unit-length centroid of the speaker's voice, zeros where no voice was long enough.
+    ``speech_seconds`` counts overlap for every speaker in it, ``clean_seconds`` only what the
+    speaker's voice was taken from. ``embedding`` (192,) float32 is the unit-length centroid of
+    that voice, zeros where none was long enough. ``identity``: who it is, where voices were known.
     """
 
     label: str
     speech_seconds: float
     turns: int
     embedding: NDArray[np.float32]
+    clean_seconds: float = 0.0
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class Diarization:
     notes: tuple[str, ...] = ()
     evidence: EvidenceLog | None = None
     speaker_counts: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def name_probabilities(self) -> dict[str, float]:
+        """How sure the names of known voices among the speakers are."""
+        known = [(s.label, s.identity) for s in self.speakers if s.identity is not None]
+        return {label: found.probability for label, found in known if found.name}
 
     @property
     def rtfx(self) -> float:

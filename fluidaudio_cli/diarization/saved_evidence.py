@@ -10,12 +10,13 @@ from pathlib import Path
 from fluidaudio_cli import __version__
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.plan import Plan, plan_of
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.errors import FluidAudioError, InputError
 from fluidaudio_cli.recordings import shown_path
 
@@ -45,11 +46,12 @@ class SavedEvidence:
     plan: Plan
     models: tuple[ModelRef, ...]
 
-    def diarize(self, speakers: SpeakerBounds) -> Diarization:
+    def diarize(self, speakers: SpeakerBounds, known: KnownPeople | None = None) -> Diarization:
         """Turns and speakers; the same as then for the same ``speakers``."""
         clock = StageClock()
         cpu, wall = time.process_time(), time.perf_counter()
-        found = conclude(self.log, self.plan.mode, speakers, clock)
+        mode = self.plan.mode
+        found = conclude(speaker_model(mode, self.log, known), mode, speakers, clock)
         processing = time.perf_counter() - wall
         timings = Timings(
             processing_seconds=processing,

@@ -59,11 +59,9 @@ def gemm_peak(executor: str, precision: str, threads: int, seconds: float = _SEC
 
 
 def _runner(executor: str, precision: str, threads: int, shape: Shape) -> Callable[[], object]:
-    if executor == "openvino" and precision in PRECISIONS:
-        return _openvino(precision, threads, shape)
-    if executor == "onnxruntime" and precision == "fp32":
-        return _onnxruntime(threads, shape)
-    raise ExecutorUnavailableError(f"{executor} has no {precision} product to measure")
+    if (executor, precision) not in PRODUCTS:
+        raise ExecutorUnavailableError(f"{executor} has no {precision} product to measure")
+    return _RUNNERS[executor](precision, threads, shape)
 
 
 def _rates(run: Callable[[], object], shape: Shape, seconds: float) -> tuple[float, float]:
@@ -80,7 +78,7 @@ def _rates(run: Callable[[], object], shape: Shape, seconds: float) -> tuple[flo
     return work / min(times), work / statistics.median(times)
 
 
-def _onnxruntime(threads: int, shape: Shape) -> Callable[[], object]:
+def _onnxruntime(precision: str, threads: int, shape: Shape) -> Callable[[], object]:
     try:
         import onnxruntime
     except ImportError as error:
@@ -88,7 +86,7 @@ def _onnxruntime(threads: int, shape: Shape) -> Callable[[], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(
-        _chain(shape, quantised=False), options, providers=["CPUExecutionProvider"]
+        _chain(shape, quantised=precision == "int8"), options, providers=["CPUExecutionProvider"]
     )
     feeds = {"x": _numbers(shape[0])}
     return lambda: session.run(None, feeds)
@@ -180,3 +178,8 @@ def _chain(shape: Shape, quantised: bool) -> bytes:
     )
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+_RUNNERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+PRODUCTS = (*(("openvino", precision) for precision in PRECISIONS), ("onnxruntime", "fp32"))
+"""(executor, precision) of the products that can be measured where the executor runs."""

@@ -44,7 +44,7 @@ from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.executors.requests import ThreadedRequest
 
 NAME = "onnxruntime"
-_OPTIMIZED_NAME = "optimized.onnx"
+OPTIMIZED_NAME = "optimized.onnx"
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity
 _DTYPES = {
     "tensor(float)": "float32",
@@ -59,9 +59,10 @@ _DTYPES = {
 
 
 class OnnxRuntimeExecutor:
-    """Runs lowered packages with ONNX Runtime's CPU provider."""
+    """Runs lowered packages with ONNX Runtime's CPU provider; others are subclasses."""
 
     name = NAME
+    device = "CPU"
     traits = Traits(sums_follow_threads=True, computes_in_caller=True, operator_times_once=True)
 
     def __init__(self, cache: CompileCache | None = None) -> None:
@@ -82,7 +83,7 @@ class OnnxRuntimeExecutor:
         runtime = _runtime()
         if options.precision not in ("auto", "fp32"):
             raise ExecutorUnavailableError(
-                f"onnxruntime does not run {options.precision} on the CPU",
+                f"onnxruntime does not run {options.precision} on the {self.device}",
                 "use --precision fp32, or --executor openvino",
             )
         began = time.perf_counter()
@@ -91,35 +92,38 @@ class OnnxRuntimeExecutor:
         # The optimiser lays weights out for the instruction set it finds.
         key = CacheKey(
             digest,
-            NAME,
+            self.name,
             f"onnxruntime {runtime.__version__}, {lowering_version()}",
             {"cpu": cpu_identity()},
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
             lowered = lowered_model(package, digest, cache)
-            _optimize(runtime, lowered, folder / _OPTIMIZED_NAME, package)
+            self._optimize(runtime, lowered, folder / OPTIMIZED_NAME, package)
             return {}
 
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         settings = _session_options(runtime, threads, streams)
-        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if options.profile:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(tempfile.mkdtemp(prefix="fluidaudio-")) / "ops")
 
         def load(folder: Path) -> Any:
             try:
-                return runtime.InferenceSession(
-                    str(folder / _OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
-                )
+                return self._session(runtime, folder, settings)
             except _errors() as error:
                 raise HostError(f"onnxruntime cannot load {package}: {error}") from error
 
         session, entry = cache.load(key, build, load)
         ran = ExecutorRun(
-            NAME, str(runtime.__version__), "fp32", "CPU", threads, streams, options.batch
+            self.name,
+            str(runtime.__version__),
+            "fp32",
+            self.device,
+            threads,
+            streams,
+            options.batch,
         )
         model = OnnxRuntimeModel(
             session, options, ran, cache_hit=entry.hit, load_seconds=time.perf_counter() - began
@@ -127,6 +131,17 @@ class OnnxRuntimeExecutor:
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
         return model
+
+    def _optimize(self, runtime: Any, lowered: Path, target: Path, package: Path) -> None:
+        """Write what is kept of a lowered model."""
+        _optimize(runtime, lowered, target, package)
+
+    def _session(self, runtime: Any, folder: Path, settings: Any) -> Any:
+        """Load what was kept."""
+        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return runtime.InferenceSession(
+            str(folder / OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
+        )
 
 
 class OnnxRuntimeModel:

@@ -9,11 +9,11 @@ from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
 from fluidaudio_cli.executors.base import Availability, Executor, Traits
 from fluidaudio_cli.executors.cache import CompileCache
 
-ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime"]
+ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime", "cuda"]
 EXECUTOR_NAMES: tuple[str, ...] = get_args(ExecutorName)
 # Fastest first: Core ML reaches the Neural Engine, OpenVINO the tiles of recent processors, and
-# ONNX Runtime runs everywhere.
-_BY_SPEED = ("coreml", "openvino", "onnxruntime")
+# ONNX Runtime runs everywhere, so that CUDA, which we could not run, is never chosen for anybody.
+_BY_SPEED = ("coreml", "openvino", "onnxruntime", "cuda")
 
 
 def executor(name: str, cache: CompileCache | None = None) -> Executor:
@@ -36,6 +36,10 @@ def executor(name: str, cache: CompileCache | None = None) -> Executor:
         from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeExecutor
 
         return OnnxRuntimeExecutor(cache)
+    if name == "cuda":
+        from fluidaudio_cli.executors.cuda import CudaExecutor
+
+        return CudaExecutor(cache)
     raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
 
 

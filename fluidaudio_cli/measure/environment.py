@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import psutil
 
+from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.resources import configs_dir
 
 _PACKAGES = (
@@ -47,7 +48,10 @@ _BUSY_STEAL_SHARE = 0.02
 
 @dataclass(frozen=True)
 class Machine:
-    """What must be equal for two absolute timings to be comparable."""
+    """What must be equal for two absolute timings to be comparable.
+
+    ``usable_cores``: those that affinity and quota leave to this process.
+    """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -83,7 +87,7 @@ def describe(checkout: Path | None = None) -> Environment:
         machine=Machine(
             cpu_model=cpu_model(),
             logical_cores=os.cpu_count() or 1,
-            usable_cores=usable_cores(),
+            usable_cores=processors(),
             memory_bytes=psutil.virtual_memory().total,
             system=platform.system(),
             architecture=platform.machine(),
@@ -113,13 +117,6 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "unknown"
-
-
-def usable_cores() -> int:
-    """Cores this process may be scheduled on (affinity), not those the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load_average() -> tuple[float, float, float] | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.errors import ExecutorUnavailableError
-from fluidaudio_cli.executors.gemm_probe import PRECISIONS, GemmPeak, gemm_peak
+from fluidaudio_cli.executors.gemm_probe import PRODUCTS, GemmPeak, gemm_peak
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.bandwidth import Bandwidth, Level, measure_bandwidth
 
@@ -40,28 +40,24 @@ class MachinePeaks:
 
 def measure_machine(
     threads: Sequence[int] | None = None,
-    precisions: Sequence[str] = PRECISIONS,
-    executors: Sequence[str] = ("openvino", "onnxruntime"),
+    products: Sequence[tuple[str, str]] = PRODUCTS,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> MachinePeaks:
-    """Products in each precision on each executor, and bandwidth; about 15 s.
+    """Products by (executor, precision), and bandwidth; about 15 s.
 
     ``threads``: one and all processors unless given. What an executor does not offer here is
-    listed in ``unavailable``; ONNX Runtime is measured in fp32 only.
+    listed in ``unavailable``.
     """
     counts = tuple(threads) if threads is not None else tuple(sorted({1, processors()}))
     gemm: list[GemmPeak] = []
     unavailable: list[str] = []
-    for executor in executors:
-        for precision in precisions:
-            if executor == "onnxruntime" and precision != "fp32":
-                continue
-            try:
-                for count in counts:
-                    on_step(f"{executor} {precision}, {count} thread(s)")
-                    gemm.append(gemm_peak(executor, precision, count))
-            except ExecutorUnavailableError as error:
-                unavailable.append(f"{executor} {precision}: {error}")
+    for executor, precision in products:
+        try:
+            for count in counts:
+                on_step(f"{executor} {precision}, {count} thread(s)")
+                gemm.append(gemm_peak(executor, precision, count))
+        except ExecutorUnavailableError as error:  # noqa: PERF203 - the others are measured still
+            unavailable.append(f"{executor} {precision}: {error}")
     bandwidth = []
     for level in _LEVELS:
         for count in counts:

@@ -180,22 +180,33 @@ class EmbeddingCard(NetworkCard):
 class DiarizerCard(NetworkCard):
     """One network for all: audio in chunks to the activity of speakers that keep their places.
 
-    ``audio_input`` (1, samples) or (1, 1, samples) is a chunk. ``activity_output`` (1, frames,
-    speakers). ``states``: output by the input that it is given to with the next chunk; the first
-    chunk gets zeros. The first ``context_frames`` of a chunk repeat the end of the one before.
+    ``audio_input`` is a chunk of audio, (1, samples) or (1, 1, samples), or what the card's
+    ``front_end`` makes of one. ``activity_output`` (1, frames, tracks): a frame for each
+    ``hop_samples``; of a chunk that is longer the rest is looked ahead at. ``not_speakers``: tracks
+    that are no speakers. ``states``: output by the input that it is given to with the next chunk;
+    the first chunk gets zeros. The first ``context_frames`` of a chunk repeat the end of the one
+    before. ``delay_frames``: the activity lags so far behind the audio. ``hearing_input`` is 1
+    while there is audio and 0 in the chunks of silence after it; ``deciding_input`` is 0 until the
+    delay is over and 1 from then on, for a chunk or for each new frame of it. ``constants``: inputs
+    that have one value throughout.
     """
 
     audio_input: str
     activity_output: str
     scores: Scores
     hop_samples: int
+    not_speakers: tuple[int, ...] = ()
     states: Mapping[str, str] = field(default_factory=dict)
     context_frames: int = 0
+    delay_frames: int = 0
+    hearing_input: str = ""
+    deciding_input: str = ""
+    constants: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def chunk_samples(self) -> int:
-        """Samples of a chunk."""
-        return _size(self.inputs[self.audio_input], -1)
+    def fixed_batch(self) -> int | None:
+        """One recording at a time, wherever else a state has its first axis."""
+        return 1
 
     @property
     def frames(self) -> int:
@@ -203,28 +214,34 @@ class DiarizerCard(NetworkCard):
         return _size(self.outputs[self.activity_output], 1)
 
     @property
-    def speakers(self) -> int:
-        """Speakers of a recording."""
-        return _size(self.outputs[self.activity_output], 2)
+    def tracks(self) -> tuple[int, ...]:
+        """Columns of the activity that are speakers."""
+        count = _size(self.outputs[self.activity_output], 2)
+        left_out = {track % count for track in self.not_speakers}
+        return tuple(track for track in range(count) if track not in left_out)
 
     def __post_init__(self) -> None:
         """Every name and state must be there, in one shape."""
-        for name, tensors in (
-            (self.audio_input, self.inputs),
-            (self.activity_output, self.outputs),
-        ):
-            if name not in tensors:
-                raise ValueError(f"{name} is neither among the inputs nor the outputs")
+        if self.activity_output not in self.outputs:
+            raise ValueError(f"activity_output {self.activity_output} is not among the outputs")
+        switches = [name for name in (self.hearing_input, self.deciding_input) if name]
+        fed = [self.audio_input, *self.states, *switches, *self.constants]
+        if sorted(fed) != sorted(self.inputs):
+            raise ValueError(
+                f"inputs are {', '.join(self.inputs)}, and the card says of {', '.join(fed)} what "
+                "goes in"
+            )
         for taken, given in self.states.items():
             if self.inputs.get(taken) is None or self.inputs[taken] != self.outputs.get(given):
                 raise ValueError(f"states: input {taken} and output {given} differ in shape")
         if self.scores == "log-probabilities":
             raise ValueError("scores: activities are probabilities or logits")
-        if self.frames * self.hop_samples != self.chunk_samples:
+        if not 0 <= self.context_frames < self.frames:
             raise ValueError(
-                f"hop_samples: {self.frames} frames of {self.hop_samples} samples are not a chunk "
-                f"of {self.chunk_samples}"
+                f"context_frames is {self.context_frames}, and a chunk has {self.frames} frames"
             )
+        if not self.tracks:
+            raise ValueError("not_speakers leaves no speaker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,8 +266,9 @@ class _Contents:
         if self.sample_rate != 16_000:
             raise ValueError(f"sample_rate is {self.sample_rate}; only 16000 is decoded to")
         if self.diarizer is not None:
-            if self.segmentation or self.front_end or self.embedding:
+            if self.segmentation or self.embedding:
                 raise ValueError("diarizer stands for all roles; leave the others out")
+            self._check_chunk(self.diarizer)
             return
         if self.segmentation is None or self.embedding is None:
             raise ValueError("segmentation and embedding must both be there, or diarizer alone")
@@ -266,6 +284,22 @@ class _Contents:
             raise ValueError(
                 f"front_end gives {features[1]} frames of {features[2]} bands, "
                 f"embedding takes {taken[1]} of {taken[2]}"
+            )
+
+    def _check_chunk(self, diarizer: DiarizerCard) -> None:
+        taken = diarizer.inputs[diarizer.audio_input]
+        heard = taken
+        if self.front_end is not None:
+            heard = next(iter(self.front_end.inputs.values()))
+            given = next(iter(self.front_end.outputs.values()))
+            if given[1:] != taken[1:]:
+                raise ValueError(
+                    f"front_end gives {list(given[1:])}, diarizer takes {list(taken[1:])}"
+                )
+        if _size(heard, -1) < diarizer.frames * diarizer.hop_samples:
+            raise ValueError(
+                f"diarizer.hop_samples: {diarizer.frames} frames of {diarizer.hop_samples} samples "
+                f"are more than a chunk of {heard[-1]}"
             )
 
 

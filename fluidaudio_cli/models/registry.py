@@ -18,7 +18,6 @@ from fluidaudio_cli.resources import packages_dir
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA = "fluidaudio.models/1"
-MODEL_NAMES = ("segmentation", "fbank", "embedding", "embedding-int8")
 
 
 @dataclass(frozen=True)

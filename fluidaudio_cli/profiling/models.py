@@ -17,7 +17,6 @@ from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
 from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
-from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import (
     KindProfile,
@@ -123,6 +122,7 @@ def _per_run(each: OperatorTime, first: Mapping[_Label, OperatorTime], runs: int
 def model_profile(
     name: str,
     model: CompiledModel,
+    package: Path,
     times: Sequence[OperatorTime] | Unavailable,
     work: Work,
     peak: Peak | Unavailable,
@@ -132,8 +132,14 @@ def model_profile(
     source = _SOURCES.get(ran.executor, ran.executor)
     if isinstance(times, Unavailable):
         return ModelProfile(name, ran.executor, ran.precision, times, (), 0.0, peak, source)
-    program = read_program(bundled_models()[name].package)
+    program = read_program(package)
     costs = program_costs(program, _FLOAT_BYTES.get(ran.precision, 4))
+    rows = program.main.inputs[0].type.shape[0]
+    if isinstance(rows, int):
+        # A fixed batch is computed whole, however few rows of it are asked for.
+        calls, items = work
+        predictions = max(calls, -(-items // rows))
+        work = predictions, predictions
     origins = operator_layers(model, times, layer_names(program))
     layers = layer_profiles(name, times, origins, costs, work)
     total = sum(each.seconds for each in times)
@@ -161,7 +167,7 @@ def layer_names(program: Program) -> dict[str, str]:
 
 
 def program_costs(program: Program, float_bytes: int) -> tuple[OperationCost, ...]:
-    """Cost of every operation for one item."""
+    """Cost of every operation for one item, or for a batch where that is fixed."""
     flexible = {
         size for value in program.main.inputs for size in value.type.shape if isinstance(size, str)
     }
@@ -239,7 +245,7 @@ def measure_peaks(
     """For each model what this machine can do in its precision with the threads of one call."""
     if not wanted:
         return dict.fromkeys(models, Unavailable("not measured (--no-peaks)"))
-    from fluidaudio_cli.executors.gemm_probe import PRECISIONS
+    from fluidaudio_cli.executors.gemm_probe import PRODUCTS
     from fluidaudio_cli.measure.limits import measure_machine
 
     found: dict[tuple[str, str, int], Peak | Unavailable] = {}
@@ -249,14 +255,14 @@ def measure_peaks(
         if not traits_of(ran.executor).says_device:
             peaks[name] = Unavailable(f"{ran.executor} does not say which processor it used")
             continue
-        if ran.precision not in PRECISIONS:
+        if (ran.executor, ran.precision) not in PRODUCTS:
             peaks[name] = Unavailable(f"products in {ran.precision} are not measured")
             continue
         threads = max(1, (ran.threads or 1) // ran.streams)
         key = (ran.executor, ran.precision, threads)
         if key not in found:
             try:
-                machine = measure_machine((threads,), (ran.precision,), (ran.executor,))
+                machine = measure_machine((threads,), [(ran.executor, ran.precision)])
                 found[key] = Peak(
                     ran.precision,
                     threads,

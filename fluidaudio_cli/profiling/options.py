@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.models.card import BUNDLED
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,12 @@ class Options:
     """What is profiled, as ``diarize`` would run it, and how much is measured.
 
     ``tuning``: follow what was stored for this machine. ``peaks``: measure what the machine can
-    do, some seconds. ``reference``, ``uem``: files to score the turns with.
+    do, some seconds. ``models``: name or path of a model card. ``reference``, ``uem``: files to
+    score the turns with.
     """
 
     mode: str = "balanced"
+    models: str = BUNDLED
     executor: str = "auto"
     precision: str = "auto"
     compute_units: str = "all"

@@ -52,6 +52,7 @@ def load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeli
         precision=options.precision,
         compute_units=options.compute_units,
         threads=options.threads,
+        models=options.models,
         tuning=options.tuning,
         profile=profile,
     )

@@ -223,6 +223,7 @@ def _error_rates(
                 precision=precision,
                 compute_units=options.compute_units,
                 threads=options.threads,
+                tuning=options.tuning,
             )
         except FluidAudioError as error:
             results[precision] = Unavailable(error.message)

@@ -30,26 +30,6 @@ class Unavailable:
         return f"unavailable: {self.reason}"
 
 
-# Headings of a table of stages, on the terminal and on the page.
-STAGE_COLUMNS = (
-    "stage",
-    "wall",
-    "CPU",
-    "share",
-    "calls",
-    "p50",
-    "p90",
-    "p99",
-    "items",
-    "in",
-    "out",
-    "copied",
-    "allocated",
-    "RSS",
-    "RTFx",
-)
-
-
 @dataclass(frozen=True)
 class StageProfile:
     """One stage of the measured run.
@@ -327,6 +307,7 @@ class Profile:
     path: str
     audio_seconds: float
     mode: str
+    plan: Mapping[str, object]
     executors: Mapping[str, Mapping[str, object]]
     environment: Mapping[str, object]
     load_seconds: float

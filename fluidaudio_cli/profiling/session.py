@@ -24,6 +24,7 @@ from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.measure.environment import busy_before, describe
+from fluidaudio_cli.models.card import BUNDLED, load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -65,7 +66,11 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     executor that this machine does not have. What only the profile needs and cannot have is
     ``Unavailable`` in it.
     """
-    mode = load_mode(options.mode)
+    mode = load_mode(options.mode, load_card(options.models))
+    if options.precision_report and options.models != BUNDLED:
+        raise UsageError(
+            "--precision-report compares the bundled networks", "leave out it or --models"
+        )
     # Before anything that takes time: a recording or reference that cannot be read ends it here.
     if is_pipe(path):
         raise UsageError(
@@ -118,6 +123,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         path=str(path),
         audio_seconds=run.result.duration_seconds,
         mode=mode.name,
+        plan=pipeline.plan.summary(),
         executors={
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
@@ -178,7 +184,9 @@ def _model_profiles(
     step("machine's peaks")
     peaks = measure_peaks(models, options.peaks)
     return tuple(
-        model_profile(name, model, times[name], work[name], peaks[name])
+        model_profile(
+            name, model, pipeline.packages[name].package, times[name], work[name], peaks[name]
+        )
         for name, model in models.items()
     ), cost
 

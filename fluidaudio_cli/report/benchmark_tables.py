@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
 from fluidaudio_cli.benchmark.grid import MODES, length_name
+from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
 from fluidaudio_cli.benchmark.results import (
@@ -21,7 +22,7 @@ from fluidaudio_cli.benchmark.results import (
     IntervalRecord,
 )
 from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
-from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING
+from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING, TUNING
 from fluidaudio_cli.measure.statistics import Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
 
@@ -33,6 +34,7 @@ _TITLES = {
     SCALING: "Scaling with the length of the audio",
     PEERS: "Peers",
     AGAINST: "In turn with another version",
+    TUNING: "Settings of this machine",
 }
 _OVERVIEW = (
     "rtfx",
@@ -96,10 +98,13 @@ def detail_tables(cell: CellRecord) -> tuple[Table, ...]:
 
 def _summary(report: BenchmarkReport) -> Iterator[Table]:
     result = report.result
+    from fluidaudio_cli.report.identify import identify_tables
     from fluidaudio_cli.report.robustness import robustness_tables
 
     yield from robustness_tables(result)
-    studies = dict.fromkeys(cell.study for cell in result.cells if cell.study != ROBUSTNESS)
+    yield from identify_tables(result)
+    shown_apart = (ROBUSTNESS, IDENTIFY)
+    studies = dict.fromkeys(cell.study for cell in result.cells if cell.study not in shown_apart)
     for study in studies:
         cells = result.of_study(study)
         names = _SCALING if study == SCALING else _OVERVIEW

@@ -13,9 +13,12 @@ what is not known.
     audio              path, container, codec (FFmpeg's names), sample_rate (Hz), channels,
                        duration_seconds (decoded), tracks, track (from 1; null: all mixed),
                        lost ([start, end] of what --salvage could not decode: silence)
-    segments           [{start, end, speaker}], sorted by start; may overlap
-    exclusive_segments [{start, end, speaker}], never two at a time
-    speakers           [{label, speech_seconds, turns, embedding?}], by first appearance;
+    segments           [{start, end, speaker, probability?}], sorted by start; may overlap;
+                       probability: of the name of a known voice
+    exclusive_segments the same, never two at a time
+    speakers           [{label, speech_seconds, turns, known?, embedding?}], by first appearance;
+                       known: only with --known or --link, {name or null, probability,
+                       false_accept, candidates [{name, probability}]};
                        embedding: 192 numbers of unit length or null, only when asked for
     speaker_counts     [{speakers, probability}]: how likely the evidence alone makes each number
                        of speakers; numbers under half a percent are left out
@@ -27,7 +30,8 @@ what is not known.
                        networks {ROLE: {precision, batch}}, threads, workers, one_thread_each,
                        tuning (followed, or empty); its mode and asked stand below
     config             mode (every value of the mode file, and its name), speakers {exactly,
-                       at_least, at_most}, exclusive (which turns were scored)
+                       at_least, at_most}, exclusive (which turns were scored), known (only with
+                       --known: voices, max_false_accept), linked (--link)
     executor           asked {executor, precision, compute_units, threads, low_latency},
                        ran {MODEL: {executor, version, precision, device, threads, streams, batch,
                        kernel}}
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.known import Identity
     from fluidaudio_cli.scoring.metrics import FileScore
     from fluidaudio_cli.turns import Turn
 
@@ -78,6 +83,8 @@ class RunFacts:
     load_cached: bool
     environment: Mapping[str, object]
     notes: Sequence[str] = ()
+    known: Mapping[str, object] | None = None
+    linked: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,8 @@ def diarization_document(
             "track": audio.track,
             "lost": [[round(start, 3), round(end, 3)] for start, end in audio.lost],
         },
-        "segments": _segments(result.turns),
-        "exclusive_segments": _segments(result.exclusive_turns),
+        "segments": _segments(result.turns, result.name_probabilities),
+        "exclusive_segments": _segments(result.exclusive_turns, result.name_probabilities),
         "speakers": [_speaker(speaker, embeddings) for speaker in result.speakers],
         "speaker_counts": [
             {"speakers": count, "probability": round(probability, 3)}
@@ -145,6 +152,8 @@ def diarization_document(
             "mode": run.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),
             "exclusive": run.exclusive,
+            **({} if run.known is None else {"known": dict(run.known)}),
+            **({"linked": True} if run.linked else {}),
         },
         "executor": {
             "asked": dict(run.plan.asked),
@@ -169,7 +178,8 @@ def describe_host() -> dict[str, object]:
     # Imported here: every format needs this module, only JSON the facts.
     import platform
 
-    from fluidaudio_cli.measure.environment import cpu_model, package_versions, usable_cores
+    from fluidaudio_cli.executors.machine import processors
+    from fluidaudio_cli.measure.environment import cpu_model, package_versions
 
     return {
         "python": platform.python_version(),
@@ -177,16 +187,30 @@ def describe_host() -> dict[str, object]:
         "architecture": platform.machine(),
         "cpu": cpu_model(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
+        "usable_cores": processors(),
         "packages": package_versions(_PACKAGES),
     }
 
 
-def _segments(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+def identity_document(identity: Identity) -> dict[str, Any]:
+    """Who a speaker is, as JSON says it."""
+    return {
+        "name": identity.name or None,
+        "probability": round(identity.probability, 4),
+        "false_accept": float(f"{identity.false_accept:.3g}"),
+        "candidates": [
+            {"name": name, "probability": round(probability, 4)}
+            for name, probability in identity.candidates
+        ],
+    }
+
+
+def _segments(turns: Iterable[Turn], probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
     # Python's float division of whole milliseconds gives the shortest text, 1.235 and no more.
     rounded = ((round(t.start * 1000), round(t.end * 1000), t.speaker) for t in turns)
     return [
         {"start": start / 1000, "end": end / 1000, "speaker": speaker}
+        | ({"probability": round(probabilities[speaker], 4)} if speaker in probabilities else {})
         for start, end, speaker in sorted(rounded)
         if end > start
     ]
@@ -198,6 +222,8 @@ def _speaker(speaker: Speaker, with_embedding: bool) -> dict[str, Any]:
         "speech_seconds": round(speaker.speech_seconds, 3),
         "turns": speaker.turns,
     }
+    if speaker.identity is not None:
+        entry["known"] = identity_document(speaker.identity)
     if with_embedding:
         vector = speaker.embedding
         known = bool(vector.any())

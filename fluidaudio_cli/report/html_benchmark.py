@@ -33,6 +33,7 @@ from fluidaudio_cli.report.html_page import (
     section,
     table,
 )
+from fluidaudio_cli.report.identify import det_figure
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
 
 _TONES = {
@@ -85,6 +86,10 @@ def benchmark_page(report: BenchmarkReport) -> str:
         label = "Change of the strict error with its 95 % interval"
         parts.append(section("differences", label, chart("chart-differences", figure, label)))
     parts += _robustness_sections(result)
+    curves = det_figure(result)
+    if curves is not None:
+        label = "False rejects over false accepts (DET)"
+        parts.append(section("det", label, chart("chart-det", curves, label)))
     parts += _lengths_sections(result)
     if shown:
         parts.append(

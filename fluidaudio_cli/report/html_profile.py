@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fluidaudio_cli.profiling.records import (
-    STAGE_COLUMNS,
-    ModelProfile,
-    Profile,
-    StageProfile,
-    Unavailable,
-)
+from fluidaudio_cli.profiling.records import Profile, Unavailable
 from fluidaudio_cli.report import html_charts as charts
+from fluidaudio_cli.report import profile_tables as tables
 from fluidaudio_cli.report.html_page import (
-    Cell,
     cards,
     chart,
     details,
@@ -24,8 +16,7 @@ from fluidaudio_cli.report.html_page import (
     section,
     table,
 )
-
-_DASH = "—"
+from fluidaudio_cli.report.profile_tables import Table, size_text, time_text
 
 
 def profile_page(profile: Profile, top: int = 10) -> str:
@@ -46,7 +37,12 @@ def profile_page(profile: Profile, top: int = 10) -> str:
             chart("chart-waterfall", charts.waterfall(profile), "Calls of each stage over time"),
             note="One run; a lane for each thread.",
         ),
-        section("stages", "Stages", _stage_table(profile.stages), *_concurrency(profile)),
+        section(
+            "stages",
+            "Stages",
+            _table(tables.stage_table(profile), "table-stages"),
+            _table(tables.thread_table(profile)),
+        ),
         *_operators(profile, top),
         section(
             "memory",
@@ -57,11 +53,11 @@ def profile_page(profile: Profile, top: int = 10) -> str:
                 "Resident memory over time",
             ),
             note=f"Resident memory of the process; highest by the kernel's count: "
-            f"{_size(profile.peak_rss_bytes)}.",
+            f"{size_text(profile.peak_rss_bytes)}.",
         ),
         _timeline(profile),
         *_precision(profile),
-        section("cost", "What profiling costs", _costs(profile)),
+        section("cost", "What profiling costs", _table(tables.cost_table(profile), "table-cost")),
         section("environment", "Environment", _environment(profile)),
     ]
     return page(f"Profile of {profile.uri}", parts)
@@ -70,11 +66,11 @@ def profile_page(profile: Profile, top: int = 10) -> str:
 def _key_figures(profile: Profile) -> list[tuple[str, str]]:
     figures = [
         (f"{profile.rtfx:.0f}x", "real time"),
-        (_time(profile.processing_seconds), f"for {profile.audio_seconds:.1f} s of audio"),
+        (time_text(profile.processing_seconds), f"for {profile.audio_seconds:.1f} s of audio"),
         (f"{profile.bottleneck.share:.0%}", f"of busy time in {profile.bottleneck.stage}"),
         (f"{profile.concurrency.mean_parallel:.2f}", "stages at work at once"),
-        (_size(profile.peak_rss_bytes), "peak memory"),
-        (_time(profile.load_seconds), "to load the models"),
+        (size_text(profile.peak_rss_bytes), "peak memory"),
+        (time_text(profile.load_seconds), "to load the models"),
     ]
     if profile.timeline.der_strict is not None:
         figures.append((f"{100 * profile.timeline.der_strict:.1f} %", "DER strict"))
@@ -91,66 +87,6 @@ def _bottleneck(profile: Profile) -> str:
     )
 
 
-def _stage_table(stages: Sequence[StageProfile]) -> str:
-    reasons: dict[str, str] = {}
-
-    def seconds(value: float | Unavailable) -> Cell:
-        return mark(value) if isinstance(value, Unavailable) else Cell(_time(value), value)
-
-    def size(value: int | Unavailable) -> Cell:
-        return mark(value) if isinstance(value, Unavailable) else Cell(_size(value), value)
-
-    def mark(missing: Unavailable) -> Cell:
-        return Cell(reasons.setdefault(missing.reason, "*" * (len(reasons) + 1)), "")
-
-    nothing = Cell(_DASH, "")
-    rows = [
-        (
-            Cell(stage.name),
-            seconds(stage.wall_seconds),
-            seconds(stage.cpu_seconds),
-            nothing if stage.waiting else Cell(f"{stage.share:.1%}", stage.share),
-            Cell(str(stage.calls), stage.calls),
-            *(seconds(value) for value in stage.call_seconds),
-            Cell(str(stage.items), stage.items),
-            nothing if stage.waiting else size(stage.bytes_in),
-            nothing if stage.waiting else size(stage.bytes_out),
-            size(stage.copied_bytes),
-            size(stage.allocated_bytes),
-            Cell(f"+{_size(stage.rss_delta_bytes)}", stage.rss_delta_bytes),
-            nothing if stage.waiting else Cell(f"{stage.rtfx:.0f}x", stage.rtfx),
-        )
-        for stage in stages
-    ]
-    notes = [
-        paragraph(f"{mark} unavailable: {reason}", soft=True) for reason, mark in reasons.items()
-    ]
-    explained = paragraph(
-        "Allocated: by Python and NumPy within one call, from a separate pass with one worker. "
-        "RSS: highest while the stage ran; others may have run beside it.",
-        soft=True,
-    )
-    return table(STAGE_COLUMNS, rows, "table-stages") + "".join(notes) + explained
-
-
-def _concurrency(profile: Profile) -> list[str]:
-    side = profile.concurrency
-    if not side.concurrent:
-        return [paragraph("Stages ran one after the other.", soft=True)]
-    rows = [
-        [
-            Cell(thread.name),
-            *(
-                Cell(_time(value), value)
-                for value in (thread.busy_seconds, thread.waiting_seconds, thread.idle_seconds)
-            ),
-        ]
-        for thread in side.threads
-    ]
-    share = f"{side.overlap_share:.0%} of the time two or more stages were at work."
-    return [table(("thread", "busy", "waiting", "idle"), rows), paragraph(share, soft=True)]
-
-
 def _operators(profile: Profile, top: int) -> list[str]:
     parts = []
     slowest = charts.operators(profile.models, top)
@@ -159,67 +95,19 @@ def _operators(profile: Profile, top: int) -> list[str]:
     by_kind = charts.kinds(profile.models)
     if by_kind is not None:
         parts.append(chart("chart-kinds", by_kind, "Operator time by kind"))
-    parts.extend(
-        paragraph(f"{model.name}: operator times {model.layers}")
-        for model in profile.models
-        if isinstance(model.layers, Unavailable)
-    )
-    parts.append(details("All operations", _operator_table(profile.models)))
-    missing = {
-        plan.operations.reason for plan in profile.plans if isinstance(plan.operations, Unavailable)
-    }
-    parts.extend(
-        paragraph(f"Core ML's plan: unavailable: {reason}", soft=True) for reason in sorted(missing)
-    )
-    for plan in profile.plans:
-        if not isinstance(plan.operations, Unavailable):
-            share = plan.neural_engine_share
-            parts.append(
-                paragraph(
-                    f"Core ML's plan of {plan.model} (an estimate, not a measurement): "
-                    f"{_DASH if share is None else f'{share:.0%}'} of its cost on the Neural "
-                    "Engine."
-                )
-            )
+    every = "".join(_table(tables.operator_table(model), titled=True) for model in profile.models)
+    parts.append(details("All operations", every))
+    parts.extend(paragraph(line, soft=True) for line in tables.plan_lines(profile))
     sources = ", ".join(dict.fromkeys(model.source for model in profile.models))
     return [section("operators", "Operators", *parts, note=f"Measured by {sources}.")]
 
 
-def _operator_table(models: Sequence[ModelProfile]) -> str:
-    rows = []
-    for model in models:
-        if isinstance(model.layers, Unavailable):
-            continue
-        peak = None if isinstance(model.peak, Unavailable) else model.peak.flops_per_second
-        for layer in model.layers:
-            if not layer.seconds:
-                continue
-            rate = layer.flops_per_second
-            rows.append(
-                (
-                    Cell(layer.layer),
-                    Cell(model.name),
-                    Cell(layer.op or "(executor)"),
-                    Cell(_time(layer.seconds), layer.seconds),
-                    Cell(f"{layer.share:.1%}", layer.share),
-                    Cell(f"{layer.flops / 1e9:.3f}", layer.flops),
-                    Cell(f"{rate / 1e9:.1f}", rate),
-                    Cell(_DASH, "") if peak is None else Cell(f"{rate / peak:.1%}", rate / peak),
-                    Cell(_size(layer.moved_bytes), layer.moved_bytes),
-                )
-            )
-    headings = (
-        "layer",
-        "network",
-        "MIL op",
-        "time",
-        "share",
-        "GFLOP",
-        "GFLOP/s",
-        "of peak",
-        "moved",
-    )
-    return table(headings, rows, "table-operators")
+def _table(made: Table, name: str = "", titled: bool = False) -> str:
+    """A table, where it has rows, and its notes."""
+    parts = [paragraph(made.title)] if titled and made.rows else []
+    if made.rows:
+        parts.append(table(made.header, made.rows, name))
+    return "".join((*parts, *(paragraph(note, soft=True) for note in made.notes)))
 
 
 def _timeline(profile: Profile) -> str:
@@ -249,66 +137,9 @@ def _precision(profile: Profile) -> list[str]:
     if figure is not None:
         parts.append(chart("chart-precision", figure, "Relative error layer by layer"))
 
-    reasons: dict[str, str] = {}
-
-    def number(value: float | Unavailable, percent: bool) -> Cell:
-        if isinstance(value, Unavailable):
-            return Cell(reasons.setdefault(value.reason, "*" * (len(reasons) + 1)), "")
-        return Cell(f"{value:.2%}" if percent else f"{value:.6f}", value)
-
-    rows = []
-    for model in report.models:
-        percent = model.figure_name.startswith("flipped")
-        rows.append(
-            (
-                Cell(model.model),
-                Cell(model.precision),
-                Cell(model.entry or _DASH),
-                Cell(model.figure_name),
-                number(model.figure, percent),
-                number(model.executed, percent),
-            )
-        )
-    headings = ("network", "precision", "error enters at", "figure", "simulated", "executed")
-    parts.append(table(headings, rows, "table-precision"))
-
-    def points(value: float | Unavailable) -> Cell:
-        if isinstance(value, Unavailable):
-            return number(value, False)
-        return Cell(f"{100 * value:+.2f} points", value)
-
-    rates = [
-        (
-            Cell(row.precision),
-            Cell(row.executor),
-            number(row.der, True),
-            points(row.change),
-            Cell(row.against),
-        )
-        for row in report.der
-    ]
-    parts.append(table(("precision", "executor", "DER strict", "change", "against"), rates))
-    parts.extend(
-        paragraph(f"{mark} unavailable: {reason}", soft=True) for reason, mark in reasons.items()
-    )
+    parts.append(_table(tables.precision_table(report), "table-precision"))
+    parts.append(_table(tables.rate_table(report)))
     return [section("precision", "Precision against fp32", *parts, note=report.note)]
-
-
-def _costs(profile: Profile) -> str:
-    return table(
-        ("measuring", "without", "with", "ratio", "pairs"),
-        [
-            (
-                Cell(cost.name),
-                Cell(_time(cost.plain_seconds), cost.plain_seconds),
-                Cell(_time(cost.measured_seconds), cost.measured_seconds),
-                Cell(f"{cost.ratio:.3f}", cost.ratio),
-                Cell(str(cost.pairs), cost.pairs),
-            )
-            for cost in profile.costs
-        ],
-        "table-cost",
-    )
 
 
 def _environment(profile: Profile) -> str:
@@ -320,18 +151,3 @@ def _environment(profile: Profile) -> str:
         "load average": profile.environment.get("load_average"),
     }
     return facts(known.items())
-
-
-def _time(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{1e3 * seconds:.1f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.0f} µs"
-
-
-def _size(value: int | Unavailable) -> str:
-    if isinstance(value, Unavailable):
-        return str(value)
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value} B"

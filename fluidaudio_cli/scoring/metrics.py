@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
-from fluidaudio_cli.errors import AnnotationError, SelfTestError, UsageError
+from fluidaudio_cli.errors import AnnotationError, SelfTestError
 from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE, boundary_score
 from fluidaudio_cli.scoring.extents import (
     Extents,
@@ -145,56 +145,6 @@ class FileScore(Scores):
     uri: str
     uem: Extents
     uem_source: UemSource
-
-
-def score(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    uem: Extents | None = None,
-    *,
-    collar_per_side: float = 0.0,
-    skip_overlap: bool = False,
-    regions: Regions = "all",
-    tolerance: float = DEFAULT_TOLERANCE,
-    uri: str = "recording",
-    uem_source: UemSource = "given",
-) -> FileScore:
-    """Score one recording under one condition; see ``score_conditions``."""
-    if skip_overlap and regions == "overlap":
-        raise UsageError("regions 'overlap' with overlap skipped leaves nothing", "choose one")
-    return score_conditions(
-        (condition(collar_per_side, skip_overlap),),
-        reference,
-        hypothesis,
-        uem,
-        regions=regions,
-        tolerance=tolerance,
-        uri=uri,
-        uem_source=uem_source,
-    )
-
-
-def score_both(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    uem: Extents | None = None,
-    *,
-    regions: Regions = "all",
-    tolerance: float = DEFAULT_TOLERANCE,
-    uri: str = "recording",
-    uem_source: UemSource = "given",
-) -> FileScore:
-    """Score one recording, strict and lenient; see ``score_conditions``."""
-    return score_conditions(
-        (STRICT, LENIENT),
-        reference,
-        hypothesis,
-        uem,
-        regions=regions,
-        tolerance=tolerance,
-        uri=uri,
-        uem_source=uem_source,
-    )
 
 
 def score_conditions(

@@ -112,11 +112,6 @@ class SpeakerCount(_Summable):
         return cls(reference, hypothesis, wrong, int(wrong == 0), 1)
 
     @property
-    def mean_error(self) -> float:
-        """Mean absolute error per file, in speakers."""
-        return _ratio(self.absolute_error, self.files)
-
-    @property
     def accuracy(self) -> float:
         """Share of files with the right number of speakers."""
         return _ratio(self.correct_files, self.files)
@@ -133,16 +128,6 @@ class OverlapError(_Summable):
     def _check(self) -> None:
         if self.missed > self.total + _NEGLIGIBLE_SECONDS * max(1.0, self.total):
             raise ValueError(f"{self} misses more overlap than there is")
-
-    @property
-    def missed_rate(self) -> float:
-        """Share of the reference overlap that was missed; NaN without overlap."""
-        return _ratio(self.missed, self.total)
-
-    @property
-    def false_alarm_rate(self) -> float:
-        """Overlap falsely added per second of reference overlap; NaN without overlap."""
-        return _ratio(self.false_alarm, self.total)
 
 
 @dataclass(frozen=True)

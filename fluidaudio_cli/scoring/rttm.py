@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from types import MappingProxyType
 
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.recordings import canonical_name, uri_of
@@ -83,7 +83,7 @@ def parse_rttm(path: Path) -> Rttm:
         if kind in _NO_SCORE_TYPES:
             no_score.setdefault(uri, []).append((start, end))
             continue
-        speaker = _name(line, fields[7], "the speaker's name")
+        speaker = _unescaped(_name(line, fields[7], "the speaker's name"))
         for number, text in enumerate(fields[8:], start=9):
             line.require_number(text, f"field {number} (behind the speaker {speaker})", _NO_VALUE)
         if channels.setdefault(uri, fields[2]) != fields[2]:
@@ -108,25 +108,22 @@ def parse_rttm(path: Path) -> Rttm:
     )
 
 
-def format_rttm(uri: str, turns: Iterable[Turn]) -> str:
+def format_rttm(
+    uri: str, turns: Iterable[Turn], confidence: Mapping[str, float] = MappingProxyType({})
+) -> str:
     """RTTM text of one recording, sorted by time; the same turns give the same bytes.
 
-    Times are rounded to the millisecond at both ends (so turns that touch still touch), a turn
-    that rounds to nothing is left out, and each run of white space in ``uri`` or a speaker's
-    name becomes ``_``, since RTTM fields are blank-separated. Raises ``AnnotationError`` for
-    an empty name, two speakers who become one by that, or a time RTTM cannot hold.
+    Times are rounded to the millisecond at both ends (so turns that touch still touch), and a
+    turn that rounds to nothing is left out. RTTM fields are blank-separated: each run of white
+    space in ``uri`` becomes ``_``, each blank in a speaker's name ``%20``, which
+    :func:`parse_rttm` reads back. ``confidence``: of some speakers' names, 0 to 1. Raises
+    ``AnnotationError`` for an empty name or a time RTTM cannot hold.
     """
     uri_field = _field(uri, "a recording")
-    names: dict[str, str] = {}
-    rows: list[tuple[int, int, str]] = []
+    rows: list[tuple[int, int, str, str]] = []
     for turn in turns:
-        name = _field(turn.speaker, "a speaker")
-        if names.setdefault(name, turn.speaker) != turn.speaker:
-            raise AnnotationError(
-                f"speakers {quoted(names[name])} and {quoted(turn.speaker)} are both {quoted(name)}"
-                " in RTTM, which has no white space in names",
-                "rename one of them",
-            )
+        name = _field(_escaped(turn.speaker), "a speaker")
+        sure = confidence.get(turn.speaker)
         if not (math.isfinite(turn.start) and math.isfinite(turn.end) and turn.end >= turn.start):
             raise AnnotationError(
                 f"{quoted(turn.speaker)} speaks from {turn.start} to {turn.end} s",
@@ -138,23 +135,40 @@ def format_rttm(uri: str, turns: Iterable[Turn]) -> str:
                 f"{quoted(turn.speaker)} speaks from {turn.start} s", "RTTM has no time before 0"
             )
         if end_ms > start_ms:
-            rows.append((start_ms, end_ms, name))
+            rows.append((start_ms, end_ms, name, _NO_VALUE if sure is None else f"{sure:.4f}"))
     return "".join(
         f"SPEAKER {uri_field} 1 {_decimal(start_ms)} {_decimal(end_ms - start_ms)}"
-        f" {_NO_VALUE} {_NO_VALUE} {name} {_NO_VALUE} {_NO_VALUE}\n"
-        for start_ms, end_ms, name in sorted(rows)
+        f" {_NO_VALUE} {_NO_VALUE} {name} {sure} {_NO_VALUE}\n"
+        for start_ms, end_ms, name, sure in sorted(rows)
     )
-
-
-def write_rttm(turns: Iterable[Turn], uri: str, stream: TextIO) -> None:
-    """Write ``format_rttm(uri, turns)`` to an open text stream."""
-    stream.write(format_rttm(uri, turns))
 
 
 def _name(line: Line, text: str, what: str) -> str:
     if text == _NO_VALUE:
         line.refuse(f"{what} is missing ({_NO_VALUE})")
     return canonical_name(text)
+
+
+def _escaped(name: str) -> str:
+    """White space as ``%20`` and the like, so that it comes back; ``%`` where it would mislead."""
+    kept = _ESCAPE.sub(lambda found: f"%25{found[0][1:]}", name.strip())
+    return re.sub(r"\s", lambda found: "".join(f"%{b:02X}" for b in found[0].encode()), kept)
+
+
+def _unescaped(field: str) -> str:
+    if "%" not in field:
+        return field
+    found = re.sub(r"(?:%[0-9A-F]{2})+", _decoded, field)
+    return canonical_name(found)
+
+
+def _decoded(found: re.Match[str]) -> str:
+    """What escapes stand for; only those of white space and ``%`` are ours."""
+    text = bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
+    return text if all(c.isspace() or c == "%" for c in text) else found[0]
+
+
+_ESCAPE = re.compile(r"%(?=[0-9A-F]{2})[0-9A-F]{2}")
 
 
 def _field(name: str, owner: str) -> str:

@@ -6,8 +6,8 @@ RT-09 evaluation plan, section 6.1): missed ``max(r-h, 0)``, false alarm ``max(h
 confusion ``min(r, h) - c``, each times the slice's length. The mapping maximises the time in
 common (Hungarian algorithm).
 
-pyannote.metrics remains the scorer of record (``metrics.score``); this one is its independent
-check, and the one to call thousands of times while tuning.
+pyannote.metrics remains the scorer of record (``metrics.score_conditions``); this one is its
+independent check, and the one to call thousands of times while tuning.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
             "--performance-mode quick: choose all, reference, accurate, balanced, fast, "
             "turbo, or a mode file",
         ),
-        (["--output", "r.docx"], 2, "--output r.docx has no known extension: use .json, "),
+        (["--output", "r.docx"], 2, "--output r.docx has no known ending: use .json, "),
         (["--baseline", "absent.json"], 3, "cannot read absent.json: "),
         (["--gate", "absent/gates.yaml"], 3, "cannot read the gates absent/gates.yaml: "),
         (["--condition", "noisy"], 2, "--condition noisy: give NAME=DATASET"),
@@ -220,6 +220,10 @@ def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     assert row[:2] == ["fast", "wall"]
     assert row[2:7] == ["1.02", "s", "1.22", "s", "1.196"]
     assert row[-2:] == ["0.00794", "regression"]
+    document = json.loads(run("compare", base, head, "--format", "json").stdout)
+    assert document["schema"] == "fluidaudio.compare/1"
+    (found,) = (each for each in document["changes"] if each["verdict"] == "regression")
+    assert f"{found['cell']} {found['metric']}" in shown.stdout
     failed = run("compare", base, head, "--fail-on-regression")
     assert failed.returncode == 1
     assert failed.stderr == "fluidaudio: 1 regressions: fast wall\n"

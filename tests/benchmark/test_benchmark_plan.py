@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from benchmarking import plan
 
-from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.benchmark.grid import Cell, Effort
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
+    Asked,
+    build_grid,
     choose,
     choose_modes,
     journal_path,
@@ -53,6 +56,11 @@ def test_formats_go_by_extension_and_the_journal_is_the_json(
     outputs = [tmp_path / name for name in ("r.csv", "r.json", "r.MD", "r.xml", "r.out")]
     formats = output_formats(outputs, "junit")
     assert list(formats.values()) == ["csv", "json", "markdown", "junit", "junit"]
+    assert output_formats([Path("-")], "summary", tmp_path / "r.htm") == {
+        tmp_path / "r.htm": "html"
+    }
+    with pytest.raises(UsageError, match=r"--html .*r\.csv has no such ending: end it in .html, "):
+        output_formats([], "json", tmp_path / "r.csv")
     assert list(tmp_path.iterdir()) == []
     quick, slow = plan(Cell(mode="fast")), plan(Cell(mode="accurate"))
     assert journal_path(formats, quick, ["f"]) == tmp_path / "r.json"
@@ -80,7 +88,7 @@ def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path)
         output_formats([tmp_path / "file" / "r.json"], "summary")
     with pytest.raises(UsageError, match="is a folder: give a file"):
         output_formats([tmp_path], "json")
-    with pytest.raises(UsageError, match=r"r\.docx has no known extension"):
+    with pytest.raises(UsageError, match=r"r\.docx has no known ending"):
         output_formats([tmp_path / "r.docx"], "detailed")
 
 
@@ -128,3 +136,13 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
     with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
         open_conditions("ami-sdm", (), None, 1, calls.append)
     assert calls == ["ami-sdm"]
+
+
+def test_sets_of_models_are_called_by_their_files_names() -> None:
+    assert Cell(mode="fast", models="/home/me/cards/mine.yaml").name == "fast/mine"
+    asked = Asked(("fast",), ("a/mine.yaml", "b/mine.yml"), "auto", "auto", (), Effort())
+    with (
+        pytest.raises(UsageError, match="two sets of --models have one name"),
+        ExitStack() as stack,
+    ):
+        build_grid(asked, {}, stack)

@@ -27,7 +27,7 @@ from fluidaudio_cli.benchmark.peak_memory import measure_peak
 from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.crop_embedder import unit_length
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.loading import make_plan
@@ -296,10 +296,10 @@ def test_deciding_who_is_who_takes_no_more_than_what_is_reserved(mode: ModeConfi
         voices = tuple(LocalVoice(slot, 4.0, vector) for slot, vector in enumerate(heard))
         log.append(WindowEvidence.of(number, voices, presence))
     log.samples = windows * 80_000
-    conclude(log, mode, SpeakerBounds(), StageClock())
+    conclude(speaker_model(mode, log), mode, SpeakerBounds(), StageClock())
     tracemalloc.start()
     try:
-        conclude(log, mode, SpeakerBounds(), StageClock())
+        conclude(speaker_model(mode, log), mode, SpeakerBounds(), StageClock())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -24,6 +24,7 @@ from fluidaudio_cli.measure.bandwidth import (
     measure_bandwidth,
 )
 from fluidaudio_cli.measure.limits import MachinePeaks, measure_machine
+from fluidaudio_cli.models.registry import package_of
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import summary_tables
 
@@ -44,7 +45,7 @@ WORK = NetworkWork(flops=2e9, moved_bytes=1e8, least_bytes=1e7, batch=8)
 
 
 def load(precision: str, threads: int = 1) -> StageLoad:
-    return StageLoad("embedding", "embedding", 4.0, 100, precision, threads, 8)
+    return StageLoad("embedding", 4.0, 100, precision, threads, 8)
 
 
 def test_a_stage_that_moves_much_is_bound_by_the_cache() -> None:
@@ -95,26 +96,29 @@ def test_loads_are_the_stages_that_run_a_network() -> None:
         "embedding": {"precision": "fp32", "threads": 4, "streams": 1},
     }
     assert stage_loads(STAGES, runs) == (
-        StageLoad("segmentation", "segmentation", 3.0, 38, "bf16", threads=2, batch=8),
-        StageLoad("embedding", "embedding", 6.0, 20, "fp32", threads=4, batch=10),
+        StageLoad("segmentation", 3.0, 38, "bf16", threads=2, batch=8),
+        StageLoad("embedding", 6.0, 20, "fp32", threads=4, batch=10),
     )
 
 
 def test_work_of_the_fbank_package_is_what_its_two_products_take() -> None:
-    work = network_work("fbank", batch=2)
+    work = network_work(package_of("fbank"), batch=2)
     # A crop of 200 frames; each 512 sums of 400 products, 512 squares, 80 sums of 512 products,
     # and clip and log of 80.
     assert work.flops == 200 * (2 * 512 * 400 + 512 + 2 * 80 * 512 + 2 * 80)
     constants = 4 * (512 * 400 + 80 * 512)
     edge = 4 * (199 * 160 + 400 + 200 * 80)
     assert work.least_bytes == pytest.approx(edge + constants / 2, rel=1e-3)
-    assert network_work("fbank", batch=2, precision="bf16").least_bytes == pytest.approx(
-        work.least_bytes / 2, rel=1e-3
-    )
+    assert network_work(
+        package_of("fbank"), batch=2, precision="bf16"
+    ).least_bytes == pytest.approx(work.least_bytes / 2, rel=1e-3)
 
 
 def test_larger_batches_share_the_weights() -> None:
-    one, sixteen = network_work("embedding", 1), network_work("embedding", 16)
+    one, sixteen = (
+        network_work(package_of("embedding"), 1),
+        network_work(package_of("embedding"), 16),
+    )
     assert one.flops == sixteen.flops
     weights = (one.least_bytes - sixteen.least_bytes) * 16 / 15
     assert 25e6 < weights < 30e6  # 7 million parameters in fp32
@@ -151,7 +155,8 @@ def test_what_cannot_be_measured_is_listed(monkeypatch: pytest.MonkeyPatch) -> N
         limits, "measure_bandwidth", lambda level, n: Bandwidth(level, n, 1e9, 2e9, 4096)
     )
     steps: list[str] = []
-    peaks = measure_machine(threads=(1, 2), precisions=("fp32", "int8"), on_step=steps.append)
+    products = [("openvino", "fp32"), ("openvino", "int8"), ("onnxruntime", "fp32")]
+    peaks = measure_machine(threads=(1, 2), products=products, on_step=steps.append)
     assert peaks.unavailable == ("openvino int8: no such product",)
     assert [(each.executor, each.threads) for each in peaks.gemm] == [
         ("openvino", 1),
@@ -198,7 +203,9 @@ def test_findings_and_tables_hold_limits_and_shares() -> None:
     whole = whole.model_copy(update={"findings": conclude(whole, PEAKS)})
     (network,) = whole.findings.roofline
     assert (network.cell, network.stage, network.bound) == ("fast", "embedding", "cache bandwidth")
-    assert network.achieved == pytest.approx(20 * network_work("embedding", 10).flops / 6.0)
+    assert network.achieved == pytest.approx(
+        20 * network_work(package_of("embedding"), 10).flops / 6.0
+    )
     report = BenchmarkReport(whole)
     tables = {table.title: table for table in summary_tables(report)}
     limits = tables["Measured limits of this machine"].rows

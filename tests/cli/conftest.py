@@ -19,6 +19,8 @@ from fluidaudio_cli.cli.process import main
 from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.jobs import local
+from fluidaudio_cli.jobs.pool import Inline
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -42,8 +44,9 @@ def loaded_once() -> Callable[..., Pipeline]:
 def models_loaded_once(
     monkeypatch: pytest.MonkeyPatch, loaded_once: Callable[..., Pipeline]
 ) -> None:
-    """Spare commands in this process from loading the models anew each time."""
+    """Spare commands in this process from loading the models anew each time, also in jobs."""
     monkeypatch.setattr(loading, "load", loaded_once)
+    monkeypatch.setattr(local, "LocalPool", lambda work, workers, threads: Inline(work, threads))
 
 
 @pytest.fixture

@@ -395,7 +395,11 @@ def test_folder_gives_one_file_each_and_goes_on_after_a_bad_one(
     out_dir = tmp_path / "a" / "b"
     code, out, err = command("diarize", folder, "--output-dir", out_dir, "--format", "srt")
     assert (code, out) == (3, "")
-    assert sorted(path.name for path in out_dir.iterdir()) == ["first.srt", "third.srt"]
+    assert sorted(path.name for path in out_dir.iterdir()) == [
+        "first.srt",
+        "manifest.jsonl",
+        "third.srt",
+    ]
     lines = err.splitlines()
     (bad,) = [line for line in lines if line.startswith("fluidaudio: ")]
     assert f"{folder / 'second.wav'} " in bad
@@ -461,6 +465,7 @@ def test_same_names_are_kept_apart(command: Command, folder: Path, tmp_path: Pat
     out_dir = tmp_path / "out"
     command("diarize", folder / "first.wav", folder / "sub", "--output-dir", out_dir)
     assert sorted(path.name for path in out_dir.iterdir()) == [
+        "manifest.jsonl",
         "sub__first.wav.rttm",
         "talks__first.wav.rttm",
     ]

@@ -30,6 +30,7 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
         "coreml",
         "openvino",
         "onnxruntime",
+        "cuda",
     ]
     assert found["executors", "onnxruntime"]["status"] == "ok"
     lstm = found["kernels", "LSTM on AMX tiles"]

@@ -87,7 +87,7 @@ def test_what_cannot_be_is_said_before_the_work(
         (
             (str(evidence), str(other)),
             2,
-            "a file of evidence stands alone: give one .npz at a time",
+            "other.wav is not: diarize them apart",
         ),
         ((str(evidence), "--save-evidence", "x.npz"), 2, "is evidence already: leave out"),
         (

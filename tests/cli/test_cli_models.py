@@ -87,7 +87,8 @@ def test_verify_one_executor(command: Command) -> None:
     code, out, err = command("models", "verify", "--executor", "abacus")
     assert (code, out) == (2, "")
     assert err == (
-        "fluidaudio: there is no executor 'abacus': use all, auto, coreml, openvino, onnxruntime\n"
+        "fluidaudio: there is no executor 'abacus': "
+        "use all, auto, coreml, openvino, onnxruntime, cuda\n"
     )
 
 

@@ -145,7 +145,8 @@ def test_ctrl_c_in_a_terminal_says_so_and_ends_with_130(tmp_path: Path) -> None:
     assert code == 130
     assert shown.endswith("fluidaudio: interrupted\n")
     assert "Traceback" not in shown
-    written = list(out.iterdir())
+    written = list(out.glob("*.rttm"))
+    assert {path.name for path in out.iterdir()} == {"manifest.jsonl", *(w.name for w in written)}
     assert 1 <= len(written) < 30
     assert all(path.read_text().endswith("<NA>\n") for path in written)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from benchmarking import cell, file_record, result
 
 from fluidaudio_cli.benchmark import tuning as tuner
+from fluidaudio_cli.benchmark.results import read_result
+from fluidaudio_cli.benchmark.studies import TUNING
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -16,7 +20,6 @@ from fluidaudio_cli.diarization.tuning import (
     save_tuning,
 )
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.executors.probe import ProbeResult, ProbeSetting
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -54,40 +57,34 @@ def test_show_and_forget_exclude_each_other(command: Command) -> None:
     assert "--show excludes --forget: give one of them" in err
 
 
-def test_probes_choice_time_and_place_are_printed_and_the_choice_stored(
-    command: Command, monkeypatch: pytest.MonkeyPatch, own_file: Path
+def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
+    command: Command, monkeypatch: pytest.MonkeyPatch, own_file: Path, tmp_path: Path
 ) -> None:
-    setting = ProbeSetting("packages/embedding.mlpackage", "openvino", "bf16", 4, 2)
+    measured = result(cell(WORDS, file_record(walls=(1.25,)), study=TUNING))
 
     def found(watch: tuner.Watch, timeout: float) -> tuner.TuningResult:
         assert timeout == 9.0
-        watch("embedding", 0, 1)
-        return tuner.TuningResult(
-            tuner.Candidate(CHOICE, 81.6),
-            0.1234,
-            0.1233,
-            (tuner.Rejected(CHOICE, "it died"),),
-            (
-                ProbeResult(setting, 16, 123.46),
-                ProbeResult(setting, 32, None, "exit status -6"),
-            ),
-            61.7,
-        )
+        watch("embedding", 0)
+        rejected = (tuner.Rejected(CHOICE, "it died"),)
+        return tuner.TuningResult(CHOICE, 81.6, 0.1234, 0.1233, rejected, measured, 61.7)
 
     monkeypatch.setattr(tuner, "tune", found)
-    code, out, err = command("tune", "--timeout", "9")
+    kept = tmp_path / "kept.json"
+    code, out, err = command("tune", "--timeout", "9", "--measured", kept)
     assert (code, err) == (0, "")  # silent where nobody watches
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
-    assert ["embedding", "openvino bf16", "2", "4", "16", "123.5"] in rows
-    assert ["32", "failed: exit status -6"] in [row[-2:] for row in rows if row]
+    (row,) = (line for line in out.splitlines() if line.split("onnxruntime")[0].strip() == WORDS)
+    assert row.split()[-8] == "80.0"
     assert out.splitlines()[-4:] == [
         f"not taken: {WORDS}: it died",
         f"chosen: {WORDS}",
-        "about 82 windows/s through both networks; "
-        "DER on the bundled sample 12.34%, in fp32 12.33%",
+        "82x real time; DER on the bundled sample 12.34%, in fp32 12.33%",
         f"took 62 s; stored in {own_file}",
     ]
     assert load_tuning() == CHOICE
+    assert read_result(kept) == measured
+    document = json.loads(command("tune", "--timeout", "9", "--format", "json")[1])
+    assert document["benchmark"] == json.loads(kept.read_text())
+    assert document["chosen"]["workers"] == 2
 
 
 def test_nothing_is_stored_when_no_setting_works(

@@ -102,3 +102,15 @@ def test_silence_is_said() -> None:
     assert list(evidence_faults(silent, 10.0, REFERENCE)) == [
         "segmentation: nobody is heard in the sample, where two people speak"
     ]
+
+
+def test_tracks_that_do_not_follow_people_are_said() -> None:
+    good = [replace(window, placed=True) for window in windows(0, APART)]
+    assert not list(evidence_faults(good, 10.0, REFERENCE))
+    presence = good[0].presence().copy()
+    presence[:, 0] |= presence[:, 1]
+    presence[:, 1] = 0
+    both = WindowEvidence.of(0, good[0].voices, presence, placed=True)
+    assert list(evidence_faults([both], 10.0, REFERENCE)) == [
+        "diarizer: one track speaks for several people of the sample"
+    ]

@@ -14,7 +14,7 @@ from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
-from fluidaudio_cli.scoring.metrics import Scores, pool, score_both
+from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, Scores, pool, score_conditions
 
 SIMULATED, AMI = "sim-meetings", "ami-excerpts"
 
@@ -33,7 +33,11 @@ def scores(mode: str, folder: Path, uris: Sequence[str] = ()) -> Scores:
     found = []
     for result in pipeline.diarize_many([(path, None) for path in paths]):
         assert isinstance(result, Diarization), result
-        found.append(score_both(references[result.uri], result.turns, uems[result.uri]))
+        found.append(
+            score_conditions(
+                (STRICT, LENIENT), references[result.uri], result.turns, uems[result.uri]
+            )
+        )
     pipeline.close()
     assert len(found) == len(paths)
     return pool(found)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.crop_embedder import CropEmbedder
 from fluidaudio_cli.diarization.evidence import WindowEvidence
-from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker, Networks
+from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
@@ -28,8 +29,8 @@ RULES = EvidenceRules(
     CropRules(per_speaker=1),
     silent_peak=1e-3,
     exact_below_seconds=0.0,
-    crop_batch=4,
 )
+CROP_BATCH = 4
 
 
 class Network:
@@ -117,21 +118,22 @@ class Bench:
             )
             for _ in range(workers)
         ]
-        wrapped = [self._wrapped(own, exact) for own in self.networks]
-        self.frontend = Frontend([EvidenceWorker(own, rules) for own in wrapped], batch)
+        workers_made = [self._worker(own, rules, exact) for own in self.networks]
+        self.frontend = Frontend(workers_made, batch)
 
     @staticmethod
-    def _wrapped(own: Any, exact: bool) -> Networks:
+    def _worker(own: Any, rules: EvidenceRules, exact: bool) -> EvidenceWorker:
         card = load_card()
         assert card.segmentation is not None
         assert card.front_end is not None
         assert card.embedding is not None
-        return Networks(
-            Segmenter(own.segmentation, card.segmentation),
-            FilterBank(own.fbank, card.front_end),
-            VoiceNetwork(own.embedding, card.embedding),
-            VoiceNetwork(own.exact_embedding, card.embedding) if exact else None,
+        bank = FilterBank(own.fbank, card.front_end)
+        usual, exactly = (
+            CropEmbedder(bank, VoiceNetwork(network, card.embedding), CROP_BATCH)
+            for network in (own.embedding, own.exact_embedding)
         )
+        segmenter = Segmenter(own.segmentation, card.segmentation)
+        return EvidenceWorker(segmenter, usual, rules, exactly if exact else None)
 
     def batches(self, name: str) -> list[int]:
         return [size for own in self.networks for size in getattr(own, name).batches]

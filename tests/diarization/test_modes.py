@@ -126,8 +126,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
             "embedding.exact_precision is 'auto': use fp32, bf16, fp16",
         ),
         (
-            "extends: fast\nexecution:\n  executor: cuda\n",
-            "execution.executor is 'cuda': use auto, coreml, openvino, onnxruntime",
+            "extends: fast\nexecution:\n  executor: tpu\n",
+            "execution.executor is 'tpu': use auto, coreml, openvino, onnxruntime, cuda",
         ),
         ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
         ("extends: mine.yaml\n", "extends goes in a circle: extend another mode"),

@@ -16,7 +16,7 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import load_mode
@@ -27,7 +27,7 @@ from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTest
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.executors.selftest import Tolerance
 from fluidaudio_cli.models import registry
-from fluidaudio_cli.scoring.metrics import score_both
+from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, score_conditions
 from fluidaudio_cli.scoring.rttm import format_rttm, read_rttm
 
 EXECUTORS = ("onnxruntime", "openvino")
@@ -104,7 +104,7 @@ def test_error_on_the_sample(mode: str, sample_wav: Path) -> None:
     """The exact reference of 30 s, where one boundary weighs much: 11 to 12 % strict."""
     result = load_pipeline(mode).diarize(sample_wav)
     truth = read_rttm(sample_wav.with_suffix(".rttm"))["sample"]
-    scores = score_both(truth, result.turns, ((0.0, 30.0),))
+    scores = score_conditions((STRICT, LENIENT), truth, result.turns, ((0.0, 30.0),))
     assert scores.strict.der.rate < 0.135
     assert scores.lenient.der.rate < 0.04
     assert scores.speakers.hypothesis == 2
@@ -225,15 +225,30 @@ def test_evidence_gives_the_same_turns_again_and_others_for_another_count(
     path = tmp_path / "sample.npz"
     result.evidence.save(path)
     log = EvidenceLog.load(path)
-    again = conclude(log, fast.mode, SpeakerBounds(), StageClock())
+    again = conclude(speaker_model(fast.mode, log), fast.mode, SpeakerBounds(), StageClock())
     assert again.turns == result.turns
     assert again.exclusive_turns == result.exclusive_turns
-    one = conclude(log, fast.mode, SpeakerBounds(exactly=1), StageClock())
+    one = conclude(speaker_model(fast.mode, log), fast.mode, SpeakerBounds(exactly=1), StageClock())
     assert one.turns == fast.diarize(sample_wav, speakers=SpeakerBounds(exactly=1)).turns
     assert {turn.speaker for turn in one.turns} == {"SPEAKER_00"}
 
 
 # --- Speaker counts ---
+
+
+def test_speaker_model_is_fed_alike_by_the_pipeline_and_by_hand(
+    fast: Pipeline, sample_wav: Path
+) -> None:
+    result = fast.diarize(sample_wav)
+    by_hand = speaker_model(fast.mode)
+    with open_audio(sample_wav) as stream:
+        labels = [by_hand.update(found) for found in fast.evidence(stream, StageClock())]
+        by_hand.evidence.samples = stream.samples_read
+    assert result.evidence is not None
+    assert len(labels) == by_hand.evidence.windows == result.evidence.windows
+    assert all((each == -1).all() for each in labels)
+    again = conclude(by_hand, fast.mode, SpeakerBounds(), StageClock())
+    assert again.turns == result.turns
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,11 @@ from fluidaudio_cli.executors import (
     machine,
     select_executor,
 )
+from fluidaudio_cli.executors import cuda as cuda_module
 from fluidaudio_cli.executors import openvino as openvino_module
 from fluidaudio_cli.executors.base import Executor
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.cuda import CudaExecutor
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeExecutor
 from fluidaudio_cli.executors.openvino import OpenVinoExecutor
 
@@ -31,14 +35,14 @@ def without(monkeypatch: pytest.MonkeyPatch, kind: type, reason: str) -> None:
 
 
 def test_every_executor_has_its_name() -> None:
-    for name in ("coreml", "openvino", "onnxruntime"):
+    for name in ("coreml", "openvino", "onnxruntime", "cuda"):
         assert executor(name).name == name
         assert isinstance(executor(name), Executor)
 
 
 def test_availability_tells_version_and_precisions() -> None:
     states = availabilities()
-    assert list(states) == ["coreml", "openvino", "onnxruntime"]
+    assert list(states) == ["coreml", "openvino", "onnxruntime", "cuda"]
     assert states["onnxruntime"].ok
     assert states["onnxruntime"].precisions == ("fp32",)
     assert states["openvino"].precisions[0] == "fp32"
@@ -71,7 +75,7 @@ def test_auto_prefers_openvino_and_falls_to_onnxruntime(monkeypatch: pytest.Monk
         select_executor("auto")
     assert str(caught.value) == (
         "no executor is available: coreml: Core ML runs on macOS only, and this is Linux; "
-        "openvino: no AVX2; onnxruntime: not installed: "
+        "openvino: no AVX2; onnxruntime: not installed; cuda: not installed: "
         "reinstall fluidaudio"
     )
 
@@ -82,11 +86,48 @@ def test_explicit_request_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> N
         select_executor("openvino")
 
 
+def test_cuda_says_what_it_lacks_and_never_goes_on_with_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Against a stand-in of ONNX Runtime's build for CUDA: no GPU was there to run it on."""
+    import onnxruntime
+
+    cuda = executor("cuda")
+    assert isinstance(cuda, CudaExecutor)
+    assert cuda.availability().reason == "this onnxruntime was built without CUDA"
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(cuda_module, "_devices", lambda: 0)
+    assert cuda.availability().reason == "no NVIDIA GPU, or no driver for it"
+    monkeypatch.setattr(cuda_module, "_devices", lambda: 1)
+    assert (cuda.availability().ok, cuda.availability().precisions) == (True, ("fp32",))
+    asked = {}
+
+    class Session:
+        def __init__(self, path: str, settings: Any, providers: Any) -> None:
+            asked[path] = providers
+
+        def get_providers(self) -> list[str]:
+            return started
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    for started in (providers, providers[1:]):
+        fails = started == providers[1:]
+        with (
+            pytest.raises(ExecutorUnavailableError, match="could not start CUDA")
+            if fails
+            else (contextlib.nullcontext())
+        ):
+            cuda._session(onnxruntime, tmp_path, onnxruntime.SessionOptions())
+    ((name, settings), cpu) = asked[str(tmp_path / "optimized.onnx")]
+    assert (name, settings["use_tf32"], cpu) == (providers[0], "0", providers[1])
+
+
 def test_unknown_executor() -> None:
     with pytest.raises(UsageError) as caught:
         select_executor("tensorrt")
     assert str(caught.value) == (
-        "there is no executor 'tensorrt': use auto, coreml, openvino, onnxruntime"
+        "there is no executor 'tensorrt': use auto, coreml, openvino, onnxruntime, cuda"
     )
 
 

@@ -16,11 +16,11 @@ from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import SelfTest
 from fluidaudio_cli.models import registry
 from fluidaudio_cli.models.loading import load_model
-from fluidaudio_cli.models.registry import MODEL_NAMES, bundled_models, package_of
+from fluidaudio_cli.models.registry import bundled_models, package_of
 from fluidaudio_cli.resources import packages_dir
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", bundled_models())
 def test_package_has_the_hash_and_shapes_of_the_manifest(name: str) -> None:
     model = bundled_models()[name]
     assert package_sha256(model.package) == model.sha256
@@ -36,7 +36,7 @@ def test_package_has_the_hash_and_shapes_of_the_manifest(name: str) -> None:
             assert list(ours.type.shape)[1:] == stated["shape"][1:]
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", bundled_models())
 def test_shipped_graph_has_no_slice_by_index(name: str) -> None:
     assert inspect_package(bundled_models()[name].package).slice_by_index == 0
 
@@ -46,7 +46,7 @@ def test_packages_together_are_at_most_28_mb() -> None:
     assert size <= 28_000_000
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", bundled_models())
 def test_licence_travels_with_the_package(name: str) -> None:
     text = (packages_dir() / bundled_models()[name].facts["licence_file"]).read_text()
     assert bundled_models()[name].facts["licence"].split("-")[0] in text

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.profiling.excerpt import write_excerpt
+from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.session import profile
+from fluidaudio_cli.resources import packages_dir
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -192,3 +196,12 @@ def test_excerpt_is_the_beginning(tmp_path: Path, sample_wav: Path) -> None:
         assert stream.info.duration_seconds == pytest.approx(2.5)
     # Asked for more than there is: all of it.
     assert write_excerpt(sample_wav, part, 100.0) == pytest.approx(30.0, abs=0.01)
+
+
+def test_precision_report_of_other_networks_is_refused(sample_wav: Path, tmp_path: Path) -> None:
+    card = tmp_path / "mine.yaml"
+    text = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
+    card.write_text(text.replace("file: ", "file: bundled:"), encoding="utf-8")
+    wanted = Options(models=str(card), precision_report=True)
+    with pytest.raises(UsageError, match="--precision-report compares the bundled networks"):
+        profile(sample_wav, wanted)

@@ -79,7 +79,9 @@ def test_every_operator_of_segmentation_is_mapped(name: str) -> None:
     model = executor.load(bundled.package, ExecutorOptions(precision="fp32", profile=True))
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 1, 160_000)).astype(np.float32)
     model.request().run({"audio": noise})
-    found = model_profile("segmentation", model, model.operator_times(), (1, 1), Unavailable("no"))
+    found = model_profile(
+        "segmentation", model, bundled.package, model.operator_times(), (1, 1), Unavailable("no")
+    )
     model.close()
     assert not isinstance(found.layers, Unavailable)
     assert found.attributed_share > 0.99
@@ -94,8 +96,10 @@ def test_every_operator_of_segmentation_is_mapped(name: str) -> None:
 
 def test_model_without_operator_times_says_why() -> None:
     executor = select_executor("onnxruntime")
-    model = executor.load(bundled_models()["fbank"].package, ExecutorOptions(precision="fp32"))
-    found = model_profile("fbank", model, Unavailable("not recorded"), (1, 1), Unavailable("no"))
+    package = bundled_models()["fbank"].package
+    model = executor.load(package, ExecutorOptions(precision="fp32"))
+    unknown = Unavailable("not recorded"), (1, 1), Unavailable("no")
+    found = model_profile("fbank", model, package, *unknown)
     assert str(found.layers) == "unavailable: not recorded"
     assert measure_peaks({"fbank": model}, wanted=False) == {
         "fbank": Unavailable("not measured (--no-peaks)")

@@ -81,6 +81,7 @@ def made_profile(**changes: Any) -> Profile:
         path="meeting.wav",
         audio_seconds=10.0,
         mode="balanced",
+        plan={"models": "bundled"},
         executors={},
         environment={"machine": {"cpu_model": "Made-up CPU"}, "python": "3.11"},
         load_seconds=0.3,

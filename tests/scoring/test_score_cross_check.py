@@ -11,7 +11,7 @@ import simpleder
 from fluidaudio_cli.scoring import pyannote_scorer
 from fluidaudio_cli.scoring.extents import Extents
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
-from fluidaudio_cli.scoring.metrics import pool, score_both
+from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, pool, score_conditions
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.turns import Turn
 
@@ -75,7 +75,7 @@ def test_same_components_as_simpleder(corpus: str, perturb: object, shared_data:
     sums = {"strict": 0.0, "lenient": 0.0}
     for uri, reference in references.items():
         hypothesis = perturb(list(reference), random.Random(uri))
-        found = score_both(reference, hypothesis, uems[uri], uri=uri)
+        found = score_conditions((STRICT, LENIENT), reference, hypothesis, uems[uri], uri=uri)
         scores.append(found)
         truth, answer = clipped(reference, uems[uri]), clipped(hypothesis, uems[uri])
         for item in found.conditions:
@@ -109,11 +109,11 @@ def test_long_recordings_score_as_short_ones(
     uems = read_uems(shared_data / "sim-meetings")
     for uri, reference in references.items():
         hypothesis = everything(list(reference), random.Random(uri))
-        whole = score_both(reference, hypothesis, uems[uri])
+        whole = score_conditions((STRICT, LENIENT), reference, hypothesis, uems[uri])
         with monkeypatch.context() as patch:
             patch.setattr(pyannote_scorer, "_WHOLE_TURNS", 0)
             patch.setattr(pyannote_scorer, "_PART_SECONDS", 50.0)
-            parts = score_both(reference, hypothesis, uems[uri])
+            parts = score_conditions((STRICT, LENIENT), reference, hypothesis, uems[uri])
         for left, right in zip(whole.conditions, parts.conditions, strict=True):
             assert vars(left.der) == pytest.approx(vars(right.der), abs=1e-6)
             assert left.jer.rate == pytest.approx(right.jer.rate, abs=1e-6)
@@ -123,7 +123,7 @@ def test_bundled_sample_against_simpleder(sample_wav: Path) -> None:
     (reference,) = read_rttm(sample_wav.with_suffix(".rttm")).values()
     uem = ((0.0, 30.0),)
     hypothesis = jitter(list(reference), random.Random(7))
-    ours = score_both(reference, hypothesis, uem).strict.der
+    ours = score_conditions((STRICT, LENIENT), reference, hypothesis, uem).strict.der
     theirs = simpleder.DER(clipped(reference, uem), clipped(hypothesis, uem))
     assert ours.rate == pytest.approx(theirs, abs=1e-9)
     assert ours.rate > 0.05

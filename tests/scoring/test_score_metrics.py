@@ -10,6 +10,8 @@ miss 0-1, 8-9, 9-10, 19-20; false alarm 14-15, 15-16, 22-23; confusion 16-17 (A 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,11 +19,19 @@ from hypothesis import strategies as st
 
 from fluidaudio_cli.errors import AnnotationError, SelfTestError, UsageError
 from fluidaudio_cli.scoring import metrics, pyannote_scorer
-from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, pool, score, score_both
+from fluidaudio_cli.scoring.metrics import (
+    LENIENT,
+    STRICT,
+    FileScore,
+    condition,
+    pool,
+    score_conditions,
+)
 from fluidaudio_cli.scoring.records import DiarizationErrorRate, OverlapError, SpeakerCount
 from fluidaudio_cli.scoring.sweep import Regions, score_turns
 from fluidaudio_cli.turns import Turn
 
+Turns = Sequence[Turn]
 TRUTH = (Turn(0, 10, "A"), Turn(8, 14, "B"), Turn(16, 20, "A"))
 ANSWER = (
     Turn(1, 9, "x"),
@@ -32,6 +42,23 @@ ANSWER = (
     Turn(22, 23, "z"),
 )
 UEM = ((0.0, 24.0),)
+
+
+def score_both(truth: Turns, answer: Turns, uem: Any = None, **options: Any) -> FileScore:
+    return score_conditions((STRICT, LENIENT), truth, answer, uem, **options)
+
+
+def score(
+    truth: Turns,
+    answer: Turns,
+    uem: Any = None,
+    *,
+    collar_per_side: float = 0.0,
+    skip_overlap: bool = False,
+    **options: Any,
+) -> FileScore:
+    asked = condition(collar_per_side, skip_overlap)
+    return score_conditions((asked,), truth, answer, uem, **options)
 
 
 def close(found: DiarizationErrorRate, *expected: float) -> bool:
@@ -178,8 +205,6 @@ def test_conditions_are_named_by_their_settings() -> None:
 def test_bad_settings() -> None:
     with pytest.raises(UsageError, match=r"a collar of -1 s per side: give a time of 0 s or more"):
         score(TRUTH, ANSWER, UEM, collar_per_side=-1)
-    with pytest.raises(UsageError, match="leaves nothing"):
-        score(TRUTH, ANSWER, UEM, skip_overlap=True, regions="overlap")
     with pytest.raises(UsageError, match="regions 'some': choose one of all, single, overlap"):
         score_turns(TRUTH, ANSWER, UEM, regions="some")  # type: ignore[arg-type]
 

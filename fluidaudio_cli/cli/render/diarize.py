@@ -76,15 +76,18 @@ def _turns(result: Diarization, exclusive: bool) -> Table:
 def _speakers(result: Diarization) -> Table:
     table = _table("Speakers")
     table.add_column("speaker")
-    for heading in ("speaking", "of the recording", "turns"):
+    known = any(speaker.identity is not None for speaker in result.speakers)
+    for heading in ("speaking", "of the recording", "turns", *(["probability"] if known else [])):
         table.add_column(heading, justify="right")
     for speaker in result.speakers:
         share = speaker.speech_seconds / result.duration_seconds
+        found = speaker.identity
         table.add_row(
             Text(speaker.label),
             _clock(speaker.speech_seconds),
             f"{share:.1%}",
             str(speaker.turns),
+            *(["" if found is None else f"{found.probability:.1%}"] if known else []),
         )
     return table
 

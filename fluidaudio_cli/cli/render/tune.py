@@ -1,63 +1,51 @@
-"""Probes and the choice made from them, as a table."""
+"""What ``fluidaudio tune`` measured and chose, for people and as a document."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.render.console import stderr_console
 
-SCHEMA = "fluidaudio.tune/1"
+SCHEMA = "fluidaudio.tune/2"
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fluidaudio_cli.benchmark.tuning import TuningResult, Watch
     from fluidaudio_cli.diarization.tuning import Tuning
-    from fluidaudio_cli.executors.probe import ProbeResult, ProbeSetting
 
 
 @contextmanager
 def tuning_progress() -> Iterator[Watch]:
-    """Say on stderr what is probed and how far it is, where a person is watching."""
+    """Say on stderr what is measured, where a person is watching."""
     console = stderr_console()
     if messages.is_quiet() or not console.is_terminal:
-        yield lambda what, done, expected: None
+        yield lambda what, done: None
         return
-    with console.status("probing …") as status:
-        yield lambda what, done, expected: status.update(f"{done + 1} of about {expected}: {what}")
+    with console.status("measuring …") as status:
+        yield lambda what, done: status.update(f"setting {done + 1}: {what}")
 
 
 def print_tuning(console: Console, result: TuningResult, path: Path) -> None:
-    """All probes, then what was chosen, what it costs in accuracy, and where it is kept."""
-    table = Table(title="Probes")
-    for heading in ("network", "setting"):
-        table.add_column(heading)
-    for heading in ("streams", "threads", "batch", "items/s"):
-        table.add_column(heading, justify="right")
-    for probe in result.probes:
-        setting = probe.setting
-        units = f" {setting.compute_units}" if setting.executor == "coreml" else ""
-        table.add_row(
-            Path(setting.package).stem,
-            f"{setting.executor} {setting.precision}{units}",
-            str(setting.streams),
-            str(setting.threads),
-            str(probe.batch),
-            _speed(probe),
-        )
-    console.print(table)
+    """All cells, then what was chosen, what it costs in accuracy, and where it is kept."""
+    from fluidaudio_cli.cli.render.benchmark import render_table
+    from fluidaudio_cli.report.benchmark_report import BenchmarkReport
+    from fluidaudio_cli.report.benchmark_tables import summary_tables
+
+    render_table(console, summary_tables(BenchmarkReport(result.measured))[0])
+    for cell, _, reason in result.measured.failures:
+        console.print(f"failed: {cell}: {reason}", soft_wrap=True)
     for rejected in result.rejected:
         console.print(f"not taken: {rejected.tuning}: {rejected.reason}", soft_wrap=True)
-    console.print(f"chosen: {result.chosen.tuning}", soft_wrap=True)
+    console.print(f"chosen: {result.chosen}", soft_wrap=True)
     console.print(
-        f"about {result.chosen.windows_per_second:.0f} windows/s through both networks; "
+        f"{result.rtfx:.0f}x real time; "
         f"DER on the bundled sample {result.der:.2%}, in fp32 {result.fp32_der:.2%}",
         soft_wrap=True,
     )
@@ -75,19 +63,19 @@ def print_stored(console: Console, tuning: Tuning | None, path: Path) -> None:
 
 
 def tuning_document(result: TuningResult, path: Path) -> dict[str, Any]:
-    """All that was measured and chosen, as plain values; what failed has a reason, no speed."""
+    """All that was chosen and measured, as plain values; ``benchmark`` is a result of its own."""
+    from fluidaudio_cli.benchmark.results import to_json
+
     return {
         "schema": SCHEMA,
-        "chosen": asdict(result.chosen.tuning),
-        "windows_per_second": result.chosen.windows_per_second,
+        "chosen": asdict(result.chosen),
+        "rtfx": result.rtfx,
         "der": result.der,
         "fp32_der": result.fp32_der,
         "rejected": [
             {"tuning": asdict(each.tuning), "reason": each.reason} for each in result.rejected
         ],
-        "probes": [
-            asdict(probe) | {"setting": _described(probe.setting)} for probe in result.probes
-        ],
+        "benchmark": json.loads(to_json(result.measured)),
         "seconds": result.seconds,
         "stored_in": str(path),
     }
@@ -97,13 +85,3 @@ def stored_document(tuning: Tuning | None, path: Path) -> dict[str, Any]:
     """The stored choice as plain values; ``chosen`` is null where there is none for here."""
     chosen = None if tuning is None else asdict(tuning)
     return {"schema": SCHEMA, "chosen": chosen, "stored_in": str(path)}
-
-
-def _described(setting: ProbeSetting) -> dict[str, Any]:
-    return asdict(setting) | {"package": Path(setting.package).stem}
-
-
-def _speed(result: ProbeResult) -> str:
-    if result.items_per_second is None:
-        return f"failed: {result.failure}"
-    return f"{result.items_per_second:.1f}"

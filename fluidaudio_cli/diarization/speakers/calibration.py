@@ -4,7 +4,8 @@ A unit vector heard for some seconds is modelled as its speaker's direction plus
 voices of one person, each of reliability ``r``, have a cosine of ``r`` on average, two people
 one of ``unlike_cosine``. This is the two-covariance model of speaker verification (Brummer and
 de Villiers, 2010) with one variance for all directions, which unit vectors of a few thousand
-crops could not be told from a richer one. Everything is fitted by ``tools/fit_calibration.py``.
+crops could not be told from a richer one. Everything is fitted by
+``benchmark/calibrating.py``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ class Calibration:
     lesser squared length of their means, plus ``same_offset``.
 
     Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
-    ``pair_offset``. ``count_temper`` and ``count_margin``: see
+    ``pair_offset``.
+
+    Two speakers of different recordings, each by all that was heard of it there: ``across_...``
+    likewise. Two people have a cosine of ``stranger_cosine`` with a standard deviation of
+    ``stranger_spread`` and a skewness of ``stranger_skew``, however long they are heard.
+
+    ``count_temper`` and ``count_margin``: see
     :func:`counting.count_probabilities`.
     """
 
@@ -72,6 +79,15 @@ class Calibration:
     same_offset: float
     pair_slope: float
     pair_offset: float
+    across_reliability: float
+    across_half_seconds: float
+    across_steepness: float
+    across_unlike: float
+    across_slope: float
+    across_offset: float
+    stranger_cosine: float
+    stranger_spread: float
+    stranger_skew: float
     count_temper: float
     count_margin: float
 
@@ -84,14 +100,14 @@ class Calibration:
             wrong = ", ".join(sorted(names ^ given))
             raise UsageError(
                 f"the calibration in {where} lacks or does not know: {wrong}",
-                "write it with tools/fit_calibration.py",
+                "write it with fluidaudio models check CARD --calibrate FOLDER",
             )
         try:
             return cls(**{name: float(values[name]) for name in names})
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"the calibration in {where} has a value that is no number: {error}",
-                "write it with tools/fit_calibration.py",
+                "write it with fluidaudio models check CARD --calibrate FOLDER",
             ) from error
 
     def as_dict(self) -> dict[str, float]:
@@ -101,6 +117,12 @@ class Calibration:
     def reliability_of(self, seconds: Floats) -> Floats:
         """Mean cosine of voices of one person, each heard alone for ``seconds``."""
         return self.reliability * self._grown(seconds)
+
+    def across_reliability_of(self, seconds: Floats) -> Floats:
+        """Mean cosine of one person's voices in two recordings, each heard for ``seconds``."""
+        heard = np.maximum(np.asarray(seconds, np.float64), SHORTEST)
+        powered = (heard / self.across_half_seconds) ** self.across_steepness
+        return np.asarray(self.across_reliability * powered / (powered + 1.0))
 
     def overlapped_reliability_of(self, seconds: Floats) -> Floats:
         """The same of voices heard only while others speak."""

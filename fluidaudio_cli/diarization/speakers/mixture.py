@@ -18,6 +18,7 @@ from fluidaudio_cli.diarization.speakers.calibration import (
     Calibration,
     log_likelihood_ratio,
 )
+from fluidaudio_cli.diarization.speakers.known import Anchors
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.windows import Windows
 
@@ -45,7 +46,8 @@ class Voices:
 
     ``windows`` (n,): window of each, ascending. ``vectors`` (n, d) float32: unit length, zeros
     where there is none. ``clean_seconds`` (n,): how long each speaks alone in its window.
-    ``windows_per_moment``: how many windows see each moment.
+    ``windows_per_moment``: how many windows see each moment; ``inside``: of all the recording,
+    as a share of that, since its first and last moments are seen less often.
     """
 
     windows: NDArray[np.intp]
@@ -53,6 +55,7 @@ class Voices:
     clean_seconds: Floats
     heard_seconds: Floats
     windows_per_moment: float = 1.0
+    inside: float = 1.0
 
     @property
     def embedded(self) -> NDArray[np.bool_]:
@@ -219,17 +222,23 @@ class Mixture:
         seconds = self.voices.clean_seconds[pairs].min(axis=1, initial=_SURELY_TWO_SECONDS)
         return pairs, seconds
 
-    def settle(self, shares: Floats, passes: int) -> Floats:
+    def settle(self, shares: Floats, passes: int, anchors: Anchors | None = None) -> Floats:
         """Shares (n, k) after some passes."""
         for _ in range(passes):
-            shares = self.windows.shares(self.scores(shares))
+            shares = self.windows.shares(self.scores(shares, anchors))
         return shares
 
-    def scores(self, shares: Floats) -> Floats:
-        """(n, k) log-probability of each voice being each speaker, but for those of its window."""
+    def scores(self, shares: Floats, anchors: Anchors | None = None) -> Floats:
+        """(n, k) log-probability of each voice being each speaker, but for those of its window.
+
+        ``anchors``: what is known of the speakers besides.
+        """
         calibration = self.calibration
         totals = np.asarray(self._weighted(shares).T @ self.voices.vectors, np.float64)
         precisions = 1.0 + self._precision @ shares
+        if anchors is not None:
+            totals = totals + anchors.totals
+            precisions = precisions + anchors.precisions
         means = totals / precisions[:, None]
         uncertain = 1.0 / precisions + calibration.spread
         variance = self._noise[:, None] + self._reliable[:, None] * uncertain

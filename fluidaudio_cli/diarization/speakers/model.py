@@ -10,53 +10,84 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.frames import CROP_SECONDS, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
 from fluidaudio_cli.diarization.speakers.mixture import Labels, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 
 
 class SpeakerModel(Protocol):
-    """Turns the evidence of one recording, window by window, into speakers."""
+    """Turns the evidence of one recording, window by window, into speakers.
+
+    Files and streams use it alike: ``update`` with each window as it comes, then ``finish``.
+    """
+
+    @property
+    def evidence(self) -> EvidenceLog:
+        """The windows that :meth:`finish` labels, in order."""
 
     def update(self, evidence: WindowEvidence) -> Labels:
         """Take in the next window; the speaker of each of its voices as far as known, else -1."""
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
-        """The final speakers of all windows."""
+        """The final speakers of all voices in :attr:`evidence`; may be asked again."""
 
 
 class OfflineSpeakers:
     """Decides when it has heard everything.
 
-    ``step_samples``: from window to window. ``crops``: of a voice at most. ``log`` keeps the
-    evidence, or brings it along.
+    ``step_samples``: from window to window. ``crops``: of a voice at most. ``evidence``: windows
+    taken in before, which it goes on. ``known``: people who may be among the speakers.
     """
 
     def __init__(
-        self, calibration: Calibration, step_samples: int, crops: int, log: EvidenceLog
+        self,
+        calibration: Calibration,
+        step_samples: int,
+        crops: int,
+        evidence: EvidenceLog | None = None,
+        known: KnownPeople | None = None,
     ) -> None:
-        self.log = log
+        self.evidence = EvidenceLog() if evidence is None else evidence
+        self._known = known
         self._calibration = calibration
         self._step = step_samples
         self._most_heard = crops * CROP_SECONDS
 
     def update(self, evidence: WindowEvidence) -> Labels:
-        """Keep the window; nobody is known yet."""
-        self.log.append(evidence)
+        """Keep the window; nobody is known yet, unless speakers have their places."""
+        self.evidence.append(evidence)
+        if evidence.placed:
+            return np.array([voice.slot for voice in evidence.voices], np.intp)
         return np.full(len(evidence.voices), -1, np.intp)
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
         """Settle all voices; ``bounds``: how many speakers there are, as far as known."""
-        log = self.log
+        log = self.evidence
+        if log.placed:
+            return placed_speakers(log)
         clean = log.clean_seconds
         heard = np.minimum(clean, self._most_heard)
-        voices = Voices(log.voice_windows, log.vectors, clean, heard, WINDOW_SAMPLES / self._step)
-        return find_speakers(voices, self._links(), self._calibration, bounds)
+        looks = WINDOW_SAMPLES / self._step
+        ends = log.samples - self._step * np.arange(log.windows)
+        seen = float(np.clip(ends, 0, WINDOW_SAMPLES).sum())
+        inside = seen / (looks * log.samples) if log.samples else 1.0
+        voices = Voices(log.voice_windows, log.vectors, clean, heard, looks, inside)
+        return find_speakers(voices, self._links(), self._calibration, bounds, self._known)
 
     def _links(self) -> Links:
         collector = LinkCollector(self._step)
-        for evidence in self.log:
+        for evidence in self.evidence:
             if evidence.voices:
                 slots = [voice.slot for voice in evidence.voices]
                 collector.add(evidence.number, evidence.presence(), slots)
         return collector.links()
+
+
+def placed_speakers(log: EvidenceLog) -> SpeakerLabels:
+    """The speakers of evidence that has each in a slot of its own: nothing is to be decided."""
+    slots, labels = np.unique(log.slots, return_inverse=True)
+    centroids = np.zeros((len(slots), log.vectors.shape[1]), np.float32)
+    centroids[labels] = log.vectors
+    seconds = np.bincount(labels, log.clean_seconds, len(slots)).astype(np.float64)
+    return SpeakerLabels(labels.astype(np.intp), centroids, seconds, {len(slots): 1.0}, len(slots))

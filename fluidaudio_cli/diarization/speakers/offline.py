@@ -23,6 +23,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     merge_likely,
     merge_to,
 )
+from fluidaudio_cli.diarization.speakers.known import Anchors, Identity, KnownPeople
 from fluidaudio_cli.diarization.speakers.linkage import average_linkage
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.mixture import (
@@ -55,15 +56,18 @@ class SpeakerLabels:
     """The speakers of a recording.
 
     ``labels`` (n,): speaker of each voice in order of the windows, -1 for none. ``centroids``
-    (k, d) float32: their voices, unit length, zeros where none was long enough. ``counts``:
-    probability of each number of speakers as the evidence has it, whatever the user said;
-    ``found``: the number that it says.
+    (k, d) float32: their voices, unit length, zeros where none was long enough. ``seconds``
+    (k,): for how long each speaks alone. ``counts``: probability of each number of speakers as
+    the evidence has it, whatever the user said; ``found``: the number that it says.
+    ``identities`` (k,): who they are, where voices were known; else empty.
     """
 
     labels: Labels
     centroids: NDArray[np.float32]
+    seconds: Floats
     counts: Mapping[int, float]
     found: int
+    identities: tuple[Identity, ...] = ()
 
     def by_window(self, log: EvidenceLog) -> Iterator[tuple[WindowEvidence, list[int]]]:
         """Every window of ``log`` with the speakers of its voices."""
@@ -75,9 +79,13 @@ class SpeakerLabels:
 
 
 def find_speakers(
-    voices: Voices, links: Links, calibration: Calibration, bounds: SpeakerBounds
+    voices: Voices,
+    links: Links,
+    calibration: Calibration,
+    bounds: SpeakerBounds,
+    known: KnownPeople | None = None,
 ) -> SpeakerLabels:
-    """Find the speakers and give each local speaker to one of them.
+    """Find the speakers and give each local speaker to one of them; some may be ``known``.
 
     A recording whose voices are all too short to embed has one speaker, with a centroid of
     zeros. Deterministic.
@@ -90,20 +98,29 @@ def find_speakers(
     if not core.size:
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
-        return SpeakerLabels(
-            labels, np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32), {1: 1.0}, 1
-        )
+        nobody = np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32)
+        return SpeakerLabels(labels, nobody, np.zeros(len(nobody)), {1: 1.0}, 1)
+
+    def spoken(groups: Groups) -> tuple[Floats, Floats]:
+        return groups.totals, groups.seconds / voices.inside
 
     def odds(groups: Groups) -> Floats:
-        return groups.same_person(calibration, mixture.unlike)
+        likely = groups.same_person(calibration, mixture.unlike)
+        return likely if known is None else likely + known.agreement(*spoken(groups))
+
+    def anchors(groups: Groups) -> Anchors | None:
+        return None if known is None else known.anchors(*spoken(groups))
 
     start = np.full(count, -1, np.intp)
-    start[core] = _start(mixture, links, core)
+    # Known voices can tell groups apart, but nobody tells apart what starts in one.
+    distance = _START_DISTANCE if known is None else _PART_DISTANCE
+    start[core] = _start(mixture, links, core, distance)
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
-    shares = mixture.settle(shares_of(_through(start, numbers), len(groups)), _PASSES)
+    shares = shares_of(_through(start, numbers), len(groups))
+    shares = mixture.settle(shares, _PASSES, anchors(groups))
     groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
-    shares = mixture.settle(_folded(shares, numbers), _LAST_PASSES)
-    labels = _compact(mixture.windows.best(mixture.scores(shares)))
+    shares = mixture.settle(_folded(shares, numbers), _LAST_PASSES, anchors(groups))
+    labels = _compact(mixture.windows.best(mixture.scores(shares, anchors(groups))))
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
     counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
@@ -118,11 +135,15 @@ def find_speakers(
         if part is None:
             break
         labels = np.where(part, speakers, labels)
-    centroids = mixture.groups_of(labels).totals
+    final = mixture.groups_of(labels)
+    identities = () if known is None else known.recognised(*spoken(final))
+    centroids = final.totals
     centroids /= np.maximum(
         np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
     )
-    return SpeakerLabels(labels, centroids.astype(np.float32), counts, found)
+    return SpeakerLabels(
+        labels, centroids.astype(np.float32), spoken(final)[1], counts, found, identities
+    )
 
 
 @dataclass(frozen=True)
@@ -214,7 +235,7 @@ _HARM_SHARE = 0.06
 _COUNTS_BESIDE = 3
 
 
-def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
+def _start(mixture: Mixture, links: Links, core: NDArray[np.intp], distance: float) -> Labels:
     """(m,) small pure group of each voice of ``core``."""
     vectors = mixture.voices.vectors
     owner = _chains(vectors, links, core)
@@ -232,7 +253,7 @@ def _start(mixture: Mixture, links: Links, core: NDArray[np.intp]) -> Labels:
         sums, sizes = _summed(sums, sizes, merged)
         owner, apart = merged[owner], None
     tree = average_linkage(sums, sizes, apart)
-    return tree.labels(tree.clusters_below(_START_DISTANCE))[owner]
+    return tree.labels(tree.clusters_below(distance))[owner]
 
 
 def _chains(vectors: NDArray[np.float32], links: Links, core: NDArray[np.intp]) -> Labels:

@@ -1,39 +1,37 @@
-"""Fit the calibration of a model card to evidence whose speakers are known.
+"""Fit the calibration of a model card to recordings whose speakers are known.
 
-    fluidaudio simulate -n 300 --speakers 1-10 --voices READERS -o made
-    fluidaudio diarize made/*.wav --save-evidence made --output-dir made/turns -q
-    python tools/fit_calibration.py made --check others > calibration.yaml
-
-Each NAME.npz of evidence needs a NAME.rttm beside it. The voices of ``--check`` should be others
-than those fitted on. What concerns two voices (reliability, unlike cosine, pair) is fitted in
-closed terms; all else is searched for, ``--search`` seconds long, for the least error of
-diarization beyond what oracle labels have, with wrong counts as a second cost.
+What concerns two voices (reliability, unlike cosine, pair) is fitted in closed terms; all else is
+searched for, as long as it is asked for, for the least error of diarization beyond what oracle
+labels have, with wrong counts as a second cost. What a calibration is worth is told by other voices
+than those it was fitted to.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
+from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import conclude
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
-from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.diarization.saved_evidence import read_evidence
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.progress import ProgressCallback
 from fluidaudio_cli.scoring.matching import read_annotations
 from fluidaudio_cli.scoring.sweep import score_turns
 from fluidaudio_cli.turns import Turn
@@ -89,17 +87,50 @@ class Pairs(NamedTuple):
     weights: Floats
 
 
-def read_known(folder: Path) -> list[Known]:
-    """All recordings of a folder that have evidence and a reference."""
+def known_of(folder: Path, pipeline: Pipeline, progress: ProgressCallback) -> list[Known]:
+    """Every recording of ``folder`` that has a reference, heard by ``pipeline``.
+
+    Where there is evidence beside the references (``NAME.npz``, as ``--save-evidence`` writes it),
+    that is read and nothing is heard; it must be of the pipeline's networks. Raises ``InputError``
+    for evidence of others and for a folder without references.
+    """
     references = read_annotations(folder).turns
-    known = [
-        Known(EvidenceLog.load(path), references[path.stem])
-        for path in sorted(folder.glob("*.npz"))
-        if path.stem in references
-    ]
-    if not known:
-        sys.exit(f"{folder} holds no evidence (.npz) with a reference (.rttm) of the same name")
+    kept = [path for path in sorted(folder.glob("*.npz")) if path.stem in references]
+    if kept:
+        return [Known(_kept(path, pipeline), references[path.stem]) for path in kept]
+    items = [item for item in open_dataset(folder).items if item.uri in references]
+    known = []
+    for number, item in enumerate(items):
+        progress(number, len(items))
+        log = pipeline.diarize(item.audio).evidence
+        assert log is not None
+        known.append(Known(log, references[item.uri]))
     return known
+
+
+def _kept(path: Path, pipeline: Pipeline) -> EvidenceLog:
+    saved = read_evidence(path)
+    theirs = {model.name: model.sha256 for model in saved.models}
+    ours = {model.name: model.sha256 for model in pipeline.models}
+    if any(theirs.get(name) not in (None, sha256) for name, sha256 in ours.items()):
+        raise InputError(f"{path} is of other networks than the card", "make it anew, or delete it")
+    if saved.plan.mode.windows != pipeline.mode.windows:
+        raise InputError(
+            f"{path} was made in mode {saved.plan.mode.name}", f"make it in {pipeline.mode.name}"
+        )
+    return saved.log
+
+
+def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: int) -> Calibration:
+    """Of ``known`` the calibration, that of ``mode`` being where it starts from.
+
+    ``search_seconds``: how long to look for what has no closed terms; 0 leaves that as it is.
+    """
+    fitted = fit_pairs(pairs_of(known, mode), mode.calibration)
+    if search_seconds > 0:
+        fitted = search(known, replace(mode, calibration=fitted), search_seconds, seed)
+        fitted = fit_counts(known, replace(mode, calibration=fitted))
+    return fitted
 
 
 def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
@@ -123,7 +154,14 @@ def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
             same = labels[first] == labels[second]
             weights = np.full(len(first), 1.0 / len(first))
             parts.append((cosine, heard[first], heard[second], same, weights))
+    if not parts:
+        raise InputError("the recordings have no two voices far enough apart", "give longer ones")
     cosine, seconds, other, same, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
+    if same.all() or not same.any():
+        raise InputError(
+            "the recordings have no two voices of one person and of two",
+            "give conversations of several people who speak more than once",
+        )
     for kind in (same, ~same):
         weights[kind] /= 2.0 * weights[kind].sum()
     return Pairs(cosine.astype(np.float64), seconds, other, same, weights)
@@ -164,7 +202,7 @@ def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> f
     """Points of error beyond oracle labels, with what wrong counts cost."""
     lost = total = wrong = 0.0
     for (log, reference), least in zip(known, oracle, strict=True):
-        turns = conclude(log, mode, SpeakerBounds(), StageClock()).turns
+        turns = conclude(speaker_model(mode, log), mode, SpeakerBounds(), StageClock()).turns
         score = score_turns(reference, turns, _extent(log))
         lost += score.missed_detection + score.false_alarm + score.confusion - least
         total += score.total
@@ -194,7 +232,6 @@ def search(known: Sequence[Known], mode: ModeConfig, seconds: float, seed: int) 
         found = cost(known, replace(mode, calibration=tried), oracle)
         if found < least:
             best, least = tried, found
-            sys.stderr.write(f"cost {least:.3f} with {changes}\n")
     return best
 
 
@@ -204,10 +241,11 @@ def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
     for temper in _TEMPERS:
         for margin in _MARGINS:
             tried = replace(mode.calibration, count_temper=temper, count_margin=margin)
+            changed = replace(mode, calibration=tried)
             surprise = 0.0
             for log, reference in known:
                 bounds, clock = SpeakerBounds(), StageClock()
-                found = conclude(log, replace(mode, calibration=tried), bounds, clock)
+                found = conclude(speaker_model(changed, log), changed, bounds, clock)
                 right = found.speaker_counts.get(_speakers(reference), 0.0)
                 surprise -= float(np.log(max(right, _UNTOLD)))
             if surprise < least:
@@ -215,17 +253,17 @@ def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
     return best
 
 
-def tell(pairs: Pairs, calibration: Calibration) -> None:
-    """How good the log-odds are on ``pairs``, and whether they mean what they say."""
+def worth(pairs: Pairs, calibration: Calibration) -> Iterator[str]:
+    """How good the log-odds are on ``pairs``, and whether they mean what they say; lines."""
     odds = calibration.same_person(pairs.cosine, pairs.seconds, pairs.other_seconds)
-    sys.stderr.write(f"{len(odds)} pairs, Cllr {cllr(odds, pairs):.3f} (1: knows nothing)\n")
+    yield f"{len(odds)} pairs, Cllr {cllr(odds, pairs):.3f} (1: knows nothing)"
     said = 1.0 / (1.0 + np.exp(-odds))
     for low in np.arange(0.0, 1.0, 0.2):
         rows = (said >= low) & (said < low + 0.2)
         if (whole := pairs.weights[rows].sum()) > 0.0:
             expected = pairs.weights[rows] @ said[rows] / whole
             observed = pairs.weights[rows] @ pairs.same[rows] / whole
-            sys.stderr.write(f"  said {expected:.2f}, observed {observed:.2f}\n")
+            yield f"  said {expected:.2f}, observed {observed:.2f}"
 
 
 def _extent(log: EvidenceLog) -> tuple[tuple[float, float], ...]:
@@ -234,30 +272,3 @@ def _extent(log: EvidenceLog) -> tuple[tuple[float, float], ...]:
 
 def _speakers(turns: Sequence[Turn]) -> int:
     return len({turn.speaker for turn in turns})
-
-
-def main() -> None:
-    """See above."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="evidence and references to fit to")
-    parser.add_argument("--check", type=Path, help="the same of other voices")
-    parser.add_argument("--mode", default="balanced", help="that the evidence was made in")
-    parser.add_argument("--search", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    mode = load_mode(asked.mode)
-    known = read_known(asked.folder)
-    pairs = pairs_of(known, mode)
-    fitted = fit_pairs(pairs, mode.calibration)
-    tell(pairs, fitted)
-    if asked.check:
-        tell(pairs_of(read_known(asked.check), mode), fitted)
-    if asked.search:
-        fitted = search(known, replace(mode, calibration=fitted), asked.search, asked.seed)
-        fitted = fit_counts(known, replace(mode, calibration=fitted))
-    rounded = {name: round(value, 4) for name, value in fitted.as_dict().items()}
-    sys.stdout.write(yaml.safe_dump({"calibration": rounded}, sort_keys=False))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,121 @@
+"""``fluidaudio identify``: whose voices are heard in a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fluidaudio_cli.cli import options, report_output
+from fluidaudio_cli.cli.diarize_evidence import evidence_among, read_alike
+from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fluidaudio_cli.diarization.result import Diarization, Speaker
+
+_BAD_INPUT = 3
+
+
+def identify(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Recordings, or folders of them.")
+    ],
+    known: options.KnownOption = "",
+    store: options.StoreOption = None,
+    max_false_accept: options.MaxFalseAcceptOption = "1%",
+    performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
+    executor: options.ExecutorOption = options.ExecutorChoice.auto,
+    precision: options.PrecisionOption = options.PrecisionChoice.auto,
+    threads: options.ThreadsOption = None,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
+) -> None:
+    """Tell whose voices are heard in recordings: names from the store, with probabilities.
+
+    FILE may be evidence of diarize --save-evidence. For who speaks when: diarize --known.
+    """
+    report_output.check(output, output_format)
+    people = known_voices(known, store, max_false_accept)
+    assert people is not None
+    failures: list[InputError] = []
+    found: list[Diarization] = []
+    for outcome in _outcomes(files, people, performance_mode, models, executor, precision, threads):
+        if isinstance(outcome, InputError):
+            failures.append(outcome)
+            typer.echo(f"fluidaudio: {outcome}", err=True)
+        else:
+            found.append(replace(outcome, evidence=None))  # large, and of no more use
+
+    def document() -> dict[str, Any]:
+        return {
+            "schema": "fluidaudio.identify/1",
+            "store": str(people.store.path),
+            "known": len(people.voices),
+            "max_false_accept": people.false_accept,
+            "recordings": [
+                {"uri": result.uri, "speakers": [_speaker(each) for each in result.speakers]}
+                for result in found
+            ],
+        }
+
+    def render(console: Console) -> None:
+        from fluidaudio_cli.cli.render.voices import render_identities
+
+        for result in found:
+            render_identities(console, result)
+
+    if found:
+        report_output.write_report(output, output_format, document, render)
+    if failures:
+        raise typer.Exit(_BAD_INPUT)
+
+
+def _outcomes(
+    files: list[Path],
+    people: KnownVoices,
+    mode: str,
+    models: str,
+    executor: options.ExecutorChoice,
+    precision: options.PrecisionChoice,
+    threads: int | None,
+) -> Iterator[Diarization | InputError]:
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+
+    evidence = evidence_among(files)
+    for saved in read_alike(evidence):
+        if isinstance(saved, InputError):
+            yield saved
+        else:
+            known = people.people(saved.models, saved.plan.mode.calibration)
+            yield saved.diarize(SpeakerBounds(), known)
+    if evidence:
+        return
+    from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.source import AudioSource
+    from fluidaudio_cli.diarization.loading import load_pipeline
+
+    recordings = unique_uris(find_audio(files))
+    sources = [AudioSource(path, uri) for path, uri in recordings.items()]
+    pipeline = load_pipeline(
+        mode, executor=executor.value, precision=precision.value, threads=threads, models=models
+    )
+    known = people.people(pipeline.models, pipeline.mode.calibration)
+    yield from pipeline.diarize_many([(each, None) for each in sources], known=known)
+
+
+def _speaker(speaker: Speaker) -> dict[str, Any]:
+    from fluidaudio_cli.report.diarization_json import identity_document
+
+    return {
+        "label": speaker.label,
+        "speech_seconds": round(speaker.speech_seconds, 3),
+        "clean_seconds": round(speaker.clean_seconds, 3),
+        **(identity_document(speaker.identity) if speaker.identity else {}),
+    }

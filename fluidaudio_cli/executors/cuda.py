@@ -1,0 +1,79 @@
+"""ONNX Runtime on an NVIDIA GPU, fp32: written to its documentation, and not run by us yet.
+
+``auto`` does not choose it, and the self-test that travels with each package judges it as any
+other executor. Needs the extra ``cuda``, whose package takes the place of ``onnxruntime``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from fluidaudio_cli.errors import ExecutorUnavailableError
+from fluidaudio_cli.executors.base import Availability, Traits
+from fluidaudio_cli.executors.onnxruntime import OPTIMIZED_NAME, OnnxRuntimeExecutor
+
+_PROVIDER = "CUDAExecutionProvider"
+_OPTIONS = {
+    # Ten bits of mantissa are not fp32.
+    "use_tf32": "0",
+    # The other way to choose times the candidates: another choice, other last bits, each time.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
+_REMEDY = (
+    "pip install 'fluidaudio[cuda]'; pip uninstall onnxruntime; "
+    "pip install --force-reinstall onnxruntime-gpu"
+)
+
+
+class CudaExecutor(OnnxRuntimeExecutor):
+    """Runs lowered packages with ONNX Runtime's CUDA provider."""
+
+    name = "cuda"
+    traits = Traits(compute_units=("all",), loads_side_by_side=False, operator_times_once=True)
+    device = "CUDA"
+
+    def availability(self) -> Availability:
+        """It takes ONNX Runtime's build for CUDA, and a GPU whose driver answers."""
+        state = super().availability()
+        if not state.ok:
+            return state
+        import onnxruntime
+
+        if _PROVIDER not in onnxruntime.get_available_providers():
+            return Availability(False, "this onnxruntime was built without CUDA", _REMEDY)
+        if not _devices():
+            return Availability(False, "no NVIDIA GPU, or no driver for it", "use another executor")
+        return state
+
+    def _optimize(self, runtime: Any, lowered: Path, target: Path, package: Path) -> None:
+        # Its provider optimises for the GPU that is there, when the session is made.
+        shutil.copyfile(lowered, target)
+
+    def _session(self, runtime: Any, folder: Path, settings: Any) -> Any:
+        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        settings.use_deterministic_compute = True
+        session = runtime.InferenceSession(
+            str(folder / OPTIMIZED_NAME),
+            settings,
+            providers=[(_PROVIDER, _OPTIONS), "CPUExecutionProvider"],
+        )
+        # ONNX Runtime goes on with the CPU where CUDA does not start, and only logs it.
+        if session.get_providers()[0] != _PROVIDER:
+            raise ExecutorUnavailableError("onnxruntime could not start CUDA", _REMEDY)
+        return session
+
+
+def _devices() -> int:
+    """GPUs that the driver offers; 0 where there is none, or no driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value

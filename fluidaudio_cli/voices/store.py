@@ -1,0 +1,196 @@
+"""Where voices are kept: a text file of one line a voice, which its owner alone can read.
+
+Voices are personal data. A store is changed under a lock and replaced whole, so that what was
+removed is not in the file any more, and a killed process leaves the store as it was. A line that
+is damaged is kept as it is and passed over: the other voices stay usable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.voices.voice import StoredVoice, check_name
+
+FILE_NAME = "voices.jsonl"
+"""The file of a store that is named by its folder."""
+
+ENVIRONMENT_VARIABLE = "FLUIDAUDIO_VOICES"
+
+_OWNER_ONLY = 0o600
+# Another process may be adding hours of kept audio.
+_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Contents:
+    """``voices`` by name, in order of their names; ``damaged``: lines that are none, and why."""
+
+    voices: Mapping[str, StoredVoice]
+    damaged: Mapping[str, str]
+
+
+def default_store() -> Path:
+    """``$FLUIDAUDIO_VOICES``, or the system's per-user data folder."""
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_data_dir
+
+    return Path(user_data_dir("fluidaudio", appauthor=False)) / "voices"
+
+
+class VoiceStore:
+    """The store at ``place``: a file, or a folder that has or gets one."""
+
+    def __init__(self, place: Path | None = None) -> None:
+        place = place or default_store()
+        is_folder = place.is_dir() or (not place.exists() and not place.suffix)
+        self.path = place / FILE_NAME if is_folder else place
+
+    def read(self) -> Contents:
+        """All voices. A store that is not there is empty.
+
+        Raises ``InputError`` for a file that cannot be read or is no store at all.
+        """
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return Contents({}, {})
+        except OSError as error:
+            raise InputError(
+                f"cannot read the voices in {self.path}: {error.strerror}", "check the path"
+            ) from error
+        voices: dict[str, StoredVoice] = {}
+        damaged: dict[str, str] = {}
+        for number, line in enumerate(raw.decode("utf-8", "surrogateescape").split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                voice = StoredVoice.of_line(line)
+                voices[voice.name] = voice
+            except ValueError as error:
+                damaged[line] = f"line {number}: {error}"
+        if damaged and not voices and not raw.lstrip().startswith(b"{"):
+            raise InputError(f"{self.path} holds no voices", "give a store of fluidaudio speakers")
+        return Contents(dict(sorted(voices.items())), damaged)
+
+    def voice(self, name: str) -> StoredVoice:
+        """One voice; raises ``UsageError`` where there is none of that name."""
+        return find(self.read().voices, name, self.path)
+
+    @contextmanager
+    def changing(self) -> Iterator[Changes]:
+        """Read under the lock what may be changed; written when the block ends without error."""
+        from filelock import FileLock, Timeout
+
+        _make_folder(self.path.parent)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise HostError(
+                f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
+                "try again when it has ended",
+            ) from error
+        except OSError as error:
+            raise HostError(
+                f"cannot write {self.path}: {error.strerror or error}", "choose another --store"
+            ) from error
+        try:
+            contents = self.read()
+            changes = Changes(dict(contents.voices), dict(contents.damaged), self.path)
+            yield changes
+            self._write(changes)
+        finally:
+            lock.release()
+
+    def _write(self, changes: Changes) -> None:
+        lines = [voice.line() for _, voice in sorted(changes.voices.items())]
+        text = "".join((*lines, *(f"{line}\n" for line in changes.damaged)))
+        if not lines and not changes.damaged:
+            self.path.unlink(missing_ok=True)
+            return
+        with atomic_path(self.path) as draft:
+            draft.touch(mode=_OWNER_ONLY)
+            draft.chmod(_OWNER_ONLY)
+            draft.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+@dataclass
+class Changes:
+    """Voices and damaged lines as they will be written."""
+
+    voices: dict[str, StoredVoice]
+    damaged: dict[str, str]
+    path: Path
+
+    def add(self, voice: StoredVoice, *, existing: bool = False) -> StoredVoice:
+        """Add a voice, or with ``existing`` its recordings to the voice of that name.
+
+        Raises ``UsageError`` for a name that is taken, ``InputError`` where another network heard
+        the voice that is there.
+        """
+        there = self.voices.get(voice.name)
+        if there is not None:
+            if not existing:
+                raise UsageError(
+                    f"there is a voice '{voice.name}' in {self.path}",
+                    "choose another name, or --add to it",
+                )
+            check_networks([there], voice.network, self.path)
+            voice = there.with_recordings(voice.recordings)
+        self.voices[voice.name] = voice
+        return voice
+
+    def take(self, name: str) -> StoredVoice:
+        """Remove and return a voice; raises ``UsageError`` where there is none of that name."""
+        voice = find(self.voices, name, self.path)
+        return self.voices.pop(voice.name)
+
+
+def find(voices: Mapping[str, StoredVoice], name: str, path: Path) -> StoredVoice:
+    """The voice of that name; raises ``UsageError`` naming those that there are."""
+    tidy = check_name(name)
+    if tidy in voices:
+        return voices[tidy]
+    names = ", ".join(f"'{known}'" for known in list(voices)[:_SHOWN])
+    more = f" and {len(voices) - _SHOWN} more" if len(voices) > _SHOWN else ""
+    has = f"it has {names}{more}" if voices else "it is empty"
+    raise UsageError(
+        f"there is no voice '{tidy}' in {path} ({has})", "see fluidaudio speakers list"
+    )
+
+
+_SHOWN = 5
+
+
+def check_networks(voices: Iterable[StoredVoice], network: str, path: Path | str) -> None:
+    """Refuse voices that another network than ``network`` heard: vectors have no common meaning."""
+    others: Sequence[StoredVoice] = [voice for voice in voices if voice.network != network]
+    if others:
+        kept = all(heard.audio for voice in others for heard in voice.recordings)
+        remedy = (
+            "hear their kept audio again: fluidaudio speakers enrol --again"
+            if kept
+            else "enrol them anew from recordings, or give the --models that heard them"
+        )
+        raise InputError(
+            f"{others[0].name!r} in {path} was heard by another embedding network "
+            f"({others[0].network[:12]}…, not {network[:12]}…)",
+            remedy,
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot make the folder {folder}: {error.strerror}", "choose another --store"
+        ) from error

@@ -1,0 +1,86 @@
+"""The calibration fitted to made voices finds what they were made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.benchmark import calibrating
+from fluidaudio_cli.benchmark.calibrating import Known, fit, pairs_of, worth
+from fluidaudio_cli.cli.models_check import check
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.progress import no_progress
+from fluidaudio_cli.turns import Turn
+
+MODE = load_mode("balanced")
+STEP = MODE.windows.step_seconds
+
+
+def conversation(seed: int, people: int, cosine: float, windows: int = 120) -> Known:
+    """One voice a window, heard 2 s; voices of one person have 0.7, of two ``cosine``."""
+    random = np.random.default_rng(seed)
+    shared = np.zeros(64)
+    shared[0] = np.sqrt(cosine)
+    own = np.eye(64)[1 : people + 1] * np.sqrt(0.7 - cosine)
+    log, turns = EvidenceLog(), []
+    presence = np.zeros((589, 3), np.uint8)
+    presence[:, 0] = 255
+    for number in range(windows):
+        who = int(random.integers(people))
+        noise = np.zeros(64)
+        noise[people + 1 :] = random.normal(size=63 - people)
+        vector = shared + own[who] + np.sqrt(0.3) * noise / np.linalg.norm(noise)
+        voice = LocalVoice(0, 2.0, vector.astype(np.float32))
+        log.append(WindowEvidence.of(number, (voice,), presence))
+        turns.append(Turn(number * STEP, (number + 1) * STEP, str(who)))
+    log.samples = round(windows * STEP * 16_000)
+    return Known(log, turns)
+
+
+def test_fitted_values_are_those_of_the_voices() -> None:
+    known = [conversation(seed, people=4, cosine=0.35) for seed in (1, 2)]
+    fitted = fit(known, MODE, search_seconds=0.0, seed=0)
+    # Of the likeness that two crops of one person have at best.
+    assert fitted.unlike_cosine == pytest.approx(0.35 / 0.7, abs=0.05)
+    reliability = fitted.reliability_of(np.array([2.0]))
+    assert reliability == pytest.approx([0.7], abs=0.03)
+    pairs = pairs_of(known, MODE)
+    told = [next(worth(pairs, each)).split(" Cllr ")[1][:5] for each in (fitted, MODE.calibration)]
+    assert float(told[0]) < 0.1 < float(told[1])
+
+
+def test_one_person_alone_says_nothing_of_two() -> None:
+    with pytest.raises(InputError, match="no two voices of one person and of two"):
+        fit([conversation(1, people=1, cosine=0.35)], MODE, 0.0, 0)
+    with pytest.raises(InputError, match="no two voices far enough apart"):
+        fit([conversation(1, people=2, cosine=0.35, windows=1)], MODE, 0.0, 0)
+
+
+def test_evidence_of_other_networks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.npz").touch()
+    (tmp_path / "a.rttm").write_text("SPEAKER a 1 0 1 <NA> <NA> x <NA> <NA>\n", encoding="utf-8")
+    network = SimpleNamespace(name="embedding", sha256="1")
+    saved = SimpleNamespace(models=[network], plan=SimpleNamespace(mode=MODE), log=EvidenceLog())
+    monkeypatch.setattr(calibrating, "read_evidence", lambda path: saved)
+    pipeline: Any = SimpleNamespace(models=[network], mode=MODE)
+    ((log, _),) = calibrating.known_of(tmp_path, pipeline, no_progress)
+    assert log is saved.log
+    pipeline.models = [SimpleNamespace(name="embedding", sha256="2")]
+    with pytest.raises(InputError, match=r"a\.npz is of other networks than the card"):
+        calibrating.known_of(tmp_path, pipeline, no_progress)
+    other = SimpleNamespace(models=[network], mode=load_mode("fast"))
+    with pytest.raises(InputError, match=r"was made in mode balanced: make it in fast"):
+        calibrating.known_of(tmp_path, other, no_progress)  # type: ignore[arg-type]
+
+
+def test_options_of_calibrating_are_refused_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--held-out and --search belong to --calibrate"):
+        check(tmp_path / "card.yaml", search=1.0)

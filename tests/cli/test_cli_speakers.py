@@ -1,0 +1,280 @@
+"""``speakers``, ``identify`` and ``diarize --known`` as users run them, on bundled readers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from fluidaudio_cli.audio.source import AudioSource, open_audio
+from fluidaudio_cli.diarization.loading import make_plan
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.scoring.rttm import read_rttm
+from fluidaudio_cli.simulate.render import WavWriter
+from fluidaudio_cli.voices.enrol import Part, hear, network_of
+from fluidaudio_cli.voices.store import VoiceStore
+from fluidaudio_cli.voices.voice import StoredVoice
+from tests.cli.conftest import Command, WriteWav
+
+Samples = npt.NDArray[np.float32]
+
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+ADA, BOB, CID = (DATASETS / "voices" / f"libri-{name}.opus" for name in ("40-f", "458-m", "5163-f"))
+
+
+def samples_of(path: Path) -> Samples:
+    buffer = np.empty(20 * 16_000, np.float32)
+    with open_audio(path) as stream:
+        return buffer[: stream.read_into(buffer)]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own store, for one test."""
+    path = tmp_path / "own" / "voices.jsonl"
+    monkeypatch.setenv("FLUIDAUDIO_VOICES", str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of each reader 6 s to be enrolled; some seconds more of two of them in turn."""
+    folder = tmp_path_factory.mktemp("pieces")
+    ada, bob, cid = (samples_of(path) for path in (ADA, BOB, CID))
+    cut = 6 * 16_000
+    content = {
+        "Ada L.": ada[:cut],
+        "Bob": bob[:cut],
+        "Cid": cid[:cut],
+        "talk": np.concatenate([ada[-8 * 16_000 :], bob[-cut:]]),
+    }
+    found = {}
+    for name, samples in content.items():
+        found[name] = folder / f"{name[:4].strip().lower()}.wav"
+        with WavWriter(found[name]) as wav:
+            wav.write(samples)
+    return found
+
+
+@pytest.fixture(scope="module")
+def lines(pieces: dict[str, Path], loaded_once: Callable[..., Pipeline]) -> dict[str, str]:
+    """Each voice as a store has it."""
+    pipeline = loaded_once(make_plan("balanced"))
+    network = network_of(pipeline.models)
+    found = {}
+    for name in ("Ada L.", "Bob", "Cid"):
+        path = pieces[name]
+        heard = hear(pipeline, Part(AudioSource(path), path.stem), keep_audio=name == "Cid")
+        found[name] = StoredVoice(name, network, (heard,)).line()
+    return found
+
+
+@pytest.fixture
+def enrolled(place: Path, lines: dict[str, str]) -> Callable[..., None]:
+    """Put voices into the user's store."""
+
+    def put(*names: str) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("".join(lines[name] for name in names), encoding="utf-8")
+
+    return put
+
+
+def test_names_from_the_store_to_the_turns_and_back(
+    command: Command,
+    pieces: dict[str, Path],
+    place: Path,
+    tmp_path: Path,
+    enrolled: Callable[..., None],
+) -> None:
+    enrolled("Cid")
+    code, out, err = command("speakers", "enrol", "Ada L.", pieces["Ada L."])
+    assert (code, out) == (0, "")
+    assert err.startswith("Ada L.: ")
+    assert f"s of speech, 1 recording, in {place}\n" in err
+    rttm = tmp_path / "talk.rttm"
+    code, _, _ = command("diarize", pieces["talk"], "--known", "-o", rttm)
+    assert code == 0
+    assert {turn.speaker for turn in read_rttm(rttm)["talk"]} == {"Ada L.", "SPEAKER_00"}
+    named = [line.split() for line in rttm.read_text().splitlines() if "Ada%20L." in line]
+    assert all(float(fields[8]) > 0.9 for fields in named)
+
+    assert command("diarize", "--known", pieces["talk"], "--format", "rttm")[1] == rttm.read_text()
+
+    code, out, _ = command("diarize", pieces["talk"], "--known", "Ada L.", "--format", "json")
+    document = json.loads(out)
+    ada, other = sorted(document["speakers"], key=lambda speaker: speaker["label"])
+    assert document["config"]["known"] == {"voices": 1, "max_false_accept": 0.01}
+    assert ada["known"]["name"] == "Ada L."
+    assert ada["known"]["false_accept"] < 0.01
+    assert other["known"]["name"] is None
+    assert other["known"]["candidates"][0]["name"] == "Ada L."
+    segments = [s for s in document["segments"] if s["speaker"] == "Ada L."]
+    assert all(s["probability"] == ada["known"]["probability"] for s in segments)
+
+    code, out, _ = command("identify", pieces["talk"], "--format", "json")
+    (found,) = json.loads(out)["recordings"]
+    assert [s["name"] for s in sorted(found["speakers"], key=lambda s: s["label"])] == [
+        "Ada L.",
+        None,
+    ]
+    # The name that came back says who is to be enrolled from the same recording.
+    code, _, err = command(
+        "speakers", "enrol", "Ada again", pieces["talk"], "--from", "Ada L.", "--turns", rttm
+    )
+    assert code == 0
+    code, out, _ = command("speakers", "check", "--format", "json")
+    (pair,) = json.loads(out)["mistakable"]
+    assert {pair["name"], pair["other"]} == {"Ada L.", "Ada again"}
+    assert pair["probability"] > 0.9
+
+
+def test_learning_is_bounded_by_what_was_enrolled_and_taken_back(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None]
+) -> None:
+    enrolled("Ada L.")
+    code, _, err = command("diarize", pieces["talk"], "--known", "--learn", "-o", "-")
+    assert code == 0
+    assert "s of Ada L. from talk\n" in err
+    recordings = VoiceStore().voice("Ada L.").recordings
+    assert [(heard.uri, heard.learned) for heard in recordings] == [("ada", False), ("talk", True)]
+    command("diarize", pieces["talk"], "--known", "--learn", "-o", "-")
+    assert len(VoiceStore().voice("Ada L.").recordings) == 2  # the same is learned once
+    assert command("speakers", "remove", "Ada L.", "--learned")[0] == 0
+    assert [heard.uri for heard in VoiceStore().voice("Ada L.").recordings] == ["ada"]
+
+
+def test_one_label_in_all_recordings_from_audio_and_from_evidence(
+    command: Command, pieces: dict[str, Path], tmp_path: Path
+) -> None:
+    files = [pieces["talk"], pieces["Bob"], pieces["Cid"]]
+    found, kept = tmp_path / "found", tmp_path / "kept"
+    code, _, _ = command(
+        "diarize", *files, "--link", "--output-dir", found, "--save-evidence", kept
+    )
+    assert code == 0
+    speakers = {
+        path.stem: {turn.speaker for turn in read_rttm(path)[path.stem]}
+        for path in found.glob("*.rttm")
+    }
+    assert speakers["bob"] == {"PERSON_00"}
+    assert speakers["talk"] == {"PERSON_00", "SPEAKER_00"}
+    assert speakers["cid"] == {"SPEAKER_00"}
+    again = tmp_path / "again"
+    code, _, err = command("diarize", kept, "--link", "--output-dir", again)
+    assert code == 0
+    assert "3 recordings" in err
+    for path in found.glob("*.rttm"):
+        assert (again / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_voice_is_renamed_merged_exported_and_taken_in(
+    command: Command, tmp_path: Path, enrolled: Callable[..., None]
+) -> None:
+    enrolled("Bob", "Cid")
+    assert command("speakers", "rename", "Cid", "Bob")[0] == 2
+    assert command("speakers", "rename", "Cid", "Cid II")[0] == 0
+    file = tmp_path / "some.jsonl"
+    assert command("speakers", "export", "Bob", "-o", file)[0] == 0
+    assert command("speakers", "merge", "Bob", "Cid II")[0] == 0
+    code, out, _ = command("speakers", "show", "Bob", "--format", "json")
+    assert [heard["uri"] for heard in json.loads(out)["heard"]] == ["bob", "cid"]
+    code, _, err = command("speakers", "import", file)
+    assert code == 2
+    assert "there is a voice 'Bob'" in err
+    assert command("speakers", "remove", "Bob", "--recording", "bob")[0] == 0
+    assert command("speakers", "import", file, "--add")[0] == 0
+    code, out, _ = command("speakers", "list", "--format", "json")
+    (voice,) = json.loads(out)["voices"]
+    assert (voice["recordings"], voice["keeps_audio"]) == (2, True)
+    before = VoiceStore().voice("Bob").recordings[0]
+    code, _, err = command("speakers", "enrol", "--again", "Bob")
+    assert (code, err) == (0, "Bob: 1 recording heard again, 1 without audio left\n")
+    (after,) = VoiceStore().voice("Bob").recordings
+    assert float(before.vector @ after.vector) > 0.9999
+
+
+def test_what_cannot_be_enrolled_is_said_in_one_line(
+    command: Command,
+    pieces: dict[str, Path],
+    write_wav: WriteWav,
+    sample_wav: Path,
+    tmp_path: Path,
+    enrolled: Callable[..., None],
+) -> None:
+    quiet = write_wav(np.zeros(5 * 16_000), "quiet.wav")
+    short = write_wav(samples_of(ADA)[: 16_000 * 3 // 10], "short.wav")
+    turns = tmp_path / "t.rttm"
+    turns.write_text("SPEAKER bob 1 0 9 <NA> <NA> B <NA> <NA>\n")
+    enrolled("Bob")
+    refused: tuple[tuple[tuple[object, ...], int, str], ...] = (
+        ((quiet,), 3, "nobody speaks in "),
+        ((DATASETS / "noise" / "music-piano.opus",), 3, "nobody speaks in "),
+        ((short,), 3, "short.wav"),
+        ((sample_wav,), 3, ": SPEAKER_00 6.7-14.8 s, "),
+        ((tmp_path / "gone.wav",), 3, "gone.wav does not exist"),
+        ((pieces["Bob"], "--from", "B"), 2, "--from LABEL is of --turns"),
+        ((pieces["Bob"], "--from", "X", "--turns", turns), 2, "'X' does not speak in "),
+        ((pieces["Bob"], "--start", "5", "--end", "5"), 2, "--end 5 is not after --start 5"),
+        ((pieces["Bob"], "--start", "60"), 3, "has nothing in the time given"),
+    )
+    for arguments, expected, line in refused:
+        code, out, err = command("speakers", "enrol", "Eve", *arguments)
+        assert (code, out) == (expected, ""), arguments
+        assert line in err
+        assert err.count("\n") == 1, err
+    refused = (
+        (("enrol", "Bob", str(pieces["Cid"])), 2, "there is a voice 'Bob'"),
+        (("enrol", "A,B", str(pieces["Cid"])), 2, "'A,B' cannot be a voice's name"),
+        (("enrol", "Bob"), 2, "give NAME and FILE"),
+        (("show", "Eve"), 2, "there is no voice 'Eve'"),
+        (("remove",), 2, "what is to be removed?"),
+        (("enrol", "--again"), 3, "no audio was kept of any voice"),
+        (("export", "-o", str(turns)), 2, "is there already"),
+        (("import", str(turns)), 3, "holds no voices"),
+    )
+    for arguments, expected, line in refused:
+        code, out, err = command("speakers", *arguments)
+        assert (code, out) == (expected, ""), arguments
+        assert line in err
+        assert err.count("\n") == 1, err
+    assert list(VoiceStore().read().voices) == ["Bob"]
+
+
+def test_known_voices_that_cannot_be_used_are_said_before_the_work(
+    command: Command,
+    pieces: dict[str, Path],
+    place: Path,
+    tmp_path: Path,
+    enrolled: Callable[..., None],
+) -> None:
+    talk = pieces["talk"]
+    code, _, err = command("diarize", talk, "--known")
+    assert (code, "there are no voices in" in err) == (3, True)
+    enrolled("Bob")
+    for arguments, expected, line in (
+        (("--known", "Eve"), 2, "there is no voice 'Eve'"),
+        (("--known", "Bob", "--max-false-accept", "200%"), 2, "--max-false-accept 200%"),
+        (("--known", str(tmp_path / "none.jsonl")), 3, "there are no voices in"),
+        (("--learn",), 2, "--store and --learn are of --known"),
+    ):
+        code, out, err = command("diarize", talk, *arguments)
+        assert (code, out) == (expected, ""), arguments
+        assert line in err
+    text = place.read_text(encoding="utf-8")
+    voice = VoiceStore().voice("Bob")
+    other = type(voice)(voice.name, "0" * 64, voice.recordings)
+    place.write_text(other.line(), encoding="utf-8")
+    code, _, err = command("diarize", talk, "--known")
+    assert code == 3
+    assert "'Bob' in" in err
+    assert "heard by another embedding network (000000000000…" in err
+    place.write_text("{" + text[5:] + text, encoding="utf-8")
+    code, _, err = command("diarize", talk, "--known", "--format", "rttm")
+    assert code == 0
+    assert "warning: a voice in" in err

@@ -1,0 +1,173 @@
+"""Known voices: who is recognised, at which rate strangers are, and what clustering gains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import pearson3
+
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import Directions, KnownPeople, KnownVoice
+from fluidaudio_cli.diarization.speakers.links import Links
+from fluidaudio_cli.diarization.speakers.mixture import Voices
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
+from fluidaudio_cli.errors import UsageError
+
+Floats = npt.NDArray[np.float64]
+CALIBRATION = load_mode("balanced").calibration
+SIZE = 192
+
+
+def unit(vectors: Floats) -> npt.NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / lengths, np.float32)
+
+
+def people(count: int, seed: int = 0) -> Floats:
+    """Orthogonal directions."""
+    return np.asarray(np.linalg.qr(np.random.default_rng(seed).normal(size=(SIZE, count)))[0].T)
+
+
+def near(direction: Floats, cosine: float, seed: int = 0) -> npt.NDArray[np.float32]:
+    """(d,) at ``cosine`` from a direction."""
+    other = np.random.default_rng(1000 + seed).normal(size=SIZE)
+    other -= (other @ direction) * direction
+    return unit(cosine * direction + np.sqrt(1.0 - cosine**2) * other / np.linalg.norm(other))
+
+
+def known(name: str, *vectors: npt.NDArray[np.floating]) -> KnownVoice:
+    return KnownVoice(name, np.stack(vectors).astype(np.float32), np.full(len(vectors), 20.0))
+
+
+def test_rate_of_strangers_is_pearsons_distribution() -> None:
+    direction = people(1)[0]
+    ada = KnownPeople([known("Ada", direction)], CALIBRATION)
+    for cosine in (0.0, 0.1, 0.25, 0.4):
+        compared = ada.compared(near(direction, cosine)[None], np.array([8.0]))
+        z = (cosine - CALIBRATION.stranger_cosine) / CALIBRATION.stranger_spread
+        expected = pearson3.sf(z, CALIBRATION.stranger_skew)
+        assert compared.false_accept[0, 0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_rate_asked_for_decides_and_holds_for_any_number_of_voices() -> None:
+    direction, *others = people(31)
+    like = near(direction, 0.33)[None]  # one stranger in 200 is as alike
+
+    def name(count: int, rate: float) -> str:
+        voices = [known("Ada", direction), *(known(f"o{n}", o) for n, o in enumerate(others))]
+        return (
+            KnownPeople(voices[:count], CALIBRATION, rate).recognised(like, np.array([9.0]))[0].name
+        )
+
+    assert [name(1, 0.01), name(1, 0.001)] == ["Ada", ""]
+    assert [name(31, 0.01), name(31, 0.2)] == ["", "Ada"]
+
+
+def test_no_two_speakers_have_one_name_and_the_unheard_have_none() -> None:
+    ada, bob = people(2)
+    voices = KnownPeople([known("Ada", ada), known("Bob", bob)], CALIBRATION)
+    heard = np.stack([near(ada, 0.6), near(ada, 0.7, 1), near(bob, 0.6), np.zeros(SIZE)])
+    found = voices.recognised(heard, np.array([20.0, 20.0, 20.0, 0.0]))
+    assert [identity.name for identity in found] == ["", "Ada", "Bob", ""]
+    assert found[1].probability > 0.99
+    assert found[0].candidates[0][0] == "Ada"
+    assert found[3].false_accept == 1.0
+
+
+def test_several_recordings_say_more_than_one() -> None:
+    direction = people(1)[0]
+    heard = near(direction, 0.75)[None]
+    odds = [
+        KnownPeople(
+            [known("Ada", *(near(direction, 0.75, 10 + n) for n in range(count)))], CALIBRATION
+        )
+        .compared(heard, np.array([20.0]))
+        .log_odds[0, 0]
+        for count in (1, 4)
+    ]
+    assert odds[1] > odds[0] > 0.0
+
+
+def test_joined_recordings_accept_no_more_strangers() -> None:
+    rng = np.random.default_rng(0)
+    direction = people(1)[0]
+    ada = known("Ada", *(near(direction, 0.75, 10 + n) for n in range(5)))
+    voices = KnownPeople([ada], CALIBRATION)
+    # Strangers whose cosines are spread as the calibration has it.
+    spread = CALIBRATION.stranger_spread**-2
+    strangers = unit(
+        rng.normal(size=(20_000, round(spread))) @ np.eye(round(spread), SIZE)
+        if spread < SIZE
+        else rng.normal(size=(20_000, SIZE))
+    )
+    rates = voices.compared(strangers, np.full(len(strangers), 8.0)).false_accept[:, 0]
+    assert (rates <= 0.05).mean() < 0.05
+
+
+def test_wrong_rates_are_refused() -> None:
+    for rate in (0.0, 1.0, -0.1):
+        with pytest.raises(UsageError, match="a rate of false accepts"):
+            KnownPeople([known("Ada", people(1)[0])], CALIBRATION, rate)
+
+
+# --- clustering ---
+
+
+def recorded(vectors: Sequence[npt.NDArray[np.float32]]) -> Voices:
+    """One voice a window, of 3 s."""
+    count = len(vectors)
+    clean = np.full(count, 3.0)
+    return Voices(np.arange(count), np.stack(vectors), clean, np.minimum(clean, 2.0))
+
+
+def speakers_of(sound: Voices, voices: KnownPeople | None) -> SpeakerLabels:
+    none = np.zeros(0)
+    links = Links(np.zeros((0, 2), np.intp), none, none, none, sound.clean_seconds, sound.windows)
+    return find_speakers(sound, links, CALIBRATION, SpeakerBounds(), voices)
+
+
+def test_known_voices_separate_two_people_who_sound_alike() -> None:
+    first, second, room = people(3)
+    ada, bob = unit(first + 1.2 * room), unit(second + 1.2 * room)
+    vectors = [near(v.astype(np.float64), 0.9, n) for n in range(8) for v in (ada, bob)]
+    sound = recorded(vectors)
+    assert speakers_of(sound, None).found == 1
+    found = speakers_of(
+        sound, KnownPeople([known("Ada", first), known("Bob", second)], CALIBRATION)
+    )
+    assert found.found == 2
+    assert {identity.name for identity in found.identities} == {"Ada", "Bob"}
+    ada_is = [identity.name for identity in found.identities].index("Ada")
+    assert (found.labels[::2] == ada_is).all()
+    assert (found.labels[1::2] != ada_is).all()
+
+
+def test_a_known_voice_joins_what_one_person_was_taken_for_two() -> None:
+    ada, room, other = people(3)
+    near_by, far_away = unit(ada + 0.6 * room), unit(ada - 0.6 * room)
+    vectors = [near(v.astype(np.float64), 0.9, n) for v in (near_by, far_away) for n in range(8)]
+    sound = recorded(vectors)
+    assert speakers_of(sound, None).found == 2
+    voices = KnownPeople([known("Ada", ada), known("Bob", other)], CALIBRATION)
+    found = speakers_of(sound, voices)
+    assert [identity.name for identity in found.identities] == ["Ada"]
+
+
+def test_voices_that_are_not_there_change_nothing() -> None:
+    *present, away = people(5)
+    vectors = [near(person, 0.85, n) for n in range(6) for person in present]
+    sound = recorded(vectors)
+    alone = speakers_of(sound, None)
+    beside = speakers_of(sound, KnownPeople([known("Away", away)], CALIBRATION))
+    assert np.array_equal(alone.labels, beside.labels)
+    assert [identity.name for identity in beside.identities] == [""] * 4
+
+
+def test_directions_of_nothing_are_zeros() -> None:
+    found = Directions.of(np.zeros((2, SIZE), np.float32), np.zeros(2), CALIBRATION)
+    assert not found.vectors.any()
+    assert found.reliable.tolist() == [0.0, 0.0]

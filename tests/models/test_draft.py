@@ -1,0 +1,64 @@
+"""Drafts of model cards: what is read off packages, and what is said to be unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_packages import tone_diarizer
+
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.models.card import load_card, read_card
+from fluidaudio_cli.models.draft import draft_card
+from fluidaudio_cli.resources import packages_dir
+
+SHIPPED = [packages_dir() / f"{name}.mlpackage" for name in ("segmentation", "fbank", "embedding")]
+GUESSED = {"licence", "title", "thresholds", "calibration", "name", "path", "places"}
+
+
+def test_the_bundled_packages_draft_the_bundled_card(tmp_path: Path) -> None:
+    draft = draft_card(SHIPPED, tmp_path)
+    path = tmp_path / "drafted.yaml"
+    path.write_text(draft.text, encoding="utf-8")
+    drafted, ours = read_card(path), load_card()
+    for role, network in ours.networks.items():
+        found = drafted.networks[role]
+        unknown = {"file": network.file, "licence": network.licence}
+        assert {**vars(found), **unknown} == {**vars(network), **unknown}
+        assert drafted.package(role) == ours.package(role)
+    assert "segmentation.hop_samples: 270 is a guess: as pyannote's, which has these shapes" in (
+        draft.unknown
+    )
+    assert not any("scores" in line for line in draft.unknown)
+
+
+def test_features_are_of_the_bundled_filter_bank_where_no_other_is_given(tmp_path: Path) -> None:
+    draft = draft_card([SHIPPED[2], SHIPPED[0]], tmp_path)
+    assert "front_end:\n  file: bundled:fbank.mlpackage  # none was given" in draft.text
+
+
+def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
+    tone_diarizer(tmp_path / "tones.mlpackage")
+    draft = draft_card([tmp_path / "tones.mlpackage"], tmp_path)
+    assert "  file: tones.mlpackage\n" in draft.text
+    assert "  states: {top_buffer: top_buffer_out}\n" in draft.text
+    assert "  hop_samples: 1600  # of the shapes" in draft.text
+    assert (
+        "  constants: {ingest: 1, decode: 1}  # what they are for is not in the pac" in draft.text
+    )
+    assert "diarizer.delay_frames: 0 is a guess: not in the package" in draft.unknown
+    path = tmp_path / "drafted.yaml"
+    path.write_text(draft.text, encoding="utf-8")
+    assert read_card(path).diarizer is not None
+
+
+@pytest.mark.parametrize(
+    ("packages", "line"),
+    [
+        (SHIPPED[1:], "the packages have no segmentation"),
+        ([SHIPPED[0], SHIPPED[0]], "two packages are a segmentation, the second is "),
+    ],
+)
+def test_what_is_no_set_is_named(tmp_path: Path, packages: list[Path], line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        draft_card(packages, tmp_path)
