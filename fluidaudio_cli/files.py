@@ -82,6 +82,13 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """:func:`scratch_folder` where the system keeps what is temporary."""
+    with scratch_folder(Path(tempfile.gettempdir())) as folder:
+        yield folder
+
+
 def remove_orphans(parent: Path) -> None:
     """Remove the scratch folders in ``parent`` that no running process holds."""
     try:

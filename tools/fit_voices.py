@@ -6,7 +6,7 @@ READERS holds one file, or one folder of files, for each voice; OTHERS should be
 voice's beginning is compared with the end of every voice, 2 s, 5 s and half of its audio of each,
 both heard plain, through noise, a room and a telephone's bandwidth. Every pair of channels counts
 alike, but for two telephones: their shared bandwidth makes strangers alike (see docs/voices.md).
-Strangers are fitted without telephones, on the safe side.
+Strangers are fitted on plain recordings, where they are more alike than through most channels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RATES = (0.05, 0.01)
 class Trials(NamedTuple):
     """All voices: k enrolments against n tests; ``weights`` (k, n) add to a half for each kind.
 
-    ``plain`` (k, n): neither is through a telephone.
+    ``plain`` (k, n): neither is heard through anything.
     """
 
     enrolled: tuple[NDArray[np.float32], Floats]
@@ -86,7 +86,8 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
                 weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
     for kind in (same, ~same):
         weights[kind] /= 2.0 * weights[kind].sum()
-    plain = ~(telephones[0][:, None] | telephones[1][None])
+    through = [np.array([bool(piece.through) for piece in side]) for side in sides]
+    plain = ~(through[0][:, None] | through[1][None])
     enrolled, tested = (vectors[:cut], seconds[:cut]), (vectors[cut:], seconds[cut:])
     return Trials(enrolled, tested, same, weights, plain)
 

@@ -6,10 +6,10 @@
     python tools/measure_linking.py found --references made --recordings 1000
 
 Each NAME.npz of evidence needs a NAME.rttm among the references. A speaker found is the reference
-speaker of most of its time; of all pairs of speakers of different recordings, and of those that
-are one person, told is the share that is right. Then as many recordings as asked for are made of
-the evidence, each heard through a channel of its own (a shift common to all its voices), and
-diarized with --link in a process of its own.
+speaker of most of its time; told is the share of pairs of different recordings that are right, of
+all speakers, and of those in which diarization mixed no people. Then as many recordings as asked
+for are made of the evidence, each heard through a channel of its own (a shift common to all its
+voices), and diarized with --link in a process of its own.
 """
 
 from __future__ import annotations
@@ -33,45 +33,55 @@ from fluidaudio_cli.scoring.matching import read_annotations
 from fluidaudio_cli.turns import Turn
 from fluidaudio_cli.voices.linking import link, linked_speakers
 
+# Share of a speaker's time that one person has, from which diarization did not mix people.
+_PURE = 0.7
 # Length of the shift that a made channel adds to unit vectors: two of them have a cosine of 0.8.
 _CHANNEL = 0.5
 
 
 def speakers_right(files: Sequence[Path], references: Mapping[str, tuple[Turn, ...]]) -> None:
     """Print the share of pairs that are linked rightly."""
-    speakers, truth = [], []
+    speakers, truth, pure = [], [], []
     for path in files:
         saved = read_evidence(path)
         result = saved.diarize(SpeakerBounds())
         for each in linked_speakers(result):
             own = [turn for turn in result.turns if turn.speaker == each.label]
             speakers.append(each)
-            truth.append(_speaker_of(own, references[path.stem]))
+            person, share = _speaker_of(own, references[path.stem])
+            truth.append(person)
+            pure.append(share >= _PURE)
     calibration = read_evidence(files[0]).plan.mode.calibration
     persons = link(speakers, calibration)
     names = [
         persons[s.uri, s.label].name if (s.uri, s.label) in persons else f"{s.uri} {s.label}"
         for s in speakers
     ]
-    first, second = np.triu_indices(len(speakers), 1)
+    sys.stdout.write(f"{len(files)} recordings, {len(set(truth))} people\n")
     uris = np.array([s.uri for s in speakers])
-    apart = uris[first] != uris[second]
-    same, said = ((np.array(x)[first] == np.array(x)[second])[apart] for x in (truth, names))
-    sys.stdout.write(
-        f"{len(files)} recordings, {len(speakers)} speakers, {len(set(truth))} people: "
-        f"{100 * (same == said).mean():.2f} % of {len(same)} pairs right; of {same.sum()} pairs "
-        f"of one person {100 * said[same].mean():.1f} % linked, of {said.sum()} linked "
-        f"{100 * same[said].mean():.1f} % right\n"
-    )
+    for what, rows in (
+        ("all speakers found", np.arange(len(speakers))),
+        (f"those that are {100 * _PURE:.0f} % one person", np.flatnonzero(pure)),
+    ):
+        first, second = (rows[side] for side in np.triu_indices(len(rows), 1))
+        apart = uris[first] != uris[second]
+        same, said = ((np.array(x)[first] == np.array(x)[second])[apart] for x in (truth, names))
+        sys.stdout.write(
+            f"{what}, {len(rows)}: {100 * (same == said).mean():.2f} % of {len(same)} pairs right; "
+            f"of {same.sum()} pairs of one person {100 * said[same].mean():.1f} % linked, "
+            f"of {said.sum()} linked {100 * same[said].mean():.1f} % right\n"
+        )
 
 
-def _speaker_of(turns: Sequence[Turn], reference: Sequence[Turn]) -> str:
+def _speaker_of(turns: Sequence[Turn], reference: Sequence[Turn]) -> tuple[str, float]:
+    """Who it is most of the time, and the share of that."""
     common: dict[str, float] = {}
     for turn in turns:
         for other in reference:
             both = min(turn.end, other.end) - max(turn.start, other.start)
             common[other.speaker] = common.get(other.speaker, 0.0) + max(both, 0.0)
-    return max(sorted(common), key=lambda name: common[name])
+    name = max(sorted(common), key=lambda name: common[name])
+    return name, common[name] / max(sum(common.values()), 1e-9)
 
 
 def make_many(files: Sequence[Path], count: int, folder: Path) -> None:

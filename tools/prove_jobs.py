@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 import wave
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -60,6 +61,7 @@ _SECONDS = (5, 12)
 _STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MB
 _POLL_SECONDS = 0.05
 _ROUNDS = 2
+_TAKES_SECONDS = 0.03  # a recording of some seconds
 
 
 # --- A cluster that can be hurt ---
@@ -223,7 +225,7 @@ def done_lines(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Computes for ``seconds`` on each recording."""
+    """Takes ``seconds`` for each recording, and no processor: others here do not matter."""
 
     seconds: float
 
@@ -239,29 +241,28 @@ class Simulated:
     def run(self, sources: Sequence[str]) -> Iterator[str]:
         """A line of text for each."""
         for source in sources:
-            end = time.perf_counter() + self.seconds
-            while time.perf_counter() < end:
-                pass
+            if self.seconds:
+                time.sleep(self.seconds)
             yield f"{source}\n"
 
 
-def do_job(places: Iterable[Place], folder: Path, pool: Pool) -> tuple[int, float]:
-    """A whole job as ``diarize`` does it: how many, and seconds from the first outcome on."""
+def do_job(places: Iterable[Place], folder: Path, pool: Pool) -> float:
+    """A whole job as ``diarize`` does it; seconds per recording in its middle half."""
     folder.mkdir(parents=True)
     recordings = Recordings(places)
-    count, first = 0, 0.0
+    times = array("d")
     with closing(Manifest(folder, {})) as manifest:
         for outcome in run(recordings, pool, lambda each: each.uri):
-            first = first or time.perf_counter()
             recording = recordings.at(outcome.number)
             target = folder / f"{recording.uri}.rttm"
             write_text_atomic(target, outcome.document)
             size = Stamp.of(target).bytes
             manifest.add(recording, Stamp(), outcome.facts, state=DONE, result_bytes=size)
             recordings.set(outcome.number, State.settled)
-            count += 1
+            times.append(time.perf_counter())
     recordings.close()
-    return count, time.perf_counter() - first
+    quarter = len(times) // 4
+    return (times[-quarter - 1] - times[quarter]) / (len(times) - 2 * quarter - 1)
 
 
 def names(count: int) -> Iterator[Place]:
@@ -269,18 +270,26 @@ def names(count: int) -> Iterator[Place]:
     return (Path(f"/recordings/2026-11/session-{number:07d}.wav") for number in range(count))
 
 
-def new_pool(address: str) -> Pool:
-    """One worker whose work takes no time: of this machine, or of a cluster."""
-    work = Simulated(0.0)
-    return ClusterPool(work, address, None, 1) if address else LocalPool(work, 1, 1)
+def new_pool(address: str, seconds: float = 0.0, workers: int = 1) -> Pool:
+    """Workers whose work takes so long: of this machine, or of a cluster."""
+    work = Simulated(seconds)
+    return ClusterPool(work, address, workers, 1) if address else LocalPool(work, workers, 1)
 
 
 def prove_overhead(scratch: Path) -> list[str]:
-    """Say what a recording costs beyond computing."""
-    cluster = Cluster([1])
+    """Say what a recording costs beyond computing, and what of that two workers do side by side."""
+    cluster = Cluster([2])
     for where, address in (("local", ""), ("cluster", cluster.address)):
-        count, seconds = do_job(names(3000), scratch / where, new_pool(address))
-        say(f"overhead, {where}: {1000 * seconds / count:.2f} ms a recording")
+        seconds = do_job(names(3000), scratch / where, new_pool(address))
+        one, two = (
+            do_job(names(1000), scratch / f"{where}{n}", new_pool(address, _TAKES_SECONDS, n))
+            for n in (1, 2)
+        )
+        say(
+            f"overhead, {where}: {1000 * seconds:.2f} ms a recording; of work that takes "
+            f"{1000 * _TAKES_SECONDS:.0f} ms, one worker {1000 * one:.2f} ms and two "
+            f"{1000 * two:.2f} ms a recording: efficiency {one / (2 * two):.3f}"
+        )
     cluster.kill()
     return []
 

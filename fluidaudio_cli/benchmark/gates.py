@@ -16,27 +16,31 @@ gates:
 ``at_most``, ``above`` and ``below``; ``unit`` must be the metric's own, so that a limit in
 seconds is never read as milliseconds. ``relative: ratio`` (unit x) or ``difference`` (the
 metric's unit) compares with ``--baseline``, or with the cell of this result that ``versus`` names.
-A gate whose figure was not measured fails.
+``metric: robust_der_snr10`` is short for strict DER of the robustness suite in noise of that SNR,
+``robust_der_FACTOR_LEVEL`` (``robust_der_rt60_0.6``) for another condition, ``robust_der_clean``
+for the base. A gate whose figure was not measured fails.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from fluidaudio_cli.benchmark.grid import FACTORS, MODES, level_name
+from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, level_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record, first_problem
 from fluidaudio_cli.errors import InputError
 
 SCHEMA = "fluidaudio.gates/1"
 ANY = "*"
+_ROBUST, _CLEAN, _SNR = "robust_der_", "clean", re.compile(r"snr(-?\d+)")
 
 _LIMITS = {
     "at_least": (operator.ge, "≥"),
@@ -68,6 +72,26 @@ class Gate(Record):
     above: float | None = None
     below: float | None = None
     reason: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, given: Any) -> Any:
+        metric = given.get("metric") if isinstance(given, dict) else None
+        if not (isinstance(metric, str) and metric.startswith(_ROBUST)):
+            return given
+        asked = metric.removeprefix(_ROBUST)
+        noise = _SNR.fullmatch(asked)
+        factor, _, level = asked.partition("_")
+        condition = f"noise={noise[1]}" if noise else f"{factor}={level}"
+        if not noise and not level and asked != _CLEAN:
+            known = f"{_ROBUST}snr10, {_ROBUST}clean or {_ROBUST}FACTOR_LEVEL"
+            raise ValueError(f"{metric}: give {known}")
+        meant = {
+            "study": ROBUSTNESS,
+            "condition": "" if asked == _CLEAN else condition,
+            "metric": "der_strict",
+        }
+        return {**given, **meant}
 
     @model_validator(mode="after")
     def _check(self) -> Gate:

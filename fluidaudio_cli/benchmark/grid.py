@@ -34,6 +34,9 @@ BUNDLED = "bundled"
 MODES = "modes"
 """The study of what was asked for itself; gates are about it unless they say otherwise."""
 
+ROBUSTNESS = "robustness"
+"""The study of conditions around a base."""
+
 _HOUR, _MINUTE = 3600.0, 60.0
 
 
@@ -188,7 +191,8 @@ class Effort:
     ``processes``: fresh ones, each with ``warmup`` unmeasured and ``iterations`` measured passes
     over the recordings. ``latency_windows``: single windows timed per recording. ``cold``: load
     once with an empty cache. ``score``: compare turns with the reference. ``warm_on_shortest``:
-    warm up on the shortest recording of the study instead of each one's own.
+    warm up on the shortest recording of the study instead of each one's own. ``share``: cells that
+    load the same share a process, as they may where only errors are asked for.
     """
 
     processes: int = 1
@@ -199,6 +203,7 @@ class Effort:
     cold: bool = False
     score: bool = True
     warm_on_shortest: bool = False
+    share: bool = False
 
 
 @dataclass(frozen=True)

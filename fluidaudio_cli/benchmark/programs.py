@@ -10,7 +10,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from fluidaudio_cli.benchmark.grid import Program
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand, timeout_for
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.statistics import summarise
 from fluidaudio_cli.turns import Turn
 
@@ -106,8 +106,8 @@ def open_other(
         kind: Literal["worker", "process"] = "process" if other.kind == "process" else "worker"
         yield other, Program(THIS_VERSION, own, kind, own_cache=True)
         return
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-against-") as scratch:
-        tree = Path(scratch) / "tree"
+    with temporary_folder() as scratch:
+        tree = scratch / "tree"
         if _git(checkout, "worktree", "add", "--detach", str(tree), commit) is None:
             raise HostError(f"git cannot check out {text} ({commit[:12]}) in {tree}")
         try:

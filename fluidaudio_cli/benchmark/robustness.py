@@ -7,7 +7,6 @@ several of these for a crossing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,19 +16,18 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fluidaudio_cli.benchmark.grid import Condition, Effort, Study
+from fluidaudio_cli.benchmark.grid import ROBUSTNESS, Condition, Effort, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.corpora.dataset import Dataset
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
-from fluidaudio_cli.simulate.bundled import made_dataset
+from fluidaudio_cli.simulate.batch import read_voices
+from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
 
-ROBUSTNESS = "robustness"
-
-ONCE = Effort(processes=1, warmup=0, iterations=1)
+ONCE = Effort(processes=1, warmup=0, iterations=1, share=True)
 """Errors are asked for, and they do not differ from run to run."""
 
 DOUBLED = 2.0
@@ -117,14 +115,15 @@ def make_conditions(
 ) -> dict[str, Condition]:
     """The chosen recordings of each condition, made now unless they are in ``cache_folder``."""
     recipes = suite.recipes()
+    voices = read_voices(bundled_voices())
     found = {}
     for number, (name, recipe) in enumerate(recipes.items()):
 
         def report(done: float, total: float | None, number: int = number) -> None:
             progress(number + done / (total or 1), len(recipes))
 
-        jobs = os.cpu_count() or 1
-        made = choose(made_dataset(recipe, cache_folder, jobs=jobs, progress=report))
+        # Here: starting processes for each condition takes longer than making it.
+        made = choose(made_dataset(recipe, cache_folder, voices=voices, progress=report))
         # robust-004-3spk and robust-004-6spk are what the fourth conversation became.
         pairs = {item.uri: item.uri.rsplit("-", 1)[0] for item in made.items}
         found[name] = Condition(name, made, pairs)

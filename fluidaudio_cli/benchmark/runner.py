@@ -10,7 +10,6 @@ result after each recording, so that an interruption loses at most the one in pr
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -51,6 +50,7 @@ from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure import environment, power
 from fluidaudio_cli.measure.long_audio import RepeatedAudio
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -165,10 +165,17 @@ class BenchmarkRun:
         self._update(findings=self.conclude(self._result), complete=True)
         return self._result
 
+    @property
+    def finished_files(self) -> int:
+        """Files measured so far, those of ``previous`` among them."""
+        cells = self._result.cells if hasattr(self, "_result") else ()
+        return sum(len(process.finished) for cell in cells for process in cell.processes)
+
     def _run_study(self, study: Study, stack: ExitStack) -> None:
         own = {cell for owner, cell in self.grid.cells if owner is study}
         self._files = self._make_audio(study, stack)
         self._caches: dict[str, dict[str, str]] = {}
+        self._shared: dict[str, tuple[Worker, dict[str, Any]]] = {}
         for index in range(study.effort.processes):
             for block in study.blocks():
                 if own & set(block):
@@ -191,9 +198,7 @@ class BenchmarkRun:
         )
         files: dict[tuple[str, float], Path] = {}
         if wanted:
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-lengths-"))
-            )
+            folder = stack.enter_context(temporary_folder())
         for number, (condition, seconds) in enumerate(wanted):
             items = self.grid.conditions[condition].recordings.items
             path = folder / f"{number}-{seconds:g}s.wav"
@@ -294,7 +299,10 @@ class BenchmarkRun:
             command = self._command(program, stack)
             if study.effort.cold and self._known(study, cell).cold_seconds is None:
                 self._cold_load(study, cell, command, mode, options)
-            worker, loaded = self._warm_worker(processes, command, mode, options, program)
+            if study.effort.share:
+                worker, loaded = self._shared_worker(stack, command, mode, options, program)
+            else:
+                worker, loaded = self._warm_worker(processes, command, mode, options, program)
         except ExecutorUnavailableError as error:
             if len(self.grid.cells) == 1:
                 raise
@@ -316,15 +324,15 @@ class BenchmarkRun:
         if not program.own_cache:
             return program.command
         if program.name not in self._caches:
-            cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-program-"))
-            self._caches[program.name] = {CACHE_VARIABLE: cache}
+            cache = stack.enter_context(temporary_folder())
+            self._caches[program.name] = {CACHE_VARIABLE: str(cache)}
         return self._untuned(program.command, stack).with_env(**self._caches[program.name])
 
     def _untuned(self, command: WorkerCommand, stack: ExitStack) -> WorkerCommand:
         """Without what ``fluidaudio tune`` stored: found with one version, unknown to another."""
         if "untuned" not in self._caches:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-untuned-"))
-            self._caches["untuned"] = {TUNING_VARIABLE: str(Path(folder) / "none.json")}
+            folder = stack.enter_context(temporary_folder())
+            self._caches["untuned"] = {TUNING_VARIABLE: str(folder / "none.json")}
         return command.with_env(**self._caches["untuned"])
 
     def _options(self, cell: Cell) -> PipelineOptions:
@@ -358,8 +366,10 @@ class BenchmarkRun:
         options: PipelineOptions,
     ) -> None:
         with (
-            tempfile.TemporaryDirectory(prefix="fluidaudio-cold-") as cache,
-            Worker(command.with_env(**{CACHE_VARIABLE: cache}), self.settings.timeout) as worker,
+            temporary_folder() as cache,
+            Worker(
+                command.with_env(**{CACHE_VARIABLE: str(cache)}), self.settings.timeout
+            ) as worker,
         ):
             loaded = worker.load(mode, options)
         found: dict[str, Any] = {"cold_seconds": loaded["load_seconds"]}
@@ -383,6 +393,20 @@ class BenchmarkRun:
                 break
             worker.close()
         return worker, loaded
+
+    def _shared_worker(
+        self,
+        stack: ExitStack,
+        command: WorkerCommand,
+        mode: str | Mapping[str, Any],
+        options: PipelineOptions,
+        program: Program,
+    ) -> tuple[Worker, dict[str, Any]]:
+        """The study's worker that has this loaded; a fresh one where it ended."""
+        key = repr((command, mode, options, program.name))
+        if key not in self._shared or not self._shared[key][0].alive:
+            self._shared[key] = self._warm_worker(stack, command, mode, options, program)
+        return self._shared[key]
 
     def _measure_latency(self, study: Study, cell: Cell, index: int) -> None:
         """Single windows, in a process of its own: it is loaded for them, not for recordings."""

@@ -83,8 +83,8 @@ def benchmark(
     ] = False,
     suite: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
+        typer.Argument(
+            metavar="[SUITE]",
             help="Conditions of --robustness (YAML). Default: the shipped suite.",
             rich_help_panel=_WHAT,
         ),
@@ -514,7 +514,10 @@ def _measure(
             try:
                 return run.run()
             except KeyboardInterrupt:
-                typer.echo(f"finished files are kept in {journal}; go on with --resume", err=True)
+                if run.finished_files:
+                    typer.echo(
+                        f"finished files are kept in {journal}; go on with --resume", err=True
+                    )
                 raise
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     found = [main]
     programs: dict[str, Program] = {}
     if asked.ablation:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-ablation-"))
-        written = {name: str(path) for name, path in write_ablated_modes(Path(folder)).items()}
+        folder = stack.enter_context(temporary_folder())
+        written = {name: str(path) for name, path in write_ablated_modes(folder).items()}
         found.append(studies.ablation_study(tuple(written), asked.effort))
         modes = {**{k: v for k, v in written.items() if k not in MODE_NAMES}, **modes}
     if asked.lengths:
@@ -153,11 +154,11 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         found.append(studies.scaling_study(names, asked.lengths, counts, asked.effort))
     cells = [cell for cell in main.cells if not cell.condition]
     if asked.peers:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fluidaudio-peers-"))
+        folder = stack.enter_context(temporary_folder())
         peers = [
             program
             for name in asked.peers
-            for program in peer_programs(name, asked.peer_thresholds, Path(folder))
+            for program in peer_programs(name, asked.peer_thresholds, folder)
         ]
         programs |= {program.name: program for program in peers}
         rivals = main.cells if asked.robustness else cells
@@ -262,7 +263,7 @@ def chosen_suite(
     """The suite of ``--robustness``; ``beside``: options that do not go with it, as given."""
     if not wanted:
         if path is not None or quick:
-            raise UsageError("--suite and --quick are of --robustness", "add --robustness")
+            raise UsageError(f"{path or '--quick'} is of --robustness", "add --robustness")
         return None
     for option, given in beside.items():
         if given:

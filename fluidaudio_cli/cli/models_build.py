@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import HostError, InputError
-from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.files import atomic_path, scratch_folder
 from fluidaudio_cli.models.registry import MANIFEST_NAME
 from fluidaudio_cli.resources import datasets_dir, packages_dir
 
@@ -39,11 +39,11 @@ def build_packages(weights: Path, output: Path | None) -> None:
     target = output or bundled
     try:
         target.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".rebuilt-", dir=target)
+        scratch = ExitStack()
+        built = scratch.enter_context(scratch_folder(target))
     except OSError as error:
         raise HostError(f"cannot write to {target}: {error.strerror}", "check --output") from error
     with scratch:
-        built = Path(scratch.name)
         build_models(weights, _speech(), built, lambda line: typer.echo(line, err=True))
         _keep_others(built / MANIFEST_NAME, target / MANIFEST_NAME)
         for licence in bundled.glob("LICENSE.*"):

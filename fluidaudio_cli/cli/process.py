@@ -5,11 +5,14 @@ Light to import: Ctrl-C while the command line itself is being imported is answe
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import errno
 import io
 import os
 import sys
+import threading
+import traceback
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +26,8 @@ EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_BAD_INPUT = 3
 EXIT_ENVIRONMENT = 4
+# A fault of this program, as sysexits.h has it: Python's own 1 would say that a gate failed.
+EXIT_INTERNAL = 70
 # As a shell reports SIGINT and SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
@@ -42,6 +47,8 @@ _REMEDIES = {
 }
 _CHECK_FILE = "check that it is there, and its permissions"
 _STDOUT = "<stdout>"
+# Until a Ctrl-C that was lost is delivered again: the call in which it came is over by then.
+_AGAIN_SECONDS = 0.01
 
 
 def script() -> NoReturn:
@@ -80,6 +87,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _prepare_streams()
     warnings.showwarning = _show_warning
+    sys.unraisablehook = _interrupt_again
 
     def command() -> int:
         from fluidaudio_cli.cli.app import run_command
@@ -92,7 +100,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def answered(action: Callable[[], int]) -> int:
     """The exit code that ``action`` returns, or that of the error that ended it.
 
-    Whatever is expected to go wrong is one line on stderr. What is not, passes through.
+    Whatever is expected to go wrong is one line on stderr. What is not, shows where it came from.
     """
     try:
         code = action()
@@ -109,6 +117,11 @@ def answered(action: Callable[[], int]) -> int:
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
         return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
+    except Exception:  # noqa: BLE001 - whatever it is, it is no failed gate
+        _drop_unwritable()
+        with suppress(OSError):
+            traceback.print_exc()
+        return _told("this is a fault of the program: please report the above", EXIT_INTERNAL)
     return code
 
 
@@ -172,6 +185,17 @@ class _Stdout(io.FileIO):
         except OSError as error:
             error.filename = _STDOUT
             raise
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Deliver once more a Ctrl-C that came where it could not be raised, as in a call from FFmpeg.
+
+    Python would print it and go on.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:

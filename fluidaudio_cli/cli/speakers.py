@@ -1,8 +1,7 @@
-"""``fluidaudio speakers``: the voices that are known, by name."""
+"""``fluidaudio speakers``: look at the voices that are known by name, change and remove them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
+from fluidaudio_cli.cli.speakers_enrol import enrol
+from fluidaudio_cli.cli.speakers_store import changing, counted, read
 from fluidaudio_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fluidaudio_cli.diarization.pipeline import Pipeline
-    from fluidaudio_cli.voices.enrol import Part
-    from fluidaudio_cli.voices.store import Changes, VoiceStore
     from fluidaudio_cli.voices.voice import Heard, StoredVoice
 
 app = typer.Typer(
@@ -27,93 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command()(enrol)
+
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a voice.")]
-
-
-@app.command()
-def enrol(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="What turns of this voice will carry.")
-    ] = None,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="FILE…", help="Recordings in which the person speaks."),
-    ] = None,
-    speaker: Annotated[
-        str | None,
-        typer.Option("--from", metavar="LABEL", help="Who of several, as --turns calls them."),
-    ] = None,
-    turns: Annotated[
-        Path | None,
-        typer.Option("--turns", metavar="F.rttm", help="Who speaks when in FILE (with --from)."),
-    ] = None,
-    start: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Hear FILE from here only.")
-    ] = None,
-    end: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Hear FILE up to here only.")
-    ] = None,
-    add: Annotated[
-        bool, typer.Option("--add", help="To a voice that is there: more recordings of it.")
-    ] = False,
-    keep_audio: Annotated[
-        bool,
-        typer.Option("--keep-audio", help="Keep the speech, to hear it again by other networks."),
-    ] = False,
-    again: Annotated[
-        bool,
-        typer.Option("--again", help="Hear the kept audio of NAME, or of all voices, again."),
-    ] = False,
-    store: options.StoreOption = None,
-    performance_mode: options.ModeOption = "balanced",
-    models: options.ModelsOption = "bundled",
-    executor: options.ExecutorOption = options.ExecutorChoice.auto,
-    precision: options.PrecisionOption = options.PrecisionChoice.auto,
-    threads: options.ThreadsOption = None,
-) -> None:
-    """Get to know a voice from recordings of one person.
-
-    10 s of speech are good, 30 s better, in several recordings best. Of a recording of several
-    people, say which: by --from and --turns (RTTM or lab), or by --start and --end.
-    """
-    from fluidaudio_cli.diarization.loading import load_pipeline
-    from fluidaudio_cli.voices.enrol import ENOUGH_SECONDS, hear, network_of
-    from fluidaudio_cli.voices.store import VoiceStore
-    from fluidaudio_cli.voices.voice import StoredVoice, check_name
-
-    kept = VoiceStore(store)
-
-    def pipeline() -> Pipeline:
-        return load_pipeline(
-            performance_mode,
-            executor=executor.value,
-            precision=precision.value,
-            threads=threads,
-            models=models,
-        )
-
-    if again:
-        if files or add or keep_audio:
-            raise UsageError("--again hears what was kept", "leave out FILE, --add, --keep-audio")
-        _hear_again(kept, name, pipeline)
-        return
-    if name is None or not files:
-        raise UsageError("whose voice, and from what?", "give NAME and FILE…")
-    tidy = check_name(name)
-    parts = list(_parts(files, speaker, turns, start, end))
-    if not add and tidy in kept.read().voices:
-        # Said before the work; said again under the lock.
-        raise UsageError(
-            f"there is a voice '{tidy}' in {kept.path}", "choose another name, or --add to it"
-        )
-    loaded = pipeline()
-    heard = [hear(loaded, part, keep_audio=keep_audio) for part in parts]
-    with _changing(kept) as changes:
-        voice = StoredVoice(tidy, network_of(loaded.models), tuple(heard))
-        voice = changes.add(voice, existing=add)
-    messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {_recordings(voice)}, in {kept.path}")
-    if voice.seconds < ENOUGH_SECONDS:
-        messages.say(f"note: with less than {ENOUGH_SECONDS:g} s, more recordings would help")
 
 
 @app.command("list")
@@ -126,7 +40,7 @@ def list_voices(
     from fluidaudio_cli.voices.store import VoiceStore
 
     kept = VoiceStore(store)
-    voices = list(_read(kept).values())
+    voices = list(read(kept).values())
 
     def render(console: Console) -> None:
         from fluidaudio_cli.cli.render.voices import render_voices
@@ -185,7 +99,7 @@ def rename(
     from fluidaudio_cli.voices.store import VoiceStore
     from fluidaudio_cli.voices.voice import check_name
 
-    with _changing(VoiceStore(store)) as changes:
+    with changing(VoiceStore(store)) as changes:
         changes.add(replace(changes.take(name), name=check_name(new_name)))
 
 
@@ -201,7 +115,7 @@ def merge(
     from fluidaudio_cli.voices.store import VoiceStore, find
     from fluidaudio_cli.voices.voice import check_name
 
-    with _changing(VoiceStore(store)) as changes:
+    with changing(VoiceStore(store)) as changes:
         kept = find(changes.voices, name, changes.path)
         for other in others:
             if check_name(other) == kept.name:
@@ -237,7 +151,7 @@ def remove(
     def goes(heard: Heard) -> bool:
         return (recording in (None, heard.uri)) and (heard.learned or not learned)
 
-    with _changing(VoiceStore(store)) as changes:
+    with changing(VoiceStore(store)) as changes:
         if damaged:
             messages.say(f"removed {len(changes.damaged)} damaged lines")
             changes.damaged.clear()
@@ -269,7 +183,7 @@ def export(
     from fluidaudio_cli.voices.store import VoiceStore, find
 
     kept, target = VoiceStore(store), VoiceStore(output)
-    voices = _read(kept)
+    voices = read(kept)
     chosen = [find(voices, name, kept.path) for name in names] if names else list(voices.values())
     if not chosen:
         raise InputError(f"there are no voices in {kept.path}", "enrol some")
@@ -278,7 +192,7 @@ def export(
     with target.changing() as changes:
         for voice in chosen:
             changes.add(voice)
-    messages.say(f"wrote {target.path}: {_counted(chosen)}")
+    messages.say(f"wrote {target.path}: {counted(chosen)}")
 
 
 @app.command("import")
@@ -295,11 +209,11 @@ def import_voices(
     source = VoiceStore(file)
     if not source.path.exists():
         raise InputError(f"there is no file {source.path}", "check the path")
-    voices = list(_read(source).values())
-    with _changing(VoiceStore(store)) as changes:
+    voices = list(read(source).values())
+    with changing(VoiceStore(store)) as changes:
         for voice in voices:
             changes.add(voice, existing=add)
-    messages.say(f"took in {_counted(voices)}")
+    messages.say(f"took in {counted(voices)}")
 
 
 @app.command()
@@ -317,7 +231,7 @@ def check(
     from fluidaudio_cli.voices.store import VoiceStore
 
     kept = VoiceStore(store)
-    voices = list(_read(kept).values())
+    voices = list(read(kept).values())
     calibration = calibration_of(load_card(models))
     found = check_voices(voices, calibration, options.parse_rate(max_false_accept))
 
@@ -327,94 +241,6 @@ def check(
         render_check(console, kept.path, len(voices), found)
 
     report_output.write_report(output, output_format, found.as_dict, render)
-
-
-def _parts(
-    files: Sequence[Path],
-    speaker: str | None,
-    turns: Path | None,
-    start: float | None,
-    end: float | None,
-) -> Iterator[Part]:
-    """What of each file is to be heard; raises ``UsageError`` for options at odds."""
-    from fluidaudio_cli.audio.folders import find_audio, unique_uris
-    from fluidaudio_cli.audio.source import AudioSource
-    from fluidaudio_cli.voices.enrol import Part, spans_of
-
-    if (speaker is None) != (turns is None):
-        raise UsageError("--from LABEL is of --turns F.rttm", "give both, or none")
-    if end is not None and end <= (start or 0.0):
-        raise UsageError(f"--end {end:g} is not after --start {start or 0.0:g}", "swap them")
-    recordings = unique_uris(find_audio(files))
-    timed = start is not None or end is not None
-    if timed and turns is not None:
-        raise UsageError("--turns and --start/--end both say when", "give one of them")
-    if timed and len(recordings) > 1:
-        raise UsageError("--start and --end are of one file", "enrol one file, then --add others")
-    known = {}
-    if turns is not None:
-        from fluidaudio_cli.scoring.matching import read_annotations
-
-        known = read_annotations(turns).turns
-    for path, uri in recordings.items():
-        spans: tuple[tuple[float, float], ...] = ()
-        if speaker is not None:
-            of_file = known.get(uri)
-            if of_file is None:
-                if len(known) > 1 or len(recordings) > 1:
-                    raise UsageError(f"{turns} does not mention '{uri}'", "give turns of the file")
-                (of_file,) = known.values()
-            spans = spans_of(of_file, speaker, str(turns))
-        elif timed:
-            spans = ((start or 0.0, float("inf") if end is None else end),)
-        yield Part(AudioSource(path, uri), uri, spans)
-
-
-def _hear_again(kept: VoiceStore, name: str | None, pipeline: Any) -> None:
-    """Replace what is known of voices by what today's network hears in their kept audio."""
-    from fluidaudio_cli.voices.enrol import hear_again, network_of
-    from fluidaudio_cli.voices.store import find
-
-    voices = _read(kept)
-    chosen = list(voices.values()) if name is None else [find(voices, name, kept.path)]
-    usable = [v for v in chosen if any(heard.audio for heard in v.recordings)]
-    if not usable:
-        raise InputError(
-            f"no audio was kept of {'any voice' if name is None else repr(chosen[0].name)}",
-            "enrol from recordings, with --keep-audio to be able to do this",
-        )
-    loaded = pipeline()
-    network = network_of(loaded.models)
-    renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]
-    with _changing(kept) as changes:
-        for old, new in renewed:
-            changes.voices[new.name] = new
-            lost = len(old.recordings) - len(new.recordings)
-            messages.say(f"{new.name}: {_recordings(new)} heard again, {lost} without audio left")
-
-
-def _read(kept: VoiceStore) -> dict[str, StoredVoice]:
-    contents = kept.read()
-    _warn_of(contents.damaged)
-    return dict(contents.voices)
-
-
-def _changing(kept: VoiceStore) -> Any:
-    """``kept.changing()``, telling what is damaged."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def changing() -> Iterator[Changes]:
-        with kept.changing() as changes:
-            _warn_of(changes.damaged)
-            yield changes
-
-    return changing()
-
-
-def _warn_of(damaged: Any) -> None:
-    for reason in damaged.values():
-        messages.say(f"warning: a voice cannot be read ({reason}); speakers remove --damaged")
 
 
 def _summary(voice: StoredVoice) -> dict[str, Any]:
@@ -429,12 +255,3 @@ def _summary(voice: StoredVoice) -> dict[str, Any]:
         "network": voice.network,
         "keeps_audio": any(heard.audio for heard in voice.recordings),
     }
-
-
-def _recordings(voice: StoredVoice) -> str:
-    count = len(voice.recordings)
-    return f"{count} recording{'' if count == 1 else 's'}"
-
-
-def _counted(voices: Sequence[StoredVoice]) -> str:
-    return f"{len(voices)} voice{'' if len(voices) == 1 else 's'}"

@@ -6,6 +6,8 @@ told by an absolute level: a recording 60 dB too quiet would hold nobody.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,19 @@ class Level:
         """Take in the next samples, shape (n,)."""
         if samples.size:
             self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why nobody can be heard, where that is so."""
+        if self._peak > FAINTEST_PEAK:
+            return ()
+        if not self._peak:
+            return ("there is no sound in it: every sample is zero",)
+        decibels = 20 * math.log10(self._peak)
+        return (
+            f"its loudest sample is at {decibels:.0f} dB of full scale: too quiet to tell voices "
+            "from rounding",
+        )
 
     @property
     def gain(self) -> float:

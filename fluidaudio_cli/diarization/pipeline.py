@@ -19,6 +19,7 @@ from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -225,8 +226,10 @@ class Pipeline:
                     source = AudioSource(source, uri)
                 with source if isinstance(source, AudioStream) else source.open() as stream:
                     yield _Opened(stream.info, clock, wall, cpu)
-                    yield from read_windows(stream, self._step, clock)
-                    yield _Ended(stream.samples_read, stream.info)
+                    level = Level()
+                    yield from read_windows(stream, self._step, clock, level)
+                    notes = (*stream.info.notes, *level.notes)
+                    yield _Ended(stream.samples_read, replace(stream.info, notes=notes))
             except AudioError as error:
                 yield _Failed(error)
 

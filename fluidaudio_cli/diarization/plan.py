@@ -88,8 +88,8 @@ class Machine:
 class NetworkPlan:
     """How one network runs: ``auto`` precision is the one that its package was built in.
 
-    ``fixed``: whether the package takes no other batch.
-    ``narrow``: its package in 8-bit integers; ``precision`` is what the rest of it computes in.
+    ``fixed``: whether the package takes no other batch. ``narrow``: its package in 8-bit integers;
+    ``precision`` is what the rest of it computes in.
     """
 
     precision: str

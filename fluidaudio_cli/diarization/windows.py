@@ -70,16 +70,18 @@ def window_count(samples: int, step_samples: int) -> int:
     return 1 + -(-beyond // step_samples)
 
 
-def read_windows(source: Source, step_samples: int, clock: StageClock) -> Iterator[Window]:
+def read_windows(
+    source: Source, step_samples: int, clock: StageClock, level: Level | None = None
+) -> Iterator[Window]:
     """The windows of ``source`` in order, ``step_samples`` apart; the last is padded with zeros.
 
-    Memory is that of a few windows. Raises what the source raises.
+    ``level`` hears all of it. Memory is that of a few windows. Raises what the source raises.
     """
     buffer = cast(Samples, aligned_empty((_BUFFER_WINDOWS * WINDOW_SAMPLES,), np.float32))
     begin = filled = 0  # in the buffer: the window at hand, and where what was read ends
     total = copied = number = 0
     ended = False
-    level = Level()
+    level = level or Level()
     while True:
         if begin + _HEARD_SAMPLES > buffer.size:
             kept = max(0, filled - begin)

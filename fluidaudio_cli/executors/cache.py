@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.files import atomic_path, remove_orphans, scratch_folder
+from fluidaudio_cli.files import atomic_path, remove_orphans, temporary_folder
 
 SCHEMA = "fluidaudio.compile-cache/1"
 ENVIRONMENT_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
@@ -196,7 +196,7 @@ class CompileCache:
             try:
                 if self._temporary is None:
                     stack = ExitStack()
-                    place = scratch_folder(Path(tempfile.gettempdir()))
+                    place = temporary_folder()
                     self._temporary = stack.enter_context(place)
                     weakref.finalize(self, stack.close)
                 folder = self._temporary / key.folder_name

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,6 +45,7 @@ from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import ResultBuffers, checked
 from fluidaudio_cli.executors.requests import ThreadedRequest
+from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
     from fluidaudio_cli.coreml.ir import Program
@@ -248,10 +248,10 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
         )
     rows = batch or 1
     try:
-        with tempfile.TemporaryDirectory() as scratch, quiet_coremltools():
+        with temporary_folder() as scratch, quiet_coremltools():
             source = package
             if flexible:
-                source = Path(scratch) / "fixed.mlpackage"
+                source = scratch / "fixed.mlpackage"
                 _materialize(coremltools, package, program, rows, source)
             if not already_compiled:
                 coremltools.models.utils.compile_model(str(source), str(folder / _COMPILED_NAME))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.executors.requests import ThreadedRequest
+from fluidaudio_cli.files import temporary_folder
 
 NAME = "onnxruntime"
 OPTIMIZED_NAME = "optimized.onnx"
@@ -105,9 +106,10 @@ class OnnxRuntimeExecutor:
         threads = options.threads or processors()
         streams = min(options.streams, threads)
         settings = _session_options(runtime, threads, streams)
+        scratch = ExitStack()
         if options.profile:
             settings.enable_profiling = True
-            settings.profile_file_prefix = str(Path(tempfile.mkdtemp(prefix="fluidaudio-")) / "ops")
+            settings.profile_file_prefix = str(scratch.enter_context(temporary_folder()) / "ops")
 
         def load(folder: Path) -> Any:
             try:
@@ -126,7 +128,12 @@ class OnnxRuntimeExecutor:
             options.batch,
         )
         model = OnnxRuntimeModel(
-            session, options, ran, cache_hit=entry.hit, load_seconds=time.perf_counter() - began
+            session,
+            options,
+            ran,
+            scratch,
+            cache_hit=entry.hit,
+            load_seconds=time.perf_counter() - began,
         )
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
@@ -152,6 +159,7 @@ class OnnxRuntimeModel:
         session: Any,
         asked: ExecutorOptions,
         ran: ExecutorRun,
+        scratch: ExitStack,
         *,
         cache_hit: bool,
         load_seconds: float,
@@ -159,6 +167,7 @@ class OnnxRuntimeModel:
         self.session = session
         self.asked = asked
         self.ran = ran
+        self._scratch = scratch
         self.cache_hit = cache_hit
         self.load_seconds = load_seconds
         self.inputs = tuple(_spec(node, asked.batch) for node in session.get_inputs())
@@ -177,8 +186,7 @@ class OnnxRuntimeModel:
         if self._times is None:
             record = Path(self.session.end_profiling())
             self._times = read_profile(json.loads(record.read_text(encoding="utf-8")))
-            record.unlink()
-            record.parent.rmdir()
+            self._scratch.close()
         return self._times
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ once), gives every one its processors, and repeats a task whose node or process 
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,7 @@ class ClusterPool:
             )
         self.capacity = workers or _AHEAD * fit
         self._work, self._threads = work, threads
+        self._job = uuid.uuid4().hex
         self._task = ray.remote(_do)
         self._under_way: dict[Any, Chunk] = {}
 
@@ -74,7 +76,8 @@ class ClusterPool:
         task = self._task.options(
             num_cpus=self._threads, max_retries=0 if chunk.alone else _CHUNK_RETRIES
         )
-        self._under_way[task.remote(__version__, self._work, self._threads, chunk.sources)] = chunk
+        given = (__version__, self._job, self._work, self._threads, chunk.sources)
+        self._under_way[task.remote(*given)] = chunk
 
     def wait(self) -> News:
         """What the next task that ends has to tell."""
@@ -103,11 +106,11 @@ class ClusterPool:
         self._ray.shutdown()
 
 
-_loaded: tuple[Work, Session] | None = None
-"""What this worker process has loaded: Ray keeps the process for the job's next tasks."""
+_loaded: tuple[str, Session] | None = None
+"""What this worker process has loaded for which job: Ray keeps the process for its next tasks."""
 
 
-def _do(version: str, work: Work, threads: int, sources: tuple[Any, ...]) -> Any:
+def _do(version: str, job: str, work: Work, threads: int, sources: tuple[Any, ...]) -> Any:
     """On a node: the documents of ``sources``, or the error that ends the job."""
     global _loaded
     try:
@@ -116,8 +119,8 @@ def _do(version: str, work: Work, threads: int, sources: tuple[Any, ...]) -> Any
                 f"a node has fluidaudio {__version__}, and the head has {version}",
                 "install the same on all",
             )
-        if _loaded is None or _loaded[0] != work:
-            _loaded = work, work.start(threads)
+        if _loaded is None or _loaded[0] != job:
+            _loaded = job, work.start(threads)
         session = _loaded[1]
         return _Answer(session.facts, tuple(session.run(sources)))
     except FluidAudioError as error:

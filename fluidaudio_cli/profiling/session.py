@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.environment import busy_before, describe
 from fluidaudio_cli.models.card import BUNDLED, load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
@@ -201,8 +201,8 @@ def _short_enough(path: Path, result: Diarization, notes: list[str]) -> Iterator
         f"operator times and allocations are those of the first {EXCERPT_SECONDS:.0f} s of "
         f"{result.duration_seconds:.0f} s"
     )
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-") as folder:
-        part = Path(folder) / "excerpt.wav"
+    with temporary_folder() as folder:
+        part = folder / "excerpt.wav"
         write_excerpt(path, part, EXCERPT_SECONDS)
         yield part
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
-from fluidaudio_cli.benchmark.grid import MODES, length_name
+from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, length_name
 from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
@@ -21,7 +21,6 @@ from fluidaudio_cli.benchmark.results import (
     GrowthRecord,
     IntervalRecord,
 )
-from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
 from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING, TUNING
 from fluidaudio_cli.measure.statistics import Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fluidaudio_cli.benchmark.grid import MODES, length_name
+from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, length_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.pareto import pareto_optimal
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
-from fluidaudio_cli.benchmark.robustness import ROBUSTNESS
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import Table, heading

@@ -12,8 +12,9 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.simulate.batch import RECIPE_FILE, Sources, simulate
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
+from fluidaudio_cli.simulate.voices import Voice
 
-SIMULATOR = 1
+SIMULATOR = 2
 """Raised with any change of what a recipe sounds like: older conversations are made again."""
 
 CONVERSATIONS = "conversations"
@@ -32,17 +33,24 @@ def bundled_recipe(name: str) -> Recipe:
 
 
 def made_dataset(
-    recipe: Recipe, cache_folder: Path, *, jobs: int = 1, progress: ProgressCallback = no_progress
+    recipe: Recipe,
+    cache_folder: Path,
+    *,
+    voices: tuple[Voice, ...] | None = None,
+    jobs: int = 1,
+    progress: ProgressCallback = no_progress,
 ) -> Dataset:
     """The conversations of ``recipe`` by bundled voices, made now unless ``cache_folder`` has them.
 
+    ``voices``: the bundled ones, where they are read already.
     Its fingerprint is that of recipe, sounds and simulator, not of the files: another machine's
     arithmetic may differ in a last bit, and that is the same data.
     """
     identity = made_identity(recipe)
     folder = cache_folder / f"{recipe.name}-{identity[:16]}"
     if not (folder / RECIPE_FILE).is_file():
-        simulate(recipe, Sources(bundled_voices()), folder, jobs=jobs, progress=progress)
+        sources = Sources(bundled_voices())
+        simulate(recipe, sources, folder, voices=voices, jobs=jobs, progress=progress)
     found = open_dataset(folder)
     title = "conversations made of bundled voices, exact references"
     return Dataset(recipe.name, title, None, folder, found.items, identity=identity)

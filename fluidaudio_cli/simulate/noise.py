@@ -17,8 +17,9 @@ from fluidaudio_cli.simulate.voices import Voice, read_audio
 BLOCK = 10 * SAMPLE_RATE
 """Samples worked on at a time."""
 
-_BABBLERS = 6
-"""Voices at once: fewer are understood, more are noise."""
+_BABBLERS = 20
+"""Voices at once, each equally loud: none is understood, so that what is heard of them is no one's
+speech. Of six, single words stand out, and whoever finds a speaker there is right to."""
 
 _MUSIC_PREFIX = "music"
 
@@ -51,8 +52,9 @@ def noise_blocks(
         files = noise_files(kind, folder)
         source = _looped([read_audio(files[int(rng.integers(len(files)))])], rng)
     elif kind == "babble":
-        chosen = [voices[int(i)] for i in rng.permutation(len(voices))[:_BABBLERS]]
-        source = _looped([voice.samples for voice in chosen], rng)
+        order = rng.permutation(len(voices))
+        chosen = [voices[int(order[n % order.size])].samples for n in range(_BABBLERS)]
+        source = _looped([samples / rms(samples) for samples in chosen], rng)
     else:
         source = _shaped(kind, rng)
     left = samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import oaconvolve
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
+from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.scoring.rttm import format_rttm
 from fluidaudio_cli.scoring.uem import format_uem
@@ -125,7 +126,7 @@ class Renderer:
         dry[-_FADE:] *= fade[::-1]
         dry *= np.float32(from_db(seat.level + turn.level))
         response = self._responses[turn.speaker]
-        wet = dry * response[0] if response.size == 1 else oaconvolve(dry, response)
+        wet = _reverberated(dry, response)
         self._turn_levels.append(rms(wet[: dry.size]))
         return np.asarray(wet, np.float32)
 
@@ -230,14 +231,39 @@ def levels_document(conversation: Conversation, levels: Levels) -> dict[str, Any
 def _write_stems(
     conversation: Conversation, renderer: Renderer, levels: Levels, scratch: Path, stems: Path
 ) -> None:
-    from scipy.io import wavfile
-
     stems.mkdir(parents=True, exist_ok=True)
     gain = np.float32(from_db(conversation.level) / levels.speech)
-    speech = np.fromfile(scratch, np.float32) * gain
-    wavfile.write(stems / f"{conversation.uri}.speech.wav", SAMPLE_RATE, speech)
-    noise = np.concatenate(list(renderer.noise(levels)))
-    wavfile.write(stems / f"{conversation.uri}.noise.wav", SAMPLE_RATE, noise)
+
+    def speech() -> Iterator[Samples]:
+        with scratch.open("rb") as file:
+            while data := file.read(4 * BLOCK):
+                yield np.frombuffer(data, np.float32) * gain
+
+    for name, blocks in (("speech", speech()), ("noise", renderer.noise(levels))):
+        with (
+            atomic_path(stems / f"{conversation.uri}.{name}.wav") as draft,
+            draft.open("wb") as wav,
+        ):
+            wav.write(_float_header(conversation.samples))
+            for block in blocks:
+                wav.write(block.astype("<f4").tobytes())
+
+
+def _float_header(samples: int) -> bytes:
+    """The head of a WAV file of float32 samples, mono at 16 kHz (44 bytes)."""
+    size = 4 * samples
+    form = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
+    return form + struct.pack(
+        "<HHIIHH4sI", 3, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32, b"data", size
+    )
+
+
+def _reverberated(dry: Samples, response: Samples) -> Samples:
+    if response.size == 1:
+        return np.asarray(dry * response[0], np.float32)
+    from scipy.signal import oaconvolve  # a second to import, which not all who simulate need
+
+    return np.asarray(oaconvolve(dry, response), np.float32)
 
 
 def _at_least(samples: Samples, size: int) -> Samples:

@@ -28,8 +28,8 @@ from fluidaudio_cli.turns import Turn
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 
-# Speakers compared at a time with all others.
-_BLOCK = 256
+# Pairs compared at a time: some 10 arrays of them take less than 100 MB.
+_PAIRS = 1_000_000
 # Log-odds from which speakers are linked: a wrong link spoils two people, a missing one none. In
 # conversations of the readers of the fit it made 7 of 78 links fewer, all wrong.
 _LEAST_ODDS = 1.0
@@ -224,8 +224,7 @@ def relabelled(result: Diarization, mine: Mapping[str, Person]) -> Diarization:
 def _compared(groups: _Groups) -> tuple[Numbers, Floats]:
     """The nearest of each, and its log-odds, once the share of pairs of one person is known."""
     counts = np.zeros(len(_BINS) - 1)
-    for begin in range(0, len(groups.owner), _BLOCK):
-        rows = np.arange(begin, min(begin + _BLOCK, len(groups.owner)))
+    for rows in _blocks(groups, np.arange(len(groups.owner))):
         odds = groups.odds(rows)
         counts += np.histogram(odds[np.isfinite(odds)], _BINS)[0]
     middles = (_BINS[:-1] + _BINS[1:]) / 2.0
@@ -238,14 +237,19 @@ def _compared(groups: _Groups) -> tuple[Numbers, Floats]:
 
 
 def _nearest(groups: _Groups, rows: Numbers) -> tuple[Numbers, Floats]:
-    nearest, best = np.zeros(len(rows), np.intp), np.full(len(rows), -np.inf)
-    for begin in range(0, len(rows), _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        odds = groups.odds(rows[part])
-        nearest[part] = odds.argmax(axis=1)
-        best[part] = odds.max(axis=1)
-        best[part][groups.owner[rows[part]] != rows[part]] = -np.inf
-    return nearest, best
+    nearest, best = [np.zeros(0, np.intp)], [np.zeros(0)]
+    for part in _blocks(groups, rows):
+        odds = groups.odds(part)
+        nearest.append(odds.argmax(axis=1))
+        gone = groups.owner[part] != part
+        best.append(np.where(gone, -np.inf, odds.max(axis=1)))
+    return np.concatenate(nearest), np.concatenate(best)
+
+
+def _blocks(groups: _Groups, rows: Numbers) -> Iterator[Numbers]:
+    size = max(1, _PAIRS // len(groups.owner))
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
 
 
 def _persons(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,20 +16,14 @@ import pytest
 from benchmarking import result, walled
 
 from fluidaudio_cli.benchmark.results import read_result, write_result
+from tests import forked
 
 QUICK = ["--performance-mode", "fast", "--iterations", "1", "--warmup", "0"]
 QUICK += ["--latency-windows", "3", "--dataset", "sample"]
 
 
-def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, **env},
-        check=False,
-    )
+def run(*arguments: str | Path, **env: str) -> forked.Done:
+    return forked.run(*arguments, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +153,7 @@ def test_a_broken_file_is_exit_code_3_and_the_rest_is_measured(
     assert "bad.wav" in bad.error
 
 
-def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_interruption_promises_no_file_that_is_not_finished(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     process = subprocess.Popen(
         [
@@ -178,7 +171,8 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"finished files are kept in {output}; go on with --resume" in stderr
+    assert stderr.splitlines()[-1] == "fluidaudio: interrupted"
+    assert "finished files are kept" not in stderr
     assert "Traceback" not in stderr
     assert read_result(output).complete is False
 

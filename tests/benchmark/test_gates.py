@@ -98,6 +98,10 @@ def test_relative_limits_use_the_baseline() -> None:
             "latency_p90 is in 'ms' here, not in 's'",
         ),
         ({"metric": "rtfx", "unit": "x", "atleast": 1}, "atleast: Extra inputs"),
+        (
+            {"metric": "robust_der_noise", "unit": "%", "at_most": 9},
+            "robust_der_noise: give robust_der_snr10, robust_der_clean or robust_der_FACTOR_LEVEL",
+        ),
     ],
 )
 def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], message: str) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from fluidaudio_cli.benchmark.gates import read_gates
+from fluidaudio_cli.benchmark.grid import ROBUSTNESS
 from fluidaudio_cli.benchmark.results import read_result
 from fluidaudio_cli.benchmark.robustness import (
-    ROBUSTNESS,
     degradations,
     doubling,
     levels_of,
@@ -20,7 +18,9 @@ from fluidaudio_cli.benchmark.robustness import (
     read_suite,
 )
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures, robustness_tables
+from tests import forked
 
 SMALL = """
 schema: fluidaudio.robustness/1
@@ -90,21 +90,20 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
     gates = tmp_path / "gates.yaml"
     gates.write_text(
         "schema: fluidaudio.gates/1\ngates:\n"
-        "  - {study: robustness, condition: 'noise=30', metric: der_strict, at_most: 90, unit: '%'}"
+        "  - {metric: robust_der_snr30, at_most: 90, unit: '%'}\n"
+        "  - {metric: robust_der_level_-46, at_most: 90, unit: '%'}\n"
+        "  - {metric: robust_der_clean, mode: fast, at_most: 90, unit: '%'}\n"
     )
     output = [str(tmp_path / name) for name in ("r.json", "r.html")]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "fluidaudio_cli", "benchmark", "--robustness"),
-            *("--suite", str(small), "--performance-mode", "fast", "--gate", str(gates)),
-            *("-o", output[0], "-o", output[1]),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "FLUIDAUDIO_CACHE_DIR": str(tmp_path / "cache")},
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(cache_dir() / "models")  # compiled already
+    done = forked.run(
+        *("benchmark", "--robustness", small, "--performance-mode", "fast"),
+        *("--gate", gates, "-o", output[0], "-o", output[1]),
+        env={"FLUIDAUDIO_CACHE_DIR": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
+    assert [each.condition for each in read_gates(gates)] == ["noise=30", "level=-46", ""]
     assert "Robustness: fast" in done.stdout
     assert "Where the error doubles" in done.stdout
     result = read_result(tmp_path / "r.json")
@@ -139,12 +138,12 @@ def test_names_of_conditions() -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--quick"], "--suite and --quick are of --robustness: add --robustness"),
+        (["--quick"], "--quick is of --robustness: add --robustness"),
+        (["mine.yaml"], "mine.yaml is of --robustness: add --robustness"),
         (["--robustness", "--dataset", "sample"], "makes its own recordings, and --dataset"),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], line: str) -> None:
-    command = [sys.executable, "-m", "fluidaudio_cli", "benchmark", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run("benchmark", *options)
     assert done.returncode == 2
     assert line in done.stderr

@@ -15,6 +15,7 @@ import pytest
 
 from fluidaudio_cli.benchmark.results import read_result
 from fluidaudio_cli.cli.process import main
+from tests import forked
 
 SCALING = [sys.executable, "-m", "fluidaudio_cli", "benchmark", "--scaling", "--dataset", "sample"]
 QUICK = ["--warmup", "0", "--latency-windows", "0", "--threads", "2"]
@@ -24,21 +25,10 @@ def test_lengths_are_measured_with_one_thread_and_with_all(tmp_path: Path) -> No
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     lengths = ["--scaling-lengths", "40s,20s", "--iterations", "1"]
-    done = subprocess.run(
-        [
-            *SCALING,
-            *QUICK,
-            *lengths,
-            "--output",
-            tmp_path / "r.json",
-            "--output",
-            tmp_path / "r.md",
-        ],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "TMPDIR": str(scratch)},
-        check=False,
+    done = forked.run(
+        *(*SCALING[3:], *QUICK, *lengths),
+        *("--output", tmp_path / "r.json", "--output", tmp_path / "r.md"),
+        env={"TMPDIR": str(scratch)},
     )
     assert done.returncode == 0, done.stderr
     found = read_result(tmp_path / "r.json")
@@ -63,7 +53,7 @@ def test_lengths_are_measured_with_one_thread_and_with_all(tmp_path: Path) -> No
     assert names[:4] == wanted
     assert "too few lengths from 10 min on" in done.stdout
     assert "too few lengths from 10 min on" in (tmp_path / "r.md").read_text(encoding="utf-8")
-    assert list(scratch.glob("fluidaudio-lengths-*")) == []
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to one process")
@@ -78,7 +68,7 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     deadline = time.monotonic() + 90
-    while not list(scratch.glob("fluidaudio-lengths-*/*-3600s.wav")):
+    while not list(scratch.glob(".fluidaudio-*/*-3600s.wav")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.02)
@@ -90,7 +80,7 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
         "fluidaudio: interrupted",
     ]
     assert "Traceback" not in stderr
-    assert list(scratch.glob("fluidaudio-lengths-*")) == []
+    assert list(scratch.iterdir()) == []
     assert [len(each.finished) for each in read_result(output).of_study("modes")] == [1]
 
 

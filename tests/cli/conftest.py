@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import wave
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.jobs import local
 from fluidaudio_cli.jobs.pool import Inline
+from tests import forked
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -69,14 +68,7 @@ def process() -> Command:
     """``fluidaudio ARGUMENTS`` in its own process: (exit code, stdout, stderr)."""
 
     def run(*arguments: str | Path, **env: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "fluidaudio_cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, **env},
-            check=False,
-        )
+        done = forked.run(*arguments, env=env)
         return done.returncode, done.stdout, done.stderr
 
     return run

@@ -83,8 +83,11 @@ def test_errors_nobody_expected_still_show_where_they_came_from() -> None:
     done = script(
         before="import fluidaudio_cli.cli.app as app; app.run_command = lambda _: [][1]",
     )
-    assert done.returncode == 1
-    assert done.stderr.endswith("IndexError: list index out of range\n")
+    assert done.returncode == 70
+    assert done.stderr.endswith(
+        "IndexError: list index out of range\n"
+        "fluidaudio: this is a fault of the program: please report the above\n"
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted on Linux")
@@ -189,6 +192,17 @@ def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> Non
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=30)
     assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
+
+
+def test_ctrl_c_in_a_call_that_cannot_raise_is_not_lost() -> None:
+    # As where FFmpeg asks for the next bytes of a file.
+    lost = (
+        "import time\nclass Lost:\n  def __del__(self): raise KeyboardInterrupt\n"
+        "def work(_): Lost(); time.sleep(60); return 0\n"
+        "import fluidaudio_cli.cli.app as app; app.run_command = work"
+    )
+    done = script(before=lost)
+    assert (done.returncode, done.stderr) == (130, "fluidaudio: interrupted\n")
 
 
 @posix_only

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
@@ -17,6 +14,7 @@ from fluidaudio_cli.coreml.inspect import inspect_package
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.errors import UsageError
+from tests import forked
 
 
 def unpacked(name: str, folder: Path) -> Path:
@@ -125,14 +123,8 @@ def test_float_types(tmp_path: Path) -> None:
     assert onnx.TensorProto.FLOAT16 in {one.data_type for one in faithful.graph.initializer}
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", "models", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
+def run(*arguments: str) -> forked.Done:
+    return forked.run("models", *arguments, env={"NO_COLOR": "1"})
 
 
 def test_inspect_command(tmp_path: Path) -> None:

@@ -1,24 +1,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.corpora.faulty_server import FaultyServer, serve_corpus, write_corpus
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", "datasets", *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
+def run(*arguments: str) -> forked.Done:
+    return forked.run("datasets", *arguments)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_node_that_cannot_do_it_ends_the_job(ray: StandIn, tmp_path: Path) -> 
     assert pool.capacity == 10  # one at work and one waiting for each of five processors
     with pytest.raises(HostError, match="no models: build them"):
         list(run(recordings("a"), pool, name_of))
-    answer = cluster._do("0.0.0", Simulated(tmp_path / "log"), 1, ("a",))
+    answer = cluster._do("0.0.0", "job", Simulated(tmp_path / "log"), 1, ("a",))
     assert str(answer) == (
         f"a node has fluidaudio {__version__}, and the head has 0.0.0: install the same on all"
     )

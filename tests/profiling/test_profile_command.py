@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import wave
 from pathlib import Path
@@ -17,16 +16,11 @@ from fluidaudio_cli.profiling.excerpt import write_excerpt
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.session import profile
 from fluidaudio_cli.resources import packages_dir
+from tests import forked
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", "profile", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(*arguments: object) -> forked.Done:
+    return forked.run("profile", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 TRUTH = [(0, 10, "A"), (8, 14, "B"), (16, 20, "A")]
 ANSWER = [(1, 9, "x"), (9, 15, "y"), (15, 16, "x"), (16, 17, "y"), (17, 19, "x"), (22, 23, "z")]
@@ -23,15 +22,8 @@ def rttm(path: Path, uri: str, rows: list[Row], newline: str = "\n") -> Path:
     return path
 
 
-def fluidaudio(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fluidaudio_cli", "score", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-        timeout=120,
-    )
+def fluidaudio(*arguments: object) -> forked.Done:
+    return forked.run("score", *arguments)
 
 
 @pytest.fixture

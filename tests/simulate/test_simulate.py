@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from fluidaudio_cli.simulate.room import draw_room, impulse_response, reverberat
 from fluidaudio_cli.simulate.signals import GRID, rms, to_db
 from fluidaudio_cli.simulate.turn_taking import converse, overlap_share, shipped_model
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice, voice_files
+from tests import forked
 
 
 @pytest.fixture(scope="module")
@@ -278,9 +277,8 @@ def test_the_pack_is_balanced_and_small() -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fluidaudio_cli", "simulate", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    def run(*arguments: str) -> forked.Done:
+        return forked.run("simulate", *arguments)
 
     made = run(
         "-o", str(tmp_path / "a"), "-n", "2", "--duration", "20s", "--speakers", "2", "--level=-30",

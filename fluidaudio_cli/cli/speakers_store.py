@@ -1,0 +1,44 @@
+"""What the commands of ``fluidaudio speakers`` share: the store, telling what is damaged there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fluidaudio_cli.cli import messages
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.voices.store import Changes, VoiceStore
+    from fluidaudio_cli.voices.voice import StoredVoice
+
+
+def read(kept: VoiceStore) -> dict[str, StoredVoice]:
+    """All voices that can be read."""
+    contents = kept.read()
+    _warn_of(contents.damaged)
+    return dict(contents.voices)
+
+
+@contextmanager
+def changing(kept: VoiceStore) -> Iterator[Changes]:
+    """``kept.changing()``."""
+    with kept.changing() as changes:
+        _warn_of(changes.damaged)
+        yield changes
+
+
+def recordings(voice: StoredVoice) -> str:
+    """How many, in words."""
+    count = len(voice.recordings)
+    return f"{count} recording{'' if count == 1 else 's'}"
+
+
+def counted(voices: Sequence[StoredVoice]) -> str:
+    """How many, in words."""
+    return f"{len(voices)} voice{'' if len(voices) == 1 else 's'}"
+
+
+def _warn_of(damaged: Mapping[str, str]) -> None:
+    for reason in damaged.values():
+        messages.say(f"warning: a voice cannot be read ({reason}); speakers remove --damaged")
