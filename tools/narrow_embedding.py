@@ -10,7 +10,7 @@ weights of an output channel; each bias takes up the mean error of its channel (
 ones and the last projection stay as they are: they take no time. ``--sensitivity`` tells what each
 layer costs alone; ``--wide N`` leaves the N worst as they are. ``--check``: recordings of other
 readers, for cosines against the package itself, which go into the manifest. Nothing is drawn by
-chance: the same recordings give the same integers.
+chance, but sums follow processor and threads: another run gave 0.98895 at worst for 0.98919.
 """
 
 from __future__ import annotations
