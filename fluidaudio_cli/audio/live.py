@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Literal
 
 import numpy as np
@@ -29,11 +29,13 @@ BLOCK_SAMPLES = SAMPLE_RATE // 20
 
 # Of a source that waits (a file, a pipe), at most so much is read ahead of who listens.
 _AHEAD_SECONDS = 30
+# Sound of the present cannot come sooner than this before its time.
+_AHEAD_OF_TIME_SECONDS = 1.0
 _DTYPES = {"s16le": "<i2", "f32le": "<f4"}
 _LIVE_URL = re.compile(r"(rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
 _DEVICES = ("alsa", "pulse", "avfoundation", "dshow")
 
-Blocks = Iterator[Samples]
+Blocks = Generator[Samples, None, None]
 
 
 class Feed:
@@ -49,6 +51,7 @@ class Feed:
         self._ready: list[Samples] = []
         self._have = 0
         self._stopping = threading.Event()
+        self._started = time.monotonic()
         self._read = 0
         self._taken = 0
         self.ended = False
@@ -57,9 +60,15 @@ class Feed:
         self._thread.start()
 
     @property
-    def waiting_seconds(self) -> float:
-        """Sound that was read and not taken yet."""
-        return (self._read - self._taken) / SAMPLE_RATE
+    def late_seconds(self) -> float:
+        """Sound that was spoken and not taken yet: none of a source that is ahead of its time.
+
+        A pipe may come from a microphone, or from a file as fast as that can be read.
+        """
+        read = self._read / SAMPLE_RATE
+        if read > time.monotonic() - self._started + _AHEAD_OF_TIME_SECONDS:
+            return 0.0
+        return read - self._taken / SAMPLE_RATE
 
     def take(self, count: int, timeout: float) -> Samples | None:
         """The next ``count`` samples; ``None`` if they do not come in ``timeout`` seconds.
@@ -107,6 +116,9 @@ class Feed:
                     return
         except BaseException as error:  # noqa: BLE001 - handed to who listens
             end = error
+        finally:
+            # Here: what is open is closed by the thread that uses it.
+            self._blocks.close()
         self._put(end)
 
     def _put(self, item: Samples | BaseException | None) -> None:
@@ -119,19 +131,20 @@ class Feed:
 
 
 def file_blocks(stream: AudioStream, *, paced: bool) -> Blocks:
-    """An open recording; ``paced``: no sooner than it would be spoken."""
+    """An open recording, closed at its end; ``paced``: no sooner than it would be spoken."""
     started = time.monotonic()
     read = 0
-    while True:
-        block = np.empty(BLOCK_SAMPLES, np.float32)
-        count = stream.read_into(block)
-        read += count
-        if paced:
-            time.sleep(max(0.0, started + read / SAMPLE_RATE - time.monotonic()))
-        if count:
-            yield block[:count]
-        if count < len(block):
-            return
+    with stream:
+        while True:
+            block = np.empty(BLOCK_SAMPLES, np.float32)
+            count = stream.read_into(block)
+            read += count
+            if paced:
+                time.sleep(max(0.0, started + read / SAMPLE_RATE - time.monotonic()))
+            if count:
+                yield block[:count]
+            if count < len(block):
+                return
 
 
 def pcm_blocks(rate: int, channels: int, sample_format: PcmFormat) -> Blocks:

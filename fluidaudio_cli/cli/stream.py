@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -61,7 +61,6 @@ _SAVED = (".rttm", ".json", ".csv", ".srt", ".vtt", ".TextGrid")
 class _Source:
     feed: Feed
     uri: str
-    live: bool
     info: Callable[[], AudioInfo]
 
 
@@ -144,9 +143,8 @@ def stream(
     step_for(latency, plan.mode)
     with ExitStack() as opened:
         # A source that cannot be opened is told before models load; a live one begins after.
-        begin = _prepare(source, pace, rate, channels, format_of_samples, opened)
+        begin = _prepare(source, pace, rate, channels, format_of_samples)
         pipeline = load(plan)
-        opened.callback(pipeline.close)
         named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
         diarizer = LiveDiarizer(pipeline, latency, bounds, named)
         opened.callback(diarizer.close)
@@ -157,6 +155,7 @@ def stream(
 
             view = opened.enter_context(LiveView(latency, diarizer.step_seconds))
         heard = begin()
+        opened.callback(heard.feed.stop)
         writer = _Writer(None if shown else file, kind, heard.uri, view)
         writer.start(latency, diarizer.step_seconds, pipeline)
         _run(heard, diarizer, pipeline, writer, save, bounds)
@@ -189,11 +188,11 @@ def _run(
             if len(samples) < diarizer.wanted:
                 rest = samples
                 break
-            step = diarizer.push(samples, feed.waiting_seconds if heard.live else 0.0)
+            step = diarizer.push(samples, feed.late_seconds)
             if diarizer.behind != behind:
                 behind = diarizer.behind
                 text = (
-                    f"{feed.waiting_seconds:.1f} s of sound wait: the step is coarser for a while"
+                    f"{feed.late_seconds:.1f} s of sound wait: the step is coarser for a while"
                     if behind
                     else "no sound waits: the step is as before"
                 )
@@ -324,12 +323,11 @@ def _prepare(
     rate: int | None,
     channels: int | None,
     sample_format: SampleFormat | None,
-    opened: ExitStack,
 ) -> Callable[[], _Source]:
     """Check and open the source; what is returned begins to read it."""
     from fluidaudio_cli.audio import live
     from fluidaudio_cli.audio.mono import SAMPLE_RATE
-    from fluidaudio_cli.audio.source import is_pipe, open_audio
+    from fluidaudio_cli.audio.source import open_audio
 
     live.check_pcm(rate, channels, sample_format is not None)
     if rate is not None and source != str(STDIN):
@@ -344,31 +342,22 @@ def _prepare(
         return lambda: _Source(
             live.Feed(live.pcm_blocks(raw_rate, raw_channels, raw_format.value)),
             STDIN_URI,
-            True,
             lambda: info,
         )
     if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
         blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
         info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(blocks, waits=False), _MICROPHONE, True, lambda: info)
+        return lambda: _Source(live.Feed(blocks, waits=False), _MICROPHONE, lambda: info)
     if live.is_live_address(source):
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(live.address_blocks(source)), uri, True, lambda: info)
+        return lambda: _Source(live.Feed(live.address_blocks(source)), uri, lambda: info)
     place = place_from(source)
     audio = open_audio(place)
-    opened.callback(_close_quietly, audio.close)
     paced = pace is Pace.real
-    waits = paced or is_pipe(place)
     return lambda: _Source(
-        live.Feed(live.file_blocks(audio, paced=paced)), uri_of(place), waits, lambda: audio.info
+        live.Feed(live.file_blocks(audio, paced=paced)), uri_of(place), lambda: audio.info
     )
-
-
-def _close_quietly(close: Callable[[], None]) -> None:
-    # The reading thread may be inside the decoder when the user ends a stalled stream.
-    with suppress(Exception):
-        close()
 
 
 def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> AudioInfo:

@@ -152,8 +152,7 @@ class LiveDiarizer:
     def push(self, samples: Samples, waiting_seconds: float = 0.0) -> Step | None:
         """The next ``wanted`` samples; ``None`` where their window was left out.
 
-        ``waiting_seconds``: of sound that is there already and waits to be taken, of a source
-        that does not wait itself.
+        ``waiting_seconds``: of sound that was spoken already and waits to be taken.
         """
         started = time.perf_counter()
         self._hear(samples)
