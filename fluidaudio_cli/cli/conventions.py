@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "stream": (
         ("fluidaudio stream mic", "a live view, until Ctrl-C"),
         ("fluidaudio stream talk.mp3 --pace real -o talk.jsonl", "events as they come"),
-        ("arecord -f S16_LE -r 16000 | fluidaudio stream - --rate 16000", "raw samples"),
+        ("fluidaudio stream - --rate 16000 --latency 1", "raw samples that are piped to it"),
     ),
     "score": (
         ("fluidaudio score ref.rttm hyp.rttm --uem all.uem", "strict and lenient side by side"),

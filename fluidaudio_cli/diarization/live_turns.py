@@ -36,6 +36,8 @@ _REFINE_SHARE = 0.05
 # How long later the result is taken, whether or not it was ready sooner: the same stream gives
 # the same turns on any machine.
 _REFINE_DELAY_SECONDS = 1.0
+# Somebody new is not withdrawn before so much more was heard.
+_TRIAL_SECONDS = 15.0
 # Shorter changes are left to the end of the stream.
 _SHORTEST_REVISION_SECONDS = 0.25
 
@@ -271,7 +273,12 @@ class LiveTurns:
         for number, name in enumerate(self._names):
             speaker = self.online.speakers[number]
             elsewhere = any(t.speaker == name and t.end <= refined.start for t in told)
-            if name in found or speaker.withdrawn or speaker.born > end or elsewhere:
+            if (
+                name in found
+                or speaker.withdrawn
+                or speaker.born > end - _TRIAL_SECONDS
+                or elsewhere
+            ):
                 continue
             likely = {b: s for (a, b), s in heirs.items() if a == name and s > 0.0}
             heir = max(likely, key=lambda each: likely[each], default=None)

@@ -50,6 +50,8 @@ _HALF_LIFE_SECONDS = 600.0
 _NEW_SECONDS = 0.8
 # Log-odds against somebody new, beside the prior of who speaks how much.
 _NEW_MARGIN = 2.0
+# Share of all speech that somebody new is taken to have beforehand, however long others spoke.
+_NEW_SHARE = 0.05
 # Seconds that somebody new is taken to speak beforehand, and every speaker beside its own.
 _TALK_SECONDS = 0.3
 # Log-odds against a voice staying without a name.
@@ -211,6 +213,7 @@ class OnlineSpeakers:
         scores = -calibration.sharpness / 2.0 * (np.log(variance) + distance / variance)
         scores[~vectors.any(axis=1)] = 0.0
         spoken = np.array([*(each.spoken for each in self.speakers), 0.0]) + _TALK_SECONDS
+        spoken[-1] = max(spoken[-1], _NEW_SHARE * spoken.sum())
         scores += calibration.talk_weight * np.log(spoken / spoken.sum())
         scores[:, -1] -= _NEW_MARGIN
         return np.asarray(scores + self._links(begin, active, scores.shape))
