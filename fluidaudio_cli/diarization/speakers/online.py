@@ -51,7 +51,7 @@ _NEW_SECONDS = 0.8
 # Log-odds against somebody new, beside the prior of who speaks how much.
 _NEW_MARGIN = 2.0
 # Share of all speech that somebody new is taken to have beforehand, however long others spoke.
-_NEW_SHARE = 0.05
+_NEW_SHARE = 0.2
 # Seconds that somebody new is taken to speak beforehand, and every speaker beside its own.
 _TALK_SECONDS = 0.3
 # Log-odds against a voice staying without a name.
