@@ -32,7 +32,7 @@ _AHEAD_SECONDS = 30
 # Sound of the present cannot come sooner than this before its time.
 _AHEAD_OF_TIME_SECONDS = 1.0
 _DTYPES = {"s16le": "<i2", "f32le": "<f4"}
-_LIVE_URL = re.compile(r"(rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
+_LIVE_URL = re.compile(r"(https?|rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
 _DEVICES = ("alsa", "pulse", "avfoundation", "dshow")
 
 Blocks = Generator[Samples, None, None]

@@ -149,3 +149,8 @@ def test_short_changes_can_wait() -> None:
     assert ledger.changes([Turn(0.1, 4.0, "a")], 0.0, 5.0, shortest=0.25) == []
     assert ledger.changes([Turn(0.1, 4.0, "a")], 0.0, 5.0) == [Revision(0.0, 0.1, "a", None)]
     assert ledger.changes([], 1.0, 2.0) == [Revision(1.0, 2.0, "a", None)]
+
+
+def test_a_stream_without_sound() -> None:
+    change, conclusion = LiveTurns(load_mode("balanced"), STEP, STEP).finish(0)
+    assert (change.final, change.revisions, conclusion.turns) == ((), (), ())
