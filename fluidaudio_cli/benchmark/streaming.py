@@ -172,7 +172,9 @@ def _delays(
     together = overlap_seconds(reference, end)
     people = sorted({turn.speaker for turn in reference})
     names = sorted({turn.speaker for turn in end})
-    table = np.array([[together[a, b] for b in names] for a in people]).reshape(len(people), len(names))
+    table = np.array([[together[a, b] for b in names] for a in people]).reshape(
+        len(people), len(names)
+    )
     delays = []
     for row, column in zip(*linear_sum_assignment(-table), strict=True):
         if table[row, column] > 0.0:

@@ -303,7 +303,9 @@ class LiveTurns:
         shared = overlap_seconds(turns, told)
         old = sorted({b for _, b in shared} - set(names.values()))
         rest = [label for label in labels if label not in names]
-        together = np.array([[shared[a, b] for b in old] for a in rest]).reshape(len(rest), len(old))
+        together = np.array([[shared[a, b] for b in old] for a in rest]).reshape(
+            len(rest), len(old)
+        )
         rows, columns = linear_sum_assignment(-together)
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             if together[row, column] > 0.0:
