@@ -117,6 +117,11 @@ class Pipeline:
         return self._compiled
 
     @property
+    def follows_speakers(self) -> bool:
+        """Whether its network says itself who is who."""
+        return self._card.diarizer is not None
+
+    @property
     def embedding_size(self) -> int:
         """Numbers of a voice's vector."""
         assert self._card.embedding is not None

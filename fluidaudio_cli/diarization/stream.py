@@ -112,6 +112,11 @@ class LiveDiarizer:
         known: KnownPeople | None = None,
     ) -> None:
         mode = pipeline.mode
+        if pipeline.follows_speakers:
+            raise UsageError(
+                f"{pipeline.plan.models} follows speakers itself, and is no network for streams here",
+                "give --models with a segmentation and an embedding",
+            )
         self.step_seconds = step_for(latency_seconds, mode)
         self.step_samples = round(self.step_seconds * SAMPLE_RATE)
         latency_samples = round(latency_seconds * SAMPLE_RATE)
@@ -233,7 +238,8 @@ class LiveDiarizer:
 
     def _window(self, number: int) -> Window:
         samples, tail = self._heard[:WINDOW_SAMPLES], self._heard[WINDOW_SAMPLES:]
-        return Window(number, samples, tail, _HEARD, 0, self._clock, self._level.gain)
+        familiar = self.turns.online.familiar
+        return Window(number, samples, tail, _HEARD, 0, self._clock, self._level.gain, familiar)
 
     def _padded(self, heard: Samples, grid_number: int) -> Window:
         """A window of the end as a file's would be: silence after the last sample."""
