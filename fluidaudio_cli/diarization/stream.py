@@ -114,7 +114,7 @@ class LiveDiarizer:
         mode = pipeline.mode
         if pipeline.follows_speakers:
             raise UsageError(
-                f"{pipeline.plan.models} follows speakers itself, and is no network for streams here",
+                f"{pipeline.plan.models} follows speakers itself, and is not for streams",
                 "give --models with a segmentation and an embedding",
             )
         self.step_seconds = step_for(latency_seconds, mode)
