@@ -355,6 +355,13 @@ METRICS: dict[str, Metric] = {
             "switches", "turns switched", "%", False, _stream_total(lambda s: s.switches, "turn")
         ),
         Metric(
+            "switches_end",
+            "switched at the end",
+            "%",
+            False,
+            _stream_total(lambda s: s.switches_end, "turn"),
+        ),
+        Metric(
             "revisions", "revisions", "/min", False, _stream_total(lambda s: s.revisions, "minute")
         ),
         Metric(

@@ -163,7 +163,7 @@ class StreamingRecord(Record):
     stood after the corrections of the background, before the end's. ``delays``: seconds from each
     speaker's first word to the first event with the name that this speaker has at the end.
     ``switches``: turns of the reference that were given another name than the same speaker's
-    turn before, of ``turns``. ``step_seconds`` between windows, ``computing`` each step took.
+    turn before, of ``turns``; ``switches_end``: the same of what stands at the end. ``step_seconds`` between windows, ``computing`` each step took.
     ``left_out``: windows that were, as computing fell behind; ``silent``: that needed no network.
     ``memory``: (seconds of sound, resident bytes).
     """
@@ -173,6 +173,7 @@ class StreamingRecord(Record):
     delays: tuple[float, ...]
     unnamed: int = Field(default=0, ge=0)
     switches: int = Field(ge=0)
+    switches_end: int = Field(ge=0)
     turns: int = Field(ge=0)
     revisions: int = Field(ge=0)
     revised_seconds: float = NonNegative

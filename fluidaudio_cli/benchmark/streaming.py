@@ -26,6 +26,7 @@ from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.measure.memory import resident_bytes
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.scoring.extents import merge_extents, subtract_extents
 from fluidaudio_cli.turns import Turn
 
 LATENCIES = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -129,6 +130,7 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
                 delays=delays,
                 unnamed=unnamed,
                 switches=switches(reference, said),
+                switches_end=switches(reference, conclusion.turns),
                 turns=len(reference),
                 revisions=figures.revisions,
                 revised_seconds=round(figures.revised_seconds, 3),
@@ -148,15 +150,20 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
 
 
 def switches(reference: Sequence[Turn], said: Sequence[Turn]) -> int:
-    """Turns that most of which was given another name than the same speaker's turn before."""
+    """Turns that most of which was given another name than the same speaker's turn before.
+
+    By the time in which the speaker is alone: elsewhere the other's name is right, too.
+    """
     found = 0
     before: dict[str, str] = {}
     for turn in sorted(reference):
+        others = [(o.start, o.end) for o in reference if o.speaker != turn.speaker]
         shared: dict[str, float] = {}
-        for each in said:
-            seconds = min(turn.end, each.end) - max(turn.start, each.start)
-            if seconds > 0.0:
-                shared[each.speaker] = shared.get(each.speaker, 0.0) + seconds
+        for start, end in subtract_extents(((turn.start, turn.end),), merge_extents(others)):
+            for each in said:
+                seconds = min(end, each.end) - max(start, each.start)
+                if seconds > 0.0:
+                    shared[each.speaker] = shared.get(each.speaker, 0.0) + seconds
         if not shared:
             continue  # missed: no name at all
         name = max(sorted(shared), key=lambda each: shared[each])

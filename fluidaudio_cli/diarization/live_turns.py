@@ -39,7 +39,7 @@ _REFINE_DELAY_SECONDS = 1.0
 # Somebody new is not withdrawn before so much more was heard.
 _TRIAL_SECONDS = 15.0
 # Shorter changes are left to the end of the stream.
-_SHORTEST_REVISION_SECONDS = 0.25
+_SHORTEST_REVISION_SECONDS = 0.1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ _ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_st
 _BEHAVIOUR = (
     "label_delay",
     "switches",
+    "switches_end",
     "revisions",
     "revised",
     "speakers_created",

@@ -28,6 +28,10 @@ def test_switches_by_hand() -> None:
     ]  # fmt: skip
     assert switches(reference, said) == 2
     assert switches(reference, []) == 0
+    # While both speak the other's name is right, too: where a is alone, it is called x.
+    both = [Turn(0, 4, "a"), Turn(5, 9, "b"), Turn(8, 9.4, "a")]
+    assert switches(both, [Turn(0, 4, "x"), Turn(5, 9, "z"), Turn(9, 9.4, "x")]) == 0
+    assert switches(both, [Turn(0, 4, "x"), Turn(5, 9.4, "z")]) == 1
 
 
 def test_latencies_are_read_once_each() -> None:
