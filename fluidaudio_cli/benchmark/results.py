@@ -163,7 +163,8 @@ class StreamingRecord(Record):
     stood after the corrections of the background, before the end's. ``delays``: seconds from each
     speaker's first word to the first event with the name that this speaker has at the end.
     ``switches``: turns of the reference that were given another name than the same speaker's
-    turn before, of ``turns``; ``switches_end``: the same of what stands at the end. ``step_seconds`` between windows, ``computing`` each step took.
+    turn before, of ``turns``; ``switches_end``: the same of what stands at the end.
+    ``step_seconds`` between windows, ``computing`` each step took.
     ``left_out``: windows that were, as computing fell behind; ``silent``: that needed no network.
     ``memory``: (seconds of sound, resident bytes).
     """
