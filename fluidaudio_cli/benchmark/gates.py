@@ -62,6 +62,7 @@ class Gate(Record):
     threads: str = ANY
     length: str = ANY
     condition: str = ANY
+    latency: str = ANY
     program: str = ANY
     metric: str
     unit: str
@@ -201,7 +202,8 @@ def _applies(gate: Gate, cell: CellRecord) -> bool:
         not absent
         and gate.study in (ANY, cell.study)
         and all(
-            wanted in (ANY, str(actual)) or wanted == level_name(name, actual).replace(" ", "")
+            wanted in (ANY, str(actual), f"{actual:g}" if isinstance(actual, float) else ANY)
+            or wanted == level_name(name, actual).replace(" ", "")
             for name, (wanted, actual) in zip(FACTORS, levels, strict=True)
         )
     )

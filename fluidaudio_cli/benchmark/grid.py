@@ -37,6 +37,9 @@ MODES = "modes"
 ROBUSTNESS = "robustness"
 """The study of conditions around a base."""
 
+STREAMING = "streaming"
+"""The study of what latency costs."""
+
 _HOUR, _MINUTE = 3600.0, 60.0
 
 
@@ -46,7 +49,8 @@ class Cell:
 
     ``mode``: a name; empty for programs that have none. ``models``: a set's name or path.
     ``length``: seconds of audio made of the recordings, None for the recordings themselves.
-    ``condition``: a variant of the recordings. ``program``: empty for this one.
+    ``condition``: a variant of the recordings. ``latency``: seconds after which turns of a stream
+    are final, None for files. ``program``: empty for this one.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -58,6 +62,7 @@ class Cell:
     threads: int | None = None
     length: float | None = None
     condition: str = ""
+    latency: float | None = None
     program: str = ""
 
     @property
@@ -88,6 +93,8 @@ def level_name(factor: str, level: Level) -> str:
         return Path(str(level)).stem
     if factor == "threads":
         return "1 thread" if level == 1 else f"{level} threads"
+    if factor == "latency":
+        return f"after {float(level):g} s"
     return length_name(float(level)) if factor == "length" else str(level)
 
 

@@ -21,6 +21,7 @@ from fluidaudio_cli.benchmark.results import (
     FileRecord,
     IdentificationRecord,
     IterationSample,
+    StreamingRecord,
 )
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.power import total_joules
@@ -234,6 +235,65 @@ def _trials(figure: Callable[[IdentificationRecord], float]) -> Compute:
     return compute
 
 
+def _streams(files: Sequence[FileRecord]) -> list[StreamingRecord]:
+    return [record.streaming for record in files if record.streaming is not None]
+
+
+def _stream_der(kind: str, over: bool = False) -> Compute:
+    """Error of what a stream said, in percent, or ``over`` that of its end."""
+
+    def compute(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        found = [getattr(record, kind) for record in _streams(files)]
+        if not found:
+            return ()
+        rate = 100.0 * reduce(add, found).rate
+        if not over:
+            return (rate,)
+        end = _der("strict", "rate")(cell, files)
+        return (rate / end[0],) if end and end[0] > 0.0 else ()
+
+    return compute
+
+
+def _stream_total(figure: Callable[[StreamingRecord], float], per: str) -> Compute:
+    """A sum of all streams ``per`` turn (%), minute of sound, speaker (of all), or second."""
+
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        found = _streams(files)
+        whole = {
+            "turn": sum(record.turns for record in found) / 100.0,
+            "minute": _audio(files) / 60.0,
+            "recording": float(len(found)),
+            "second": _audio(files),
+        }[per]
+        return (sum(map(figure, found)) / whole,) if found and whole else ()
+
+    return compute
+
+
+def _stream_step(percent: float) -> Compute:
+    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        seconds = [value for record in _streams(files) for value in record.computing]
+        return (1e3 * statistics.percentile(seconds, percent),) if seconds else ()
+
+    return compute
+
+
+def _label_delay(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    delays = [value for record in _streams(files) for value in record.delays]
+    return (statistics.percentile(delays, 50),) if delays else ()
+
+
+def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    """Of the longest stream: at its end over that after 10 minutes, or a sixth of it."""
+    curves = [record.memory for record in _streams(files) if len(record.memory) > 1]
+    if not curves:
+        return ()
+    longest = max(curves, key=lambda curve: curve[-1][0])
+    early = [size for time, size in longest if time <= max(600.0, longest[-1][0] / 6.0)]
+    return ((longest[-1][1] - early[-1]) / _MEGABYTE,) if early else ()
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -286,6 +346,51 @@ METRICS: dict[str, Metric] = {
             for percent in (1, 5)
             for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
         ),
+        Metric("online_der", "DER online", "%", False, _stream_der("online")),
+        Metric("refined_der", "DER refined", "%", False, _stream_der("refined")),
+        Metric("online_ratio", "online / end", "x", False, _stream_der("online", True)),
+        Metric("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
+        Metric("label_delay", "first label after", "s", False, _label_delay),
+        Metric(
+            "switches", "turns switched", "%", False, _stream_total(lambda s: s.switches, "turn")
+        ),
+        Metric(
+            "switches_end",
+            "switched at the end",
+            "%",
+            False,
+            _stream_total(lambda s: s.switches_end, "turn"),
+        ),
+        Metric(
+            "revisions", "revisions", "/min", False, _stream_total(lambda s: s.revisions, "minute")
+        ),
+        Metric(
+            "revised",
+            "revised",
+            "s/min",
+            False,
+            _stream_total(lambda s: s.revised_seconds, "minute"),
+        ),
+        Metric(
+            "speakers_created",
+            "speakers created",
+            "",
+            False,
+            _stream_total(lambda s: s.created, "recording"),
+        ),
+        Metric(
+            "speakers_withdrawn",
+            "withdrawn",
+            "",
+            False,
+            _stream_total(lambda s: s.withdrawn, "recording"),
+        ),
+        Metric("step_p50", "step p50", "ms", False, _stream_step(50)),
+        Metric("step_p90", "step p90", "ms", False, _stream_step(90)),
+        Metric("step_p99", "step p99", "ms", False, _stream_step(99)),
+        Metric("step_max", "step max", "ms", False, _stream_step(100)),
+        Metric("stream_rtf", "RTF", "", False, _stream_total(lambda s: sum(s.computing), "second")),
+        Metric("stream_growth", "memory growth", "MB", False, _stream_growth),
         Metric("peak_memory", "peak memory", "MB", False, _peak_memory),
         Metric("memory_growth", "memory growth", "MB", False, _memory_growth),
         Metric("load_cold", "load cold", "s", False, _load_cold),

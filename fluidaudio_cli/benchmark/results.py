@@ -156,6 +156,37 @@ class MemoryRecord(Record):
     curve: tuple[tuple[float, int], ...]
 
 
+class StreamingRecord(Record):
+    """One recording as a stream; what it was at its end is the file's ``accuracy``.
+
+    ``online``: of what was final or tentative once the latency was over; ``refined``: of what
+    stood after the corrections of the background, before the end's. ``delays``: seconds from each
+    speaker's first word to the first event with the name that this speaker has at the end.
+    ``switches``: turns of the reference that were given another name than the same speaker's
+    turn before, of ``turns``; ``switches_end``: the same of what stands at the end.
+    ``step_seconds`` between windows, ``computing`` each step took.
+    ``left_out``: windows that were, as computing fell behind; ``silent``: that needed no network.
+    ``memory``: (seconds of sound, resident bytes).
+    """
+
+    online: DerRecord
+    refined: DerRecord
+    delays: tuple[float, ...]
+    unnamed: int = Field(default=0, ge=0)
+    switches: int = Field(ge=0)
+    switches_end: int = Field(ge=0)
+    turns: int = Field(ge=0)
+    revisions: int = Field(ge=0)
+    revised_seconds: float = NonNegative
+    created: int = Field(ge=0)
+    withdrawn: int = Field(ge=0)
+    step_seconds: float = Field(gt=0.0)
+    computing: tuple[float, ...]
+    left_out: int = Field(default=0, ge=0)
+    silent: int = Field(default=0, ge=0)
+    memory: tuple[tuple[float, int], ...] = ()
+
+
 class FileRecord(Record):
     """One recording in one process of a cell: finished with samples, or failed with a reason."""
 
@@ -167,6 +198,7 @@ class FileRecord(Record):
     accuracy: AccuracyRecord | None = None
     repeatable: bool = True
     memory: MemoryRecord | None = None
+    streaming: StreamingRecord | None = None
 
 
 class ProcessRecord(Record):

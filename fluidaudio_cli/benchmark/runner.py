@@ -184,8 +184,9 @@ class BenchmarkRun:
     def _run_own(self, study: Study, measure: Callable[..., Iterator[CellRecord]]) -> None:
         """Cells that their study measures, but for those that an earlier run has."""
 
-        def load(cell: Cell) -> Pipeline:
-            return load_pipeline(self.grid.mode_to_load(cell), **self._options(cell).as_dict())
+        def load(cell: Cell, **more: Any) -> Pipeline:
+            options = {**self._options(cell).as_dict(), **more}
+            return load_pipeline(self.grid.mode_to_load(cell), **options)
 
         pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
         for record in measure(pending, load, self.hooks.progress):

@@ -21,6 +21,7 @@ from fluidaudio_cli.cli.process import script as script
 from fluidaudio_cli.cli.profile import profile
 from fluidaudio_cli.cli.score import score
 from fluidaudio_cli.cli.simulate import simulate
+from fluidaudio_cli.cli.stream import stream
 from fluidaudio_cli.cli.tune import tune
 
 
@@ -99,6 +100,7 @@ def run_command(arguments: Sequence[str] | None) -> int:
 
 # Commands
 app.command("diarize")(diarize)
+app.command("stream")(stream)
 app.command("doctor")(doctor)
 app.command("score")(score)
 app.add_typer(datasets.app, name="datasets")

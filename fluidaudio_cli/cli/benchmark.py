@@ -109,6 +109,18 @@ def benchmark(
             rich_help_panel=_WHAT,
         ),
     ] = None,
+    streaming: Annotated[
+        bool,
+        typer.Option("--streaming", help="What latency costs, as a stream.", rich_help_panel=_WHAT),
+    ] = False,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS,…",
+            help="Of --streaming. Default: 0.5,1,2,5,10.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     single_file: Annotated[
         str | None,
         typer.Option(metavar="URI", help="Only this recording.", rich_help_panel=_WHAT),
@@ -400,6 +412,18 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
+        latencies=benchmark_plan.chosen_latencies(
+            streaming,
+            latency,
+            {
+                **as_they_are,
+                "--condition": condition,
+                "--robustness": robustness,
+                "--identify": identify,
+                "--peer": peer,
+                "--memory-limit": memory_limit,
+            },
+        ),
         identify=benchmark_plan.chosen_voices(
             identify,
             voices,

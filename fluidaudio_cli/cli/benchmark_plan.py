@@ -97,6 +97,7 @@ class Asked:
     pairs: int = 8
     robustness: bool = False
     identify: VoiceFolder | None = None
+    latencies: tuple[float, ...] = ()
 
 
 def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitStack) -> Grid:
@@ -131,6 +132,18 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
 
         main = identify_study(
             asked.identify,
+            mode=tuple(modes),
+            models=asked.models,
+            executor=choose("--executor", asked.executor, EXECUTORS),
+            precision=choose("--precision", asked.precision, PRECISIONS),
+            threads=asked.threads or (None,),
+        )
+    if asked.latencies:
+        from fluidaudio_cli.benchmark.streaming import streaming_study
+
+        main = streaming_study(
+            conditions[""].recordings,
+            asked.latencies,
             mode=tuple(modes),
             models=asked.models,
             executor=choose("--executor", asked.executor, EXECUTORS),
@@ -292,6 +305,22 @@ def chosen_voices(
     if len(found.items) < FEWEST_VOICES:
         raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
     return found
+
+
+def chosen_latencies(
+    wanted: bool, latency: str | None, beside: Mapping[str, object]
+) -> tuple[float, ...]:
+    """Those of ``--streaming``; ``beside``: options that do not go with it, as given."""
+    from fluidaudio_cli.benchmark.streaming import LATENCIES, parse_latencies
+
+    if not wanted:
+        if latency is not None:
+            raise UsageError("--latency is of --streaming", "add --streaming")
+        return ()
+    for option, given in beside.items():
+        if given:
+            raise UsageError(f"--streaming measures streams alone, without {option}", "give one")
+    return LATENCIES if latency is None else parse_latencies(latency)
 
 
 def make_conditions(

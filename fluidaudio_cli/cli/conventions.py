@@ -25,6 +25,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio diarize list.txt --output-dir turns --workers 4", "goes on where it stopped"),
         ("fluidaudio diarize talk.wav --known", "names of enrolled voices (speakers enrol)"),
     ),
+    "stream": (
+        ("fluidaudio stream mic", "a live view, until Ctrl-C"),
+        ("fluidaudio stream talk.mp3 --pace real -o talk.jsonl", "events as they come"),
+        ("fluidaudio stream - --rate 16000 --latency 1", "raw samples that are piped to it"),
+    ),
     "score": (
         ("fluidaudio score ref.rttm hyp.rttm --uem all.uem", "strict and lenient side by side"),
         ("fluidaudio diarize a.wav | fluidaudio score a.rttm -", "- is standard input"),

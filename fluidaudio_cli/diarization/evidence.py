@@ -161,6 +161,21 @@ class EvidenceLog:
             begin = end
             yield WindowEvidence(number, voices, packed, self._shape, placed=self.placed)
 
+    def recent(self, most: int) -> tuple[EvidenceLog, int]:
+        """A copy of the last windows, ``most`` at most, and the number of the first of them.
+
+        Numbers begin anew there.
+        """
+        first = max(0, self.windows - most)
+        row = int(np.searchsorted(self.voice_windows, first))
+        log = EvidenceLog(self.facts)
+        log.placed, log._shape = self.placed, self._shape
+        log._packed = self._packed[first:]
+        log._windows.extend(number - first for number in self._windows[row:])
+        log._slots, log._seconds = self._slots[row:], self._seconds[row:]
+        log._store = self.vectors[row:].copy()
+        return log, first
+
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that :meth:`load` reads; see docs/evidence.md for its arrays."""
         spoken = [number for number, packed in enumerate(self._packed) if packed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -176,6 +176,7 @@ class EvidenceWorker:
                         activity, row - first, valid, self._rules.crops
                     )
                     presence[row] = activity.presence[row - first]
+                    speakers[row] = _unfamiliar(batch.windows[row], presence[row], speakers[row])
         nobody = np.zeros(self._segmentation.shape, np.uint8)
         return [
             _OpenWindow(
@@ -189,6 +190,19 @@ class EvidenceWorker:
 
     def _silent(self, window: Window) -> bool:
         return bool(max(window.samples.max(), -window.samples.min()) < self._rules.silent_peak)
+
+
+def _unfamiliar(
+    window: Window, presence: Presence, speakers: list[LocalSpeaker]
+) -> list[LocalSpeaker]:
+    """``speakers`` without crops of those who need not be heard again."""
+    if window.familiar is None:
+        return speakers
+    known = window.familiar(window.number, presence, [speaker.slot for speaker in speakers])
+    return [
+        replace(speaker, crops=()) if skipped else speaker
+        for speaker, skipped in zip(speakers, known, strict=True)
+    ]
 
 
 def _collect(opened: _OpenWindow, size: int) -> Found:

@@ -117,6 +117,11 @@ class Pipeline:
         return self._compiled
 
     @property
+    def follows_speakers(self) -> bool:
+        """Whether its network says itself who is who."""
+        return self._card.diarizer is not None
+
+    @property
     def embedding_size(self) -> int:
         """Numbers of a voice's vector."""
         assert self._card.embedding is not None
@@ -195,6 +200,11 @@ class Pipeline:
         """
         return self._frontend.evidence(read_windows(stream, self._step, clock), clock)
 
+    def window_evidence(self, window: Window, clock: StageClock) -> WindowEvidence:
+        """The evidence of one window, at once: for a pipeline loaded for low latency."""
+        (found,) = self._frontend.evidence([window], clock)
+        return found
+
     def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
         """Segment and embed one 10 s window, as a stream would; no clustering.
 
@@ -206,8 +216,7 @@ class Pipeline:
         clock = clock or StageClock()
         tail = np.zeros(FBANK_TAIL_SAMPLES, np.float32)
         window = Window(0, samples, tail, WINDOW_SAMPLES, 0, clock)
-        (found,) = self._frontend.evidence([window], clock)
-        return len(found.voices)
+        return len(self.window_evidence(window, clock).voices)
 
     def close(self) -> None:
         """Free the models; the pipeline must not be used afterwards."""

@@ -6,6 +6,7 @@ how many speak there, the summed probability of each speaker who they are.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,22 +80,51 @@ class TurnBuilder:
         Returns the turns that no later window can change, in order of time.
         """
         start = GRID.window_offset(evidence.number * self._step)
-        final: list[Turn] = []
-        if start - self._first >= self._chunk:
-            self._vote(start)
-            final = self._final(start)
+        final = self.settle(start) if start - self._first >= self._chunk else []
+        self.add(evidence, labels)
+        return final
+
+    def add(self, evidence: WindowEvidence, labels: Sequence[int]) -> None:
+        """As :meth:`push`, but nothing is settled; what is settled already stays as it is.
+
+        The window may begin before the recording: its number is then negative.
+        """
+        start = GRID.window_offset(evidence.number * self._step)
         known = max((label + 1 for label in labels), default=0)
         self._make_room(start + WINDOW_FRAMES - self._first, known)
-        inside = slice(start - self._first, start - self._first + WINDOW_FRAMES)
+        late = max(0, self._first - start)
+        if late >= WINDOW_FRAMES:
+            return
+        inside = slice(start + late - self._first, start + WINDOW_FRAMES - self._first)
         self._seen[inside] += FULL_SCALE
         if not evidence.voices:
-            return final
-        presence = evidence.presence()
+            return
+        presence = evidence.presence()[late:]
         self._total[inside] += presence.sum(axis=1, dtype=np.float32)
         for voice, label in zip(evidence.voices, labels, strict=True):
             if label >= 0:
                 self._votes[inside, label] += presence[:, voice.slot]
-        return final
+
+    def settle(self, frontier: int) -> list[Turn]:
+        """Decide the frames before ``frontier``, whatever windows may still come.
+
+        Returns the turns that end before it, in order of time.
+        """
+        if frontier > self._first:
+            self._make_room(frontier - self._first, 0)
+            self._vote(frontier)
+        return self._final(self._first)
+
+    def open_since(self) -> int:
+        """First frame that a turn not given out yet may have; what is before is all given out."""
+        return min([self._first, *(spans[0][0] for spans in self._spans if spans)])
+
+    def preview(self, samples: int) -> tuple[Turn, ...]:
+        """The turns not given out yet, as they would be if the recording ended now."""
+        other = copy.copy(self)
+        other._spans = [list(spans) for spans in self._spans]
+        other._exclusive = []
+        return other.finish(samples).turns
 
     def finish(self, samples: int) -> Reconstruction:
         """The turns not given out yet, and all exclusive ones.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
-from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, length_name
+from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, STREAMING, length_name
 from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.metrics import METRICS, passes
 from fluidaudio_cli.benchmark.pareto import AXES, pareto_optimal
@@ -99,10 +99,12 @@ def _summary(report: BenchmarkReport) -> Iterator[Table]:
     result = report.result
     from fluidaudio_cli.report.identify import identify_tables
     from fluidaudio_cli.report.robustness import robustness_tables
+    from fluidaudio_cli.report.streaming import streaming_tables
 
     yield from robustness_tables(result)
     yield from identify_tables(result)
-    shown_apart = (ROBUSTNESS, IDENTIFY)
+    yield from streaming_tables(result)
+    shown_apart = (ROBUSTNESS, IDENTIFY, STREAMING)
     studies = dict.fromkeys(cell.study for cell in result.cells if cell.study not in shown_apart)
     for study in studies:
         cells = result.of_study(study)

@@ -34,6 +34,7 @@ from fluidaudio_cli.report.html_page import (
 )
 from fluidaudio_cli.report.identify import det_figure
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
+from fluidaudio_cli.report.streaming import latency_figure
 
 _TONES = {
     "regression": "bad", "worse": "bad", "fail": "bad", "failed": "bad",
@@ -89,6 +90,10 @@ def benchmark_page(report: BenchmarkReport) -> str:
     if curves is not None:
         label = "False rejects over false accepts (DET)"
         parts.append(section("det", label, chart("chart-det", curves, label)))
+    latency = latency_figure(result)
+    if latency is not None:
+        label = "Strict error against latency"
+        parts.append(section("streaming", label, chart("chart-streaming", latency, label)))
     parts += _lengths_sections(result)
     if shown:
         parts.append(

@@ -65,7 +65,7 @@ class LinkCollector:
         active = presence[:, slots].astype(np.float32) / np.float32(FULL_SCALE)
         for before, first_row, earlier in self._recent:
             offset = GRID.window_offset(begin) - GRID.window_offset(before)
-            self._found.append(_linked(earlier, active, offset, first_row, self._voices))
+            self._found.append(linked(earlier, active, offset, first_row, self._voices))
         self._active.append(active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds)
         self._recent.append((begin, self._voices, active))
         self._voices += len(slots)
@@ -84,7 +84,7 @@ class LinkCollector:
         return Links(pairs, together, apart, adjoining, active, windows)
 
 
-def _linked(
+def linked(
     earlier: NDArray[np.float32],
     later: NDArray[np.float32],
     offset: int,

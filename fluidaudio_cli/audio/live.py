@@ -1,0 +1,245 @@
+"""Sound as it comes: blocks of mono float32 at 16 kHz from a file, a pipe, a URL, a microphone.
+
+A thread of its own reads; who listens takes what is there, and sees when nothing comes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Literal
+
+import numpy as np
+
+from fluidaudio_cli.audio.mono import SAMPLE_RATE
+from fluidaudio_cli.audio.pcm import Samples
+from fluidaudio_cli.audio.resample import Resampler
+from fluidaudio_cli.audio.source import AudioStream
+from fluidaudio_cli.errors import AudioError, HostError, UsageError
+
+PcmFormat = Literal["s16le", "f32le"]
+
+BLOCK_SAMPLES = SAMPLE_RATE // 20
+"""50 ms: what is read at a time, and so how late a sample may be seen."""
+
+# Of a source that waits (a file, a pipe), at most so much is read ahead of who listens.
+_AHEAD_SECONDS = 30
+# Sound of the present cannot come sooner than this before its time.
+_AHEAD_OF_TIME_SECONDS = 1.0
+_DTYPES = {"s16le": "<i2", "f32le": "<f4"}
+_LIVE_URL = re.compile(r"(https?|rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
+_DEVICES = ("alsa", "pulse", "avfoundation", "dshow")
+
+Blocks = Generator[Samples, None, None]
+
+
+class Feed:
+    """Takes blocks from a source in a thread.
+
+    ``waits``: the source can be held back; a microphone cannot, and nothing of it is dropped.
+    """
+
+    def __init__(self, blocks: Blocks, *, waits: bool = True) -> None:
+        self._blocks = blocks
+        most = _AHEAD_SECONDS * SAMPLE_RATE // BLOCK_SAMPLES if waits else 0
+        self._queue: queue.Queue[Samples | BaseException | None] = queue.Queue(most)
+        self._ready: list[Samples] = []
+        self._have = 0
+        self._stopping = threading.Event()
+        self._started = time.monotonic()
+        self._read = 0
+        self._taken = 0
+        self.ended = False
+        self.error: AudioError | None = None
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+        self._thread.start()
+
+    @property
+    def late_seconds(self) -> float:
+        """Sound that was spoken and not taken yet: none of a source that is ahead of its time.
+
+        A pipe may come from a microphone, or from a file as fast as that can be read.
+        """
+        read = self._read / SAMPLE_RATE
+        if read > time.monotonic() - self._started + _AHEAD_OF_TIME_SECONDS:
+            return 0.0
+        return read - self._taken / SAMPLE_RATE
+
+    def take(self, count: int, timeout: float) -> Samples | None:
+        """The next ``count`` samples; ``None`` if they do not come in ``timeout`` seconds.
+
+        Fewer only at the end. An ``AudioError`` of the source ends it, and is in ``error``.
+        """
+        until = time.monotonic() + timeout
+        while self._have < count and not self.ended:
+            try:
+                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if isinstance(item, AudioError) or item is None:
+                self.ended, self.error = True, item
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                self._ready.append(item)
+                self._have += len(item)
+        joined = np.concatenate([np.zeros(0, np.float32), *self._ready])
+        self._ready, self._have = [joined[count:]], max(0, len(joined) - count)
+        self._taken += min(count, len(joined))
+        return joined[:count]
+
+    def stop(self) -> None:
+        """Read no further; what was read can still be taken."""
+        self._stopping.set()
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(item, np.ndarray):
+                self._ready.append(item)
+                self._have += len(item)
+        self.ended = True
+
+    def _run(self) -> None:
+        end: BaseException | None = None
+        try:
+            for block in self._blocks:
+                self._read += len(block)
+                self._put(block)
+                if self._stopping.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to who listens
+            end = error
+        finally:
+            # Here: what is open is closed by the thread that uses it.
+            self._blocks.close()
+        self._put(end)
+
+    def _put(self, item: Samples | BaseException | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+
+def file_blocks(stream: AudioStream, *, paced: bool) -> Blocks:
+    """An open recording, closed at its end; ``paced``: no sooner than it would be spoken."""
+    started = time.monotonic()
+    read = 0
+    with stream:
+        while True:
+            block = np.empty(BLOCK_SAMPLES, np.float32)
+            count = stream.read_into(block)
+            read += count
+            if paced:
+                time.sleep(max(0.0, started + read / SAMPLE_RATE - time.monotonic()))
+            if count:
+                yield block[:count]
+            if count < len(block):
+                return
+
+
+def pcm_blocks(rate: int, channels: int, sample_format: PcmFormat) -> Blocks:
+    """Raw samples from standard input, interleaved; what is there is given at once."""
+    dtype = np.dtype(_DTYPES[sample_format])
+    frame = dtype.itemsize * channels
+    resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+    rest = b""
+    descriptor = sys.stdin.fileno()
+    while data := os.read(descriptor, max(1, rate // 20) * frame):
+        data = rest + data
+        whole = len(data) // frame * frame
+        rest = data[whole:]
+        mono = _mono(np.frombuffer(data[:whole], dtype).reshape(-1, channels))
+        yield mono if resampler is None else resampler.push(mono)
+    if resampler is not None:
+        yield resampler.flush()
+
+
+def _mono(frames: np.ndarray[Any, Any]) -> Samples:
+    """(n, channels) to (n,) float32; what is no number is silence."""
+    scale = 1.0 / 32768.0 if frames.dtype.kind == "i" else 1.0
+    mono = np.asarray(frames.mean(axis=1, dtype=np.float32) * np.float32(scale), np.float32)
+    return np.nan_to_num(mono, copy=False, posinf=0.0, neginf=0.0)
+
+
+def is_live_address(text: str) -> bool:
+    """Whether FFmpeg opens it as a live source: ``rtsp://…``, ``alsa:default``."""
+    return _LIVE_URL.match(text) is not None
+
+
+def address_blocks(address: str) -> Blocks:
+    """A URL or a device (``alsa:NAME``) that FFmpeg reads; raises ``AudioError``."""
+    import av
+    import av.error
+
+    scheme, _, name = address.partition(":")
+    is_device = scheme in _DEVICES
+    try:
+        with av.open(
+            name if is_device else address, format=scheme if is_device else None
+        ) as opened:
+            if not opened.streams.audio:
+                raise AudioError(f"{address} has no audio", "give another address")
+            converter = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            for frame in opened.decode(audio=0):
+                for each in converter.resample(frame):
+                    yield np.array(each.to_ndarray().ravel(), np.float32)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"{address} cannot be read ({reason})", "check that it is live") from error
+
+
+def microphone_blocks(device: str, say: Callable[[str], None]) -> Blocks:
+    """The microphone ``device`` (empty: the usual one); ``say`` is told of what was lost.
+
+    Raises ``HostError`` where there is none.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise HostError(
+            f"a microphone needs the library sounddevice ({error})",
+            "pip install 'fluidaudio[mic]' (and PortAudio), or pipe raw samples: stream - --rate",
+        ) from error
+    came: queue.Queue[Samples] = queue.Queue()
+
+    def hear(data: np.ndarray[Any, Any], _count: int, _time: object, status: object) -> None:
+        if status:
+            say(f"the microphone reports: {status}")
+        came.put(data[:, 0].copy())
+
+    chosen: int | str | None = int(device) if device.isdigit() else device or None
+    try:
+        stream = sounddevice.InputStream(
+            samplerate=SAMPLE_RATE, channels=1, dtype="float32", device=chosen, callback=hear
+        )
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise HostError(
+            f"no microphone can be opened: {error}", "python -m sounddevice lists devices"
+        ) from error
+
+    def blocks() -> Blocks:
+        with stream:
+            while True:
+                yield came.get()
+
+    return blocks()
+
+
+def check_pcm(rate: int | None, channels: int | None, given: bool) -> None:
+    """Refuse what belongs to raw samples elsewhere. Raises ``UsageError``."""
+    if rate is None and (channels is not None or given):
+        raise UsageError(
+            "--channels and --format-of-samples are of raw samples", "add --rate, such as 16000"
+        )

@@ -1,0 +1,190 @@
+"""``benchmark --streaming``: what latency costs, against what a file's diarization gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.benchmark.accuracy import assess, reference_turns
+from fluidaudio_cli.benchmark.grid import STREAMING, Cell, Effort, Recordings, Study, crossed
+from fluidaudio_cli.benchmark.identify import executors_of
+from fluidaudio_cli.benchmark.results import (
+    CellRecord,
+    FileRecord,
+    ModelRecord,
+    ProcessRecord,
+    StreamingRecord,
+)
+from fluidaudio_cli.diarization.ledger import overlap_seconds
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
+from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.measure.memory import resident_bytes
+from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.scoring.extents import merge_extents, subtract_extents
+from fluidaudio_cli.turns import Turn
+
+LATENCIES = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+# Seconds of sound between two readings of memory.
+_MEMORY_SECONDS = 10.0
+
+
+def parse_latencies(text: str) -> tuple[float, ...]:
+    """The latencies that ``text`` lists, in seconds; raises ``UsageError``."""
+    try:
+        found = tuple(dict.fromkeys(float(each) for each in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--latency {text}", "give seconds, such as 0.5,1,2,5,10") from None
+    if any(not math.isfinite(each) for each in found):
+        raise UsageError(f"--latency {text}", "give seconds, such as 0.5,1,2,5,10")
+    return found
+
+
+def streaming_study(
+    recordings: Recordings, latencies: Sequence[float], **levels: Sequence[object]
+) -> Study:
+    """Every combination of the levels at every latency; measured here, one after another."""
+    cells = crossed(**levels, latency=tuple(latencies))
+
+    def measure(
+        wanted: Sequence[Cell],
+        load: Callable[..., Pipeline],
+        progress: ProgressCallback = no_progress,
+    ) -> Iterator[CellRecord]:
+        total, done = len(wanted) * len(recordings.items), 0
+        for kind in dict.fromkeys(cell.at(latency=None) for cell in wanted):
+            pipeline = load(kind, low_latency=True)
+            try:
+                for cell in (each for each in wanted if each.at(latency=None) == kind):
+                    assert cell.latency is not None
+                    step_for(cell.latency, pipeline.mode)
+                    files = []
+                    for item in recordings.items:
+                        files.append(_file(item, pipeline, cell.latency))
+                        done += 1
+                        progress(done, total)
+                    yield _record(cell, pipeline, files)
+            finally:
+                pipeline.close()
+
+    once = Effort(processes=1, warmup=0, iterations=1)
+    return Study(STREAMING, cells, once, measure=measure)
+
+
+def _record(cell: Cell, pipeline: Pipeline, files: Sequence[FileRecord]) -> CellRecord:
+    return CellRecord(
+        cell=cell,
+        study=STREAMING,
+        config=pipeline.mode.as_dict(),
+        plan=dict(pipeline.plan.summary()),
+        executors=executors_of(pipeline),
+        models=tuple(ModelRecord(name=m.name, sha256=m.sha256) for m in pipeline.models),
+        processes=(ProcessRecord(load_seconds=pipeline.load_seconds, files=tuple(files)),),
+    )
+
+
+def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
+    """One recording as a stream, as fast as it goes; failed where it cannot be read or scored."""
+    diarizer = LiveDiarizer(pipeline, latency)
+    try:
+        reference = reference_turns(item)
+        said: list[Turn] = []
+        named: dict[str, float] = {}
+        memory = [(0.0, resident_bytes())]
+        with open_audio(item.audio, item.uri) as stream:
+            while True:
+                samples = np.empty(diarizer.wanted, np.float32)
+                count = stream.read_into(samples)
+                if count < len(samples):
+                    break
+                step = diarizer.push(samples)
+                if step is None:
+                    continue
+                said += step.change.final
+                for name in (*step.change.created, *(t.speaker for t in step.change.final)):
+                    named.setdefault(name, step.seconds)
+                if step.seconds >= memory[-1][0] + _MEMORY_SECONDS:
+                    memory.append((round(step.seconds, 3), resident_bytes()))
+        refined = [*diarizer.turns.ledger.turns(), *diarizer.turns.tentative()]
+        last, conclusion = diarizer.finish(samples[:count])
+        said += last.change.final
+        for turn in conclusion.turns:
+            named.setdefault(turn.speaker, last.seconds)
+        seconds = diarizer.seconds
+        memory.append((round(seconds, 3), resident_bytes()))
+        delays, unnamed = _delays(reference, conclusion.turns, named)
+        figures = diarizer.figures
+        return FileRecord(
+            uri=item.uri,
+            audio_seconds=seconds,
+            accuracy=assess(item, conclusion.turns, seconds),
+            streaming=StreamingRecord(
+                online=assess(item, said, seconds).strict,
+                refined=assess(item, refined, seconds).strict,
+                delays=delays,
+                unnamed=unnamed,
+                switches=switches(reference, said),
+                switches_end=switches(reference, conclusion.turns),
+                turns=len(reference),
+                revisions=figures.revisions,
+                revised_seconds=round(figures.revised_seconds, 3),
+                created=figures.created,
+                withdrawn=figures.withdrawn,
+                step_seconds=diarizer.step_seconds,
+                computing=tuple(round(each, 6) for each in figures.computing),
+                left_out=figures.left_out,
+                silent=figures.silent,
+                memory=tuple(memory),
+            ),
+        )
+    except InputError as error:
+        return FileRecord(uri=item.uri, error=str(error))
+    finally:
+        diarizer.close()
+
+
+def switches(reference: Sequence[Turn], said: Sequence[Turn]) -> int:
+    """Turns that most of which was given another name than the same speaker's turn before.
+
+    By the time in which the speaker is alone: elsewhere the other's name is right, too.
+    """
+    found = 0
+    before: dict[str, str] = {}
+    for turn in sorted(reference):
+        others = [(o.start, o.end) for o in reference if o.speaker != turn.speaker]
+        shared: dict[str, float] = {}
+        for start, end in subtract_extents(((turn.start, turn.end),), merge_extents(others)):
+            for each in said:
+                seconds = min(end, each.end) - max(start, each.start)
+                if seconds > 0.0:
+                    shared[each.speaker] = shared.get(each.speaker, 0.0) + seconds
+        if not shared:
+            continue  # missed: no name at all
+        name = max(sorted(shared), key=lambda each: shared[each])
+        found += before.get(turn.speaker, name) != name
+        before[turn.speaker] = name
+    return found
+
+
+def _delays(
+    reference: Sequence[Turn], end: Sequence[Turn], named: dict[str, float]
+) -> tuple[tuple[float, ...], int]:
+    """Seconds from each speaker's first word to the name's first event; how many have no name."""
+    together = overlap_seconds(reference, end)
+    people = sorted({turn.speaker for turn in reference})
+    names = sorted({turn.speaker for turn in end})
+    table = np.array([[together[a, b] for b in names] for a in people]).reshape(
+        len(people), len(names)
+    )
+    delays = []
+    for row, column in zip(*linear_sum_assignment(-table), strict=True):
+        if table[row, column] > 0.0:
+            first = min(turn.start for turn in reference if turn.speaker == people[row])
+            delays.append(round(max(0.0, named[names[column]] - first), 3))
+    return tuple(delays), len(people) - len(delays)

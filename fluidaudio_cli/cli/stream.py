@@ -1,0 +1,414 @@
+"""``fluidaudio stream``: who speaks, while they do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fluidaudio_cli.cli import messages, options, report_output
+from fluidaudio_cli.cli.known import known_voices
+from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.audio.live import Feed
+    from fluidaudio_cli.audio.source import AudioInfo
+    from fluidaudio_cli.cli.render.stream import LiveView
+    from fluidaudio_cli.diarization.conclusion import Conclusion
+    from fluidaudio_cli.diarization.pipeline import Pipeline
+    from fluidaudio_cli.diarization.stream import LiveDiarizer, Step
+
+# How long a source may say nothing until that is told, beyond the time of a step.
+_STALLED_SECONDS = 3.0
+_MICROPHONE = "mic"
+
+
+class StreamFormat(str, Enum):
+    """How a stream is written."""
+
+    jsonl = "jsonl"
+    rttm = "rttm"
+    vtt = "vtt"
+
+
+class Pace(str, Enum):
+    """How fast a file is read."""
+
+    full = "full"
+    real = "real"
+
+
+class SampleFormat(str, Enum):
+    """Raw samples."""
+
+    s16le = "s16le"
+    f32le = "f32le"
+
+
+_BY_SUFFIX = {f".{kind.value}": kind for kind in StreamFormat} | {".json": StreamFormat.jsonl}
+_SAVED = (".rttm", ".json", ".csv", ".srt", ".vtt", ".TextGrid")
+
+
+@dataclass(frozen=True)
+class _Source:
+    feed: Feed
+    uri: str
+    info: Callable[[], AudioInfo]
+
+
+def stream(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A file, - for standard input, a URL, or mic[:DEVICE]."
+        ),
+    ],
+    latency: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="After which turns are final: 0.5 to 30."),
+    ] = 2.0,
+    pace: Annotated[
+        Pace, typer.Option(help="Of a file: full speed, or real, as it would be spoken.")
+    ] = Pace.full,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", min=1000, max=384_000, help="Standard input is raw samples."),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Of raw samples. Default: 1.")
+    ] = None,
+    format_of_samples: Annotated[
+        SampleFormat | None, typer.Option(help="Of raw samples. Default: s16le.")
+    ] = None,
+    performance_mode: options.ModeOption = "balanced",
+    models: options.ModelsOption = "bundled",
+    output_format: Annotated[
+        StreamFormat | None,
+        typer.Option(
+            *report_output.FORMAT_NAMES,
+            help="Default: by the ending of --output; on a terminal a live view, else jsonl.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(*report_output.OUTPUT_NAMES, metavar="PATH|-", help="Written as it comes."),
+    ] = report_output.STDOUT,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Also the final turns, at the end: .rttm, .json, …"),
+    ] = None,
+    known: options.KnownOption = None,
+    store: options.StoreOption = None,
+    max_false_accept: options.MaxFalseAcceptOption = "1%",
+    num_speakers: options.NumSpeakersOption = None,
+    max_speakers: options.MaxSpeakersOption = None,
+    executor: options.ExecutorOption = options.ExecutorChoice.auto,
+    precision: options.PrecisionOption = options.PrecisionChoice.auto,
+    threads: options.ThreadsOption = None,
+    no_tuning: options.NoTuningOption = False,
+) -> None:
+    """Tell who speaks, while they do.
+
+    Turns are final after --latency seconds of sound; what is found out later comes as a revision.
+    At the end, also after Ctrl-C, all is decided as `diarize` would. Events: docs/stream.md.
+    """
+    from fluidaudio_cli.diarization.loading import load, make_plan
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+    from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
+
+    bounds = SpeakerBounds(num_speakers, None, max_speakers)
+    people = known_voices(known, store, max_false_accept)
+    if save is not None:
+        report_output.check_ending("--save", save, _SAVED)
+    to_stdout = output == report_output.STDOUT
+    shown = to_stdout and output_format is None and sys.stdout.isatty()
+    kind = report_output.chosen_format(output_format, output, _BY_SUFFIX, StreamFormat.jsonl)
+    plan = make_plan(
+        performance_mode,
+        executor=executor.value,
+        precision=precision.value,
+        threads=threads,
+        low_latency=True,
+        models=models,
+        tuning=not no_tuning,
+    )
+    step_for(latency, plan.mode)
+    with ExitStack() as opened:
+        # A source that cannot be opened is told before models load; a live one begins after.
+        begin = _prepare(source, pace, rate, channels, format_of_samples)
+        pipeline = load(plan)
+        named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
+        diarizer = LiveDiarizer(pipeline, latency, bounds, named)
+        opened.callback(diarizer.close)
+        file = sys.stdout if to_stdout else opened.enter_context(_opened(output))
+        view = None
+        if shown:
+            from fluidaudio_cli.cli.render.stream import LiveView
+
+            view = opened.enter_context(LiveView(latency, diarizer.step_seconds))
+        heard = begin()
+        opened.callback(heard.feed.stop)
+        writer = _Writer(None if shown else file, kind, heard.uri, view)
+        writer.start(latency, diarizer.step_seconds, pipeline)
+        _run(heard, diarizer, pipeline, writer, save, bounds)
+
+
+def _run(
+    heard: _Source,
+    diarizer: LiveDiarizer,
+    pipeline: Pipeline,
+    writer: _Writer,
+    save: Path | None,
+    bounds: Any,
+) -> None:
+    """Feed the stream until it ends; then say how it ended, whatever ended it."""
+    feed, ending = heard.feed, "end"
+    failure: BaseException | None = None
+    rest = None
+    try:
+        stalled = behind = False
+        while True:
+            samples = feed.take(diarizer.wanted, diarizer.step_seconds + _STALLED_SECONDS)
+            if samples is None:
+                if not stalled:
+                    writer.state("stalled", diarizer.seconds, "nothing comes from the source")
+                stalled = True
+                continue
+            if stalled:
+                writer.state("resumed", diarizer.seconds, "the source goes on")
+                stalled = False
+            if len(samples) < diarizer.wanted:
+                rest = samples
+                break
+            step = diarizer.push(samples, feed.late_seconds)
+            if diarizer.behind != behind:
+                behind = diarizer.behind
+                text = (
+                    f"{feed.late_seconds:.1f} s of sound wait: the step is coarser for a while"
+                    if behind
+                    else "no sound waits: the step is as before"
+                )
+                writer.state("behind" if behind else "caught-up", diarizer.seconds, text)
+            if step is not None:
+                writer.step(step)
+        if feed.error is not None:
+            ending, failure = "error", feed.error
+    except KeyboardInterrupt as error:
+        ending, failure = "interrupted", error
+    except BrokenPipeError as error:
+        # Nobody reads: what was asked to be kept is kept nevertheless.
+        ending, failure = "interrupted", error
+        writer.silent = True
+    feed.stop()
+    while rest is None:
+        samples = feed.take(diarizer.wanted, 0.0)
+        assert samples is not None
+        if len(samples) < diarizer.wanted:
+            rest = samples
+        elif (step := diarizer.push(samples)) is not None:
+            writer.step(step)
+    last, conclusion = diarizer.finish(rest)
+    info = heard.info()
+    notes = (*info.notes, *diarizer.notes, *conclusion.notes)
+    writer.step(last)
+    writer.end(ending, diarizer, conclusion, notes)
+    if save is not None:
+        _save(save, info, diarizer, pipeline, conclusion, notes, bounds)
+    if failure is not None:
+        raise failure
+
+
+class _Writer:
+    """Events, or turns in a format that can be appended, to ``file``; the view sees all."""
+
+    def __init__(
+        self, file: IO[str] | None, kind: StreamFormat, uri: str, view: LiveView | None
+    ) -> None:
+        self.silent = False
+        self._file, self._kind, self._uri, self._view = file, kind, uri, view
+        self._started = time.perf_counter()
+
+    @property
+    def _wall(self) -> float:
+        return time.perf_counter() - self._started
+
+    def start(self, latency: float, step: float, pipeline: Pipeline) -> None:
+        """Say what runs."""
+        from fluidaudio_cli.report.stream_json import start_event
+
+        if self._kind is StreamFormat.vtt:
+            self._put("WEBVTT\n")
+        self._event(start_event(self._uri, latency, step, pipeline.plan.summary()))
+
+    def step(self, step: Step) -> None:
+        """What a step brought."""
+        from fluidaudio_cli.report.stream_json import step_event
+
+        self._event(step_event(step, self._wall))
+        if self._kind is not StreamFormat.jsonl:
+            self._put(self._as_turns(step))
+        if self._view is not None:
+            self._view.step(step, self._wall)
+
+    def state(self, kind: str, seconds: float, text: str) -> None:
+        """Something about the stream itself."""
+        from fluidaudio_cli.report.stream_json import state_event
+
+        self._event(state_event(kind, seconds, self._wall, text))
+        if self._view is not None:
+            self._view.say(text)
+        elif self._kind is not StreamFormat.jsonl or self._file is not sys.stdout:
+            messages.say(f"note: {text}")
+
+    def end(
+        self, reason: str, diarizer: LiveDiarizer, found: Conclusion, notes: tuple[str, ...]
+    ) -> None:
+        """The summary."""
+        from fluidaudio_cli.report.stream_json import summary_event
+
+        figures, turns = diarizer.figures, found.turns
+        event = summary_event(reason, diarizer.seconds, self._wall, turns, figures, notes)
+        self._event(event)
+        if self._view is not None or self._kind is not StreamFormat.jsonl:
+            if self._view is not None:
+                self._view.close()
+            speakers = len(event["speakers"])
+            messages.say(
+                f"{diarizer.seconds:.1f} s, {speakers} speaker{'s' * (speakers != 1)}, "
+                f"{len(turns)} turns, {figures.revisions} revisions; a step took "
+                f"{1000 * figures.percentile(0.5):.0f} ms (p99 "
+                f"{1000 * figures.percentile(0.99):.0f} ms) of {diarizer.step_seconds:g} s"
+            )
+            for note in notes:
+                messages.say(f"note: {note}")
+
+    def _as_turns(self, step: Step) -> str:
+        """Turns that became final; a revision is a comment."""
+        from fluidaudio_cli.report.turn_formats import FORMATS
+
+        change = step.change
+        text = FORMATS[self._kind.value].write(change.final, self._uri, step.seconds)
+        comment = "\nNOTE" if self._kind is StreamFormat.vtt else ";;"
+        text = text.removeprefix("WEBVTT\n")
+        for each in change.revisions:
+            text += (
+                f"{comment} revision {each.start:.3f} {each.end:.3f} "
+                f"from {each.before or '-'} to {each.after or '-'}\n"
+            )
+        return text
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if self._kind is StreamFormat.jsonl:
+            from fluidaudio_cli.report.stream_json import line
+
+            self._put(line(event))
+
+    def _put(self, text: str) -> None:
+        if text and self._file is not None and not self.silent:
+            self._file.write(text)
+            self._file.flush()
+
+
+def _prepare(
+    source: str,
+    pace: Pace,
+    rate: int | None,
+    channels: int | None,
+    sample_format: SampleFormat | None,
+) -> Callable[[], _Source]:
+    """Check and open the source; what is returned begins to read it."""
+    from fluidaudio_cli.audio import live
+    from fluidaudio_cli.audio.mono import SAMPLE_RATE
+    from fluidaudio_cli.audio.source import open_audio
+
+    live.check_pcm(rate, channels, sample_format is not None)
+    if rate is not None and source != str(STDIN):
+        raise UsageError(f"--rate is of raw samples, and {source} is none", "give - and pipe them")
+    if rate is not None:
+        raw_rate, raw_channels, raw_format = (
+            rate,
+            channels or 1,
+            sample_format or SampleFormat.s16le,
+        )
+        info = _info(STDIN_URI, "raw", raw_format.value, raw_rate, raw_channels)
+        return lambda: _Source(
+            live.Feed(live.pcm_blocks(raw_rate, raw_channels, raw_format.value)),
+            STDIN_URI,
+            lambda: info,
+        )
+    if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
+        blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
+        info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
+        return lambda: _Source(live.Feed(blocks, waits=False), _MICROPHONE, lambda: info)
+    if live.is_live_address(source):
+        uri = uri_from(source)
+        info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
+        return lambda: _Source(live.Feed(live.address_blocks(source)), uri, lambda: info)
+    place = place_from(source)
+    audio = open_audio(place)
+    paced = pace is Pace.real
+    return lambda: _Source(
+        live.Feed(live.file_blocks(audio, paced=paced)), uri_of(place), lambda: audio.info
+    )
+
+
+def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> AudioInfo:
+    from fluidaudio_cli.audio.source import AudioInfo
+
+    return AudioInfo(Path(uri), uri, container, codec, rate, channels, None)
+
+
+def _opened(output: Path) -> IO[str]:
+    try:
+        return output.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise HostError(
+            f"cannot write {output}: {error.strerror}", "choose another --output"
+        ) from error
+
+
+def _save(
+    path: Path,
+    info: AudioInfo,
+    diarizer: LiveDiarizer,
+    pipeline: Pipeline,
+    found: Conclusion,
+    notes: tuple[str, ...],
+    bounds: Any,
+) -> None:
+    """The final turns, as of ``diarize``."""
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.report.turn_formats import FORMATS
+
+    if path.suffix == ".json":
+        from fluidaudio_cli.report.diarization_json import (
+            RunFacts,
+            describe_host,
+            diarization_document,
+            format_document,
+        )
+
+        facts = RunFacts(
+            plan=pipeline.plan,
+            speakers=bounds,
+            exclusive=False,
+            models=pipeline.models,
+            load_seconds=pipeline.load_seconds,
+            load_cached=pipeline.load_cached,
+            environment=describe_host(),
+            notes=pipeline.plan.notes,
+        )
+        text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
+    else:
+        kind = next(each for each in FORMATS.values() if each.extension == path.suffix)
+        text = kind.write(found.turns, info.uri, diarizer.seconds)
+    write_text_atomic(path, text)
+    messages.say(f"wrote {path}")

@@ -1,0 +1,163 @@
+"""What a stream has said so far, and how that changes: every change has a name and a span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from fluidaudio_cli.turns import Turn
+
+Span = tuple[int, int]
+"""Start and end in whole milliseconds: what is taken back is exactly what was given."""
+
+Spans = dict[str, list[Span]]
+"""Of each speaker, in order, apart from each other."""
+
+
+class Revision(NamedTuple):
+    """``start`` to ``end`` (seconds) is no longer ``before``'s speech, but ``after``'s.
+
+    ``None`` stands for nobody: speech that was not heard before, or is taken back.
+    """
+
+    start: float
+    end: float
+    before: str | None
+    after: str | None
+
+
+class Ledger:
+    """All turns that a reader of the stream has by now: finals in, revisions applied."""
+
+    def __init__(self) -> None:
+        self._spans: Spans = {}
+
+    def add(self, turns: Iterable[Turn]) -> None:
+        """Take in turns that became final."""
+        for turn in turns:
+            _put(self._spans, turn.speaker, _span(turn))
+
+    def apply(self, revisions: Iterable[Revision]) -> None:
+        """What a reader does with revisions: first all that goes, then all that comes."""
+        revisions = list(revisions)
+        for start, end, before, _ in revisions:
+            if before is not None:
+                gone = [(round(start * 1000), round(end * 1000))]
+                self._spans[before] = _without(self._spans.get(before, []), gone)
+        for start, end, _, after in revisions:
+            if after is not None:
+                _put(self._spans, after, (round(start * 1000), round(end * 1000)))
+
+    def turns(self) -> list[Turn]:
+        """All of it, in order of time."""
+        return sorted(
+            Turn(start / 1000, end / 1000, speaker)
+            for speaker, spans in self._spans.items()
+            for start, end in spans
+        )
+
+    def speakers(self) -> set[str]:
+        """Those who have speech."""
+        return {speaker for speaker, spans in self._spans.items() if spans}
+
+    def changes(
+        self, turns: Iterable[Turn], start: float, end: float, shortest: float = 0.0
+    ) -> list[Revision]:
+        """What makes this be ``turns`` between ``start`` and ``end``, in order of time.
+
+        Changes shorter than ``shortest`` (seconds) are left out.
+        """
+        inside = (round(start * 1000), round(end * 1000))
+        wanted: Spans = {}
+        for turn in turns:
+            _put(wanted, turn.speaker, _span(turn))
+        gone: Spans = {}
+        come: Spans = {}
+        for speaker in self._spans.keys() | wanted.keys():
+            old = _common(self._spans.get(speaker, []), [inside])
+            new = _common(wanted.get(speaker, []), [inside])
+            gone[speaker], come[speaker] = _without(old, new), _without(new, old)
+        found: list[tuple[Span, str | None, str | None]] = []
+        for after in sorted(come):
+            for before in sorted(gone):
+                both = _common(gone[before], come[after])
+                found.extend((span, before, after) for span in both)
+                gone[before] = _without(gone[before], both)
+                come[after] = _without(come[after], both)
+        for speaker in gone:
+            found.extend((span, speaker, None) for span in gone[speaker])
+            found.extend((span, None, speaker) for span in come[speaker])
+        least = max(1, round(shortest * 1000))
+        return sorted(
+            (
+                Revision(first / 1000, last / 1000, before, after)
+                for (first, last), before, after in found
+                if last - first >= least
+            ),
+            key=lambda each: (each.start, each.end, each.before or "", each.after or ""),
+        )
+
+
+def overlap_seconds(
+    first: Iterable[Turn], second: Iterable[Turn]
+) -> Mapping[tuple[str, str], float]:
+    """How long each speaker of ``first`` speaks while each of ``second`` does."""
+    one: Spans = {}
+    other: Spans = {}
+    for spans, turns in ((one, first), (other, second)):
+        for turn in turns:
+            _put(spans, turn.speaker, _span(turn))
+    return {
+        (a, b): sum(end - start for start, end in _common(one[a], other[b])) / 1000
+        for a in one
+        for b in other
+    }
+
+
+def _span(turn: Turn) -> Span:
+    return round(turn.start * 1000), round(turn.end * 1000)
+
+
+def _put(spans: Spans, speaker: str, span: Span) -> None:
+    """Add ``span`` to a speaker's, joined with those it touches."""
+    own = spans.setdefault(speaker, [])
+    if span[1] <= span[0]:
+        return
+    if not own or own[-1][1] < span[0]:  # nearly always: time goes on
+        own.append(span)
+        return
+    touching = [each for each in own if each[0] <= span[1] and span[0] <= each[1]]
+    start = min([span[0], *(each[0] for each in touching)])
+    end = max([span[1], *(each[1] for each in touching)])
+    spans[speaker] = sorted([(start, end), *(each for each in own if each not in touching)])
+
+
+def _common(first: list[Span], second: list[Span]) -> list[Span]:
+    found = []
+    a = b = 0
+    while a < len(first) and b < len(second):
+        start, end = max(first[a][0], second[b][0]), min(first[a][1], second[b][1])
+        if start < end:
+            found.append((start, end))
+        if first[a][1] < second[b][1]:
+            a += 1
+        else:
+            b += 1
+    return found
+
+
+def _without(spans: list[Span], gone: list[Span]) -> list[Span]:
+    left = []
+    other = 0
+    for start, end in spans:
+        while other < len(gone) and gone[other][1] <= start:
+            other += 1
+        at = other
+        while at < len(gone) and gone[at][0] < end:
+            if gone[at][0] > start:
+                left.append((start, gone[at][0]))
+            start = max(start, gone[at][1])
+            at += 1
+        if start < end:
+            left.append((start, end))
+    return left

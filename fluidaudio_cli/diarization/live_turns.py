@@ -1,0 +1,316 @@
+"""A stream's evidence in, turns out: at once, corrected in the background, settled at the end.
+
+What is final after the latency stays, unless a revision says otherwise by name and span. Every
+so often all evidence of the last hour is clustered again beside the stream; speakers keep the
+names under which they have spoken most. At the end the same evidence gives what ``diarize`` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, GRID, SAMPLE_RATE, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds
+from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
+from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
+from fluidaudio_cli.diarization.speakers.online import Exemplar, OnlineSpeakers
+from fluidaudio_cli.diarization.turn_builder import TurnBuilder
+from fluidaudio_cli.turns import Turn
+
+# Evidence that is clustered again: an hour of windows 5 s apart takes some hundred milliseconds.
+_MOST_WINDOWS = 720
+# How often, in seconds of audio: often while little is known, seldom once much is.
+_REFINE_SECONDS = 10.0
+_REFINE_SHARE = 0.05
+# How long later the result is taken, whether or not it was ready sooner: the same stream gives
+# the same turns on any machine.
+_REFINE_DELAY_SECONDS = 1.0
+# Somebody new is not withdrawn before so much more was heard.
+_TRIAL_SECONDS = 15.0
+# Shorter changes are left to the end of the stream.
+_SHORTEST_REVISION_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one window changed.
+
+    ``final``: turns that are given out now, for good but for revisions. ``revisions`` of earlier
+    ones. ``created``, ``confirmed`` and ``withdrawn``: speakers, by name. ``settled_seconds``:
+    what is before it does not change any more.
+    """
+
+    settled_seconds: float
+    final: tuple[Turn, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    created: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Refined:
+    """Speakers found anew: ``turns`` by number, up to ``end`` s, and what each sounds like.
+
+    ``names``: of those who were recognised.
+    """
+
+    turns: tuple[Turn, ...]
+    start: float
+    end: float
+    exemplars: Mapping[str, Sequence[Exemplar]]
+    names: Mapping[str, str]
+
+
+class LiveTurns:
+    """One stream. ``mode``: the offline mode whose windows, one of ``every``, are kept.
+
+    ``step_samples`` between windows; ``latency_samples`` after which a moment is settled, at
+    least a step. ``known``: people to be recognised.
+    """
+
+    def __init__(
+        self,
+        mode: ModeConfig,
+        step_samples: int,
+        latency_samples: int,
+        bounds: SpeakerBounds = SpeakerBounds(),  # noqa: B008 - immutable
+        known: KnownPeople | None = None,
+    ) -> None:
+        self.ledger = Ledger()
+        self._mode, self._bounds, self._known = mode, bounds, known
+        self._step = step_samples
+        self._hold = latency_samples - step_samples
+        self._grid = round(mode.windows.step_seconds * SAMPLE_RATE)
+        self.online = OnlineSpeakers(
+            mode.calibration,
+            speaker_model(mode, known=known),
+            step_samples,
+            self._grid // step_samples,
+            mode.crops.per_speaker,
+            bounds,
+        )
+        self._builder = TurnBuilder(mode.reconstruction, step_samples)
+        self._names: list[str] = []  # of the online model's speakers, by number
+        self._used = 0
+        self._confirmed: set[str] = set()
+        self._end = 0
+        self._refining: tuple[int, Future[_Refined]] | None = None
+        self._refined_at = 0
+        self._pool = ThreadPoolExecutor(1, "refinement")
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of those who are taken for somebody now."""
+        alive = zip(self._names, self.online.speakers, strict=True)
+        return tuple(name for name, speaker in alive if not speaker.withdrawn)
+
+    def push(self, evidence: WindowEvidence, *, keep: bool = True) -> Change:
+        """Take in the next window. Unless ``keep``, it is only answered."""
+        self._end = evidence.number * self._step + WINDOW_SAMPLES
+        labels = self.online.update(evidence) if keep else self.online.label(evidence)
+        created = self._name_new()
+        self._builder.add(evidence, labels.tolist())
+        return self._settled(created)
+
+    def skip(self, number: int) -> Change:
+        """Nobody is heard in the step that window ``number`` ends with."""
+        self._end = number * self._step + WINDOW_SAMPLES
+        return self._settled(())
+
+    def keep(self, evidence: WindowEvidence) -> None:
+        """Take in a window that the end is decided on, and that is not answered now."""
+        self.online.update(evidence, answer=False)
+
+    def tentative(self) -> tuple[Turn, ...]:
+        """Turns that are not final yet."""
+        return self._named(self._builder.preview(self._end))
+
+    def finish(self, samples: int) -> tuple[Change, Conclusion]:
+        """The end after ``samples``: what is left, and what all evidence says.
+
+        Names of the conclusion are the stream's.
+        """
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        rest = self._named(self._builder.finish(samples).turns)
+        self.ledger.add(rest)
+        evidence = self.online.evidence
+        evidence.samples = samples
+        found = conclude(self.online, self._mode, self._bounds, StageClock())
+        names = self._keep_names(
+            found.turns,
+            {
+                speaker.label: speaker.identity.name
+                for speaker in found.speakers
+                if speaker.identity is not None and speaker.identity.name
+            },
+        )
+        turns = tuple(sorted(turn._replace(speaker=names[turn.speaker]) for turn in found.turns))
+        exclusive = tuple(t._replace(speaker=names[t.speaker]) for t in found.exclusive_turns)
+        before = self.ledger.speakers()
+        seconds = samples / SAMPLE_RATE
+        revisions = tuple(self.ledger.changes(turns, 0.0, seconds))
+        self.ledger.apply(revisions)
+        after = self.ledger.speakers()
+        change = Change(
+            seconds,
+            rest,
+            revisions,
+            tuple(sorted(after - before)),
+            tuple(sorted(after - self._confirmed)),
+            tuple(sorted(before - after)),
+        )
+        speakers = tuple(replace(each, label=names[each.label]) for each in found.speakers)
+        return change, Conclusion(turns, exclusive, speakers, found.notes, found.speaker_counts)
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _settled(self, created: tuple[str, ...]) -> Change:
+        frontier = GRID.frames_within(max(0, self._end - self._hold))
+        final = self._named(self._builder.settle(frontier))
+        self.ledger.add(final)
+        return self._refine(Change(GRID.boundary(frontier), final, created=created))
+
+    def _named(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(turn._replace(speaker=self._names[int(turn.speaker)]) for turn in turns)
+
+    def _name_new(self) -> tuple[str, ...]:
+        """Names for the online model's new speakers."""
+        created = [self._next_name() for _ in self.online.speakers[len(self._names) :]]
+        self._names += created
+        return tuple(created)
+
+    def _next_name(self) -> str:
+        name = f"SPEAKER_{self._used:02d}"
+        self._used += 1
+        return name
+
+    # Refinement
+
+    def _refine(self, change: Change) -> Change:
+        """``change`` with what the background found, where that is due; begin anew."""
+        if self._refining is not None and self._end >= self._refining[0]:
+            refined, self._refining = self._refining[1].result(), None
+            change = self._take(change, refined)
+        due = max(_REFINE_SECONDS, _REFINE_SHARE * self._end / SAMPLE_RATE)
+        log = self.online.evidence
+        waited = (self._end - self._refined_at) / SAMPLE_RATE
+        if self._refining is None and log.windows > 1 and waited >= due and len(log.vectors):
+            self._refined_at = self._end
+            recent, first = log.recent(_MOST_WINDOWS)
+            recent.samples = (recent.windows - 1) * self._grid + WINDOW_SAMPLES
+            ready = self._end + round(_REFINE_DELAY_SECONDS * SAMPLE_RATE)
+            self._refining = (ready, self._pool.submit(self._cluster, recent, first))
+        return change
+
+    def _cluster(self, log: EvidenceLog, first: int) -> _Refined:
+        """Speakers and turns of ``log``, whose windows begin with number ``first``."""
+        found = speaker_model(self._mode, log, self._known).finish(self._bounds)
+        builder = TurnBuilder(self._mode.reconstruction, self._grid)
+        turns: list[Turn] = []
+        for evidence, labels in found.by_window(log):
+            turns += builder.push(evidence, labels)
+        turns += builder.finish(log.samples).turns
+        start = first * self._grid / SAMPLE_RATE
+        # Before it no further window sees what these have seen.
+        end = start + log.windows * self._grid / SAMPLE_RATE
+        shifted = tuple(Turn(t.start + start, t.end + start, t.speaker) for t in turns)
+        begin = start + self._grid / SAMPLE_RATE if first else 0.0
+        names = {
+            str(number): identity.name
+            for number, identity in enumerate(found.identities)
+            if identity.name
+        }
+        return _Refined(shifted, begin, end, self._exemplars(log, first, found), names)
+
+    def _exemplars(
+        self, log: EvidenceLog, first: int, found: SpeakerLabels
+    ) -> dict[str, list[Exemplar]]:
+        """What each speaker of ``log`` sounds like, in order of time."""
+        most = self._mode.crops.per_speaker * CROP_SECONDS
+        exemplars: dict[str, list[Exemplar]] = {}
+        clean = log.clean_seconds
+        for row, (label, window) in enumerate(
+            zip(found.labels.tolist(), log.voice_windows.tolist(), strict=True)
+        ):
+            if label < 0 or clean[row] < MIN_CLEAN_SECONDS or not log.vectors[row].any():
+                continue
+            time = ((first + window) * self._grid + WINDOW_SAMPLES) / SAMPLE_RATE
+            voice = Exemplar(log.vectors[row].copy(), min(float(clean[row]), most), time)
+            exemplars.setdefault(str(label), []).append(voice)
+        return exemplars
+
+    def _take(self, change: Change, refined: _Refined) -> Change:
+        """Correct names, turns and the online model by what was found."""
+        end = min(refined.end, GRID.boundary(self._builder.open_since()))
+        names = self._keep_names(refined.turns, refined.names)
+        turns = [turn._replace(speaker=names[turn.speaker]) for turn in refined.turns]
+        told = self.ledger.turns()
+        heirs = overlap_seconds(told, turns)
+        revisions = self.ledger.changes(turns, refined.start, end, _SHORTEST_REVISION_SECONDS)
+        self.ledger.apply(revisions)
+        found = {names[label] for label in names}
+        created = tuple(sorted(found - set(self._names)))
+        self._names += created
+        numbers = {name: number for number, name in enumerate(self._names)}
+        self.online.replace(
+            (numbers[names[label]], refined.exemplars.get(label, ())) for label in names
+        )
+        withdrawn = []
+        for number, name in enumerate(self._names):
+            speaker = self.online.speakers[number]
+            elsewhere = any(t.speaker == name and t.end <= refined.start for t in told)
+            if (
+                name in found
+                or speaker.withdrawn
+                or speaker.born > end - _TRIAL_SECONDS
+                or elsewhere
+            ):
+                continue
+            likely = {b: s for (a, b), s in heirs.items() if a == name and s > 0.0}
+            heir = max(likely, key=lambda each: likely[each], default=None)
+            self.online.withdraw(number, None if heir is None else numbers[heir])
+            withdrawn.append(name)
+        confirmed = tuple(sorted(found - self._confirmed))
+        self._confirmed |= found
+        return Change(
+            change.settled_seconds,
+            change.final,
+            tuple(revisions),
+            (*change.created, *created),
+            confirmed,
+            tuple(withdrawn),
+        )
+
+    def _keep_names(self, turns: Sequence[Turn], recognised: Mapping[str, str]) -> dict[str, str]:
+        """The stream's name of each speaker of ``turns``: of whom most was given it by now."""
+        labels = list(dict.fromkeys(turn.speaker for turn in turns))
+        names = {label: recognised[label] for label in labels if label in recognised}
+        told = [*self.ledger.turns(), *self.tentative()]
+        shared = overlap_seconds(turns, told)
+        old = sorted({b for _, b in shared} - set(names.values()))
+        rest = [label for label in labels if label not in names]
+        together = np.array([[shared[a, b] for b in old] for a in rest]).reshape(
+            len(rest), len(old)
+        )
+        rows, columns = linear_sum_assignment(-together)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            if together[row, column] > 0.0:
+                names[rest[row]] = old[column]
+        for label in labels:
+            if label not in names:
+                names[label] = self._next_name()
+        return names

@@ -1,0 +1,106 @@
+"""What latency costs, as tables and as a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fluidaudio_cli.benchmark.grid import STREAMING
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
+from fluidaudio_cli.report.benchmark_tables import Table
+from fluidaudio_cli.report.html_page import PALETTE, Figure, layout
+
+_ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_strict")
+_BEHAVIOUR = (
+    "label_delay",
+    "switches",
+    "switches_end",
+    "revisions",
+    "revised",
+    "speakers_created",
+    "speakers_withdrawn",
+)
+_COMPUTING = ("step_p50", "step_p90", "step_p99", "step_max", "stream_rtf", "stream_growth")
+_LINES = {"online_der": "online", "refined_der": "refined", "der_strict": "at the end"}
+_DASH = "—"
+
+
+def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
+    """Error, behaviour and computing of every latency."""
+    cells = [cell for cell in result.of_study(STREAMING) if cell.finished]
+    yield _table(
+        "Streaming: error",
+        cells,
+        _ERRORS,
+        "online: what was final or tentative once the latency was over; refined: after the "
+        "background's corrections; strict: what stands at the end, as of a file",
+    )
+    yield _table("Streaming: names", cells, _BEHAVIOUR, "created and withdrawn: per recording")
+    yield _table(
+        "Streaming: computing",
+        cells,
+        _COMPUTING,
+        "of a step, networks included; memory: of the longest recording, its end over that after "
+        "10 minutes (or a sixth of it)",
+    )
+
+
+def _table(title: str, cells: list[CellRecord], names: tuple[str, ...], note: str) -> Table:
+    header = ("cell", "step", *(_heading(name) for name in names))
+    return Table(title, header, tuple(_row(cell, names) for cell in cells), note)
+
+
+def _row(cell: CellRecord, names: tuple[str, ...]) -> tuple[str, ...]:
+    steps = {file.streaming.step_seconds for file in cell.finished if file.streaming is not None}
+    figures = (METRICS[name].measure(cell) for name in names)
+    shown = (_DASH if each is None else f"{each.median:.3g}" for each in figures)
+    return (cell.name, ", ".join(f"{step:g} s" for step in sorted(steps)), *shown)
+
+
+def _heading(name: str) -> str:
+    metric = METRICS[name]
+    return f"{metric.label}, {metric.unit}" if metric.unit else metric.label
+
+
+def latency_figure(result: BenchmarkResult) -> Figure | None:
+    """Error over latency: online, refined and at the end, for each series of cells."""
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for cell in result.of_study(STREAMING):
+        for name, label in _LINES.items():
+            found = METRICS[name].measure(cell)
+            if cell.cell.latency is not None and found is not None:
+                key = (cell.cell.at(latency=None).name, label)
+                lines.setdefault(key, []).append((cell.cell.latency, found.median))
+    if not lines:
+        return None
+    ticks = sorted({x for line in lines.values() for x, _ in line})
+    most = max(y for line in lines.values() for _, y in line)
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": f"{series}, {label}",
+                "x": [x for x, _ in sorted(line)],
+                "y": [round(y, 3) for _, y in sorted(line)],
+                "line": {"color": PALETTE[number % len(PALETTE)]},
+            }
+            for number, ((series, label), line) in enumerate(lines.items())
+        ],
+        "layout": layout(
+            360,
+            showlegend=True,
+            xaxis={
+                "title": {"text": "latency, s"},
+                "type": "log",
+                "tickvals": ticks,
+                "ticktext": [f"{tick:g}" for tick in ticks],
+                "automargin": True,
+            },
+            yaxis={
+                "title": {"text": "DER strict, %"},
+                "range": [0, 1.1 * most],
+                "automargin": True,
+            },
+        ),
+    }

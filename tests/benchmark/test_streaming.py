@@ -1,0 +1,95 @@
+"""``benchmark --streaming``: figures by hand, and a small run of the real thing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fluidaudio_cli.benchmark.results import read_result
+from fluidaudio_cli.benchmark.streaming import parse_latencies, switches
+from fluidaudio_cli.cli.process import run
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.report.streaming import latency_figure
+from fluidaudio_cli.turns import Turn
+
+
+def test_switches_by_hand() -> None:
+    reference = [
+        Turn(0, 4, "a"), Turn(5, 7, "b"), Turn(8, 10, "a"), Turn(11, 12, "b"), Turn(13, 15, "a"),
+    ]  # fmt: skip
+    said = [
+        Turn(0, 1.5, "y"), Turn(1.5, 4, "x"),  # mostly x
+        Turn(5, 7, "z"),
+        Turn(8, 10, "y"),  # a switch
+        # b's second turn is missed: no name, and no switch
+        Turn(13, 15, "x"),  # and back
+    ]  # fmt: skip
+    assert switches(reference, said) == 2
+    assert switches(reference, []) == 0
+    # While both speak the other's name is right, too: where a is alone, it is called x.
+    both = [Turn(0, 4, "a"), Turn(5, 9, "b"), Turn(8, 9.4, "a")]
+    assert switches(both, [Turn(0, 4, "x"), Turn(5, 9, "z"), Turn(9, 9.4, "x")]) == 0
+    assert switches(both, [Turn(0, 4, "x"), Turn(5, 9.4, "z")]) == 1
+
+
+def test_latencies_are_read_once_each() -> None:
+    assert parse_latencies("0.5,1,1.0,10") == (0.5, 1.0, 10.0)
+    with pytest.raises(UsageError, match=r"--latency soon: give seconds, such as 0.5,1,2,5,10"):
+        parse_latencies("soon")
+
+
+def test_a_run_in_every_format_with_gates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates = tmp_path / "gates.yaml"
+    gates.write_text(
+        "schema: fluidaudio.gates/1\ngates:\n"
+        '  - {study: streaming, latency: "10", metric: online_der, at_most: 40, unit: "%"}\n'
+        '  - {study: streaming, latency: "10", metric: revisions, below: 0, unit: /min}\n'
+    )
+    files = [tmp_path / f"r.{kind}" for kind in ("json", "csv", "md", "html")]
+    outputs = [part for file in files for part in ("-o", str(file))]
+    arguments = ["benchmark", "--streaming", "--latency", "10", "--single-file", "sample"]
+    code = run([*arguments, "--gate", str(gates), *outputs])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert "1 of 2 gates failed: any dataset balanced/after 10 s revisions" in err
+    assert "Streaming: error" in out
+    result = read_result(files[0])
+    (cell,) = result.cells
+    assert cell.cell.latency == 10.0
+    (file,) = cell.finished
+    stream, accuracy = file.streaming, file.accuracy
+    assert stream is not None
+    assert accuracy is not None
+    assert (stream.step_seconds, len(stream.computing)) == (2.5, 11)
+    assert (stream.turns, stream.unnamed, len(stream.delays)) == (10, 0, 2)
+    assert accuracy.strict.rate < stream.online.rate < 0.4
+    assert [time for time, _ in stream.memory] == [0.0, 10.015, 20.015, 30.0]
+    figure = latency_figure(result)
+    assert figure is not None
+    assert [line["name"] for line in figure["data"]] == [
+        "balanced, online",
+        "balanced, refined",
+        "balanced, at the end",
+    ]
+    assert "online_der" in files[1].read_text(encoding="utf-8")
+    assert "| DER online, % |" in files[2].read_text(encoding="utf-8")
+    assert "chart-streaming" in files[3].read_text(encoding="utf-8")
+    assert json.loads(files[0].read_text())["schema"] == "fluidaudio.benchmark/2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--latency", "1"), "--latency is of --streaming: add --streaming"),
+        (("--streaming", "--identify"), "--streaming measures streams alone, without --identify"),
+    ],
+)
+def test_what_does_not_go_together(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["benchmark", *arguments]) == 2
+    assert line in capsys.readouterr().err

@@ -1,0 +1,157 @@
+"""``fluidaudio stream`` as users run it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization.ledger import Ledger, Revision
+from fluidaudio_cli.scoring.rttm import read_rttm
+from fluidaudio_cli.turns import Turn
+from tests.cli.conftest import Command
+
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _as_read(events: list[dict[str, Any]]) -> list[Turn]:
+    """The turns that somebody has who follows the events."""
+    ledger = Ledger()
+    for event in events:
+        if event["event"] == "turns":
+            ledger.add(Turn(each["start"], each["end"], each["speaker"]) for each in event["final"])
+            ledger.apply(
+                Revision(each["start"], each["end"], each["from"], each["to"])
+                for each in event["revisions"]
+            )
+    return ledger.turns()
+
+
+def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "end.rttm"
+    code, out, err = command("stream", sample_wav, "--latency", "5", "--save", saved)
+    assert (code, err) == (0, f"wrote {saved}\n")
+    first, *steps, summary = _events(out)
+    assert (first["event"], first["schema"]) == ("start", "fluidaudio.stream/1")
+    assert (first["uri"], first["latency"], first["step"]) == ("sample", 5.0, 1.0)
+    assert [each["event"] for each in steps] == ["turns"] * 30
+    times = [each["time"] for each in steps]
+    assert times == [*(number + 0.015 for number in range(1, 30)), 30.0]
+    assert (summary["event"], summary["reason"], summary["time"]) == ("summary", "end", 30.0)
+    assert summary["steps"] == 29
+    kept = list(read_rttm(saved)["sample"])
+    assert summary["turns"] == len(kept) == 6
+    assert _as_read([first, *steps]) == kept
+    finals = [turn for each in steps[:-1] for turn in each["final"]]
+    assert len(finals) >= 3
+    assert all(turn["end"] <= each["settled"] for each in steps[:-1] for turn in each["final"])
+    code, out, _ = command("diarize", sample_wav, "--format", "rttm")
+    offline = [line.split()[3:5] for line in out.splitlines()]
+    assert offline == [line.split()[3:5] for line in saved.read_text().splitlines()]
+
+
+def test_appended_formats_and_json_at_the_end(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    target, saved = tmp_path / "talk.vtt", tmp_path / "end.json"
+    code, out, err = command("stream", sample_wav, "--latency", "10", "-o", target, "--save", saved)
+    assert (code, out) == (0, "")
+    assert "30.0 s, 2 speakers, 6 turns" in err
+    assert target.read_text().startswith("WEBVTT\n\n00:00:0")
+    assert target.read_text().count("WEBVTT") == 1
+    document = json.loads(saved.read_text())
+    assert document["schema"] == "fluidaudio.diarization/1"
+    assert [speaker["label"] for speaker in document["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+
+
+def test_raw_samples_in_two_channels(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample_wav: Path
+) -> None:
+    import wave
+
+    with wave.open(str(sample_wav)) as file:
+        mono = np.frombuffer(file.readframes(8 * 16_000), "<i2")
+    raw = tmp_path / "raw.f32"
+    both = np.repeat(mono.astype("<f4") / 32768, 2)
+    raw.write_bytes(both.tobytes() + b"\x01\x02\x03")  # ends in the middle of a sample
+    with raw.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        options = ("--rate", "16000", "--channels", "2", "--format-of-samples", "f32le")
+        code, out, _ = command("stream", "-", *options, "--format", "rttm")
+    assert code == 0
+    from_raw = [line for line in out.splitlines() if line.startswith("SPEAKER")]
+    assert from_raw
+    assert all(line.startswith("SPEAKER stdin 1 ") for line in from_raw)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (("nowhere.wav",), 3, "nowhere.wav does not exist"),
+        (("a.wav", "--latency", "0.2"), 2, "--latency 0.2 s: give 0.5 to 30 s"),
+        (("a.wav", "--rate", "8000"), 2, "--rate is of raw samples, and a.wav is none"),
+        (("-", "--channels", "2"), 2, "--channels and --format-of-samples are of raw samples"),
+        (("a.wav", "--save", "a.txt"), 2, "--save a.txt has no such ending"),
+        (("a.wav", "-o", "a.txt"), 2, "--output a.txt does not tell the format"),
+    ],
+)
+def test_one_line_says_what_is_wrong(
+    command: Command, arguments: tuple[str, ...], code: int, line: str
+) -> None:
+    found, out, err = command("stream", *arguments)
+    assert (found, out) == (code, "")
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_no_microphone_library_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    code, out, err = command("stream", "mic")
+    assert (code, out) == (4, "")
+    assert "pip install 'fluidaudio[mic]'" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "end.rttm"
+    read, write = os.pipe()
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fluidaudio_cli", "stream", "-", "--rate", "16000", "--save", saved],
+        stdin=read,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        pipe.write(sample_wav.read_bytes()[44 : 44 + 2 * 121_600])
+        pipe.flush()
+        assert started.stdout is not None
+        lines: list[str] = []
+        for line in started.stdout:
+            lines.append(line)
+            if '"time":7.515' in line:  # the last whole step
+                break
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert err == f"wrote {saved}\nfluidaudio: interrupted\n"
+    *_, summary = events = _events("".join(lines) + out)
+    assert (summary["event"], summary["reason"]) == ("summary", "interrupted")
+    assert summary["time"] == 7.6  # what is no whole step included
+    assert _as_read(events) == list(read_rttm(saved)["stdin"])

@@ -1,0 +1,156 @@
+"""Streams on evidence: revisions add up, and the end is what ``diarize`` gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
+from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.ledger import Ledger, Revision
+from fluidaudio_cli.diarization.live_turns import LiveTurns
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.turns import Turn
+
+STEP = SAMPLE_RATE // 2
+SECONDS = 90
+SAMPLES = SECONDS * SAMPLE_RATE
+
+
+def _evidence() -> list[WindowEvidence]:
+    """Two voices that take turns of 6 s, as windows half a second apart see them."""
+    draw = np.random.default_rng(3)
+    people = np.linalg.qr(draw.normal(size=(192, 2)))[0].T
+    speaking = (np.arange((SECONDS + 20) * 1000 // 17) * 0.016875 % 12 < 6).astype(int)
+    found = []
+    for number in range(-18, (SECONDS - 10) * 2 + 1):
+        start = round(number * STEP / 270)
+        frames = np.arange(start, start + WINDOW_FRAMES)
+        presence = np.zeros((WINDOW_FRAMES, 3), np.uint8)
+        voices = []
+        for slot in range(2):
+            active = (frames >= 0) & (speaking[np.maximum(frames, 0)] == slot)
+            if not active.any():
+                continue
+            presence[active, slot] = 255
+            vector = people[slot] + 0.03 * draw.normal(size=192)
+            unit = (vector / np.linalg.norm(vector)).astype(np.float32)
+            voices.append(LocalVoice(slot, float(active.sum()) * 0.016875, unit))
+        found.append(WindowEvidence.of(number, tuple(voices), presence))
+    return found
+
+
+EVIDENCE = _evidence()
+
+
+def _streamed(latency: float, bounds: SpeakerBounds) -> tuple[Ledger, Conclusion, LiveTurns]:
+    """What a reader has at the end, the conclusion, and the stream."""
+    live = LiveTurns(load_mode("balanced"), STEP, round(latency * SAMPLE_RATE), bounds)
+    reader = Ledger()
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        reader.add(change.final)
+        reader.apply(change.revisions)
+    change, conclusion = live.finish(SAMPLES)
+    reader.add(change.final)
+    reader.apply(change.revisions)
+    return reader, conclusion, live
+
+
+@pytest.mark.parametrize("latency", [0.5, 10.0])
+@pytest.mark.parametrize("bounds", [SpeakerBounds(), SpeakerBounds(1)])
+def test_the_end_is_what_diarize_gives(latency: float, bounds: SpeakerBounds) -> None:
+    reader, conclusion, _ = _streamed(latency, bounds)
+    mode = load_mode("balanced")
+    model = speaker_model(mode)
+    for evidence in EVIDENCE:
+        if evidence.number >= 0 and evidence.number % 10 == 0:
+            model.update(replace(evidence, number=evidence.number // 10))
+    model.evidence.samples = SAMPLES
+    offline = conclude(model, mode, bounds, StageClock())
+    names = sorted({turn.speaker for turn in conclusion.turns})
+    assert len(names) == len(offline.speakers) == (bounds.exactly or 2)
+    assert any(
+        sorted(t._replace(speaker=dict(zip(names, other, strict=True))[t.speaker]) for t in turns)
+        == list(offline.turns)
+        for turns in [conclusion.turns]
+        for other in permutations(speaker.label for speaker in offline.speakers)
+    )
+    as_read = [(round(1000 * t.start), round(1000 * t.end), t.speaker) for t in reader.turns()]
+    as_told = [(round(1000 * t.start), round(1000 * t.end), t.speaker) for t in conclusion.turns]
+    assert as_read == as_told
+
+
+def test_a_turn_is_final_once_and_in_time() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, 2 * SAMPLE_RATE)
+    finals: list[tuple[float, Turn]] = []
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        now = evidence.number / 2 + 10
+        assert change.settled_seconds <= now
+        assert now - change.settled_seconds <= 1.6  # a moment waits for 2 s, less a step
+        finals += [(now, turn) for turn in change.final]
+    live.close()
+    assert len(finals) == 14
+    for now, turn in finals:
+        assert 1.5 <= now - turn.end <= 3.1  # and for the pause that no turn bridges
+    spoken = [turn for _, turn in finals]
+    assert [turn.speaker for turn in spoken] == ["SPEAKER_00", "SPEAKER_01"] * 7
+    assert all(one.end <= other.start + 0.2 for one, other in pairwise(spoken))
+
+
+def test_the_same_stream_gives_the_same_events() -> None:
+    first, second = (_streamed(1.0, SpeakerBounds())[0].turns() for _ in range(2))
+    assert first == second
+
+
+def test_a_cache_of_bounded_size() -> None:
+    _, _, live = _streamed(1.0, SpeakerBounds())
+    kept = [len(speaker.exemplars) for speaker in live.online.speakers]
+    assert len(kept) == 2
+    assert max(kept) <= 24
+
+
+def test_at_most_one_speaker_while_it_goes_on() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, SAMPLE_RATE, SpeakerBounds(at_most=1))
+    for evidence in EVIDENCE:
+        assert live.push(evidence).final == ()  # nobody pauses
+        assert live.speakers == ("SPEAKER_00",)
+    (turn,) = live.tentative()
+    assert (turn.start, turn.speaker) == (0.0, "SPEAKER_00")
+    assert turn.end == pytest.approx(90.0, abs=0.04)
+    live.close()
+
+
+def test_revisions_take_back_and_give() -> None:
+    ledger = Ledger()
+    ledger.add([Turn(0.0, 4.0, "a"), Turn(5.0, 8.0, "b")])
+    wanted = [Turn(0.0, 2.0, "a"), Turn(2.0, 4.0, "b"), Turn(5.0, 6.0, "b"), Turn(8.0, 9.0, "c")]
+    changes = ledger.changes(wanted, 0.0, 10.0)
+    assert changes == [
+        Revision(2.0, 4.0, "a", "b"),
+        Revision(6.0, 8.0, "b", None),
+        Revision(8.0, 9.0, None, "c"),
+    ]
+    ledger.apply(changes)
+    assert ledger.turns() == wanted
+    assert ledger.changes(wanted, 0.0, 10.0) == []
+
+
+def test_short_changes_can_wait() -> None:
+    ledger = Ledger()
+    ledger.add([Turn(0.0, 4.0, "a")])
+    assert ledger.changes([Turn(0.1, 4.0, "a")], 0.0, 5.0, shortest=0.25) == []
+    assert ledger.changes([Turn(0.1, 4.0, "a")], 0.0, 5.0) == [Revision(0.0, 0.1, "a", None)]
+    assert ledger.changes([], 1.0, 2.0) == [Revision(1.0, 2.0, "a", None)]
+
+
+def test_a_stream_without_sound() -> None:
+    change, conclusion = LiveTurns(load_mode("balanced"), STEP, STEP).finish(0)
+    assert (change.final, change.revisions, conclusion.turns) == ((), (), ())

@@ -1,0 +1,121 @@
+"""Windows of a stream: those that are kept are a file's; others are left out to keep up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.evidence import WindowEvidence
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
+from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
+from fluidaudio_cli.errors import UsageError
+
+
+class Recorder:
+    """A pipeline without networks: nobody speaks in any window."""
+
+    mode = load_mode("balanced")
+    plan = SimpleNamespace(models="bundled")
+    follows_speakers = False
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[int, Samples, int, float]] = []
+
+    def window_evidence(self, window: Window, clock: StageClock) -> WindowEvidence:
+        heard = np.concatenate([window.samples, window.tail])
+        heard[window.valid_samples :] = 0.0
+        self.windows.append((window.number, heard, window.valid_samples, window.gain))
+        return WindowEvidence.of(window.number, (), np.zeros((WINDOW_FRAMES, 3), np.uint8))
+
+
+class Source:
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def read_into(self, buffer: Samples) -> int:
+        count = min(len(buffer), len(self.samples))
+        buffer[:count], self.samples = self.samples[:count], self.samples[count:]
+        return count
+
+
+def stream(samples: Samples, waiting: float = 0.0) -> tuple[Recorder, LiveDiarizer]:
+    pipeline = Recorder()
+    live = LiveDiarizer(cast(Any, pipeline), 0.5)
+    while len(samples) >= live.wanted:
+        part, samples = samples[: live.wanted], samples[live.wanted :]
+        live.push(part, waiting)
+    live.finish(samples)
+    return pipeline, live
+
+
+@pytest.mark.parametrize("seconds", [0.3, 7.3, 10.0, 10.01, 10.05, 15.0, 15.07, 33.21])
+@pytest.mark.parametrize("level", [0.2, 0.004])
+def test_what_is_kept_are_the_windows_of_a_file(seconds: float, level: float) -> None:
+    draw = np.random.default_rng(1)
+    samples = (level * draw.uniform(-1, 1, round(seconds * SAMPLE_RATE))).astype(np.float32)
+    pipeline, live = stream(samples)
+    expected = [
+        (window.number, np.concatenate([window.samples, window.tail]), window.valid_samples)
+        for window in read_windows(Source(samples), 5 * SAMPLE_RATE, StageClock())
+    ]
+    kept: dict[int, tuple[Samples, int]] = {}
+    for number, heard, valid, _ in pipeline.windows:
+        if number >= 0 and number % 10 == 0:
+            kept.setdefault(number // 10, (heard, valid))
+    assert live.turns.online.evidence.windows == len(expected)
+    assert sorted(kept) == [number for number, _, _ in expected]
+    for number, heard, valid in expected:
+        assert kept[number][1] == valid
+        assert np.array_equal(kept[number][0], heard)
+
+
+def test_windows_end_at_the_newest_sound() -> None:
+    samples = np.arange(1, 12 * SAMPLE_RATE + 1, dtype=np.float32) / 1e6
+    pipeline, _ = stream(samples)
+    first, second = pipeline.windows[0], pipeline.windows[1]
+    assert (first[0], second[0]) == (-19, -18)
+    assert first[1][-1] == samples[8240 - 1]
+    assert not first[1][: 160_000 - 8000].any()
+    assert second[1][-1] == samples[16_240 - 1]
+
+
+def test_behind_it_keeps_what_the_end_needs() -> None:
+    samples = np.full(30 * SAMPLE_RATE, 0.1, np.float32)
+    pipeline, live = stream(samples, waiting=10.0)
+    calm, _ = stream(samples)
+    assert live.behind
+    assert live.figures.longest_wait == 10.0
+    assert live.figures.left_out > 40
+    assert len(pipeline.windows) < len(calm.windows) / 3
+    kept = {number for number, *_ in pipeline.windows if number >= 0 and number % 10 == 0}
+    assert kept == {0, 10, 20, 30, 40}
+    live.push(np.zeros(live.wanted, np.float32), 0.2)
+    assert not live.behind
+
+
+def test_silence_needs_no_network() -> None:
+    samples = np.zeros(12 * SAMPLE_RATE, np.float32)
+    samples[: 2 * SAMPLE_RATE] = 0.1
+    pipeline, live = stream(samples)
+    assert live.figures.silent == 18
+    assert [number for number, *_ in pipeline.windows] == [-19, -18, -17, -16, 0, 10, 4]
+
+
+@pytest.mark.parametrize(
+    ("latency", "step"),
+    [(0.5, 0.5), (2.0, 0.5), (3.9, 0.5), (4.0, 1.0), (9.9, 1.0), (10.0, 2.5), (30.0, 2.5)],
+)
+def test_steps_by_latency(latency: float, step: float) -> None:
+    assert step_for(latency, load_mode("balanced")) == step
+
+
+@pytest.mark.parametrize("latency", [0.4, 31.0])
+def test_latencies_that_cannot_be(latency: float) -> None:
+    with pytest.raises(UsageError, match=r"give 0\.5 to 30 s"):
+        step_for(latency, load_mode("balanced"))
