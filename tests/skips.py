@@ -8,7 +8,7 @@ ABSENT_KERNEL = "kernel"
 
 # What a reason says, or in the source is written to say. Anything else is a test that hides.
 REASONS: Mapping[str, tuple[str, ...]] = {
-    ABSENT_KERNEL: ("the LSTM kernel cannot run", "on this processor"),
+    ABSENT_KERNEL: ("the LSTM kernel cannot run", "on this processor", "kernel.NOT_BUILT"),
     "another system or machine": (
         "Linux",
         "POSIX",

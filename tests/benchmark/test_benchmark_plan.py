@@ -139,7 +139,7 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
 
 
 def test_sets_of_models_are_called_by_their_files_names() -> None:
-    assert Cell(mode="fast", models="/home/me/cards/mine.yaml").name == "fast/mine"
+    assert Cell(mode="fast", models="/cards/mine.yaml").name == "fast/mine"
     asked = Asked(("fast",), ("a/mine.yaml", "b/mine.yml"), "auto", "auto", (), Effort())
     with (
         pytest.raises(UsageError, match="two sets of --models have one name"),

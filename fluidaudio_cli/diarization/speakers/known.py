@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.special import expit, gammaincc, logsumexp
 
 from fluidaudio_cli.diarization.speakers.calibration import Calibration, log_likelihood_ratio
 from fluidaudio_cli.errors import UsageError
 
+# SciPy is imported where it is used: it takes a while, and who knows no voices needs none of it.
 Floats = NDArray[np.float64]
 
 DEFAULT_FALSE_ACCEPT = 0.01
@@ -156,6 +155,8 @@ class Comparison:
     @cached_property
     def false_accept(self) -> Floats:
         """(k, n) how often two people would be as alike: 1 where nothing was heard."""
+        from scipy.special import gammaincc
+
         calibration = self.calibration
         # The mean of cosines with single recordings varies no more than one of them.
         mean = self.cosine * self.first.length[:, None] * self.second.length[None]
@@ -214,6 +215,11 @@ class KnownPeople:
 
     def anchors(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Anchors:
         """What the known voices say of how speakers sound, as far as these are likely them."""
+        from scipy.optimize import (
+            linear_sum_assignment,
+        )
+        from scipy.special import expit
+
         odds = self.compared(vectors, seconds).log_odds - np.log(len(self.names))
         weights = np.zeros(odds.shape)
         rows, columns = linear_sum_assignment(-np.maximum(odds, 0.0))
@@ -224,6 +230,11 @@ class KnownPeople:
         self, vectors: NDArray[np.floating[Any]], seconds: Floats
     ) -> tuple[Identity, ...]:
         """Who each speaker (k, d) is; no two have one name."""
+        from scipy.optimize import (
+            linear_sum_assignment,
+        )
+        from scipy.special import logsumexp
+
         compared = self.compared(vectors, seconds)
         weights = compared.log_odds - np.log(len(self.names))
         # A stranger has as many chances as there are voices.
