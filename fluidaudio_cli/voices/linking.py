@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from fluidaudio_cli.diarization.result import Diarization, Speaker
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
@@ -223,6 +222,8 @@ def relabelled(result: Diarization, mine: Mapping[str, Person]) -> Diarization:
 
 def _compared(groups: _Groups) -> tuple[Numbers, Floats]:
     """The nearest of each, and its log-odds, once the share of pairs of one person is known."""
+    from scipy.special import expit  # only who links waits for it
+
     counts = np.zeros(len(_BINS) - 1)
     for rows in _blocks(groups, np.arange(len(groups.owner))):
         odds = groups.odds(rows)
@@ -255,6 +256,8 @@ def _blocks(groups: _Groups, rows: Numbers) -> Iterator[Numbers]:
 def _persons(
     ordered: Sequence[LinkedSpeaker], voices: Directions, groups: _Groups
 ) -> dict[tuple[str, str], Person]:
+    from scipy.special import expit  # only who links waits for it
+
     totals, precisions = voices.totals, voices.precisions
     sizes = np.bincount(groups.owner, minlength=len(ordered))
     numbers: dict[int, str] = {}
