@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 
 from fluidaudio_cli.benchmark import calibrating
 from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
-from fluidaudio_cli.benchmark.calibrating_groups import Known
+from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.cli.models_check import check
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.progress import no_progress
 from fluidaudio_cli.turns import Turn
@@ -54,6 +58,22 @@ def test_fitted_values_are_those_of_the_voices() -> None:
     pairs = pairs_of(known, MODE)
     told = [next(worth(pairs, each)).split(" Cllr ")[1][:5] for each in (fitted, MODE.calibration)]
     assert float(told[0]) < 0.1 < float(told[1])
+
+
+def test_groups_are_told_apart_after_the_fit() -> None:
+    careless = replace(MODE, calibration=replace(MODE.calibration, same_offset=40.0))
+    known = [conversation(seed, people=4, cosine=0.2) for seed in (1, 2)]
+    fitted = replace(MODE, calibration=fit_groups(known, careless))
+    found = [
+        conclude(
+            speaker_model(mode, conversation(3, people=3, cosine=0.2).log),
+            mode,
+            SpeakerBounds(),
+            StageClock(),
+        )
+        for mode in (careless, fitted)
+    ]
+    assert [len(each.speakers) for each in found] == [1, 3]
 
 
 def test_one_person_alone_says_nothing_of_two() -> None:

@@ -198,7 +198,7 @@ def test_ctrl_c_in_a_call_that_cannot_raise_is_not_lost() -> None:
     # As where FFmpeg asks for the next bytes of a file.
     lost = (
         "import time\nclass Lost:\n  def __del__(self): raise KeyboardInterrupt\n"
-        "def work(_): Lost(); time.sleep(60); return 0\n"
+        "def work(_):\n  Lost()\n  for _ in range(3000): time.sleep(0.01)\n  return 0\n"
         "import fluidaudio_cli.cli.app as app; app.run_command = work"
     )
     done = script(before=lost)
