@@ -27,12 +27,14 @@ MODE = load_mode("balanced")
 STEP = MODE.windows.step_seconds
 
 
-def conversation(seed: int, people: int, cosine: float, windows: int = 120) -> Known:
-    """One voice a window, heard 2 s; voices of one person have 0.7, of two ``cosine``."""
+def conversation(
+    seed: int, people: int, cosine: float, windows: int = 120, alike: float = 0.7
+) -> Known:
+    """One voice a window, heard 2 s; voices of one person have ``alike``, of two ``cosine``."""
     random = np.random.default_rng(seed)
     shared = np.zeros(64)
     shared[0] = np.sqrt(cosine)
-    own = np.eye(64)[1 : people + 1] * np.sqrt(0.7 - cosine)
+    own = np.eye(64)[1 : people + 1] * np.sqrt(alike - cosine)
     log, turns = EvidenceLog(), []
     presence = np.zeros((589, 3), np.uint8)
     presence[:, 0] = 255
@@ -40,7 +42,7 @@ def conversation(seed: int, people: int, cosine: float, windows: int = 120) -> K
         who = int(random.integers(people))
         noise = np.zeros(64)
         noise[people + 1 :] = random.normal(size=63 - people)
-        vector = shared + own[who] + np.sqrt(0.3) * noise / np.linalg.norm(noise)
+        vector = shared + own[who] + np.sqrt(1.0 - alike) * noise / np.linalg.norm(noise)
         voice = LocalVoice(0, 2.0, vector.astype(np.float32))
         log.append(WindowEvidence.of(number, (voice,), presence))
         turns.append(Turn(number * STEP, (number + 1) * STEP, str(who)))
@@ -62,11 +64,11 @@ def test_fitted_values_are_those_of_the_voices() -> None:
 
 def test_groups_are_told_apart_after_the_fit() -> None:
     careless = replace(MODE, calibration=replace(MODE.calibration, same_offset=40.0))
-    known = [conversation(seed, people=4, cosine=0.2) for seed in (1, 2)]
+    known = [conversation(seed, people=4, cosine=0.1, alike=0.45) for seed in (1, 2)]
     fitted = replace(MODE, calibration=fit_groups(known, careless))
     found = [
         conclude(
-            speaker_model(mode, conversation(3, people=3, cosine=0.2).log),
+            speaker_model(mode, conversation(3, people=3, cosine=0.1, alike=0.45).log),
             mode,
             SpeakerBounds(),
             StageClock(),
