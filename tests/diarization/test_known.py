@@ -148,7 +148,7 @@ def test_known_voices_separate_two_people_who_sound_alike() -> None:
 
 def test_a_known_voice_joins_what_one_person_was_taken_for_two() -> None:
     ada, room, other = people(3)
-    near_by, far_away = unit(ada + 0.6 * room), unit(ada - 0.6 * room)
+    near_by, far_away = unit(ada + 0.8 * room), unit(ada - 0.8 * room)
     vectors = [near(v.astype(np.float64), 0.9, n) for v in (near_by, far_away) for n in range(8)]
     sound = recorded(vectors)
     assert speakers_of(sound, None).found == 2
