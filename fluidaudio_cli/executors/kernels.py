@@ -68,10 +68,9 @@ class Kernel(Protocol):
 @lru_cache(maxsize=1)
 def kernels() -> tuple[Kernel, ...]:
     """Every kernel there is, whether or not it runs here."""
-    from fluidaudio_cli.executors.amx_lstm.int8 import Int8Lstm
-    from fluidaudio_cli.executors.amx_lstm.plugin import AmxLstm
+    from fluidaudio_cli.executors.amx_lstm.plugin import AMX_LSTM, INT8_LSTM
 
-    return (AmxLstm(), Int8Lstm())
+    return (AMX_LSTM, INT8_LSTM)
 
 
 def kernel_for(precision: str, allowed: Kernels) -> Kernel | None:

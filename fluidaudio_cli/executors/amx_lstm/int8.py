@@ -21,13 +21,9 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
 from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN, LIBRARY_NAME
-from fluidaudio_cli.executors.amx_lstm.model import LstmModel
 from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmLayer, Record
-from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.buffers import aligned_empty
-from fluidaudio_cli.executors.kernels import NARROW, Cut
 from fluidaudio_cli.executors.machine import cpu_flags
 
 _UNITS, _GATES, _GROUP, _QUAD = 16, 4, 4, 4
@@ -43,7 +39,6 @@ _ZERO, _STEPS = 128, 127
 _MOST_ROWS = 16
 # Of a gate's largest weight: where its range may end, for the least squared error.
 _RANGES = np.linspace(0.75, 1.0, 11)
-_FILE = "int8.npz"
 _NEEDED_FLAGS = frozenset(("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"))
 
 Bytes = NDArray[np.uint8]
@@ -227,45 +222,6 @@ class Int8Run:
             if record is not None:
                 record(name, perf_counter() - began)
             source, target = target, source
-
-
-class Int8Lstm:
-    """See :class:`~fluidaudio_cli.executors.kernels.Kernel`."""
-
-    name = "int8_lstm"
-    title = "LSTM in 8-bit integers"
-    precision = NARROW
-
-    def unavailable(self) -> str:
-        """Why it cannot run here; empty when it can."""
-        return unavailable()
-
-    def remedy(self) -> str:
-        """A compiler where there was none; nothing helps a processor without VNNI."""
-        if self.unavailable() == kernel.NOT_BUILT:
-            return "install a C compiler (GCC 11 or later), then reinstall fluidaudio"
-        return "none needed: the executor runs LSTM layers itself, more slowly"
-
-    def version(self) -> str:
-        """Of the compiled library and of what prepares its weights."""
-        return kernel.kernel_version()
-
-    def cut(self, model: Any) -> Cut | None:
-        """Cut at the bidirectional layers of 128 units."""
-        found = cut_at_lstm(model)
-        if found is None:
-            return None
-        stack = Int8Stack.of(found.layers)
-        return Cut(found.before, found.after, lambda folder: stack.save(folder / _FILE))
-
-    def restore(self, folder: Path) -> Int8Stack | None:
-        """The packed weights."""
-        path = folder / _FILE
-        return Int8Stack.load(path) if path.is_file() else None
-
-    def join(self, before: CompiledModel, restored: Any, after: CompiledModel) -> CompiledModel:
-        """The layers between the two parts that the runtime runs."""
-        return LstmModel(before, restored, after)
 
 
 def _packed(layer: LstmLayer, side: int, first: bool) -> PackedDirection:

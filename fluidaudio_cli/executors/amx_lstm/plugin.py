@@ -1,33 +1,45 @@
-"""The kernel as the executors know it."""
+"""The kernels as the executors know them: one for tiles, one for 8-bit integers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.executors.amx_lstm import kernel
+from fluidaudio_cli.executors.amx_lstm import int8, kernel
 from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
+from fluidaudio_cli.executors.amx_lstm.int8 import Int8Stack
 from fluidaudio_cli.executors.amx_lstm.model import LstmModel
 from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.executors.kernels import Cut
-
-_STACK_NAME = "lstm.npz"
+from fluidaudio_cli.executors.kernels import NARROW, Cut
 
 
-class AmxLstm:
-    """See :class:`~fluidaudio_cli.executors.kernels.Kernel`."""
+class LstmKernel:
+    """See :class:`~fluidaudio_cli.executors.kernels.Kernel`.
 
-    name = "amx_lstm"
-    title = "LSTM on AMX tiles"
-    precision = "bf16"
+    ``stack`` packs the layers' weights, which are kept as ``file``; ``reason``: see
+    :meth:`unavailable`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        precision: str,
+        stack: type[LstmStack | Int8Stack],
+        file: str,
+        reason: Callable[[], str],
+    ) -> None:
+        self.name, self.title, self.precision = name, title, precision
+        self._stack, self._file, self._reason = stack, file, reason
 
     def unavailable(self) -> str:
         """Why it cannot run here; empty when it can."""
-        return kernel.unavailable()
+        return self._reason()
 
     def remedy(self) -> str:
-        """A compiler where there was none; nothing helps a processor without tiles."""
+        """A compiler where there was none; nothing helps a processor without the instructions."""
         if self.unavailable() == kernel.NOT_BUILT:
             return "install a C compiler (GCC 11 or later), then reinstall fluidaudio"
         return "none needed: the executor runs LSTM layers itself, more slowly"
@@ -41,14 +53,33 @@ class AmxLstm:
         found = cut_at_lstm(model)
         if found is None:
             return None
-        stack = LstmStack.of(found.layers)
-        return Cut(found.before, found.after, lambda folder: stack.save(folder / _STACK_NAME))
+        stack = self._stack.of(found.layers)
+        return Cut(found.before, found.after, lambda folder: stack.save(folder / self._file))
 
-    def restore(self, folder: Path) -> LstmStack | None:
+    def restore(self, folder: Path) -> LstmStack | Int8Stack | None:
         """The packed weights."""
-        path = folder / _STACK_NAME
-        return LstmStack.load(path) if path.is_file() else None
+        path = folder / self._file
+        return self._stack.load(path) if path.is_file() else None
 
     def join(self, before: CompiledModel, restored: Any, after: CompiledModel) -> CompiledModel:
         """The layers between the two parts that the runtime runs."""
         return LstmModel(before, restored, after)
+
+
+# Asked anew each time, as a name of its module: tests stand in for processors.
+AMX_LSTM = LstmKernel(
+    "amx_lstm",
+    "LSTM on AMX tiles",
+    "bf16",
+    LstmStack,
+    "lstm.npz",
+    lambda: kernel.unavailable(),
+)
+INT8_LSTM = LstmKernel(
+    "int8_lstm",
+    "LSTM in 8-bit integers",
+    NARROW,
+    Int8Stack,
+    "int8.npz",
+    lambda: int8.unavailable(),
+)
