@@ -8,7 +8,7 @@ takes. Errors cost what the lesser group speaks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,12 @@ from fluidaudio_cli.turns import Turn
 
 Floats = NDArray[np.float64]
 
+# What is fitted, beside the offset.
+_WEIGHTS = [
+    field.name
+    for field in fields(Calibration)
+    if field.name.startswith("same_") and field.name != "same_offset"
+]
 # A group whose voices are of several people is no example.
 _LEAST_PURITY = 0.6
 # Beyond this a group's speech makes no error dearer: one recording would outweigh many.
@@ -82,13 +88,8 @@ def fit_groups(known: Iterable[Known], mode: ModeConfig) -> Calibration:
     found = minimize(cost, np.zeros(standard.shape[1]), jac=True, method="L-BFGS-B").x
     slopes = found[:-1] / scale
     offset = float(found[-1] - slopes @ mean) + _READINESS
-    fitted = dict(zip(_names(), (float(value) for value in slopes), strict=True))
+    fitted = dict(zip(_WEIGHTS, (float(value) for value in slopes), strict=True))
     return replace(mode.calibration, **fitted, same_offset=offset)
-
-
-def _names() -> list[str]:
-    one = np.ones((1, 1))
-    return list(Groups(one, one[0], one[0], one, one).features(0.0))
 
 
 def _examples(known: Known, mode: ModeConfig) -> Iterator[_Examples]:
@@ -127,18 +128,15 @@ def _way(mixture: Mixture, groups: Groups, spoken: Floats, *, by_reference: bool
         purity = pure[np.array(pairs)].min(axis=0)
         lesser = groups.seconds[np.array(pairs)].min(axis=0)
         weights = np.where(purity > _LEAST_PURITY, purity * np.minimum(lesser, _MOST_SECONDS), 0.0)
-        features = np.stack(
-            [values[pairs] for values in groups.features(mixture.unlike).values()], axis=1
-        )
+        speaks = groups.features(mixture.unlike)
+        features = np.stack([speaks[name][pairs] for name in _WEIGHTS], axis=1)
         same = who[:, None] == who[None]
         parts.append((features, same[pairs], weights))
         odds = groups.same_person(mixture.calibration, mixture.unlike)
         if by_reference:
             odds = np.where(same, odds, -np.inf)
         one, other = sorted(int(row) for row in np.unravel_index(odds.argmax(), odds.shape))
-        if odds[one, other] < (-np.inf if by_reference else _LEAST_ODDS) or one == other:
-            break
-        if not np.isfinite(odds[one, other]):
+        if not odds[one, other] > (-np.inf if by_reference else _LEAST_ODDS):
             break
         groups = groups.merged(one, other)
         spoken[one] += spoken[other]

@@ -11,13 +11,11 @@ A condition is called ``enrol=5 test=2``, with what the test was heard through b
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +27,14 @@ from fluidaudio_cli.benchmark.results import (
     CellRecord,
     FileRecord,
     IdentificationRecord,
-    ModelRecord,
     ProcessRecord,
 )
+from fluidaudio_cli.benchmark.worker import facts_of
 from fluidaudio_cli.corpora.store import file_sha256
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.known import Directions
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.simulate.channel import Bandwidth
 from fluidaudio_cli.simulate.noise import noise_blocks
@@ -52,9 +51,6 @@ SECONDS = (2, 5, 15, 30)
 THROUGH = ("noise=20", "noise=10", "noise=0", "room=0.5", "band=4000")
 """What a test of 5 s is heard through besides: noise (SNR in dB), a room (RT60 in s), a telephone's
 bandwidth (Hz)."""
-
-RATES = (0.01, 0.05)
-"""False accepts asked for."""
 
 FEWEST_VOICES = 8
 """From fewer, a rate of one in a hundred says nothing."""
@@ -162,10 +158,10 @@ def voices_of(
     """(n, d) unit vectors, zeros where nobody was heard, and (n,) seconds of speech."""
     size = pipeline.embedding_size
     vectors, seconds = np.zeros((len(pieces), size), np.float32), np.zeros(len(pieces))
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-voices-") as scratch:
+    with temporary_folder() as scratch:
         paths = []
         for number, piece in enumerate(pieces):
-            paths.append(Path(scratch) / f"{number}.wav")
+            paths.append(scratch / f"{number}.wav")
             with WavWriter(paths[-1]) as wav:
                 wav.write(piece.samples(folder.items[piece.voice].samples))
         outcomes = pipeline.diarize_many([(path, None) for path in paths])
@@ -233,10 +229,7 @@ def _record(
     return CellRecord(
         cell=cell,
         study=IDENTIFY,
-        config=pipeline.mode.as_dict(),
-        plan=dict(pipeline.plan.summary()),
-        executors=executors_of(pipeline),
-        models=tuple(ModelRecord(name=m.name, sha256=m.sha256) for m in pipeline.models),
+        **facts_of(pipeline),
         processes=(ProcessRecord(load_seconds=pipeline.load_seconds, files=files),),
         identification=IdentificationRecord(
             voices=len(voices),
@@ -247,14 +240,6 @@ def _record(
             unheard=int(np.count_nonzero(same & ~heard)),
         ),
     )
-
-
-def executors_of(pipeline: Pipeline) -> dict[str, Any]:
-    """What was asked for and what ran, by model."""
-    return {
-        model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
-        for model in pipeline.models
-    }
 
 
 def _levels(condition: str) -> tuple[float, float, str]:

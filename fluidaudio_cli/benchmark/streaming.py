@@ -12,14 +12,13 @@ from scipy.optimize import linear_sum_assignment
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.benchmark.accuracy import assess, reference_turns
 from fluidaudio_cli.benchmark.grid import STREAMING, Cell, Effort, Recordings, Study, crossed
-from fluidaudio_cli.benchmark.identify import executors_of
 from fluidaudio_cli.benchmark.results import (
     CellRecord,
     FileRecord,
-    ModelRecord,
     ProcessRecord,
     StreamingRecord,
 )
+from fluidaudio_cli.benchmark.worker import facts_of
 from fluidaudio_cli.diarization.ledger import overlap_seconds
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
@@ -69,24 +68,15 @@ def streaming_study(
                         files.append(_file(item, pipeline, cell.latency))
                         done += 1
                         progress(done, total)
-                    yield _record(cell, pipeline, files)
+                    process = ProcessRecord(load_seconds=pipeline.load_seconds, files=tuple(files))
+                    yield CellRecord(
+                        cell=cell, study=STREAMING, processes=(process,), **facts_of(pipeline)
+                    )
             finally:
                 pipeline.close()
 
     once = Effort(processes=1, warmup=0, iterations=1)
     return Study(STREAMING, cells, once, measure=measure)
-
-
-def _record(cell: Cell, pipeline: Pipeline, files: Sequence[FileRecord]) -> CellRecord:
-    return CellRecord(
-        cell=cell,
-        study=STREAMING,
-        config=pipeline.mode.as_dict(),
-        plan=dict(pipeline.plan.summary()),
-        executors=executors_of(pipeline),
-        models=tuple(ModelRecord(name=m.name, sha256=m.sha256) for m in pipeline.models),
-        processes=(ProcessRecord(load_seconds=pipeline.load_seconds, files=tuple(files)),),
-    )
 
 
 def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:

@@ -85,13 +85,7 @@ class Session:
         return {
             "load_seconds": seconds,
             "cached": bool(pipeline.load_cached),
-            "config": pipeline.mode.as_dict(),
-            "plan": _plan_of(pipeline),
-            "executors": {
-                model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
-                for model in pipeline.models
-            },
-            "models": [{"name": model.name, "sha256": model.sha256} for model in pipeline.models],
+            **facts_of(pipeline),
             "rss_bytes": memory.resident_bytes(),
             "peak_bytes": memory.peak_bytes(),
         }
@@ -190,10 +184,21 @@ def _prepares(pipeline: Any) -> bool:
     return hasattr(pipeline, "prepare")
 
 
-def _plan_of(pipeline: Any) -> dict[str, Any]:
-    """The pipeline's resolved plan, where it has one."""
+def facts_of(pipeline: Any) -> dict[str, Any]:
+    """What a cell says of the pipeline that it measured, by field of ``results.CellRecord``.
+
+    ``plan`` is empty for a program that has none.
+    """
     plan = getattr(pipeline, "plan", None)
-    return {} if plan is None else dict(plan.summary())
+    return {
+        "config": pipeline.mode.as_dict(),
+        "plan": {} if plan is None else dict(plan.summary()),
+        "executors": {
+            model.name: {"asked": dict(model.asked), "ran": dict(model.ran)}
+            for model in pipeline.models
+        },
+        "models": [{"name": model.name, "sha256": model.sha256} for model in pipeline.models],
+    }
 
 
 def _send(stream: IO[str], reply: Reply) -> None:

@@ -118,38 +118,22 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         raise UsageError(
             "two sets of --models have one name, by which results are called", "rename one's file"
         )
-    main = studies.modes_study(
-        asked.effort,
-        mode=tuple(modes),
-        models=asked.models,
-        executor=choose("--executor", asked.executor, EXECUTORS),
-        precision=choose("--precision", asked.precision, PRECISIONS),
-        threads=asked.threads or (None,),
-        condition=tuple(conditions),
-    )
+    levels: dict[str, Sequence[object]] = {
+        "mode": tuple(modes),
+        "models": asked.models,
+        "executor": choose("--executor", asked.executor, EXECUTORS),
+        "precision": choose("--precision", asked.precision, PRECISIONS),
+        "threads": asked.threads or (None,),
+    }
+    main = studies.modes_study(asked.effort, **levels, condition=tuple(conditions))
     if asked.identify is not None:
         from fluidaudio_cli.benchmark.identify import identify_study
 
-        main = identify_study(
-            asked.identify,
-            mode=tuple(modes),
-            models=asked.models,
-            executor=choose("--executor", asked.executor, EXECUTORS),
-            precision=choose("--precision", asked.precision, PRECISIONS),
-            threads=asked.threads or (None,),
-        )
+        main = identify_study(asked.identify, **levels)
     if asked.latencies:
         from fluidaudio_cli.benchmark.streaming import streaming_study
 
-        main = streaming_study(
-            conditions[""].recordings,
-            asked.latencies,
-            mode=tuple(modes),
-            models=asked.models,
-            executor=choose("--executor", asked.executor, EXECUTORS),
-            precision=choose("--precision", asked.precision, PRECISIONS),
-            threads=asked.threads or (None,),
-        )
+        main = streaming_study(conditions[""].recordings, asked.latencies, **levels)
     if asked.robustness:
         from fluidaudio_cli.benchmark.robustness import robustness_study
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
 from fluidaudio_cli.diarization.speakers.known import Directions
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 from fluidaudio_cli.voices.voice import Heard, StoredVoice
 
@@ -143,8 +143,8 @@ def network_of(models: Sequence[ModelRef]) -> str:
 @contextmanager
 def _as_file(audio: bytes) -> Iterator[Path]:
     """A file that only its owner can read, as long as it is needed."""
-    with tempfile.TemporaryDirectory(prefix="fluidaudio-voice-") as folder:
-        path = Path(folder) / "voice.flac"
+    with temporary_folder() as folder:
+        path = folder / "voice.flac"
         path.write_bytes(audio)
         yield path
 
