@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.cli.report_output import chosen_format
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.files import write_text_atomic
@@ -172,11 +172,5 @@ def write_stdout(text: str) -> None:
 
 def write_file(target: Path, text: str) -> None:
     """Write ``target`` whole or not at all; Ctrl-C waits until nothing temporary is left."""
-    interrupted: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
-    try:
+    with interrupts_held():
         write_text_atomic(target, text)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if interrupted:
-        raise KeyboardInterrupt

@@ -10,17 +10,18 @@ import atexit
 import errno
 import io
 import os
+import signal
 import sys
 import threading
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fluidaudio_cli import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -185,6 +186,19 @@ class _Stdout(io.FileIO):
         except OSError as error:
             error.filename = _STDOUT
             raise
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until what is inside is whole."""
+    interrupted: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
+from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 
@@ -172,7 +173,7 @@ def _run(
     """Feed the stream until it ends; then say how it ended, whatever ended it."""
     feed, ending = heard.feed, "end"
     failure: BaseException | None = None
-    rest = None
+    rest, step = None, None
     try:
         stalled = behind = False
         while True:
@@ -188,7 +189,9 @@ def _run(
             if len(samples) < diarizer.wanted:
                 rest = samples
                 break
-            step = diarizer.push(samples, feed.late_seconds)
+            # Networks and evidence stay whole, for what comes at the end.
+            with interrupts_held():
+                step = diarizer.push(samples, feed.late_seconds)
             if diarizer.behind != behind:
                 behind = diarizer.behind
                 text = (
@@ -197,8 +200,9 @@ def _run(
                     else "no sound waits: the step is as before"
                 )
                 writer.state("behind" if behind else "caught-up", diarizer.seconds, text)
-            if step is not None:
-                writer.step(step)
+            whole, step = step, None
+            if whole is not None:
+                writer.step(whole)
         if feed.error is not None:
             ending, failure = "error", feed.error
     except KeyboardInterrupt as error:
@@ -208,6 +212,8 @@ def _run(
         ending, failure = "interrupted", error
         writer.silent = True
     feed.stop()
+    if step is not None:
+        writer.step(step)
     while rest is None:
         samples = feed.take(diarizer.wanted, 0.0)
         assert samples is not None

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
+from fluidaudio_cli.diarization.pipeline import Pipeline
+from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.turns import Turn
 from tests.cli.conftest import Command
@@ -155,3 +159,29 @@ def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Pa
     assert (summary["event"], summary["reason"]) == ("summary", "interrupted")
     assert summary["time"] == 7.6  # what is no whole step included
     assert _as_read(events) == list(read_rttm(saved)["stdin"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+@pytest.mark.parametrize("number", [10, 12])
+def test_ctrl_c_while_a_window_is_computed_loses_nothing(
+    command: Command,
+    sample_wav: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """In a window that is kept for the end, and in one that is not."""
+    compute = Pipeline.window_evidence
+
+    def interrupted(self: Pipeline, window: Window, clock: StageClock) -> WindowEvidence:
+        if window.number == number:
+            signal.raise_signal(signal.SIGINT)
+        return compute(self, window, clock)
+
+    monkeypatch.setattr(Pipeline, "window_evidence", interrupted)
+    saved = tmp_path / "end.rttm"
+    code, out, err = command("stream", sample_wav, "--latency", "5", "--save", saved)
+    assert (code, err) == (130, f"wrote {saved}\nfluidaudio: interrupted\n")
+    *_, summary = events = _events(out)
+    assert (summary["event"], summary["reason"]) == ("summary", "interrupted")
+    assert _as_read(events) == list(read_rttm(saved)["sample"])
