@@ -22,6 +22,7 @@ from fluidaudio_cli import errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
@@ -89,6 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     warnings.showwarning = _show_warning
     sys.unraisablehook = _interrupt_again
+    sys.excepthook = _show_fault
 
     def command() -> int:
         from fluidaudio_cli.cli.app import run_command
@@ -210,6 +212,14 @@ def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
         threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(unraisable)
+
+
+def _show_fault(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """An exception that nobody caught; not a Ctrl-C, which Cython shows here before it is lost."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:

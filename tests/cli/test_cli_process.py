@@ -194,10 +194,13 @@ def test_ctrl_c_while_the_program_is_still_being_imported(tmp_path: Path) -> Non
     assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
 
 
-def test_ctrl_c_in_a_call_that_cannot_raise_is_not_lost() -> None:
-    # As where FFmpeg asks for the next bytes of a file.
+@pytest.mark.parametrize("shown", ["", "; sys.excepthook(*sys.exc_info())"])
+def test_ctrl_c_in_a_call_that_cannot_raise_is_not_lost(shown: str) -> None:
+    """As where FFmpeg asks for the next bytes of a file; and as Cython shows what it loses."""
     lost = (
-        "import time\nclass Lost:\n  def __del__(self): raise KeyboardInterrupt\n"
+        "import sys, time\nclass Lost:\n  def __del__(self):\n"
+        "    try: raise KeyboardInterrupt\n"
+        f"    except KeyboardInterrupt: pass{shown}; raise\n"
         "def work(_):\n  Lost()\n  for _ in range(3000): time.sleep(0.01)\n  return 0\n"
         "import fluidaudio_cli.cli.app as app; app.run_command = work"
     )
