@@ -1,7 +1,7 @@
-"""Crops to voices: filter bank and embedding, in batches filled across blocks.
+"""Crops to voices: filter bank and embedding, in batches filled across windows.
 
 The networks run at one batch size, at which a crop's voice depends on no other crop. So crops
-wait here until a batch is full, from whichever block or recording they come.
+wait here until a batch is full, from whichever window or recording they come.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class PendingVoice:
         self.missing = 0
         self.vectors: list[Vectors] = []
         self.copied_bytes = 0
+
+    def add(self, vector: Vectors) -> None:
+        """One of those that are missing."""
+        self.vectors.append(vector)
+        self.missing -= 1
 
     def voice(self, size: int) -> Vectors:
         """(size,) of unit length; zeros where nothing was embedded."""
@@ -88,8 +93,7 @@ class CropEmbedder:
         with clock.stage("embedding", count):
             vectors = unit_length(self._network.run(heard))
         for vector, (voice, _) in zip(vectors, self._waiting, strict=True):
-            voice.vectors.append(vector)
-            voice.missing -= 1
+            voice.add(vector)
         self._waiting.clear()
 
     def discard(self) -> None:

@@ -45,8 +45,7 @@ class MaskEmbedder:
         with clock.stage("embedding", count):
             vectors = unit_length(self._network.run(self._audio[:count], self._masks[:count]))
         for vector, voice in zip(vectors, self._waiting, strict=True):
-            voice.vectors.append(vector)
-            voice.missing -= 1
+            voice.add(vector)
         self._waiting.clear()
 
     def discard(self) -> None:
