@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE
-from fluidaudio_cli.diarization.turn_builder import ReconstructionRules, TurnBuilder
+from fluidaudio_cli.diarization.turn_builder import ReconstructionRules, build_turns
 from fluidaudio_cli.turns import Turn
 
 Labels = NDArray[np.intp]
@@ -48,11 +48,12 @@ def oracle_turns(
 
     ``step_seconds`` between windows and ``rules`` of reconstruction: those of the mode that ran.
     """
-    builder = TurnBuilder(rules, round(step_seconds * SAMPLE_RATE))
-    turns: list[Turn] = []
-    for window, labels in oracle_labels(evidence, reference, step_seconds):
-        turns.extend(builder.push(window, labels.tolist()))
-    return tuple(sorted((*turns, *builder.finish(evidence.samples).turns)))
+    labelled = (
+        (window, labels.tolist())
+        for window, labels in oracle_labels(evidence, reference, step_seconds)
+    )
+    step_samples = round(step_seconds * SAMPLE_RATE)
+    return build_turns(labelled, rules, step_samples, evidence.samples).turns
 
 
 def _activity(

@@ -17,7 +17,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
-from fluidaudio_cli.diarization.turn_builder import Reconstruction, TurnBuilder
+from fluidaudio_cli.diarization.turn_builder import Reconstruction, build_turns
 from fluidaudio_cli.turns import Turn, speaking_seconds
 
 
@@ -54,12 +54,8 @@ def conclude(
     with clock.stage("clustering", log.windows):
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        builder = TurnBuilder(mode.reconstruction, round(mode.windows.step_seconds * SAMPLE_RATE))
-        turns: list[Turn] = []
-        for evidence, labels in found.by_window(log):
-            turns.extend(builder.push(evidence, labels))
-        rest = builder.finish(log.samples)
-        built = Reconstruction(tuple(sorted((*turns, *rest.turns))), rest.exclusive_turns)
+        step_samples = round(mode.windows.step_seconds * SAMPLE_RATE)
+        built = build_turns(found.by_window(log), mode.reconstruction, step_samples, log.samples)
     named, exclusive, order = _in_order_of_appearance(built, found.identities)
     seconds = speaking_seconds(named)
     speakers = tuple(

@@ -25,7 +25,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.speakers.online import Exemplar, OnlineSpeakers
-from fluidaudio_cli.diarization.turn_builder import TurnBuilder
+from fluidaudio_cli.diarization.turn_builder import TurnBuilder, build_turns
 from fluidaudio_cli.turns import Turn
 
 # Evidence that is clustered again: an hour of windows 5 s apart takes some hundred milliseconds.
@@ -219,11 +219,9 @@ class LiveTurns:
     def _cluster(self, log: EvidenceLog, first: int) -> _Refined:
         """Speakers and turns of ``log``, whose windows begin with number ``first``."""
         found = speaker_model(self._mode, log, self._known).finish(self._bounds)
-        builder = TurnBuilder(self._mode.reconstruction, self._grid)
-        turns: list[Turn] = []
-        for evidence, labels in found.by_window(log):
-            turns += builder.push(evidence, labels)
-        turns += builder.finish(log.samples).turns
+        turns = build_turns(
+            found.by_window(log), self._mode.reconstruction, self._grid, log.samples
+        ).turns
         start = first * self._grid / SAMPLE_RATE
         # Before it no further window sees what these have seen.
         end = start + log.windows * self._grid / SAMPLE_RATE

@@ -7,7 +7,7 @@ how many speak there, the summed probability of each speaker who they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,3 +240,16 @@ def _strongest(speaking: NDArray[np.bool_], votes: NDArray[np.float32]) -> NDArr
     somebody = np.flatnonzero(speaking.any(axis=1))
     alone[somebody, votes[somebody].argmax(axis=1)] = True
     return alone & speaking
+
+
+def build_turns(
+    labelled: Iterable[tuple[WindowEvidence, Sequence[int]]],
+    rules: ReconstructionRules,
+    step_samples: int,
+    samples: int,
+) -> Reconstruction:
+    """All turns of ``labelled`` windows, in order, of a recording of ``samples``."""
+    builder = TurnBuilder(rules, step_samples)
+    turns = [turn for evidence, labels in labelled for turn in builder.push(evidence, labels)]
+    rest = builder.finish(samples)
+    return Reconstruction(tuple(sorted((*turns, *rest.turns))), rest.exclusive_turns)

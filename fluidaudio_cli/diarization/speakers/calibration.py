@@ -137,6 +137,25 @@ class Calibration:
         powered = (seconds / self.half_seconds) ** self.steepness
         return np.asarray(powered / (powered + 1.0))
 
+    def link_odds(self, together: Floats, apart: Floats) -> Floats:
+        """Log-odds of two voices being one, by seconds in which both, and in which one, speak."""
+        strength = self.together * together - self.apart * apart
+        return np.asarray(np.clip(strength, -self.most_link, self.most_link))
+
+    def likelihoods(
+        self, products: Floats, squares: Floats, reliable: Floats, uncertain: Floats
+    ) -> Floats:
+        """(n, k) log-likelihood of each voice being each speaker's.
+
+        ``products`` (n, k): of voices with means (k, d) that estimate the speakers' directions,
+        each with variance ``uncertain`` (k,); ``squares`` (k,): of the means; ``reliable`` (n,): the
+        voices. Voices without a vector have none: leave out their rows.
+        """
+        variance = (1.0 - reliable)[:, None] + reliable[:, None] * uncertain
+        along = np.sqrt(reliable)[:, None] * products
+        distance = 1.0 - 2.0 * along + reliable[:, None] * squares
+        return np.asarray(-self.sharpness / 2.0 * (np.log(variance) + distance / variance))
+
     def same_person(
         self,
         cosine: Floats | float,

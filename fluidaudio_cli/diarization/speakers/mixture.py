@@ -154,17 +154,16 @@ class Mixture:
         self._embedded = voices.embedded
         self._reliable = reliable
         self._scale = np.sqrt(reliable)
-        self._noise = 1.0 - reliable
+        noise = 1.0 - reliable
         self._looks = voices.windows_per_moment
         # Windows that see the same speech are not as many witnesses. Voices that never speak
         # alone are given to speakers, and say nothing of how these sound.
         weight = np.where(clean, self._looks**-calibration.repetition, 0.0)
-        self._vector_weight = (self._scale * weight / self._noise).astype(np.float32)
-        self._precision = reliable * weight / self._noise
+        self._vector_weight = (self._scale * weight / noise).astype(np.float32)
+        self._precision = reliable * weight / noise
         self._link_pairs = links.pairs
-        bound = calibration.most_link
-        strength = calibration.together * links.together - calibration.apart * links.apart
-        odds = np.clip(strength, -bound, bound) + calibration.adjoining * links.adjoining
+        odds = calibration.link_odds(links.together, links.apart)
+        odds += calibration.adjoining * links.adjoining
         # Each window that sees a moment is linked to each other one that does.
         others = max(self._looks - 1.0, 1.0)
         self._link_odds = odds / others
@@ -241,11 +240,9 @@ class Mixture:
             precisions = precisions + anchors.precisions
         means = totals / precisions[:, None]
         uncertain = 1.0 / precisions + calibration.spread
-        variance = self._noise[:, None] + self._reliable[:, None] * uncertain
-        along = self._scale[:, None] * (self.voices.vectors @ means.T.astype(np.float32))
+        products = self.voices.vectors @ means.T.astype(np.float32)
         squares = (means * means).sum(axis=1)
-        distance = 1.0 - 2.0 * along + self._reliable[:, None] * squares
-        scores = -calibration.sharpness / 2.0 * (np.log(variance) + distance / variance)
+        scores = calibration.likelihoods(products, squares, self._reliable, uncertain)
         scores[~self._embedded] = 0.0
         spoken = shares.sum(axis=0) / self._looks + _TALK_SECONDS
         scores += calibration.talk_weight * np.log(spoken / spoken.sum())

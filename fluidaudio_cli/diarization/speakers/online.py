@@ -257,11 +257,8 @@ class OnlineSpeakers:
             calibration.overlapped_reliability_of(np.maximum(present, SHORTEST)),
         )
         means, uncertain = self._centroids(vectors.shape[1])
-        noise = (1.0 - reliable)[:, None]
-        variance = noise + reliable[:, None] * uncertain
-        along = np.sqrt(reliable)[:, None] * (vectors @ means.T)
-        distance = 1.0 - 2.0 * along + reliable[:, None] * (means * means).sum(axis=1)
-        scores = -calibration.sharpness / 2.0 * (np.log(variance) + distance / variance)
+        squares = (means * means).sum(axis=1)
+        scores = calibration.likelihoods(vectors @ means.T, squares, reliable, uncertain)
         scores[~vectors.any(axis=1)] = 0.0
         spoken = np.array([*(each.spoken for each in self.speakers), 0.0]) + _TALK_SECONDS
         spoken[-1] = max(spoken[-1], _NEW_SHARE * spoken.sum())
@@ -302,10 +299,8 @@ class OnlineSpeakers:
             return None
         offset = GRID.window_offset(begin) - GRID.window_offset(before.begin)
         _, together, apart, _ = linked(before.active, active, offset, 0, 0)
-        calibration = self._calibration
-        strength = calibration.together * together - calibration.apart * apart
-        bound = calibration.most_link
-        return np.clip(strength, -bound, bound).reshape(len(before.labels), active.shape[1])
+        odds = self._calibration.link_odds(together, apart)
+        return odds.reshape(len(before.labels), active.shape[1])
 
     def _shared_out(self, scores: Floats, voices: Sequence[LocalVoice], now: float) -> Labels:
         """(n,) the likeliest speakers, no two the same; makes new ones."""
