@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,19 +23,15 @@ from fluidaudio_cli.cli.diarize_output import (
     Format,
     check_targets,
     choose_destination,
-    write_file,
-    write_stdout,
 )
+from fluidaudio_cli.cli.diarize_run import DiarizeRun
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
 from fluidaudio_cli.errors import (
-    AnnotationError,
     AudioError,
-    FluidAudioError,
     InputError,
     UsageError,
 )
-from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, place_from
 
@@ -51,8 +45,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
-    from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
-    from fluidaudio_cli.scoring.metrics import FileScore, Scores
 
 _BAD_INPUT = 3
 
@@ -236,7 +228,7 @@ def diarize(
 
         assert output_dir is not None
         kept = save_evidence or (output_dir / "evidence" if link else None)
-        run = _Run(facts, destination, references, embeddings, count > 1, kept, people)
+        run = DiarizeRun(facts, destination, references, embeddings, count > 1, kept, people)
         run.only_evidence = link
         work = DiarizeWork(
             plan=plan if cluster is None else None,
@@ -288,7 +280,9 @@ def diarize(
             load_cached=pipeline.load_cached,
             environment=describe_host() if as_json else {},
         )
-        run = _Run(facts, destination, references, embeddings, count > 1, save_evidence, people)
+        run = DiarizeRun(
+            facts, destination, references, embeddings, count > 1, save_evidence, people
+        )
         try:
             for error in refused.values():
                 run.take(error)
@@ -334,7 +328,7 @@ def _again(
         linked=link,
     )
     known = people.people(first.models, first.plan.mode.calibration) if people else None
-    run = _Run(facts, destination, references, embeddings, len(files) > 1, people=people)
+    run = DiarizeRun(facts, destination, references, embeddings, len(files) > 1, people=people)
     try:
         run.take_all(
             (
@@ -414,175 +408,3 @@ def _progress(what: str, quiet: bool = False) -> Iterator[ProgressCallback]:
 
     with progress_bar(what) as progress:
         yield progress
-
-
-class _Run:
-    """Writes each result where it belongs, and keeps what only the whole run can tell."""
-
-    def __init__(
-        self,
-        facts: RunFacts,
-        destination: Destination,
-        references: References | None,
-        embeddings: bool,
-        several: bool = False,
-        evidence: Path | None = None,
-        people: KnownVoices | None = None,
-    ) -> None:
-        self.failed = 0
-        self.facts = facts
-        self.only_evidence = False
-        self._destination = destination
-        self._references = references
-        self._embeddings = embeddings
-        self._several = several
-        self._evidence = evidence
-        self._people = people
-        self._started = time.perf_counter()
-        self._audio_seconds = 0.0
-        self._done = 0
-        self._open = ExitStack()
-        self._gathered: IO[str] | None = None
-        self._scores: list[FileScore] = []
-        if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
-            for note in facts.notes:
-                messages.say(f"note: {note}")
-
-    def take_all(self, outcomes: Iterable[Diarization | FluidAudioError], link: bool) -> None:
-        """Take each as it comes, or with ``link`` all once their speakers are linked."""
-        from fluidaudio_cli.voices.linking import Linker
-
-        linker = Linker(self.facts.plan.mode.calibration) if link else None
-        for outcome in outcomes:
-            if linker is None or isinstance(outcome, FluidAudioError):
-                self.take(outcome)
-            else:
-                self._save_evidence(outcome)
-                linker.add(outcome)
-            del outcome  # its evidence is large, and the next is being made
-        if linker is not None:
-            for result in linker.results():
-                self.take(result)
-
-    def take(self, outcome: Diarization | FluidAudioError, facts: RunFacts | None = None) -> None:
-        """Score and write one result, or report why there is none; ``facts``: if its own."""
-        self.facts = facts or self.facts
-        if isinstance(outcome, FluidAudioError):
-            self._fail(outcome)
-            return
-        self._save_evidence(outcome)
-        self._done += 1
-        self._audio_seconds += outcome.duration_seconds
-        if self.only_evidence:
-            return
-        scored = None
-        if self._references is not None:
-            try:
-                scored = self._score(outcome, self._references)
-            except AnnotationError as error:
-                # The turns are good nevertheless.
-                self._fail(error)
-        self._write(outcome, scored)
-        if self._people is not None:
-            self._people.learn(outcome, self.facts.plan.mode.calibration)
-
-    def _save_evidence(self, result: Diarization) -> None:
-        if self._evidence is None or result.evidence is None:
-            return
-        from fluidaudio_cli.diarization.saved_evidence import save_evidence
-
-        target = evidence_path(self._evidence, result.uri)
-        save_evidence(result, self.facts.plan, self.facts.models, target)
-        messages.say(f"wrote {target}")
-
-    def keep(self) -> None:
-        """Give the file of all results its name: also when the run ends before its time."""
-        self._open.close()
-        if self._gathered is not None:
-            messages.say(f"wrote {self._destination.file}")
-
-    def finish(self, loaded_before: bool = True) -> None:
-        """Sum up. ``loaded_before``: whether models were loaded before the clock began."""
-        if not self._several:
-            return
-        if len(self._scores) > 1:
-            from fluidaudio_cli.scoring.metrics import pool
-
-            messages.say(f"pooled: {_rates(pool(self._scores))}")
-        if not self._done:
-            return
-        seconds = time.perf_counter() - self._started
-        messages.say(
-            f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
-            f"({self._audio_seconds / seconds:.0f}x real time, "
-            f"{'models loaded before' if loaded_before else 'with loading of models'})"
-        )
-
-    def _fail(self, error: FluidAudioError) -> None:
-        self.failed += 1
-        typer.echo(f"fluidaudio: {error}", err=True)
-
-    def _score(self, result: Diarization, references: References) -> ScoredAgainst:
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
-        scored = references.score(result.uri, turns, result.duration_seconds)
-        self._scores.append(scored.score)
-        return scored
-
-    def _write(self, result: Diarization, scored: ScoredAgainst | None) -> None:
-        text = self._text(result, scored)
-        target = self._destination.path_of(result.uri)
-        if target is None:
-            write_stdout(text)
-        elif self._destination.folder is None:
-            self._gather(target, text)
-        else:
-            write_file(target, text)
-            messages.say(f"wrote {target}")
-        if self._destination.format in (Format.table, Format.json) and target is None:
-            return  # the text itself says the rest
-        name = f"{result.uri}: " if self._several else ""
-        for note in result.notes:
-            messages.say(f"note: {name}{note}")
-        if scored is not None:
-            messages.say(f"{name}{_rates(scored.score)}")
-
-    def _gather(self, target: Path, text: str) -> None:
-        """Add to the file of all results, which has another name until the end."""
-        if self._gathered is None:
-            draft = self._open.enter_context(atomic_path(target))
-            stream = draft.open("w", encoding="utf-8", newline="\n")
-            self._gathered = self._open.enter_context(stream)
-        self._gathered.write(text)
-
-    def _text(self, result: Diarization, scored: ScoredAgainst | None) -> str:
-        kind = self._destination.format
-        if kind is Format.json:
-            from fluidaudio_cli.report.diarization_json import (
-                diarization_document,
-                format_document,
-            )
-
-            return format_document(
-                diarization_document(result, self.facts, embeddings=self._embeddings, scored=scored)
-            )
-        if kind is Format.table:
-            from fluidaudio_cli.cli.render.diarize import diarization_text
-
-            return diarization_text(result, self.facts, scored, styled=self._destination.on_stdout)
-        from fluidaudio_cli.report.turn_formats import FORMATS
-
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
-        if kind is Format.rttm:
-            from fluidaudio_cli.scoring.rttm import format_rttm
-
-            return format_rttm(result.uri, turns, result.name_probabilities)
-        return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
-
-
-def _rates(scores: Scores) -> str:
-    """Error rates on one line."""
-    return ", ".join(
-        f"DER {100 * item.der.rate:.1f} % {item.condition.name}"
-        for item in scores.conditions
-        if not math.isnan(item.der.rate)
-    )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from scipy.io import wavfile
 
-from fluidaudio_cli.cli import diarize as diarize_command
+from fluidaudio_cli.cli import diarize_run
 from fluidaudio_cli.cli.diarize_output import write_file
 from fluidaudio_cli.diarization.clock import Span
 from fluidaudio_cli.diarization.evidence import EvidenceLog
@@ -189,7 +189,7 @@ def test_a_recording_that_is_done_is_forgotten(
         waits.append(now_waits - old_waits)
         write_file(target, text)
 
-    monkeypatch.setattr(diarize_command, "write_file", counting)
+    monkeypatch.setattr(diarize_run, "write_file", counting)
     code, _, _ = command("diarize", tmp_path / "talks", *FAST, "--output-dir", tmp_path / "out")
     assert (code, len(logs)) == (0, 12)
     assert max(logs) <= 2  # of the one being written and of the one being made

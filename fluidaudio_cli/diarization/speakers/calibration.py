@@ -148,8 +148,8 @@ class Calibration:
         """(n, k) log-likelihood of each voice being each speaker's.
 
         ``products`` (n, k): of voices with means (k, d) that estimate the speakers' directions,
-        each with variance ``uncertain`` (k,); ``squares`` (k,): of the means; ``reliable`` (n,): the
-        voices. Voices without a vector have none: leave out their rows.
+        each with variance ``uncertain`` (k,); ``squares`` (k,): of the means; ``reliable`` (n,):
+        the voices. Voices without a vector have none: leave out their rows.
         """
         variance = (1.0 - reliable)[:, None] + reliable[:, None] * uncertain
         along = np.sqrt(reliable)[:, None] * products
