@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import sys
@@ -31,14 +32,15 @@ def test_the_reset_peak_covers_a_later_allocation_only() -> None:
     if not memory.reset_peak():
         pytest.skip("this kernel does not let the high-water mark be reset")
     before = memory.peak_bytes()
-    block = bytearray(64_000_000)
-    after = memory.peak_bytes()
+    # Pages of its own: an allocator may keep what is freed, and then no peak goes down.
+    with mmap.mmap(-1, 64_000_000, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
+        block.write(b"x" * len(block))
+        after = memory.peak_bytes()
     assert before is not None
     assert after is not None
     assert after - before >= 60_000_000
-    del block
-    memory.reset_peak()
-    assert (memory.peak_bytes() or 0) < after
+    assert memory.reset_peak()
+    assert (memory.peak_bytes() or 0) <= after - 60_000_000
 
 
 def test_the_sampler_sees_a_held_allocation() -> None:
