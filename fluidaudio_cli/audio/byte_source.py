@@ -67,7 +67,7 @@ class ByteSource:
                 self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
             if not self._seekable:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
-            self._magic = self._head[:4] if self._head else self._read_at(0, 4)
+            self._magic = self._read_at(0, 4) if self._seekable else self._head[:4]
             self.header = self._look()
             if self.header.endless:
                 raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")

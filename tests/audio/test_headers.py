@@ -187,6 +187,14 @@ def test_compressed_sound_from_a_pipe(
     assert info.notes == ((copied,) if name == "a.m4a" else ())
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_that_gives_nothing_is_empty(read_bytes: Any) -> None:
+    with pytest.raises(
+        AudioError, match=r"given\.wav is empty \(0 bytes\): record or copy it again"
+    ):
+        read_bytes(b"", "wav", True)
+
+
 def test_standard_input(tmp_path: Path) -> None:
     script = (
         "import numpy as np\n"
