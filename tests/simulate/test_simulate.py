@@ -229,6 +229,25 @@ def test_what_does_not_do_as_a_voice(tmp_path: Path, voices: tuple[Voice, ...]) 
         voice_files(tmp_path / "nothing")
 
 
+def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
+    time = np.arange(12 * 16000) / 16000
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for name, pitch in (("bass", 110), ("lute", 330)):
+        beat = time % 0.25  # four plucked strings a second
+        plucked = np.sin(2 * np.pi * pitch * time) * np.exp(-beat / 0.03)
+        wavfile.write(folder / f"{name}.wav", 16000, (9000 * plucked).astype(np.int16))
+        read_voice(name, [folder / f"{name}.wav"])  # by its energy it could be one
+    out = tmp_path / "out"
+    done = forked.run("simulate", "--voices", str(folder), "-o", str(out), "--speakers", "2")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"fluidaudio: nobody speaks in voice bass of {folder} for most of its sound: music or "
+        "noise: give recordings of one person each\n"
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
