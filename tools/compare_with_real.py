@@ -26,6 +26,8 @@ from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.simulate.signals import rms, to_db
 from fluidaudio_cli.simulate.voices import read_audio
 
+Groups = list[list[dict[str, Any]]]
+
 _FRAME = 160  # samples: 10 ms
 _QUIETEST_DB = 60.0
 _DRAWS = 1000
@@ -51,6 +53,7 @@ def likeness(audio: Path, seed: int, count: int) -> dict[str, Any]:
         "conversations": count,
         "seconds": max(round(samples.size / 16_000, 1), 10.0),
         "speakers": len(speakers),
+        "introduction": 0.0,
         "overlap": float(min(100 * (active.sum(0) > 1).sum() / said.sum(), 80.0)),
         "level": float(max(level, -60.0)),
         "noise": {"kind": "noise", "snr": float(snr)},
@@ -89,11 +92,11 @@ def _der_keys(file: dict[str, Any]) -> list[str]:
     return [key for key in file["conditions"]["strict"]["der"] if key != "rate"]
 
 
-def spread(groups: list[list[dict[str, Any]]]) -> dict[str, float]:
-    """Standard errors of ``figures``, drawn over groups of files that belong together."""
+def spread(groups: Groups, size: int) -> dict[str, float]:
+    """Standard errors of ``figures`` of ``size`` groups of files, drawn from ``groups``."""
     rng = np.random.default_rng(0)
     drawn = [
-        figures([each for i in rng.integers(len(groups), size=len(groups)) for each in groups[i]])
+        figures([each for i in rng.integers(len(groups), size=size) for each in groups[i]])
         for _ in range(_DRAWS)
     ]
     return {key: float(np.nanstd([one[key] for one in drawn])) for key in drawn[0]}
@@ -137,21 +140,19 @@ def main() -> int:
             uris.append(audio.stem)
         real = scored(given.real, given.mode, Path(name) / "real-turns")
         same = scored(made, given.mode, Path(name) / "made-turns")
+    alone = [[each] for each in same]
     groups = [[each for each in same if str(each["uri"]).startswith(f"{uri}-")] for uri in uris]
-    ours, theirs = (
-        (figures(real), spread([[each] for each in real])),
-        (
-            figures(same),
-            spread(groups),
-        ),
-    )
-    for key in ours[0]:
-        gap = theirs[0][key] - ours[0][key]
-        sure = 2 * float(np.hypot(ours[1][key], theirs[1][key]))
+    if len(real) > 1:
+        errors = spread([[each] for each in real], len(real)), spread(groups, len(groups))
+    else:  # how far a single one strays is seen in those that were made
+        errors = spread(alone, 1), spread(alone, len(alone))
+    recorded, made_up = figures(real), figures(same)
+    for key, value in recorded.items():
+        gap, sure = made_up[key] - value, 2 * float(np.hypot(errors[0][key], errors[1][key]))
         verdict = "too easy" if gap < -sure else "too hard" if gap > sure else ""
         print(  # noqa: T201
-            f"{key:29} {ours[0][key]:6.1f} ± {ours[1][key]:4.1f}   "
-            f"{theirs[0][key]:6.1f} ± {theirs[1][key]:4.1f}   {verdict}"
+            f"{key:29} {value:6.1f} ± {errors[0][key]:4.1f}   "
+            f"{made_up[key]:6.1f} ± {errors[1][key]:4.1f}   {verdict}"
         )
     return 0
 

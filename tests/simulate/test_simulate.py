@@ -197,6 +197,20 @@ def test_everyone_asked_for_speaks_and_nobody_twice_at_once(
         assert all(a.end_ms < b.start_ms for a, b in pairwise(own))
 
 
+def test_some_say_but_a_word_where_that_is_asked_for(voices: tuple[Voice, ...]) -> None:
+    def least(introduction: float) -> float:
+        asked = recipe(speakers=4, seconds=30, introduction=introduction)
+        said: dict[tuple[int, int], float] = {}
+        for number in range(12):
+            for turn in plan_conversation(asked, number, voices).turns:
+                key = number, turn.speaker
+                said[key] = said.get(key, 0.0) + turn.length_ms / 1000
+        return min(said.values())
+
+    assert least(3.0) > 2.2  # words end where the voice is quiet: up to a quarter sooner
+    assert least(0.0) < 1.0
+
+
 def test_similar_speakers_are_the_nearest(voices: tuple[Voice, ...]) -> None:
     angles = np.linspace(0, np.pi, len(voices))
     vectors = {
