@@ -157,7 +157,9 @@ def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[Planne
             start_ms=utterance.start_ms,
             words_ms=utterance.words_ms,
             length_ms=utterance.length_ms,
-            level=float(levels.normal(0, recipe.turn_spread)),
+            level=float(
+                levels.normal(recipe.interjected * utterance.interjected, recipe.turn_spread)
+            ),
             interjected=utterance.interjected,
         )
         for utterance in made

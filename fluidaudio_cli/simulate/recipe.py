@@ -78,7 +78,8 @@ class Recipe(_Frozen):
 
     ``overlap`` (%): time in which several speak, of all speech; None: as in meetings. ``level``
     (dB below full scale, so negative): of the mixture's speech. ``voice_spread``, ``turn_spread``
-    (dB): standard deviation of the voices' levels at 1 m, and of one voice's turns.
+    (dB): standard deviation of the voices' levels at 1 m, and of one voice's turns; ``interjected``
+    (dB): how much louder than other turns interjections are, so negative.
     ``introduction`` (s): least length of each speaker's first turn; 0: as in meetings, where some
     say but a word.
     ``similar``: speakers of a conversation are voices that the embedding finds alike.
@@ -103,6 +104,7 @@ class Recipe(_Frozen):
     level: Span = -26.0
     voice_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
     turn_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
+    interjected: Annotated[float, Field(ge=-30, le=10)] = 0.0
     room: Room = Room()
     noise: Noise = Noise()
     channel: Channel = Channel()

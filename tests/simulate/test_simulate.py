@@ -211,6 +211,12 @@ def test_some_say_but_a_word_where_that_is_asked_for(voices: tuple[Voice, ...]) 
     assert least(0.0) < 1.0
 
 
+def test_interjections_are_as_quiet_as_asked(voices: tuple[Voice, ...]) -> None:
+    asked = recipe(speakers=4, seconds=120, turn_spread=0, interjected=-6)
+    levels = {(turn.interjected, turn.level) for turn in plan_conversation(asked, 1, voices).turns}
+    assert levels == {(False, 0.0), (True, -6.0)}
+
+
 def test_similar_speakers_are_the_nearest(voices: tuple[Voice, ...]) -> None:
     angles = np.linspace(0, np.pi, len(voices))
     vectors = {
