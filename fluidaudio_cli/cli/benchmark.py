@@ -143,7 +143,7 @@ def benchmark(
         str,
         typer.Option(
             metavar="NAME|all",
-            help="auto, onnxruntime, openvino, coreml or all.",
+            help="auto, onnxruntime, openvino, coreml, cuda or all.",
             rich_help_panel=_WHAT,
         ),
     ] = "auto",
@@ -360,17 +360,10 @@ def benchmark(
     """Measure speed, accuracy, memory and energy of the pipeline; compare and gate them.
 
     Exit code 1: a gate failed, or --against found this version slower. 3: a file failed.
-
-    Examples:
-
-      fluidaudio benchmark --performance-mode all --measure-memory --format detailed
-
-      fluidaudio benchmark --dataset ami-sdm --processes 5 -o result.json --html page.html
-
-      fluidaudio benchmark --against main --performance-mode fast
     """
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.grid import Effort
+    from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.cli import benchmark_plan
@@ -382,13 +375,7 @@ def benchmark(
     if no_tuning:
         leave_out_tuning()
     kinds = check_kinds(allow_different)
-    as_they_are = {
-        "--against": against is not None,
-        "--scaling": scaling,
-        "--roofline": roofline,
-        "--ablation": ablation,
-    }
-    limit = benchmark_plan.limit_bytes(memory_limit, as_they_are)
+    limit = parse_size(memory_limit) if memory_limit is not None else None
     gates = tuple(each for path in gate or () for each in read_gates(path))
     base = read_result(baseline) if baseline is not None else None
     asked = benchmark_plan.Asked(
@@ -412,31 +399,8 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
-        latencies=benchmark_plan.chosen_latencies(
-            streaming,
-            latency,
-            {
-                **as_they_are,
-                "--condition": condition,
-                "--robustness": robustness,
-                "--identify": identify,
-                "--peer": peer,
-                "--memory-limit": memory_limit,
-            },
-        ),
-        identify=benchmark_plan.chosen_voices(
-            identify,
-            voices,
-            max_files,
-            {
-                **as_they_are,
-                "--dataset": dataset,
-                "--condition": condition,
-                "--robustness": robustness,
-                "--peer": peer,
-                "--memory-limit": memory_limit,
-            },
-        ),
+        latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
+        identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
     settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
     formats = benchmark_plan.output_formats(output or (), output_format.value, html)
@@ -447,9 +411,7 @@ def benchmark(
         single_file,
         max_files,
         auto_download,
-        benchmark_plan.chosen_suite(
-            robustness, suite, quick, {"--dataset": dataset, "--condition": condition}
-        ),
+        benchmark_plan.chosen_suite(suite, quick) if robustness else None,
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)

@@ -20,6 +20,7 @@ from fluidaudio_cli.cli.benchmark_plan import (
     output_formats,
 )
 from fluidaudio_cli.cli.compare import check_kinds
+from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.simulate import bundled
 
@@ -27,11 +28,11 @@ KNOWN = ("reference", "fast")
 
 
 def test_all_and_auto_and_one() -> None:
-    assert choose("--executor", "all", KNOWN) == KNOWN
-    assert choose("--executor", "auto", KNOWN) == ("auto",)
-    assert choose("--executor", "fast", KNOWN) == ("fast",)
-    with pytest.raises(UsageError, match="--executor cuda: choose auto, all, reference, fast"):
-        choose("--executor", "cuda", KNOWN)
+    assert choose("--precision", "all", PrecisionChoice) == ("fp32", "bf16", "fp16")
+    assert choose("--precision", "auto", PrecisionChoice) == ("auto",)
+    assert choose("--executor", "cuda", ExecutorChoice) == ("cuda",)
+    with pytest.raises(UsageError, match="--precision int4: choose all, auto, fp32, bf16, fp16"):
+        choose("--precision", "int4", PrecisionChoice)
 
 
 def test_modes_repeat_once_and_may_be_files(tmp_path: Path) -> None:

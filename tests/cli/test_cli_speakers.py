@@ -276,7 +276,7 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
         (("--known", "Eve"), 2, "there is no voice 'Eve'"),
         (("--known", "Bob", "--max-false-accept", "200%"), 2, "--max-false-accept 200%"),
         (("--known", str(tmp_path / "none.jsonl")), 3, "there are no voices in"),
-        (("--learn",), 2, "--store and --learn are of --known"),
+        (("--learn",), 2, "--learn is of --known: add --known"),
     ):
         code, out, err = command("diarize", talk, *arguments)
         assert (code, out) == (expected, ""), arguments
