@@ -380,7 +380,7 @@ def benchmark(
     base = read_result(baseline) if baseline is not None else None
     asked = benchmark_plan.Asked(
         modes=tuple(performance_mode or [SCALING_MODE if scaling else DEFAULT_MODE]),
-        models=tuple(dict.fromkeys(models or ["bundled"])),
+        models=tuple(models or ["bundled"]),
         executor=executor,
         precision=precision,
         threads=tuple(dict.fromkeys(threads or [])),

@@ -72,12 +72,30 @@ def choose_modes(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
             except OSError as error:
                 raise UsageError(f"cannot read the mode file {mode}: {error.strerror}") from error
-            chosen[f"{path.stem}-{digest}"] = str(path.resolve())
+            chosen[f"{path.stem}-{digest}"] = _absolute(mode)
         else:
             raise UsageError(
                 f"--performance-mode {mode}", f"choose all, {', '.join(known)}, or a mode file"
             )
     return chosen
+
+
+def choose_models(given: Sequence[str]) -> dict[str, str]:
+    """Names of sets of models and what to load for each: a card is called by its file's stem."""
+    from fluidaudio_cli.models.card import CARD_NAMES, load_card
+
+    chosen: dict[str, str] = {}
+    for text in given:
+        load_card(text)  # what is wrong with it is said before anything runs
+        name, place = (text, text) if text in CARD_NAMES else (Path(text).stem, _absolute(text))
+        if chosen.setdefault(name, place) != place:
+            raise UsageError(f"two sets of --models are called {name}", "rename one's file")
+    return chosen
+
+
+def _absolute(path: str) -> str:
+    # Another version runs in a folder of its own.
+    return str(Path(path).resolve())
 
 
 @dataclass(frozen=True)
@@ -115,13 +133,10 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)
-    if len({Path(name).stem for name in asked.models}) < len(asked.models):
-        raise UsageError(
-            "two sets of --models have one name, by which results are called", "rename one's file"
-        )
+    models = choose_models(asked.models)
     levels: dict[str, Sequence[object]] = {
         "mode": tuple(modes),
-        "models": asked.models,
+        "models": tuple(models),
         "executor": choose("--executor", asked.executor, ExecutorChoice),
         "precision": choose("--precision", asked.precision, PrecisionChoice),
         "threads": asked.threads or (None,),
@@ -167,7 +182,7 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         both = stack.enter_context(open_other(asked.against, checkout, probe, first))
         programs |= {program.name: program for program in both}
         found.append(studies.against_study(main.cells, both[0], asked.pairs))
-    return Grid(tuple(found), conditions, modes, programs)
+    return Grid(tuple(found), conditions, modes, models, programs)
 
 
 def check_lengths(text: str) -> tuple[float, ...]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from benchmarking import plan
 
-from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
-    Asked,
-    build_grid,
     choose,
+    choose_models,
     choose_modes,
     journal_path,
     open_conditions,
@@ -22,6 +20,7 @@ from fluidaudio_cli.cli.benchmark_plan import (
 from fluidaudio_cli.cli.compare import check_kinds
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate import bundled
 
 KNOWN = ("reference", "fast")
@@ -139,11 +138,21 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
     assert calls == ["ami-sdm"]
 
 
-def test_sets_of_models_are_called_by_their_files_names() -> None:
-    assert Cell(mode="fast", models="/cards/mine.yaml").name == "fast/mine"
-    asked = Asked(("fast",), ("a/mine.yaml", "b/mine.yml"), "auto", "auto", (), Effort())
-    with (
-        pytest.raises(UsageError, match="two sets of --models have one name"),
-        ExitStack() as stack,
-    ):
-        build_grid(asked, {}, stack)
+def test_sets_of_models_are_called_by_their_files_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "mine.yaml"
+        path.write_text(card.replace("file: ", "file: bundled:"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    # Another version of the program runs elsewhere.
+    assert choose_models(["bundled", "a/mine.yaml", "a/mine.yaml"]) == {
+        "bundled": "bundled",
+        "mine": str(tmp_path / "a" / "mine.yaml"),
+    }
+    with pytest.raises(UsageError, match="two sets of --models are called mine: rename one's"):
+        choose_models(["a/mine.yaml", "b/mine.yaml"])
+    with pytest.raises(UsageError, match="there is no set of models 'other'"):
+        choose_models(["other"])
