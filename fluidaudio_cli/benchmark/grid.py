@@ -100,7 +100,7 @@ def length_name(seconds: float) -> str:
     """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which there is at least one."""
     for unit, size in (("h", _HOUR), ("min", _MINUTE)):
         if seconds >= size:
-            return f"{seconds / size:g} {unit}"
+            return f"{round(seconds / size, 2):g} {unit}"
     return f"{seconds:g} s"
 
 
