@@ -86,6 +86,10 @@ def _calibrate(
         others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
     pipeline.close()
     fitted = calibrating.fit(known, pipeline.mode, search, seed)
+    messages.say(
+        "across_… and stranger_…, which only known voices and links need, are left as they are: "
+        "tools/fit_voices.py fits them to people with several recordings"
+    )
     for name, recordings in (("fitted to", known), ("held out", others)):
         if recordings is not None:
             messages.say(f"{name}: {len(recordings)} recordings")
