@@ -61,6 +61,9 @@ APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
             (*_AS_THEY_ARE, "condition", "robustness", "identify", *_IN_WORKERS),
         ),
     },
+    "models check": {
+        "calibrate": ("writes a part of a card, without {}", ("output", "output_format")),
+    },
     "tune": {
         "show": ("measures nothing, without {}", ("forget", "measured", "timeout")),
         "forget": ("says nothing, without {}", ("measured", "timeout", "output", "output_format")),
