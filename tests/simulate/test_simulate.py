@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError
@@ -26,7 +27,7 @@ from fluidaudio_cli.simulate.codecs import CODECS, CodecStage, find_codec
 from fluidaudio_cli.simulate.plan import plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
 from fluidaudio_cli.simulate.render import Renderer
-from fluidaudio_cli.simulate.room import draw_room, impulse_response, reverberation_time, seat
+from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, rms, to_db
 from fluidaudio_cli.simulate.turn_taking import converse, overlap_share, shipped_model
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice, voice_files
@@ -100,6 +101,18 @@ def test_a_turns_level_is_that_of_its_own_sound(voices: tuple[Voice, ...], tmp_p
     for turn in document["turns"]:
         measured = to_db(rms(speech[turn["start_sample"] : turn["end_sample"]]))
         assert turn["level_dbfs"] == pytest.approx(measured, abs=0.2)
+
+
+def reverberation_time(response: NDArray[np.float32]) -> float:
+    """RT60 (s) of a response: T20 of Schroeder's backward integral (ISO 3382-1), here from 20 dB.
+
+    From where the energy to come has fallen by 5 dB to where it has fallen by 25, times three.
+    """
+    energy = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    decibels = 10 * np.log10(energy / energy[0] + 1e-30)
+    first, last = int(np.argmax(decibels <= -5)), int(np.argmax(decibels <= -25))
+    slope = np.polyfit(np.arange(first, last) / 16_000, decibels[first:last], 1)[0]
+    return float(-60 / slope)
 
 
 @pytest.mark.parametrize("rt60", [0.3, 0.6, 1.0])
