@@ -60,6 +60,9 @@ _LARGEST_FRAME_BYTES = 8191
 _HOLE_SECONDS = 5.0
 """A gap in time so soon after a hole is its doing; in Ogg it shows a page later."""
 
+_MOST_LOST_SECONDS = 3600.0
+"""Of a container that counts samples: more is a damaged count of them."""
+
 _MIX_SECONDS = 10.0
 """A track is waited for while others run ahead by so much; containers interleave by far less."""
 
@@ -90,7 +93,7 @@ class TrackDecoder:
         self._timed = bool(opened.formats & _TIMED)
         self._declared = declared_length(opened, stream)
         self._batcher = FrameBatcher()
-        self._timeline = Timeline(zero)
+        self._timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
         self._polarity = Polarity()
         self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far

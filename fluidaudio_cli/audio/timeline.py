@@ -42,11 +42,13 @@ class PauseTooLongError(Exception):
 class Timeline:
     """The position reached by one track, in seconds since ``zero``, the container's beginning.
 
-    ``zero``: a time stamp, or ``None`` for that of the first frame.
+    ``zero``: a time stamp, or ``None`` for that of the first frame. ``longest``: seconds of all
+    pauses that are believed.
     """
 
-    def __init__(self, zero: float | None) -> None:
+    def __init__(self, zero: float | None, longest: float = MAX_PAUSE_SECONDS) -> None:
         self.zero = zero
+        self._longest = longest
         self.position = 0.0
         self._shift = 0.0  # of time stamps that are not believed as they are
         self.started_at: float | None = None  # time stamp of the first frame
@@ -69,7 +71,7 @@ class Timeline:
         if abs(ahead) < JITTER_SECONDS:
             return IN_PLACE
         if ahead > 0:
-            if self.paused_seconds + ahead > MAX_PAUSE_SECONDS:
+            if self.paused_seconds + ahead > self._longest:
                 self._shift -= ahead
                 raise PauseTooLongError(ahead)
             self.paused_seconds += ahead

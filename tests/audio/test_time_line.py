@@ -146,3 +146,5 @@ def test_placement_by_hand() -> None:
         timeline.place(90_000.0)
     timeline.advance(0.5)
     assert timeline.place(90_000.5) == Placement()
+    with pytest.raises(PauseTooLongError):
+        Timeline(0.0, longest=3_600.0).place(3_601.0)

@@ -186,6 +186,19 @@ def test_damage_is_no_pause(name: str, codec: str, junk: int, encode: Encode) ->
     assert len(info.lost) == 1
 
 
+def test_salvage_believes_no_absurd_count_of_samples(encode: Encode) -> None:
+    path = encode(speech(0.1), "a.caf", "pcm_f32be")
+    content = bytearray(path.read_bytes())
+    content[40:44] = (1 << 20).to_bytes(4, "big")  # frames in each packet of one
+    path.write_bytes(content)
+    buffer = np.empty(1 << 20, np.float32)
+    with open_audio(path, salvage=True) as stream:
+        while stream.read_into(buffer):
+            pass
+        assert 1_000 < stream.seconds_read <= 3_601
+        assert any(note.startswith("not believed: ") for note in stream.info.notes)
+
+
 def test_salvage_silences_samples_that_are_no_numbers(write_wav: WriteWav) -> None:
     frames = np.full(40_000, 0.5, np.float32)
     frames[20_000] = np.nan
