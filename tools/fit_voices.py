@@ -5,8 +5,8 @@
 READERS holds one file, or one folder of files, for each voice; OTHERS should be other voices. Each
 voice's beginning is compared with the end of every voice, 2 s, 5 s and half of its audio of each,
 both heard plain, through noise, a room and a telephone's bandwidth. Every pair of channels counts
-alike, but for two telephones: their shared bandwidth makes strangers alike (see docs/voices.md).
-Strangers are fitted on plain recordings, where they are more alike than through most channels.
+alike. ``telephone`` is the mean of what its bandwidth adds to the same piece. Strangers are fitted
+on plain recordings, where they are more alike than through most channels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RATES = (0.05, 0.01)
 class Trials(NamedTuple):
     """All voices: k enrolments against n tests; ``weights`` (k, n) add to a half for each kind.
 
-    ``plain`` (k, n): neither is heard through anything.
+    ``plain`` (k, n): neither is heard through anything. ``telephone``: as the calibration has it.
     """
 
     enrolled: tuple[NDArray[np.float32], Floats]
@@ -49,6 +49,7 @@ class Trials(NamedTuple):
     same: NDArray[np.bool_]
     weights: Floats
     plain: NDArray[np.bool_]
+    telephone: tuple[float, ...]
 
     def compared(self, calibration: Calibration) -> Comparison:
         """Each enrolment with each test."""
@@ -74,10 +75,8 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
         for name in ("voice", "through")
     )
     same = voices[0][:, None] == voices[1][None]
-    telephones = [np.array([piece.through == _TELEPHONE for piece in side]) for side in sides]
     heard = np.asarray(vectors.any(axis=1))
     usable = heard[:cut, None] & heard[None, cut:]
-    usable &= ~(telephones[0][:, None] & telephones[1][None])
     weights = np.zeros(same.shape)
     for first in _CHANNELS:
         for second in _CHANNELS:
@@ -89,12 +88,21 @@ def trials_of(folder: VoiceFolder, pipeline: Pipeline) -> Trials:
     through = [np.array([bool(piece.through) for piece in side]) for side in sides]
     plain = ~(through[0][:, None] | through[1][None])
     enrolled, tested = (vectors[:cut], seconds[:cut]), (vectors[cut:], seconds[cut:])
-    return Trials(enrolled, tested, same, weights, plain)
+    row_of = {piece: row for row, piece in enumerate([*sides[0], *sides[1]])}
+    pairs = [
+        (row, row_of[replace(piece, through="")])
+        for piece, row in row_of.items()
+        if piece.through == _TELEPHONE
+    ]
+    moved = np.mean([vectors[row] - vectors[plain] for row, plain in pairs], axis=0)
+    telephone = tuple((moved / np.linalg.norm(moved)).tolist())
+    return Trials(enrolled, tested, same, weights, plain, telephone)
 
 
 def fit(trials: Trials, start: Calibration) -> Calibration:
     """Reliability by least squares, strangers by moments, log-odds by least Cllr."""
     same, other = trials.same, ~trials.same
+    start = replace(start, telephone=trials.telephone)
     cosine = trials.compared(start).cosine
 
     def shaped(values: Floats) -> Calibration:
@@ -174,11 +182,12 @@ def main() -> None:
     if asked.check:
         tell(trials_of(VoiceFolder.of(asked.check), pipeline), fitted)
     values = {
-        name: round(value, 4)
-        for name, value in fitted.as_dict().items()
-        if name.startswith(("across_", "stranger_"))
+        name: value
+        for name, value in fitted.rounded(4).items()
+        if name.startswith(("across_", "stranger_", "telephone"))
     }
-    sys.stdout.write(yaml.safe_dump({"calibration": values}, sort_keys=False))
+    text = yaml.safe_dump({"calibration": values}, sort_keys=False, default_flow_style=None)
+    sys.stdout.write(text)
 
 
 if __name__ == "__main__":

@@ -103,5 +103,5 @@ def _calibrate(
             pairs = calibrating.pairs_of(recordings, pipeline.mode)
             for line in calibrating.worth(pairs, fitted):
                 messages.say(line)
-    rounded = {name: round(value, _DIGITS) for name, value in fitted.as_dict().items()}
-    typer.echo(yaml.safe_dump({"calibration": rounded}, sort_keys=False), nl=False)
+    values = fitted.rounded(_DIGITS)
+    typer.echo(yaml.safe_dump({"calibration": values}, sort_keys=False), nl=False)

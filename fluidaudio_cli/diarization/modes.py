@@ -149,10 +149,11 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
 
 
 def calibration_of(card: ModelCard) -> Calibration:
-    """That of ``card``; of the bundled networks where it states none."""
-    if not card.calibration:
-        card = load_card()
-    return Calibration.of(card.calibration, str(card.path))
+    """That of ``card``; of the bundled networks, but for directions, where it states none."""
+    if card.calibration:
+        return Calibration.of(card.calibration, str(card.path))
+    bundled = load_card()
+    return replace(Calibration.of(bundled.calibration, str(bundled.path)), telephone=())
 
 
 def mode_title(name: str) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.voices.enrol import ENOUGH_SECONDS
-from fluidaudio_cli.voices.store import check_networks
 from fluidaudio_cli.voices.voice import StoredVoice
 
 
@@ -60,13 +59,12 @@ def check_voices(
 ) -> StoreCheck:
     """Pairs that ``--max-false-accept`` would take for one person, and voices heard too little.
 
-    Raises ``InputError`` where different networks heard them.
+    All were heard by the network that ``calibration`` is of.
     """
     little = tuple((v.name, v.seconds) for v in voices if v.seconds < ENOUGH_SECONDS)
     narrow = tuple(voice.name for voice in voices if voice.telephone_only)
     if len(voices) < 2:
         return StoreCheck((), little, narrow)
-    check_networks(voices, voices[0].network, "the store")
     people = KnownPeople([voice.known for voice in voices], calibration, false_accept)
     compared = people.known.compared(people.known, calibration)
     pairs = np.argwhere(np.triu(compared.false_accept <= false_accept, 1))

@@ -136,8 +136,17 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
 
 
 def network_of(models: Sequence[ModelRef]) -> str:
-    """SHA-256 of the embedding network, without which vectors mean nothing."""
-    return next(model.sha256 for model in models if model.name == "embedding")
+    """SHA-256 of the embedding network, without which vectors mean nothing.
+
+    Raises ``UsageError`` for models of which none is one.
+    """
+    for model in models:
+        if model.name == "embedding":
+            return model.sha256
+    raise UsageError(
+        "these models have no embedding network: they know no voice again",
+        "leave out --models, or give a card with an embedding",
+    )
 
 
 @contextmanager

@@ -25,6 +25,8 @@ SCHEMA = "fluidaudio.voice/1"
 # What people nobody knows are called: a known voice of that name could not be told from them.
 _RESERVED = re.compile(r"(SPEAKER|PERSON)_\d+|<NA>|UNKNOWN", re.IGNORECASE)
 _LONGEST_NAME = 100
+# Not printable by themselves, but parts of Persian and Indic names and of emoji.
+_JOINERS = {0x200C: None, 0x200D: None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,8 @@ def check_name(name: str) -> str:
     Commas separate names on the command line, and ``SPEAKER_00`` is somebody unknown.
     """
     tidy = canonical_name(" ".join(name.split()))
-    if not tidy or len(tidy) > _LONGEST_NAME or not tidy.isprintable():
+    shown = tidy.translate(_JOINERS)
+    if not shown or len(tidy) > _LONGEST_NAME or not shown.isprintable():
         raise UsageError(
             f"{name[:_LONGEST_NAME]!r} cannot be a voice's name",
             f"give 1 to {_LONGEST_NAME} printable characters",
