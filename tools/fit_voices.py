@@ -217,8 +217,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("voices", type=Path, help="folder of one file, or folder, a voice")
     parser.add_argument("--mode", default="balanced")
+    parser.add_argument("--models", help="model card, by default the bundled one")
     asked = parser.parse_args()
-    pipeline = load_pipeline(asked.mode)
+    pipeline = load_pipeline(asked.mode, models=asked.models)
     folder = VoiceFolder.of(asked.voices)
     heard, start = hear(folder, pipeline), pipeline.mode.calibration
     everyone = range(len(folder.items))

@@ -373,10 +373,9 @@ class BenchmarkRun:
         return command.with_env(**self._caches["untuned"])
 
     def _options(self, cell: Cell) -> PipelineOptions:
-        return PipelineOptions(
-            compute_units=self.settings.compute_units,
-            **{option: getattr(cell, option) for option in PIPELINE_OPTIONS},
-        )
+        levels = {option: getattr(cell, option) for option in PIPELINE_OPTIONS}
+        levels["models"] = self.grid.models.get(cell.models, cell.models)
+        return PipelineOptions(compute_units=self.settings.compute_units, **levels)
 
     def _mode_to_load(self, cell: Cell) -> str | Mapping[str, Any]:
         """The cell's mode, or a plan that holds it under the memory limit."""

@@ -19,7 +19,7 @@ from fluidaudio_cli.benchmark.results import (
     StreamingRecord,
 )
 from fluidaudio_cli.benchmark.worker import facts_of
-from fluidaudio_cli.diarization.ledger import overlap_seconds
+from fluidaudio_cli.diarization.ledger import Ledger, overlap_seconds
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
 from fluidaudio_cli.errors import InputError, UsageError
@@ -85,6 +85,7 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
     try:
         reference = reference_turns(item)
         said: list[Turn] = []
+        reader = Ledger()
         named: dict[str, float] = {}
         memory = [(0.0, resident_bytes())]
         with open_audio(item.audio, item.uri) as stream:
@@ -97,13 +98,16 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
                 if step is None:
                     continue
                 said += step.change.final
+                reader.add(step.change.final)
+                reader.apply(step.change.revisions)
                 for name in (*step.change.created, *(t.speaker for t in step.change.final)):
                     named.setdefault(name, step.seconds)
                 if step.seconds >= memory[-1][0] + _MEMORY_SECONDS:
                     memory.append((round(step.seconds, 3), resident_bytes()))
-        refined = [*diarizer.turns.ledger.turns(), *diarizer.turns.tentative()]
         last, conclusion = diarizer.finish(samples[:count])
         said += last.change.final
+        # As it stands at the end, before all is decided once more as a file's would be.
+        reader.add(last.change.final)
         for turn in conclusion.turns:
             named.setdefault(turn.speaker, last.seconds)
         seconds = diarizer.seconds
@@ -116,7 +120,7 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
             accuracy=assess(item, conclusion.turns, seconds),
             streaming=StreamingRecord(
                 online=assess(item, said, seconds).strict,
-                refined=assess(item, refined, seconds).strict,
+                refined=assess(item, reader.turns(), seconds).strict,
                 delays=delays,
                 unnamed=unnamed,
                 switches=switches(reference, said),

@@ -81,8 +81,6 @@ def profile(
     if trace is not None:
         report_output.check_ending("--trace", trace, (".json",))
     path = _recording(file)
-    if uem is not None and reference is None:
-        raise UsageError("--uem needs turns to score against", "add --reference")
 
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.files import write_text_atomic

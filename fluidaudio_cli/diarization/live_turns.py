@@ -116,13 +116,12 @@ class LiveTurns:
         alive = zip(self._names, self.online.speakers, strict=True)
         return tuple(name for name, speaker in alive if not speaker.withdrawn)
 
-    def push(self, evidence: WindowEvidence, *, keep: bool = True) -> Change:
-        """Take in the next window. Unless ``keep``, it is only answered."""
+    def push(self, evidence: WindowEvidence) -> Change:
+        """Take in the next window."""
         self._end = evidence.number * self._step + WINDOW_SAMPLES
-        labels = self.online.update(evidence) if keep else self.online.label(evidence)
-        created = self._name_new()
-        self._builder.add(evidence, labels.tolist())
-        return self._settled(created)
+        self.online.update(evidence)
+        self._answer()
+        return self._settled(self._name_new())
 
     def skip(self, number: int) -> Change:
         """Nobody is heard in the step that window ``number`` ends with."""
@@ -137,12 +136,18 @@ class LiveTurns:
         """Turns that are not final yet."""
         return self._named(self._builder.preview(self._end))
 
-    def finish(self, samples: int) -> tuple[Change, Conclusion]:
+    def finish(self, samples: int, last: WindowEvidence | None = None) -> tuple[Change, Conclusion]:
         """The end after ``samples``: what is left, and what all evidence says.
 
-        Names of the conclusion are the stream's.
+        ``last``: a window that ends there, which a file would not have. Names of the conclusion
+        are the stream's.
         """
         self._pool.shutdown(wait=True, cancel_futures=True)
+        told = set(self._names)
+        if last is not None:
+            self.online.label(last)
+            self._name_new()
+            self._answer()
         rest = self._named(self._builder.finish(samples).turns)
         self.ledger.add(rest)
         evidence = self.online.evidence
@@ -167,7 +172,7 @@ class LiveTurns:
             seconds,
             rest,
             revisions,
-            tuple(sorted(after - before)),
+            tuple(sorted(after - told)),
             tuple(sorted(after - self._confirmed)),
             tuple(sorted(before - after)),
         )
@@ -177,6 +182,12 @@ class LiveTurns:
     def close(self) -> None:
         """End what runs in the background."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _answer(self) -> None:
+        """Vote anew on what is not settled."""
+        self._builder.forget()
+        for look in self.online.recent:
+            self._builder.add(look.evidence, look.labels.tolist())
 
     def _settled(self, created: tuple[str, ...]) -> Change:
         frontier = GRID.frames_within(max(0, self._end - self._hold))

@@ -19,7 +19,6 @@ from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import Kernels, Precision
 from fluidaudio_cli.executors.select import ExecutorName
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models.card import ModelCard, load_card
 from fluidaudio_cli.resources import configs_dir
 from fluidaudio_cli.settings import (
@@ -100,7 +99,7 @@ class ModeConfig:
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Nested plain values, as in a file that extends no other, with the mode's name."""
+        """Nested plain values, with the mode's name."""
         return {"name": self.name} | {name: asdict(getattr(self, name)) for name in _SECTIONS}
 
     def values(self) -> dict[str, Any]:
@@ -163,14 +162,6 @@ def mode_title(name: str) -> str:
     return " ".join(
         line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)
     )
-
-
-def write_mode(mode: ModeConfig, path: Path) -> None:
-    """Write ``mode`` as a file that extends no other and that :func:`read_mode` reads back."""
-    import yaml
-
-    content = {key: value for key, value in mode.as_dict().items() if key != "name"}
-    write_text_atomic(path, yaml.safe_dump(content, sort_keys=False))
 
 
 @dataclass(frozen=True)

@@ -184,15 +184,14 @@ class LiveDiarizer:
         for grid_number in range(self.turns.online.evidence.windows, count):
             window = self._padded(last, grid_number)
             self.turns.keep(self._pipeline.window_evidence(window, self._clock))
-        missing = self.wanted
+        missing, answered = self.wanted, None
         if self._samples > self._steps * self.step_samples:
             self._hear(np.zeros(missing, np.float32), silence=True)
             number = self._steps + 1 - WINDOW_SAMPLES // self.step_samples
             valid = _HEARD - missing
             window = self._window(number)._replace(valid_samples=valid)
-            evidence = self._pipeline.window_evidence(window, self._clock)
-            self.turns.push(evidence, keep=False)
-        change, conclusion = self.turns.finish(self._samples)
+            answered = self._pipeline.window_evidence(window, self._clock)
+        change, conclusion = self.turns.finish(self._samples, answered)
         return self._told(change, started, last=True), conclusion
 
     def result(

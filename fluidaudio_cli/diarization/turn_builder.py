@@ -105,6 +105,11 @@ class TurnBuilder:
             if label >= 0:
                 self._votes[inside, label] += presence[:, voice.slot]
 
+    def forget(self) -> None:
+        """Take back all votes on what is not settled."""
+        for votes in (self._total, self._seen, self._votes):
+            votes[:] = 0.0
+
     def settle(self, frontier: int) -> list[Turn]:
         """Decide the frames before ``frontier``, whatever windows may still come.
 

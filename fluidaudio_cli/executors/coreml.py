@@ -44,7 +44,6 @@ from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import ResultBuffers, checked
-from fluidaudio_cli.executors.requests import ThreadedRequest
 from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -168,11 +167,11 @@ class CoreMLModel:
         self.native = None
 
 
-class CoreMLRequest(ThreadedRequest):
+class CoreMLRequest:
     """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
     def __init__(self, model: CoreMLModel) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         self._buffers = ResultBuffers(model.outputs)
         self._padded: dict[str, Array] = {}

@@ -41,7 +41,6 @@ from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked,
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
-from fluidaudio_cli.executors.requests import ThreadedRequest
 from fluidaudio_cli.files import temporary_folder
 
 NAME = "onnxruntime"
@@ -196,14 +195,11 @@ class OnnxRuntimeModel:
         self.session = None
 
 
-class OnnxRuntimeRequest(ThreadedRequest):
-    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`.
-
-    ``start`` overlaps with other requests: ONNX Runtime releases the interpreter lock.
-    """
+class OnnxRuntimeRequest:
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
     def __init__(self, model: OnnxRuntimeModel) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         self._binding = model.session.io_binding()
         self._buffers = ResultBuffers(model.outputs)

@@ -237,18 +237,10 @@ class OpenVinoRequest:
         self._request = model.compiled.create_infer_request()
         self._buffers = ResultBuffers(model.outputs)
         self._shared: dict[str, Array] = {}
-        self._pending: _Pending | None = None
         self.copied_bytes = 0
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
-        """Run and wait."""
-        self.start(feeds, outputs)
-        return self.wait()
-
-    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
-        """Queue the run on one of the model's streams."""
-        if self._pending is not None:
-            raise UsageError("a run was started and not waited for", "call wait() first")
+        """Run on one of the model's streams, and wait."""
         arrays = checked(feeds, self._model.inputs)
         for name, array in arrays.items():
             if not (array.flags.c_contiguous and array.flags.writeable):
@@ -265,22 +257,12 @@ class OpenVinoRequest:
             for name, array in (arrays | (results or {})).items():
                 self._share(name, array)
             self._request.start_async()
-        except RuntimeError as error:
-            raise HostError(f"openvino failed: {error}") from error
-        self._pending = _Pending(arrays, outputs, results)
-
-    def wait(self) -> Mapping[str, Array]:
-        """Results of the run started."""
-        if self._pending is None:
-            raise UsageError("no run was started", "call start() first")
-        pending, self._pending = self._pending, None
-        try:
             self._request.wait()
         except RuntimeError as error:
             raise HostError(f"openvino failed: {error}") from error
         if self._model.asked.profile:
             self._model.record(self._request.profiling_info)
-        return self._learnt(pending) if pending.results is None else pending.results
+        return self._learnt(arrays, outputs) if results is None else results
 
     def _share(self, name: str, array: Array) -> None:
         # Kept for the address and for life: a tensor made for the same array still stands.
@@ -288,12 +270,12 @@ class OpenVinoRequest:
             self._request.set_tensor(name, self._model.tensor(array, shared_memory=True))
             self._shared[name] = array
 
-    def _learnt(self, pending: _Pending) -> Mapping[str, Array]:
+    def _learnt(self, arrays: dict[str, Array], outputs: Feeds | None) -> Mapping[str, Array]:
         """Results of the first run with some input shapes, copied out of OpenVINO's memory."""
         found = {name: self._request.get_tensor(name).data for name in self._output_names()}
         shapes = {name: tuple(value.shape) for name, value in found.items()}
-        self._model.output_shapes.learn(pending.inputs, shapes)
-        results = self._buffers.of(shapes, pending.outputs)
+        self._model.output_shapes.learn(arrays, shapes)
+        results = self._buffers.of(shapes, outputs)
         for name, value in found.items():
             np.copyto(results[name], value)
             self.copied_bytes += value.nbytes
@@ -301,15 +283,6 @@ class OpenVinoRequest:
 
     def _output_names(self) -> list[str]:
         return [spec.name for spec in self._model.outputs]
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A run under way; ``results`` is ``None`` while the shape of the outputs is not known."""
-
-    inputs: Mapping[str, Array]
-    outputs: Feeds | None
-    results: dict[str, Array] | None
 
 
 def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[str, str]:

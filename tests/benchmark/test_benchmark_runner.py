@@ -240,7 +240,7 @@ def test_a_condition_has_recordings_of_its_own_paired_by_conversation(tmp_path: 
 
 
 def test_lengths_are_fresh_processes_warmed_up_on_the_shortest(tmp_path: Path) -> None:
-    study = scaling_study(("fast",), (2.0, 5.0), (1, 3), Effort(1, 1, 2))
+    study = scaling_study((2.0, 5.0), Effort(1, 1, 2), mode=("fast",), threads=(1, 3))
     result = stub_run(tmp_path, grid=stub_grid(tmp_path, studies=(study,))).run()
     levels = [(each.cell.length, each.cell.threads) for each in result.cells]
     assert levels == [(2.0, 1), (5.0, 1), (2.0, 3), (5.0, 3)]

@@ -120,8 +120,6 @@ def test_a_run_in_every_format_with_gates(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--voices", "x"), "--voices is of --identify: add --identify"),
-        (("--identify", "--dataset", "sample"), "--identify measures voices alone, without --data"),
         (("--identify", "--max-files", "3"), "give 8 or more"),
     ],
 )

@@ -62,10 +62,14 @@ class Identity(NamedTuple):
 
 
 class Anchors(NamedTuple):
-    """What known voices add to speakers: totals (k, d) and precisions (k,), as of their voices."""
+    """What is known of speakers besides: totals (k, d) and precisions (k,), as of their voices.
+
+    ``spoken``: for how long, (k,), as a mixture counts it.
+    """
 
     totals: Floats
     precisions: Floats
+    spoken: Floats | float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,8 @@ _MOST_GROUP_LINK = 5.0
 _TALK_SECONDS = 0.3
 _LOG_SECONDS = 0.1
 _TINY = 1e-6
+# Voices whose links are worked on as a matrix, which is quicker while it is small.
+_FEW_VOICES = 256
 # Rows worked on at a time: copies of ten hours' vectors would be the largest arrays there are.
 PIECE = 1024
 
@@ -168,7 +170,9 @@ class Mixture:
         others = max(self._looks - 1.0, 1.0)
         self._link_odds = odds / others
         self._repeated_links = self._looks * others
-        self._link_groups = _without_repeats(links.pairs, voices.windows)
+        few = len(voices.windows) <= _FEW_VOICES
+        self._link_matrix = self._linked_to_each(len(voices.windows)) if few else None
+        self._link_groups = [] if few else _without_repeats(links.pairs, voices.windows)
         self.unlike = self._unlike_cosine()
 
     def groups(self, shares: Floats) -> Groups:
@@ -235,17 +239,20 @@ class Mixture:
         calibration = self.calibration
         totals = np.asarray(self._weighted(shares).T @ self.voices.vectors, np.float64)
         precisions = 1.0 + self._precision @ shares
+        spoken = shares.sum(axis=0) / self._looks + _TALK_SECONDS
         if anchors is not None:
             totals = totals + anchors.totals
             precisions = precisions + anchors.precisions
+            spoken = spoken + anchors.spoken
         means = totals / precisions[:, None]
         uncertain = 1.0 / precisions + calibration.spread
         products = self.voices.vectors @ means.T.astype(np.float32)
         squares = (means * means).sum(axis=1)
         scores = calibration.likelihoods(products, squares, self._reliable, uncertain)
         scores[~self._embedded] = 0.0
-        spoken = shares.sum(axis=0) / self._looks + _TALK_SECONDS
         scores += calibration.talk_weight * np.log(spoken / spoken.sum())
+        if self._link_matrix is not None:
+            scores += self._link_matrix @ shares
         for rows in self._link_groups:
             for begin in range(0, len(rows), PIECE):
                 some = rows[begin : begin + PIECE]
@@ -254,6 +261,13 @@ class Mixture:
                 scores[first] += odds * shares[second]
                 scores[second] += odds * shares[first]
         return np.asarray(scores)
+
+    def _linked_to_each(self, count: int) -> Floats:
+        """(n, n) log-odds of links between all voices."""
+        odds = np.zeros((count, count))
+        first, second = self._link_pairs.T
+        odds[first, second] = odds[second, first] = self._link_odds
+        return odds
 
     def _weighted(self, shares: Floats) -> NDArray[np.float32]:
         return np.asarray(shares.astype(np.float32) * self._vector_weight[:, None])

@@ -1,13 +1,15 @@
-"""The speakers of a stream, as they are known by now: each window is answered at once.
+"""The speakers of a stream, as they are known by now: the last windows are decided anew each time.
 
 A speaker is a few exemplars: of each stretch of its speech the look that heard most, kept by
-certainty and recency, so that hours cost what minutes do. Voices are given to speakers by the
-calibrated model of :mod:`mixture`, with somebody new as one more possibility; no two voices of a
-window are one speaker. What was too hasty is corrected by :meth:`OnlineSpeakers.replace`.
+certainty and recency, so that hours cost what minutes do. Beside these, the voices of the last
+windows are grouped and shared out as those of a recording are (:mod:`offline`), so that what was
+heard since decides as long as an answer can wait. What was too hasty nevertheless is corrected by
+:meth:`OnlineSpeakers.replace`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -19,7 +21,6 @@ from scipy.optimize import linear_sum_assignment
 from fluidaudio_cli.diarization.evidence import (
     FULL_SCALE,
     EvidenceLog,
-    LocalVoice,
     Presence,
     WindowEvidence,
 )
@@ -33,10 +34,12 @@ from fluidaudio_cli.diarization.frames import (
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
-from fluidaudio_cli.diarization.speakers.links import linked
-from fluidaudio_cli.diarization.speakers.mixture import Labels
+from fluidaudio_cli.diarization.speakers.counting import merge_likely
+from fluidaudio_cli.diarization.speakers.known import Anchors
+from fluidaudio_cli.diarization.speakers.links import Links, linked
+from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Mixture, Voices, shares_of
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
-from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, starting_groups
 
 Floats = NDArray[np.float64]
 
@@ -47,20 +50,12 @@ MOST_EXEMPLARS = 24
 _STRETCH_SECONDS = WINDOW_SECONDS / 2
 # An exemplar this much older counts for half as much: people move, and rooms change.
 _HALF_LIFE_SECONDS = 600.0
-# A voice heard alone for less than this starts no speaker, unless there is none.
-_NEW_SECONDS = 0.8
-# Log-odds against somebody new, beside the prior of who speaks how much.
-_NEW_MARGIN = 2.0
-# Share of all speech that somebody new is taken to have beforehand, however long others spoke.
-_NEW_SHARE = 0.2
-# Seconds that somebody new is taken to speak beforehand, and every speaker beside its own.
-_TALK_SECONDS = 0.3
-# Log-odds against a voice staying without a name.
-_NAMELESS = 3.0
+# Passes of the mixture before and after speakers are counted for the second time.
+_PASSES = 3
+_LAST_PASSES = 2
 # Seconds for which a voice that goes on needs no new look: 43 % of embeddings are saved and the
 # error is the same; with 2 s, 56 % are, for 0.3 points of error on ten simulated meetings.
 _FAMILIAR_SECONDS = 1.0
-_FORBIDDEN = -1e9
 
 
 class Exemplar(NamedTuple):
@@ -73,10 +68,14 @@ class Exemplar(NamedTuple):
 
 @dataclass
 class CachedSpeaker:
-    """What is kept of a speaker; ``spoken``: seconds."""
+    """What is kept of a speaker.
+
+    ``spoken``: windows that heard it, as many as see a moment counting one; ``alone``: seconds.
+    """
 
     exemplars: list[Exemplar] = field(default_factory=list)
     spoken: float = 0.0
+    alone: float = 0.0
     born: float = 0.0
     withdrawn: bool = False
 
@@ -96,17 +95,28 @@ class CachedSpeaker:
             del kept[int(worth.argmin())]
 
 
-class _Previous(NamedTuple):
-    """The window before: its start, presence (frames, n), labels (n,) and vectors (n, d).
+@dataclass
+class Look:
+    """A window that is still being decided on.
 
+    ``active`` (frames, n) and ``vectors`` (n, d) of its voices, ``labels`` (n,): their speakers as
+    far as known. ``links``: with each earlier window that sees some of the same, by its start.
     ``heard`` (n,): when (s) each voice was last embedded with a whole crop, as far as it goes on.
     """
 
+    evidence: WindowEvidence
     begin: int
     active: NDArray[np.float32]
-    labels: Labels
     vectors: NDArray[np.float32]
+    clean: Floats
+    labels: Labels
     heard: Floats
+    links: dict[int, Floats]
+
+    @property
+    def end(self) -> float:
+        """Seconds."""
+        return (self.begin + WINDOW_SAMPLES) / SAMPLE_RATE
 
 
 class OnlineSpeakers:
@@ -126,13 +136,14 @@ class OnlineSpeakers:
         bounds: SpeakerBounds,
     ) -> None:
         self.speakers: list[CachedSpeaker] = []
+        self.recent: deque[Look] = deque()
         self._calibration = calibration
         self._offline = offline
         self._step = step_samples
+        self._looks = WINDOW_SAMPLES / step_samples
         self._every = every
         self._most_heard = crops * CROP_SECONDS
         self._most = bounds.most
-        self._previous: _Previous | None = None
 
     @property
     def evidence(self) -> EvidenceLog:
@@ -159,35 +170,162 @@ class OnlineSpeakers:
 
     def label(self, evidence: WindowEvidence) -> Labels:
         """As :meth:`update`, of a window that is not kept."""
+        self._look(evidence)
+        self._decide()
+        return self.recent[-1].labels
+
+    def _look(self, evidence: WindowEvidence) -> None:
+        """Take in a window; those that it shares nothing with are decided for good."""
         begin = evidence.number * self._step
         now = (begin + WINDOW_SAMPLES) / SAMPLE_RATE
+        while self.recent and begin - self.recent[0].begin >= WINDOW_SAMPLES:
+            self._cache(self.recent.popleft())
         voices = evidence.voices
-        slots = [voice.slot for voice in voices]
-        active = evidence.presence()[:, slots].astype(np.float32) / np.float32(FULL_SCALE)
-        labels = np.full(len(voices), -1, np.intp)
+        active = self._active(evidence.presence(), [voice.slot for voice in voices])
         before = self._going_on(begin, active)
-        voices = tuple(
-            voice._replace(vector=self._previous.vectors[row])
-            if row >= 0 and self._previous is not None and not voice.vector.any()
-            else voice
-            for voice, row in zip(voices, before.tolist(), strict=True)
+        vectors = np.array([voice.vector for voice in voices], np.float32)
+        whole = np.array(
+            [v.clean_seconds >= CROP_SECONDS and bool(v.vector.any()) for v in voices], bool
         )
-        if voices:
-            labels = self._shared_out(self._scores(voices, begin, active), voices, now)
-        for voice, label, present in zip(voices, labels.tolist(), active.T, strict=True):
+        if self.recent:
+            for row, earlier in enumerate(before.tolist()):
+                if earlier >= 0 and not vectors[row].any():
+                    vectors[row] = self.recent[-1].vectors[earlier]
+        heard = np.asarray(np.where(whole, now, self._heard_before(before)), np.float64)
+        links = {
+            other.begin: self._strength(other, begin, active)
+            for other in self.recent
+            if other.labels.size and voices
+        }
+        clean = np.array([voice.clean_seconds for voice in voices], np.float64)
+        unknown = np.full(len(voices), -1, np.intp)
+        self.recent.append(Look(evidence, begin, active, vectors, clean, unknown, heard, links))
+
+    def _cache(self, look: Look) -> None:
+        """Let its speakers keep what a window heard."""
+        for row, label in enumerate(look.labels.tolist()):
             if label < 0:
                 continue
             speaker = self.speakers[label]
-            looks = WINDOW_SAMPLES / self._step
-            speaker.spoken += float(present.sum()) * GRID.hop_seconds / looks
-            if voice.clean_seconds >= MIN_CLEAN_SECONDS and voice.vector.any():
-                heard = min(voice.clean_seconds, self._most_heard)
-                speaker.hear(Exemplar(voice.vector.copy(), heard, now), self._calibration)
-        whole = [v.clean_seconds >= CROP_SECONDS and bool(v.vector.any()) for v in evidence.voices]
-        vectors = np.array([voice.vector for voice in voices])
-        times = np.asarray(np.where(whole, now, self._heard_before(before)), np.float64)
-        self._previous = _Previous(begin, active, labels, vectors, times)
-        return labels
+            speaker.spoken += 1.0 / self._looks
+            speaker.alone += look.clean[row] / self._looks
+            if look.clean[row] >= MIN_CLEAN_SECONDS and look.vectors[row].any():
+                heard = min(float(look.clean[row]), self._most_heard)
+                speaker.hear(Exemplar(look.vectors[row].copy(), heard, look.end), self._calibration)
+
+    def _decide(self) -> None:
+        """Who speaks in the last windows, by all that was heard until now."""
+        looks = [look for look in self.recent if look.labels.size]
+        if not looks:
+            return
+        sizes = [look.labels.size for look in looks]
+        clean = np.concatenate([look.clean for look in looks])
+        voices = Voices(
+            np.repeat(np.arange(len(looks)), sizes),
+            np.concatenate([look.vectors for look in looks]),
+            clean,
+            np.minimum(clean, self._most_heard),
+            self._looks,
+        )
+        links = self._links(looks, sizes)
+        mixture = Mixture(voices, links, self._calibration)
+        cached = [n for n, each in enumerate(self.speakers) if each.exemplars]
+        prior = self._prior(cached, voices.vectors.shape[1])
+        start = starting_groups(mixture, links)
+        if start.max(initial=-1) < 0 and not cached:
+            return
+        fresh = _beside(prior, mixture.groups_of(start))
+
+        def odds(groups: Groups) -> Floats:
+            likely = groups.same_person(self._calibration, mixture.unlike)
+            likely[: len(cached), : len(cached)] = -np.inf
+            return likely
+
+        def anchors(count: int) -> Anchors:
+            more = count - len(cached)
+            return Anchors(
+                np.pad(prior.totals, ((0, more), (0, 0))),
+                np.pad(prior.precisions, (0, more)),
+                np.pad(np.array([self.speakers[n].spoken for n in cached]), (0, more)),
+            )
+
+        groups, numbers, _ = merge_likely(fresh, odds)
+        most = len(groups) if self._most is None else max(self._most, len(cached))
+        count = min(len(groups), most)
+        labels = np.append(numbers, -1)[np.where(start >= 0, start + len(cached), -1)]
+        labels[labels >= count] = -1
+        shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
+        groups, numbers, _ = merge_likely(_added(prior, mixture.groups(shares)), odds)
+        folded = np.zeros((len(shares), len(groups)))
+        for old, new in enumerate(numbers):
+            folded[:, new] += shares[:, old]
+        shares = mixture.settle(folded, _LAST_PASSES, anchors(len(groups)))
+        found = mixture.windows.best(mixture.scores(shares, anchors(len(groups))))
+        self._name(looks, sizes, found, cached)
+
+    def _name(
+        self, looks: Sequence[Look], sizes: Sequence[int], found: Labels, cached: Sequence[int]
+    ) -> None:
+        """Give the speakers ``found`` their numbers: those beyond ``cached`` as before, or new."""
+        before = np.concatenate([look.labels for look in looks])
+        fresh = np.unique(found[found >= len(cached)])
+        waiting = [
+            n for n, each in enumerate(self.speakers) if not each.exemplars and not each.withdrawn
+        ]
+        together = np.array(
+            [[np.sum((found == new) & (before == old)) for old in waiting] for new in fresh]
+        )
+        numbers = dict(enumerate(cached))
+        if together.size:
+            for row, column in zip(*linear_sum_assignment(-together), strict=True):
+                if together[row, column]:
+                    numbers[int(fresh[row])] = waiting[column]
+        now = self.recent[-1].end
+        for label in fresh.tolist():
+            if label not in numbers:
+                numbers[label] = len(self.speakers)
+                self.speakers.append(CachedSpeaker(born=now))
+        labels = np.array([numbers[label] for label in found.tolist()], np.intp)
+        for look, part in zip(looks, np.split(labels, np.cumsum(sizes)[:-1]), strict=True):
+            look.labels = part
+
+    def _prior(self, cached: Sequence[int], size: int) -> Groups:
+        """What the cache knows of some speakers."""
+        totals, precisions = np.zeros((len(cached), size)), np.zeros(len(cached))
+        for row, number in enumerate(cached):
+            exemplars = self.speakers[number].exemplars
+            seconds = np.array([each.seconds for each in exemplars])
+            reliable = self._calibration.reliability_of(np.maximum(seconds, SHORTEST))
+            weights = np.sqrt(reliable) / (1.0 - reliable)
+            totals[row] = weights @ np.stack([each.vector for each in exemplars])
+            precisions[row] = (reliable / (1.0 - reliable)).sum()
+        none = np.zeros((len(cached), len(cached)))
+        alone = np.array([self.speakers[number].alone for number in cached])
+        return Groups(totals, precisions, alone, none, none)
+
+    def _links(self, looks: Sequence[Look], sizes: Sequence[int]) -> Links:
+        """What the last windows say of each other's voices."""
+        ends = np.cumsum(sizes).tolist()
+        rows = {
+            look.begin: slice(end - size, end)
+            for look, size, end in zip(looks, sizes, ends, strict=True)
+        }
+        both = np.full((2, ends[-1], ends[-1]), np.nan)
+        for look in looks:
+            for begin, strength in look.links.items():
+                if begin in rows:
+                    both[:, rows[look.begin], rows[begin]] = strength
+        pairs = np.argwhere(~np.isnan(both[0]))
+        together, apart = both[:, pairs[:, 0], pairs[:, 1]]
+        present = np.concatenate([look.active.sum(axis=0, dtype=np.float64) for look in looks])
+        return Links(
+            pairs[:, ::-1],
+            together,
+            apart,
+            np.zeros(len(pairs)),
+            present * GRID.hop_seconds,
+            np.repeat(np.arange(len(looks)), sizes),
+        )
 
     def familiar(self, number: int, presence: Presence, slots: Sequence[int]) -> list[bool]:
         """Which voices of window ``number`` need not be embedded: they go on, beyond doubt.
@@ -197,19 +335,22 @@ class OnlineSpeakers:
         if self.on_grid(number):
             return [False] * len(slots)
         begin = number * self._step
-        active = presence[:, list(slots)].astype(np.float32) / np.float32(FULL_SCALE)
         now = (begin + WINDOW_SAMPLES) / SAMPLE_RATE
-        heard = self._heard_before(self._going_on(begin, active))
+        heard = self._heard_before(self._going_on(begin, self._active(presence, slots)))
         return [bool(now - time <= _FAMILIAR_SECONDS) for time in heard]
+
+    def _active(self, presence: Presence, slots: Sequence[int]) -> NDArray[np.float32]:
+        return np.asarray(presence[:, list(slots)] / np.float32(FULL_SCALE), np.float32)
 
     def _going_on(self, begin: int, active: NDArray[np.float32]) -> Labels:
         """(n,) voice of the window before that each beyond doubt goes on from, else -1."""
         rows = np.full(active.shape[1], -1, np.intp)
-        strength = self._strength(begin, active)
-        if strength is None or self._previous is None:
+        before = self.recent[-1] if self.recent else None
+        if before is None or not before.labels.size or begin - before.begin >= WINDOW_SAMPLES:
             return rows
-        sure = strength >= self._calibration.most_link
-        alone = (sure.sum(axis=1) == 1) & (self._previous.labels >= 0)
+        odds = self._calibration.link_odds(*self._strength(before, begin, active))
+        sure = (odds >= self._calibration.most_link).T
+        alone = (sure.sum(axis=1) == 1) & (before.labels >= 0)
         for column in np.flatnonzero(sure.sum(axis=0) == 1):
             row = int(sure[:, column].argmax())
             if alone[row]:
@@ -218,7 +359,7 @@ class OnlineSpeakers:
 
     def _heard_before(self, rows: Labels) -> Floats:
         """(n,) when the voices ``rows`` of the window before were embedded; -inf for none."""
-        times = np.append(np.zeros(0) if self._previous is None else self._previous.heard, -np.inf)
+        times = np.append(self.recent[-1].heard if self.recent else np.zeros(0), -np.inf)
         return np.asarray(times[rows])
 
     def replace(self, speakers: Iterable[tuple[int, Sequence[Exemplar]]]) -> None:
@@ -229,6 +370,8 @@ class OnlineSpeakers:
             self.speakers[number].exemplars = []
             for exemplar in exemplars:
                 self.speakers[number].hear(exemplar, self._calibration)
+            heard = sum(each.seconds for each in self.speakers[number].exemplars)
+            self.speakers[number].alone = max(self.speakers[number].alone, heard)
 
     def withdraw(self, number: int, heir: int | None) -> None:
         """Speaker ``number`` is nobody of its own, but ``heir``, if that is known."""
@@ -236,94 +379,41 @@ class OnlineSpeakers:
         gone.withdrawn, gone.exemplars = True, []
         if heir is not None:
             self.speakers[heir].spoken += gone.spoken
-        gone.spoken = 0.0
-        if self._previous is not None:
-            labels = self._previous.labels
-            labels[labels == number] = -1 if heir is None else heir
+            self.speakers[heir].alone += gone.alone
+        gone.spoken = gone.alone = 0.0
+        for look in self.recent:
+            look.labels[look.labels == number] = -1 if heir is None else heir
 
-    def _scores(
-        self, voices: Sequence[LocalVoice], begin: int, active: NDArray[np.float32]
-    ) -> Floats:
-        """(n, k + 1) log-probability of each voice being each speaker, or somebody new."""
-        calibration = self._calibration
-        seconds = np.array([voice.clean_seconds for voice in voices])
-        vectors = np.stack([voice.vector for voice in voices]).astype(np.float64)
-        clean = seconds >= MIN_CLEAN_SECONDS
-        heard = np.maximum(np.minimum(seconds, self._most_heard), SHORTEST)
-        present = active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds
-        reliable = np.where(
-            clean,
-            calibration.reliability_of(heard),
-            calibration.overlapped_reliability_of(np.maximum(present, SHORTEST)),
-        )
-        means, uncertain = self._centroids(vectors.shape[1])
-        squares = (means * means).sum(axis=1)
-        scores = calibration.likelihoods(vectors @ means.T, squares, reliable, uncertain)
-        scores[~vectors.any(axis=1)] = 0.0
-        spoken = np.array([*(each.spoken for each in self.speakers), 0.0]) + _TALK_SECONDS
-        spoken[-1] = max(spoken[-1], _NEW_SHARE * spoken.sum())
-        scores += calibration.talk_weight * np.log(spoken / spoken.sum())
-        scores[:, -1] -= _NEW_MARGIN
-        return np.asarray(scores + self._links(begin, active, scores.shape))
-
-    def _centroids(self, size: int) -> tuple[Floats, Floats]:
-        """Means (k + 1, d) of speakers, with nothing known of the last, and variances (k + 1,)."""
-        means = np.zeros((len(self.speakers) + 1, size))
-        precisions = np.ones(len(means))
-        for number, speaker in enumerate(self.speakers):
-            if not speaker.exemplars:
-                continue
-            vectors = np.stack([each.vector for each in speaker.exemplars])
-            seconds = np.array([each.seconds for each in speaker.exemplars])
-            reliable = self._calibration.reliability_of(np.maximum(seconds, SHORTEST))
-            weights = np.sqrt(reliable) / (1.0 - reliable)
-            precisions[number] += float((reliable / (1.0 - reliable)).sum())
-            means[number] = weights @ vectors / precisions[number]
-        return means, 1.0 / precisions + self._calibration.spread
-
-    def _links(self, begin: int, active: NDArray[np.float32], shape: tuple[int, ...]) -> Floats:
-        """(n, k + 1) log-odds by who spoke at the same moments in the window before."""
-        odds = np.zeros(shape)
-        strength = self._strength(begin, active)
-        if strength is None or self._previous is None:
-            return odds
-        for row, label in enumerate(self._previous.labels.tolist()):
-            if label >= 0:
-                odds[:, label] += strength[row]
-        return odds
-
-    def _strength(self, begin: int, active: NDArray[np.float32]) -> Floats | None:
-        """(m, n) log-odds of each voice of the window before being each of this one."""
-        before = self._previous
-        if before is None or not len(before.labels) or begin - before.begin >= WINDOW_SAMPLES:
-            return None
+    def _strength(self, before: Look, begin: int, active: NDArray[np.float32]) -> Floats:
+        """(2, n, m) seconds together and apart of this window's voices and an earlier one's."""
         offset = GRID.window_offset(begin) - GRID.window_offset(before.begin)
         _, together, apart, _ = linked(before.active, active, offset, 0, 0)
-        odds = self._calibration.link_odds(together, apart)
-        return odds.reshape(len(before.labels), active.shape[1])
+        shape = 2, before.active.shape[1], active.shape[1]
+        return np.asarray(np.concatenate([together, apart]).reshape(shape).swapaxes(1, 2))
 
-    def _shared_out(self, scores: Floats, voices: Sequence[LocalVoice], now: float) -> Labels:
-        """(n,) the likeliest speakers, no two the same; makes new ones."""
-        count, known = len(voices), len(self.speakers)
-        living = [not each.withdrawn for each in self.speakers]
-        options = np.full((count, known + 2 * count), _FORBIDDEN)
-        options[:, :known] = np.where(living, scores[:, :known], _FORBIDDEN)
-        room = count if self._most is None else self._most - sum(living)
-        for row, voice in enumerate(voices):
-            enough = voice.clean_seconds >= _NEW_SECONDS or not any(living)
-            if enough and voice.vector.any() and row < room:
-                options[row, known + row] = scores[row, -1]
-            # Somebody who has no name yet; of whom too little is heard to be given one.
-            options[row, known + count + row] = scores[row, -1] - _NAMELESS
-        labels = np.full(count, -1, np.intp)
-        rows, columns = linear_sum_assignment(-options)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if column < known:
-                labels[row] = column
-            elif column < known + count:
-                labels[row] = len(self.speakers)
-                self.speakers.append(CachedSpeaker(born=now))
-            elif any(living):
-                # As likely one of these; a pause counts as missed as much as a wrong name does.
-                labels[row] = int(options[row, :known].argmax())
-        return labels
+
+def _beside(prior: Groups, fresh: Groups) -> Groups:
+    """Both, one after the other."""
+    pad = ((0, len(fresh)), (0, len(fresh)))
+    split, linked_odds = np.pad(prior.split, pad), np.pad(prior.linked, pad)
+    split[len(prior) :, len(prior) :] = fresh.split
+    linked_odds[len(prior) :, len(prior) :] = fresh.linked
+    return Groups(
+        np.concatenate([prior.totals, fresh.totals]),
+        np.concatenate([prior.precisions, fresh.precisions]),
+        np.concatenate([prior.seconds, fresh.seconds]),
+        split,
+        linked_odds,
+    )
+
+
+def _added(prior: Groups, groups: Groups) -> Groups:
+    """``groups``, the first of which have what ``prior`` knows of them besides."""
+    more = len(groups) - len(prior)
+    return Groups(
+        groups.totals + np.pad(prior.totals, ((0, more), (0, 0))),
+        groups.precisions + np.pad(prior.precisions, (0, more)),
+        groups.seconds + np.pad(prior.seconds, (0, more)),
+        groups.split,
+        groups.linked,
+    )
