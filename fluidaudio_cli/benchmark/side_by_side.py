@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fluidaudio_cli.benchmark import accuracy
-from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.grid import ONCE, Cell
 from fluidaudio_cli.benchmark.memory_limit import longest_seconds
 from fluidaudio_cli.benchmark.passes import measure_in_turn
 from fluidaudio_cli.benchmark.results import FileRecord
@@ -24,9 +24,6 @@ from fluidaudio_cli.jobs.pool import Pool
 from fluidaudio_cli.jobs.recordings import Recordings
 from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Facts, Work
-
-ONCE = Effort(warmup=0, iterations=1)
-"""What is done of each recording."""
 
 NOTE = "measured by workers side by side: errors only, no times, memory or energy"
 
