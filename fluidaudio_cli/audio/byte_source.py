@@ -17,7 +17,6 @@ from fluidaudio_cli.audio.headers import (
     OGG_PAGE_BYTES,
     Header,
     exceeds_file,
-    is_trailer,
     ogg_page_is_cut,
     read_header,
 )
@@ -68,7 +67,7 @@ class ByteSource:
                 self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
             if not self._seekable:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
-            self._magic = self._head[:4] if self._head else self._read_at(0, 4)
+            self._magic = self._read_at(0, 4) if self._seekable else self._head[:4]
             self.header = self._look()
             if self.header.endless:
                 raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
@@ -140,10 +139,6 @@ class ByteSource:
     def _direct(self) -> bool:
         return self._seekable and not self._patches
 
-    @property
-    def _big_endian(self) -> bool:
-        return self._magic in (b"FORM", b"caff")
-
     def _next(self, count: int) -> bytes:
         if self._head:
             data, self._head = self._head[:count], self._head[count:]
@@ -168,7 +163,7 @@ class ByteSource:
         self._is_cut = exceeds_file(header, total)
         if header.data_start is not None and (end is None or end < total):
             tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
-            if end is None or not is_trailer(tail, end + len(tail) == total, self._big_endian):
+            if end is None or not header.is_trailer(tail, end + len(tail) == total):
                 self._patches = {**header.patches, **header.open_end(total)}
                 self._open_bytes = total
                 if end is not None:
@@ -190,7 +185,7 @@ class ByteSource:
     def _decide_end(self) -> None:
         """At the stated end of a pipe's samples: is what follows sound?"""
         tail = _read_up_to(self._raw, _TRAILER_BYTES, self._head)
-        if not is_trailer(tail, len(tail) < _TRAILER_BYTES, self._big_endian):
+        if not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
             self._head, self._end = tail, None
             self._note_longer(self.header)
 

@@ -57,7 +57,8 @@ def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
     """Read the length of ``stream`` from the container, or what its header says of its data."""
     container, header, names = opened.container, opened.file.header, opened.formats
     mended = opened.file.mended_seconds
-    if mended is not None or (header.data_start is not None and "wav" in names):
+    stated = header.seconds is not None or (header.data_start is not None and "wav" in names)
+    if mended is not None or stated:  # chunks behind the samples count in FFmpeg's length
         return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]

@@ -32,7 +32,7 @@ from fluidaudio_cli.errors import AudioError
 
 Block = PcmFrame | Silence
 
-_BARE_FRAMES = frozenset({"mp3", "aac"})
+_BARE_FRAMES = frozenset({"mp3", "aac", "ac3", "eac3"})
 """Bare sequences of frames without a header: a cut recording may begin or end with junk."""
 
 _TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX")
@@ -40,6 +40,7 @@ _TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX")
 
 _TIMED = frozenset(
     {"mov", "mp4", "matroska", "webm", "ogg", "mpegts", "mpeg", "flv", "asf", "avi", "nut", "mxf"}
+    | {"wtv", "rm"}
 )
 """Containers that stamp packets with times of their own; others count samples."""
 
@@ -48,6 +49,10 @@ _SKIPS_DAMAGE = frozenset({"ogg", "matroska"})
 
 _HOLE_BYTES = 512
 """Bytes between two packets, beyond headers of pages and clusters, that no packet accounts for."""
+
+_COARSE_STEPS = 32
+"""Below so many steps of loudness (six bits with the sign), rounding hides who speaks: two voices
+that are told apart at 33 steps are one at 26."""
 
 _LARGEST_FRAME_BYTES = 8191
 """Of MP3 and ADTS. A packet with more holds junk behind a broken frame, decode as it may."""
@@ -87,6 +92,7 @@ class TrackDecoder:
         self._batcher = FrameBatcher()
         self._timeline = Timeline(zero)
         self._polarity = Polarity()
+        self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far
         self.sample_rate: int = stream.codec_context.sample_rate
         self.channels: int = stream.codec_context.channels
@@ -120,20 +126,30 @@ class TrackDecoder:
         if self._timed and timeline.paused_seconds - lost_seconds > JITTER_SECONDS:
             notes.append(
                 f"{timeline.paused_seconds:.2f} s of its time line hold no audio and count as "
-                f"silence (pauses or lost packets at {timeline.pauses} places, or a late start)"
+                f"silence (pauses or lost packets at "
+                f"{_counted(timeline.pauses, 'place')}, or a late start)"
             )
         if self._excess and not self._file.notes:
             notes.append(f"it is {self._excess:.2f} s longer than its header states")
         if timeline.restarts:
-            notes.append(f"its time stamps begin anew {timeline.restarts} times: read end to end")
+            notes.append(
+                f"its time stamps begin anew {_counted(timeline.restarts, 'time')}: read end to end"
+            )
         if self._disbelieved:
-            notes.append(f"{self._disbelieved} impossible time stamps were not believed")
+            stamps = _counted(self._disbelieved, "impossible time stamp")
+            notes.append(f"not believed: {stamps}")
         if self._polarity.found:
             notes.append("a channel is the first one inverted; it was turned back for the mix")
+        steps, bits = self._loudest or (0, 0)
+        if steps > 1 or (steps and bits == 8):  # one step of 16 bits: silence with dither
+            notes.append(
+                f"its loudest sample is {steps} of {2 ** (bits - 1)} steps: too coarse to tell "
+                "voices apart with certainty; record louder"
+            )
         if self.lost:
             notes.append(
-                f"{lost_seconds:.2f} s could not be decoded at {len(self.lost)} places, and count "
-                "as silence"
+                f"{lost_seconds:.2f} s could not be decoded at "
+                f"{_counted(len(self.lost), 'place')}, and count as silence"
             )
         return notes
 
@@ -306,6 +322,7 @@ class TrackDecoder:
         index = pcm.first_unusable()
         if index is None:
             pcm.orient(self._polarity)
+            self._loudest = self._loudest and _louder(self._loudest, pcm.loudest_step())
             self._put(pcm)
             return
         start = self.handed_seconds
@@ -348,6 +365,14 @@ class TrackDecoder:
             self.error = AudioError(
                 f"{self._label} has no audio that decodes ({reason})", NOT_AUDIO_REMEDY
             )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _louder(loudest: tuple[int, int], other: tuple[int, int] | None) -> tuple[int, int] | None:
+    return max(loudest, other) if other is not None and other[0] <= _COARSE_STEPS else None
 
 
 class Demuxer:

@@ -26,11 +26,14 @@ _UNKNOWN_64 = 1 << 60
 _MISCOUNT_BYTES = 64
 """Some writers count the header as sound; and so few bytes behind it are none."""
 
+_WTV = bytes.fromhex("b7d80020")
+"""Of Windows Television: tables of its sectors are anywhere."""
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
     b"_PMX,minf,elm1,regn,afsp,FLLR,levl,plst,COMT,MARK,INST,ANNO,NAME,AUTH,(c) ,APPL,info,uuid,"
-    b"strg,free".split(b",")
+    b"strg,free,pakt,kuki,chan,mark,midi,ovvw,edct,bits".split(b",")
 )
 """Chunks known to follow samples; others count if their sizes lead exactly to the end."""
 
@@ -49,9 +52,10 @@ class Header:
     """``data_start`` and ``data_bytes`` of a chunked format; ``None``: not one, or unknown.
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
-    ``size_field``: where that length is stated, and how. ``mp3_counts_frames``: an MP3 whose
-    header states its length. ``index_at_end``: an MP4 that cannot be read forward. ``endless``:
-    chunks without end before any samples, which FFmpeg would walk through.
+    ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
+    ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: it cannot be
+    read forward, as an MP4 whose index is behind its samples. ``endless``: chunks without end
+    before any samples, which FFmpeg would walk through.
     """
 
     data_start: int | None = None
@@ -59,6 +63,7 @@ class Header:
     bytes_per_second: float | None = None
     patches: Mapping[int, bytes] = field(default_factory=dict)
     size_field: _SizeField | None = None
+    layout: _Layout | None = None
     mp3_counts_frames: bool = False
     index_at_end: bool = False
     endless: bool = False
@@ -87,6 +92,18 @@ class Header:
             return {at: struct.pack(form, size)}
         except struct.error:  # more than the field can count
             return {at: struct.pack(form, unknown)}
+
+    def is_trailer(self, tail: bytes, whole: bool) -> bool:
+        """Whether ``tail``, which follows the samples, is no sound: tags, or well-formed chunks.
+
+        ``whole``: it reaches to the end of the file, so that sizes can be checked.
+        """
+        if (whole and len(tail) <= _MISCOUNT_BYTES) or tail.startswith(_TAGS):
+            return True
+        layout = self.layout or _RIFF
+        # Some writers forget the padding, so both are tried.
+        pads = (0, -((self.data_end or 0) - layout.first) % layout.alignment)
+        return any(_are_chunks(layout, tail[pad:], whole) for pad in pads)
 
 
 class _SizeField(NamedTuple):
@@ -126,6 +143,10 @@ def read_header(read_at: ReadAt) -> Header:
     try:
         if layout is not None:
             return _read_chunks(layout, read_at)
+        if magic[:4] == b".snd" and not any(magic[8:12]):  # written to a pipe; FFmpeg refuses it
+            return Header(patches={8: b"\xff" * 4})
+        if magic[:4] == _WTV:
+            return Header(index_at_end=True)
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return Header(index_at_end=_index_at_end(read_at))
         return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
@@ -169,7 +190,10 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
             size -= layout.data_skip
             known = 0 < size < _UNKNOWN_64
             start = body + layout.data_skip
-            return Header(start, size if known else None, rate, patches, size_field)
+            # A CAF whose packets differ in size lists them, mostly at its end.
+            listed = layout is _CAF and not rate
+            stated = size if known else None
+            return Header(start, stated, rate, patches, size_field, layout, index_at_end=listed)
         if size < 0:
             return Header()
         offset = body + size + -(body + size - layout.first) % layout.alignment
@@ -206,27 +230,18 @@ def _read_format(layout: _Layout, body: int, fields: bytes) -> tuple[dict[int, b
     return patches, float(sample_rate * align)
 
 
-def is_trailer(tail: bytes, whole: bool, big_endian: bool = False) -> bool:
-    """Whether what follows the samples is no sound: tags, or well-formed chunks.
-
-    ``whole``: ``tail`` reaches to the end of the file, so that sizes can be checked.
-    """
-    if (whole and len(tail) <= _MISCOUNT_BYTES) or tail.startswith(_TAGS):
-        return True
-    order = ">" if big_endian else "<"
-    # Chunks begin at even offsets; some writers forget the padding, so both are tried.
-    return any(_are_chunks(tail[pad:], whole, order) for pad in (0, 1))
-
-
-def _are_chunks(tail: bytes, whole: bool, order: str) -> bool:
+def _are_chunks(layout: _Layout, tail: bytes, whole: bool) -> bool:
     if tail[:4] in _CHUNKS:
         return True
-    offset = 0
-    while whole and len(tail) - offset >= 8:
-        name, size = struct.unpack_from(f"{order}4sI", tail, offset)
-        if not re.fullmatch(rb"[\x20-\x7e]{4}", name) or size > len(tail) - offset - 8:
+    offset, head_bytes = 0, layout.id_bytes + struct.calcsize(layout.size)
+    while whole and len(tail) - offset >= head_bytes:
+        (size,) = struct.unpack_from(layout.size, tail, offset + layout.id_bytes)
+        size -= head_bytes if layout.counts_header else 0
+        offset += head_bytes
+        name = tail[offset - head_bytes :][:4]
+        if not re.fullmatch(rb"[\x20-\x7e]{4}", name) or not 0 <= size <= len(tail) - offset:
             return False
-        offset += 8 + size + size % 2
+        offset += size + -size % layout.alignment
     return whole and not any(tail[offset:])
 
 

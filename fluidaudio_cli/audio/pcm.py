@@ -106,6 +106,14 @@ class PcmFrame:
                 add(out, offset, out=out)
         out *= self._scale
 
+    def loudest_step(self) -> tuple[int, int] | None:
+        """Its largest sample in steps of its integers, and their bits; of 16 bits and fewer."""
+        bits = 8 * self._format.dtype.itemsize
+        if self._format.dtype.kind == "f" or bits > 16:
+            return None
+        offset = int(self._format.offset)
+        return max(max(int(c.max()) + offset, -int(c.min()) - offset) for c in self.channels), bits
+
     def first_unusable(self) -> int | None:
         """Index of the first sample that is NaN, infinite or beyond ``PEAK_LIMIT``, if any."""
         if self._format.dtype.kind != "f":

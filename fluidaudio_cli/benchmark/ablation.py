@@ -7,10 +7,13 @@ run by the same benchmark as the modes that ship.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fluidaudio_cli.diarization.modes import ModeConfig, load_mode, write_mode
+import yaml
+
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.files import write_text_atomic
 
 BASE_MODE = "balanced"
 PLAIN_MODE = "reference"
@@ -55,14 +58,18 @@ OPTIMISATIONS = (
 )
 
 
+# Sections of a mode that optimisations change.
+_SECTIONS = ("windows", "embedding", "execution")
+
+
 def write_ablated_modes(folder: Path) -> dict[str, Path]:
-    """Write every mode of the ablation as a file into ``folder``; by name, the bases first."""
+    """Write every mode of the ablation but the two bases as a file into ``folder``; by name."""
     full, plain = load_mode(BASE_MODE), load_mode(PLAIN_MODE)
-    # Precision means nothing without an executor that has it, so it is judged beside one.
-    modes = {BASE_MODE: full, PLAIN_MODE: plain}
+    modes: dict[str, ModeConfig] = {}
     for each in OPTIMISATIONS:
         off = each.take(full, plain)
         if each.name == "executor":
+            # Precision means nothing without an executor that has it, so it is judged beside one.
             off = _precision(off, plain)
         modes[f"{BASE_MODE}-without-{each.name}"] = off
     for each in OPTIMISATIONS:
@@ -75,6 +82,8 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         modes[f"{PLAIN_MODE}-with-{each.name}"] = on
     paths = {}
     for name, mode in modes.items():
+        # All else is the base's, whatever model card it is read with.
+        sections = {section: asdict(getattr(mode, section)) for section in _SECTIONS}
         paths[name] = folder / f"{name}.yaml"
-        write_mode(replace(mode, name=name), paths[name])
+        write_text_atomic(paths[name], yaml.safe_dump({"extends": mode.name, **sections}))
     return paths

@@ -47,7 +47,7 @@ _HOUR, _MINUTE = 3600.0, 60.0
 class Cell:
     """One level of each factor; a default is what the program does unasked.
 
-    ``mode``: a name; empty for programs that have none. ``models``: a set's name or path.
+    ``mode``: a name; empty for programs that have none. ``models``: a set's name.
     ``length``: seconds of audio made of the recordings, None for the recordings themselves.
     ``condition``: a variant of the recordings. ``latency``: seconds after which turns of a stream
     are final, None for files. ``program``: empty for this one.
@@ -86,11 +86,9 @@ PIPELINE_OPTIONS = ("models", "executor", "precision", "threads")
 
 
 def level_name(factor: str, level: Level) -> str:
-    """A level as it is shown: ``2 threads``, ``10 min``, a model card by its file's name."""
+    """A level as it is shown: ``2 threads``, ``10 min``."""
     if level is None:
         return ""
-    if factor == "models":
-        return Path(str(level)).stem
     if factor == "threads":
         return "1 thread" if level == 1 else f"{level} threads"
     if factor == "latency":
@@ -102,7 +100,7 @@ def length_name(seconds: float) -> str:
     """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which there is at least one."""
     for unit, size in (("h", _HOUR), ("min", _MINUTE)):
         if seconds >= size:
-            return f"{seconds / size:g} {unit}"
+            return f"{round(seconds / size, 2):g} {unit}"
     return f"{seconds:g} s"
 
 
@@ -213,6 +211,10 @@ class Effort:
     share: bool = False
 
 
+ONCE = Effort(processes=1, warmup=0, iterations=1, share=True)
+"""Where errors are asked for, which do not differ from run to run."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Cells that answer one question. ``in_turn``: both cells of each contrast take turns.
@@ -240,14 +242,15 @@ class Study:
 class Grid:
     """Studies, and what the names of levels stand for.
 
-    ``conditions``: by name; the one called "" are the recordings as they are. ``modes``: names of
-    modes to what ``load_pipeline`` is given, where that is another. ``programs``: by name.
-    ``plans``: of cells that run as these say, whatever their levels are called.
+    ``conditions``: by name; the one called "" are the recordings as they are. ``modes`` and
+    ``models``: their names to what ``load_pipeline`` is given, where that is another. ``programs``:
+    by name. ``plans``: of cells that run as these say, whatever their levels are called.
     """
 
     studies: tuple[Study, ...]
     conditions: Mapping[str, Condition]
     modes: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
     programs: Mapping[str, Program] = field(default_factory=dict)
     plans: Mapping[Cell, Plan] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fluidaudio_cli.benchmark.results import CellRecord, RooflineRecord, StageSample
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.limits import MachinePeaks
-from fluidaudio_cli.models.card import load_card
+from fluidaudio_cli.models.card import BUNDLED, load_card
 
 Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
 
@@ -105,7 +105,7 @@ def roofline_records(
     for cell in cells:
         if cell.cell.program or not cell.finished:
             continue
-        card = load_card(cell.cell.models)
+        card = load_card(str(cell.plan.get("models", BUNDLED)))
         longest = max(cell.finished, key=lambda each: each.audio_seconds)
         by_time = sorted(longest.iterations, key=lambda sample: sample.wall_seconds)
         stages = by_time[(len(by_time) - 1) // 2].stages

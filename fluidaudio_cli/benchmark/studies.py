@@ -41,25 +41,23 @@ def modes_study(effort: Effort, **levels: Sequence[object]) -> Study:
     return Study(MODES, cells, effort, tuple(dict.fromkeys(contrasts)))
 
 
-def ablation_study(modes: Sequence[str], effort: Effort) -> Study:
+def ablation_study(modes: Sequence[str], effort: Effort, **levels: Sequence[object]) -> Study:
     """The mode as it ships without each optimisation; the plain one with each alone."""
-    cells = crossed(mode=modes)
+    bases = (BASE_MODE, PLAIN_MODE)
+    cells = crossed(mode=(*bases, *modes), **levels)
     contrasts = tuple(
-        Contrast(cell, Cell(mode=base))
-        for base in (BASE_MODE, PLAIN_MODE)
+        Contrast(cell, cell.at(mode=base))
+        for base in bases
         for cell in cells
         if cell.mode.startswith(f"{base}-")
     )
     return Study(ABLATION, cells, effort, contrasts)
 
 
-def scaling_study(
-    modes: Sequence[str], lengths: Sequence[float], threads: Sequence[int], effort: Effort
-) -> Study:
-    """Each mode on each length of audio with each number of threads, in fresh processes."""
+def scaling_study(lengths: Sequence[float], effort: Effort, **levels: Sequence[object]) -> Study:
+    """Every combination of the levels on each length of audio, in fresh processes."""
     once = Effort(effort.iterations, effort.warmup, 1, memory=True, warm_on_shortest=True)
-    cells = crossed(mode=modes, threads=threads, length=lengths)
-    return Study(SCALING, cells, once)
+    return Study(SCALING, crossed(**levels, length=lengths), once)
 
 
 def peers_study(cells: Sequence[Cell], programs: Sequence[Program], effort: Effort) -> Study:

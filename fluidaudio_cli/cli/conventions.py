@@ -6,13 +6,14 @@ The help is drawn in Rich's panels where stdout is a terminal; in a pipe it is p
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from fluidaudio_cli.cli import messages
+from fluidaudio_cli.cli import messages, option_rules
 from fluidaudio_cli.recordings import is_audio_name
 
 # Command lines by command, each with what it does.
@@ -61,6 +62,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio benchmark", "the default mode on the bundled sample"),
         ("fluidaudio benchmark --performance-mode all --output b.json", "all modes, kept"),
         ("fluidaudio benchmark --dataset recordings/ --gate gates.yaml", "limits by exit code"),
+        ("fluidaudio benchmark --performance-mode fast --against main", "is this version slower?"),
     ),
     "modes list": (("fluidaudio modes list", "the modes that ship"),),
     "modes show": (
@@ -109,7 +111,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio simulate -o noisy --noise babble --snr 5", "the same with others behind"),
     ),
 }
-EXAMPLES["benchmark"] = EXAMPLES["diarization-benchmark"]
+_ALIASES = {"benchmark": "diarization-benchmark"}
+# Of a group's commands; the program itself has more.
+_MOST_EXAMPLES = 7
 
 
 class Command(TyperCommand):
@@ -133,7 +137,10 @@ class Command(TyperCommand):
             )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Typer's; ``--known`` may stand alone, also before a recording: Typer cannot say so."""
+        """Typer's, then the rules of options that need each other or are at odds.
+
+        ``--known`` may stand alone, also before a recording: Typer cannot say so.
+        """
         following = [*args[1:], "-"]
         args = [
             f"{own}="
@@ -141,42 +148,46 @@ class Command(TyperCommand):
             else own
             for own, after in zip(args, following, strict=False)
         ]
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        option_rules.check(ctx, _command(ctx))
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Typer's, then the examples."""
-        examples = EXAMPLES.get(_path(ctx), ())
         self.rich_markup_mode = _markup()
         super().format_help(ctx, formatter)
-        if not examples:
-            return
-        if self.rich_markup_mode is None:
-            with formatter.section("Examples"):
-                for line, what in examples:
-                    formatter.write(f"  {line}\n      {what}\n")
-            return
-        from rich import box
-        from rich.panel import Panel
-        from rich.text import Text
-
-        from fluidaudio_cli.cli.render.console import stdout_console
-
-        text = Text("\n").join(
-            Text.assemble((line, "bold"), "\n    ", (what, "dim")) for line, what in examples
-        )
-        panel = Panel(
-            text, title="Examples", title_align="left", border_style="dim", box=box.ROUNDED
-        )
-        stdout_console().print(panel)
+        _show_examples(EXAMPLES.get(_command(ctx), ()), formatter)
 
 
 class Group(TyperGroup):
-    """A group of commands whose help is drawn as theirs."""
+    """A group of commands whose help is drawn as theirs; its examples are its commands' first."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Typer's."""
+        """Typer's, then the examples."""
         self.rich_markup_mode = _markup()
         super().format_help(ctx, formatter)
+        paths = [f"{_command(ctx)} {name}".lstrip() for name in self.commands]
+        firsts = [EXAMPLES[path][0] for path in paths if path in EXAMPLES]
+        _show_examples(firsts[:_MOST_EXAMPLES], formatter)
+
+
+def _show_examples(examples: Sequence[tuple[str, str]], formatter: Any) -> None:
+    if _markup() is None:
+        with formatter.section("Examples"):
+            for line, what in examples:
+                formatter.write(f"  {line}\n      {what}\n")
+        return
+    from rich import box
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from fluidaudio_cli.cli.render.console import stdout_console
+
+    text = Text("\n").join(
+        Text.assemble((line, "bold"), "\n    ", (what, "dim")) for line, what in examples
+    )
+    panel = Panel(text, title="Examples", title_align="left", border_style="dim", box=box.ROUNDED)
+    stdout_console().print(panel)
 
 
 def adopt(app: typer.Typer) -> None:
@@ -190,13 +201,13 @@ def adopt(app: typer.Typer) -> None:
             adopt(group.typer_instance)
 
 
-def _path(ctx: Any) -> str:
+def _command(ctx: Any) -> str:
     """The command's words after the program's own name, whichever that is."""
     words: list[str] = []
     while ctx.parent is not None:
         words.insert(0, ctx.info_name)
         ctx = ctx.parent
-    return " ".join(words)
+    return _ALIASES.get(" ".join(words), " ".join(words))
 
 
 def _markup() -> Any:

@@ -85,19 +85,32 @@ def download(
 
 
 @app.command()
-def verify(name: _Name, split: _Split = None, data_dir: _DataDir = None) -> None:
+def verify(
+    name: _Name,
+    split: _Split = None,
+    data_dir: _DataDir = None,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
+) -> None:
     """Hash every downloaded file against its published or recorded hash."""
     from fluidaudio_cli.corpora.verify import verify_dataset
 
+    report_output.check(output, output_format)
     checks = verify_dataset(name, split, data_dir=data_dir)
     counts = dict.fromkeys(("ok", "changed", "lost", "absent", "unrecorded"), 0)
     for check in checks:
         counts[check.status] += 1
         if check.status not in ("ok", "absent"):
             typer.echo(f"{check.status}: {check.path}", err=True)
-    typer.echo(
+    line = (
         f"{name}: {counts['ok']} files match, {counts['changed']} changed, {counts['lost']} lost, "
         f"{counts['absent']} not downloaded, {counts['unrecorded']} without a recorded hash"
+    )
+    report_output.write_report(
+        output,
+        output_format,
+        lambda: {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
+        lambda console: console.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     if counts["changed"]:
         raise InputError(

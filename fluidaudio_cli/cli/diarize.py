@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fluidaudio_cli.cli import messages, options, report_output
+from fluidaudio_cli.cli import messages, option_rules, options, report_output
 from fluidaudio_cli.cli.diarize_evidence import (
     check_evidence_target,
     evidence_among,
@@ -50,6 +50,7 @@ _BAD_INPUT = 3
 
 
 def diarize(
+    ctx: typer.Context,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -147,10 +148,10 @@ def diarize(
     evidence = evidence_among(places)
     job: Job | None = None
     recordings: Mapping[Place, str] = evidence
-    if evidence and save_evidence is not None:
-        raise UsageError(f"{files[0]} is evidence already", "leave out --save-evidence")
-    if evidence and spread != JobOptions():
-        raise UsageError(f"{files[0]} is evidence", "leave out --cluster, --workers, --no-resume")
+    if evidence and (vain := option_rules.given(ctx, option_rules.HEARING)):
+        raise UsageError(
+            f"{files[0]} is evidence, of what was heard before", f"leave out {', '.join(vain)}"
+        )
     if not evidence and is_job(places, output_dir, spread):
         from fluidaudio_cli.cli.diarize_job import Job
 
@@ -166,7 +167,7 @@ def diarize(
             f"--embeddings has no place in {destination.format.value}", "add --format json"
         )
     references = None
-    if reference is not None or uem is not None:
+    if reference is not None:
         from fluidaudio_cli.cli.diarize_reference import read_references
 
         references = read_references(reference, uem, list(uris))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.errors import AnnotationError, UsageError
+from fluidaudio_cli.errors import AnnotationError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.report.diarization_json import ScoredAgainst
@@ -47,9 +47,7 @@ class References:
         return ScoredAgainst(str(self.path), score)
 
 
-def read_references(
-    reference: Path | None, uem: Path | None, uris: Collection[str]
-) -> References | None:
+def read_references(reference: Path, uem: Path | None, uris: Collection[str]) -> References:
     """Read the reference (RTTM or lab file, or a folder of them) for the recordings ``uris``.
 
     A file that speaks of one recording only is taken for the only recording there is, whatever
@@ -57,10 +55,6 @@ def read_references(
     """
     from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 
-    if reference is None:
-        if uem is not None:
-            raise UsageError("--uem says which time is scored", "add --reference, or leave it out")
-        return None
     annotations = read_annotations(reference)
     names = _names(reference, annotations.turns, uris)
     uems = None

@@ -67,8 +67,6 @@ def known_voices(
     ``UsageError`` for a name that is not there, ``InputError`` for a store without voices.
     """
     if known is None:
-        if learns or store is not None:
-            raise UsageError("--store and --learn are of --known", "add --known")
         return None
     from fluidaudio_cli.voices.store import VoiceStore, find
 

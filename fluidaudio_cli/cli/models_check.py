@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import messages
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.models.card import ModelCard
 
+SCHEMA = "fluidaudio.models-check/1"
 _BAD_INPUT = 3
 # As many digits as the bundled card has.
 _DIGITS = 4
@@ -38,33 +39,37 @@ def check(
         float, typer.Option(metavar="SECONDS", min=0.0, help="Search for the other values too.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    output_format: report_output.FormatOption = None,
+    output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Run the networks of a model card on the bundled sample, and say what is wrong with it.
 
     One line for each fault, and exit code 3. With --calibrate, the card's calibration goes to
     stdout, to be put into the card.
     """
+    report_output.check(output, output_format)
     from fluidaudio_cli.diarization.card_check import check_card
     from fluidaudio_cli.models.card import load_card
     from fluidaudio_cli.resources import datasets_dir
     from fluidaudio_cli.scoring.rttm import read_rttm
 
-    if calibrate is None and (held_out is not None or search > 0):
-        raise UsageError("--held-out and --search belong to --calibrate", "add --calibrate FOLDER")
     sample = datasets_dir() / "sample" / "sample.wav"
     reference = tuple(read_rttm(sample.with_suffix(".rttm"))["sample"])
     loaded = load_card(card)
     faults = check_card(loaded, sample, reference)
-    for fault in faults:
-        typer.echo(fault)
-    if faults:
-        raise typer.Exit(_BAD_INPUT)
-    # Where the calibration goes to stdout, it is alone there.
-    found = "no fault found: scores, frame grid and vectors are as the card says"
-    if calibrate is None:
-        typer.echo(found)
+    lines = faults or ["no fault found: scores, frame grid and vectors are as the card says"]
+    if faults or calibrate is None:
+        report_output.write_report(
+            output,
+            output_format,
+            lambda: {"schema": SCHEMA, "card": str(loaded.path), "faults": faults},
+            lambda console: console.print("\n".join(lines), markup=False, soft_wrap=True),
+        )
+        if faults:
+            raise typer.Exit(_BAD_INPUT)
         return
-    messages.say(found)
+    # Where the calibration goes to stdout, it is alone there.
+    messages.say(*lines)
     _calibrate(loaded, calibrate, held_out, performance_mode, search, seed)
 
 
@@ -88,11 +93,15 @@ def _calibrate(
         others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
     pipeline.close()
     fitted = calibrating.fit(known, pipeline.mode, search, seed)
+    messages.say(
+        "across_… and stranger_…, which only known voices and links need, are left as they are: "
+        "tools/fit_voices.py fits them to people with several recordings"
+    )
     for name, recordings in (("fitted to", known), ("held out", others)):
         if recordings is not None:
             messages.say(f"{name}: {len(recordings)} recordings")
             pairs = calibrating.pairs_of(recordings, pipeline.mode)
             for line in calibrating.worth(pairs, fitted):
                 messages.say(line)
-    rounded = {name: round(value, _DIGITS) for name, value in fitted.as_dict().items()}
-    typer.echo(yaml.safe_dump({"calibration": rounded}, sort_keys=False), nl=False)
+    values = fitted.rounded(_DIGITS)
+    typer.echo(yaml.safe_dump({"calibration": values}, sort_keys=False), nl=False)

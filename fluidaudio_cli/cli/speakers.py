@@ -100,7 +100,13 @@ def rename(
     from fluidaudio_cli.voices.voice import check_name
 
     with changing(VoiceStore(store)) as changes:
-        changes.add(replace(changes.take(name), name=check_name(new_name)))
+        voice, tidy = changes.take(name), check_name(new_name)
+        if tidy in changes.voices:
+            raise UsageError(
+                f"there is a voice '{tidy}' in {changes.path}",
+                "choose another name, or make them one: speakers merge",
+            )
+        changes.add(replace(voice, name=tidy))
 
 
 @app.command()
@@ -153,7 +159,8 @@ def remove(
 
     with changing(VoiceStore(store)) as changes:
         if damaged:
-            messages.say(f"removed {len(changes.damaged)} damaged lines")
+            count = len(changes.damaged)
+            messages.say(f"removed {count} damaged line{'' if count == 1 else 's'}")
             changes.damaged.clear()
         for name in names or ():
             voice = find(changes.voices, name, changes.path)
@@ -180,7 +187,7 @@ def export(
     store: options.StoreOption = None,
 ) -> None:
     """Copy voices into a file, that only you can read."""
-    from fluidaudio_cli.voices.store import VoiceStore, find
+    from fluidaudio_cli.voices.store import VoiceStore, find, write_voices
 
     kept, target = VoiceStore(store), VoiceStore(output)
     voices = read(kept)
@@ -189,9 +196,7 @@ def export(
         raise InputError(f"there are no voices in {kept.path}", "enrol some")
     if target.path.exists():
         raise UsageError(f"{target.path} is there already", "choose another --output")
-    with target.changing() as changes:
-        for voice in chosen:
-            changes.add(voice)
+    write_voices(target.path, chosen)
     messages.say(f"wrote {target.path}: {counted(chosen)}")
 
 
@@ -226,14 +231,21 @@ def check(
 ) -> None:
     """Tell who could be mistaken for whom, and of whom too little is known."""
     from fluidaudio_cli.diarization.modes import calibration_of
+    from fluidaudio_cli.diarization.result import ModelRef
     from fluidaudio_cli.models.card import load_card
+    from fluidaudio_cli.models.registry import packages_of
     from fluidaudio_cli.voices.check import check_voices
-    from fluidaudio_cli.voices.store import VoiceStore
+    from fluidaudio_cli.voices.enrol import network_of
+    from fluidaudio_cli.voices.store import VoiceStore, check_networks
 
     kept = VoiceStore(store)
     voices = list(read(kept).values())
-    calibration = calibration_of(load_card(models))
-    found = check_voices(voices, calibration, options.parse_rate(max_false_accept))
+    card = load_card(models)
+    rate = options.parse_rate(max_false_accept)
+    packages = packages_of(card).items()
+    network = network_of([ModelRef(role, each.sha256, {}, {}) for role, each in packages])
+    check_networks(voices, network, kept.path)
+    found = check_voices(voices, calibration_of(card), rate)
 
     def render(console: Console) -> None:
         from fluidaudio_cli.cli.render.voices import render_check

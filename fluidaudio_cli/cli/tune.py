@@ -43,11 +43,8 @@ def tune(
         tuning_progress,
     )
     from fluidaudio_cli.diarization.tuning import load_tuning, save_tuning, tuning_path
-    from fluidaudio_cli.errors import UsageError
 
     report_output.check(output, output_format)
-    if show and forget:
-        raise UsageError("--show excludes --forget", "give one of them")
     if forget:
         tuning_path().unlink(missing_ok=True)
         return

@@ -19,7 +19,6 @@ from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.executors.base import Kernels, Precision
 from fluidaudio_cli.executors.select import ExecutorName
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models.card import ModelCard, load_card
 from fluidaudio_cli.resources import configs_dir
 from fluidaudio_cli.settings import (
@@ -49,6 +48,13 @@ class WindowRules:
     step_seconds: float
     batch: int
     silence_dbfs: float
+
+
+@dataclass(frozen=True)
+class SegmentationRules:
+    """``distilled``: by the smaller network, if the model card has one."""
+
+    distilled: bool
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class ModeConfig:
 
     name: str
     windows: WindowRules
+    segmentation: SegmentationRules
     crops: CropRules
     embedding: EmbeddingRules
     reconstruction: ReconstructionRules
@@ -100,7 +107,7 @@ class ModeConfig:
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Nested plain values, as in a file that extends no other, with the mode's name."""
+        """Nested plain values, with the mode's name."""
         return {"name": self.name} | {name: asdict(getattr(self, name)) for name in _SECTIONS}
 
     def values(self) -> dict[str, Any]:
@@ -150,10 +157,11 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
 
 
 def calibration_of(card: ModelCard) -> Calibration:
-    """That of ``card``; of the bundled networks where it states none."""
-    if not card.calibration:
-        card = load_card()
-    return Calibration.of(card.calibration, str(card.path))
+    """That of ``card``; of the bundled networks, but for directions, where it states none."""
+    if card.calibration:
+        return Calibration.of(card.calibration, str(card.path))
+    bundled = load_card()
+    return replace(Calibration.of(bundled.calibration, str(bundled.path)), telephone=())
 
 
 def mode_title(name: str) -> str:
@@ -164,19 +172,12 @@ def mode_title(name: str) -> str:
     )
 
 
-def write_mode(mode: ModeConfig, path: Path) -> None:
-    """Write ``mode`` as a file that extends no other and that :func:`read_mode` reads back."""
-    import yaml
-
-    content = {key: value for key, value in mode.as_dict().items() if key != "name"}
-    write_text_atomic(path, yaml.safe_dump(content, sort_keys=False))
-
-
 @dataclass(frozen=True)
 class _Values:
     """What the files of a mode, one upon the other, must come to."""
 
     windows: WindowRules
+    segmentation: SegmentationRules
     crops: CropRules
     embedding: EmbeddingRules
     reconstruction: ReconstructionRules

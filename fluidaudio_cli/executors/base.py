@@ -210,12 +210,6 @@ class InferRequest(Protocol):
             HostError: the executor failed.
         """
 
-    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
-        """Begin as :meth:`run` does, and return at once; the arrays must stay untouched."""
-
-    def wait(self) -> Mapping[str, Array]:
-        """The results of the run begun by :meth:`start`; its errors are raised here."""
-
 
 @runtime_checkable
 class CompiledModel(Protocol):
@@ -240,10 +234,6 @@ class CompiledModel(Protocol):
     @property
     def cache_hit(self) -> bool:
         """Whether the compiled form came from the cache."""
-
-    @property
-    def load_seconds(self) -> float:
-        """Wall time of loading, imports of the runtime not included."""
 
     def request(self) -> InferRequest:
         """A new request with buffers of its own."""

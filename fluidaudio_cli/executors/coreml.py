@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -44,7 +43,6 @@ from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import ResultBuffers, checked
-from fluidaudio_cli.executors.requests import ThreadedRequest
 from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -92,7 +90,6 @@ class CoreMLExecutor:
                 f"executor coreml is not available: {problem[0]}", problem[1]
             )
         coremltools = _coremltools()
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         key = CacheKey(
             package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
@@ -125,7 +122,6 @@ class CoreMLExecutor:
             outputs=_specs(details["outputs"]),
             compiled_path=compiled,
             cache_hit=entry.hit,
-            load_seconds=time.perf_counter() - began,
         )
 
 
@@ -142,7 +138,6 @@ class CoreMLModel:
         outputs: tuple[TensorSpec, ...],
         compiled_path: Path,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.native = native
         self.compiled_path = compiled_path
@@ -151,7 +146,6 @@ class CoreMLModel:
         self.inputs = inputs
         self.outputs = outputs
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
 
     def request(self) -> CoreMLRequest:
         """A new request with buffers of its own."""
@@ -168,11 +162,11 @@ class CoreMLModel:
         self.native = None
 
 
-class CoreMLRequest(ThreadedRequest):
+class CoreMLRequest:
     """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
     def __init__(self, model: CoreMLModel) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         self._buffers = ResultBuffers(model.outputs)
         self._padded: dict[str, Array] = {}

@@ -21,7 +21,6 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.feeds import ResultBuffers, checked
-from fluidaudio_cli.executors.requests import ThreadedRequest
 
 
 def has_batch(specs: Iterable[TensorSpec], batch: int) -> bool:
@@ -43,7 +42,6 @@ class FixedBatchModel:
         self.asked = inner.asked
         self.ran = inner.ran
         self.cache_hit = inner.cache_hit
-        self.load_seconds = inner.load_seconds
 
     @property
     def parts(self) -> tuple[CompiledModel, ...]:
@@ -63,7 +61,7 @@ class FixedBatchModel:
         self.inner.close()
 
 
-class FixedBatchRequest(ThreadedRequest):
+class FixedBatchRequest:
     """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`.
 
     Whole batches are run where they lie; the rows of a last, short one are copied beside rows
@@ -71,7 +69,7 @@ class FixedBatchRequest(ThreadedRequest):
     """
 
     def __init__(self, model: FixedBatchModel, inner: InferRequest) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         self._inner = inner
         self._buffers = ResultBuffers(model.outputs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -41,7 +40,6 @@ from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked,
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
-from fluidaudio_cli.executors.requests import ThreadedRequest
 from fluidaudio_cli.files import temporary_folder
 
 NAME = "onnxruntime"
@@ -87,7 +85,6 @@ class OnnxRuntimeExecutor:
                 f"onnxruntime does not run {options.precision} on the {self.device}",
                 "use --precision fp32, or --executor openvino",
             )
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         digest = package_digest(package, cache)
         # The optimiser lays weights out for the instruction set it finds.
@@ -133,7 +130,6 @@ class OnnxRuntimeExecutor:
             ran,
             scratch,
             cache_hit=entry.hit,
-            load_seconds=time.perf_counter() - began,
         )
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
@@ -162,14 +158,12 @@ class OnnxRuntimeModel:
         scratch: ExitStack,
         *,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.session = session
         self.asked = asked
         self.ran = ran
         self._scratch = scratch
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
         self.inputs = tuple(_spec(node, asked.batch) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, asked.batch) for node in session.get_outputs())
         self.output_shapes = OutputShapes(self.outputs)
@@ -196,14 +190,11 @@ class OnnxRuntimeModel:
         self.session = None
 
 
-class OnnxRuntimeRequest(ThreadedRequest):
-    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`.
-
-    ``start`` overlaps with other requests: ONNX Runtime releases the interpreter lock.
-    """
+class OnnxRuntimeRequest:
+    """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
     def __init__(self, model: OnnxRuntimeModel) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         self._binding = model.session.io_binding()
         self._buffers = ResultBuffers(model.outputs)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +90,6 @@ class OpenVinoExecutor:
                 f"openvino does not run {precision} on this processor",
                 f"use --precision {' or '.join(precisions)}",
             )
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         digest = package_digest(package, cache)
         threads = options.threads or processors()
@@ -142,7 +140,6 @@ class OpenVinoExecutor:
             return _Parts(compiled, kernel.restore(folder) if kernel else None)
 
         parts, entry = cache.load(key, build, load)
-        load_seconds = time.perf_counter() - began
         first = next(iter(parts.compiled.values()))
         ran = ExecutorRun(
             NAME,
@@ -162,7 +159,6 @@ class OpenVinoExecutor:
                 options,
                 ran,
                 cache_hit=entry.hit,
-                load_seconds=load_seconds,
             )
             if batch is not None and has_batch((*whole.inputs, *whole.outputs), batch):
                 return FixedBatchModel(whole, batch)
@@ -184,14 +180,12 @@ class OpenVinoModel:
         ran: ExecutorRun,
         *,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.tensor = openvino.Tensor
         self.compiled = compiled
         self.asked = asked
         self.ran = ran
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
         self.output_shapes = OutputShapes(self.outputs)
@@ -237,18 +231,10 @@ class OpenVinoRequest:
         self._request = model.compiled.create_infer_request()
         self._buffers = ResultBuffers(model.outputs)
         self._shared: dict[str, Array] = {}
-        self._pending: _Pending | None = None
         self.copied_bytes = 0
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
-        """Run and wait."""
-        self.start(feeds, outputs)
-        return self.wait()
-
-    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
-        """Queue the run on one of the model's streams."""
-        if self._pending is not None:
-            raise UsageError("a run was started and not waited for", "call wait() first")
+        """Run on one of the model's streams, and wait."""
         arrays = checked(feeds, self._model.inputs)
         for name, array in arrays.items():
             if not (array.flags.c_contiguous and array.flags.writeable):
@@ -265,22 +251,12 @@ class OpenVinoRequest:
             for name, array in (arrays | (results or {})).items():
                 self._share(name, array)
             self._request.start_async()
-        except RuntimeError as error:
-            raise HostError(f"openvino failed: {error}") from error
-        self._pending = _Pending(arrays, outputs, results)
-
-    def wait(self) -> Mapping[str, Array]:
-        """Results of the run started."""
-        if self._pending is None:
-            raise UsageError("no run was started", "call start() first")
-        pending, self._pending = self._pending, None
-        try:
             self._request.wait()
         except RuntimeError as error:
             raise HostError(f"openvino failed: {error}") from error
         if self._model.asked.profile:
             self._model.record(self._request.profiling_info)
-        return self._learnt(pending) if pending.results is None else pending.results
+        return self._learnt(arrays, outputs) if results is None else results
 
     def _share(self, name: str, array: Array) -> None:
         # Kept for the address and for life: a tensor made for the same array still stands.
@@ -288,12 +264,12 @@ class OpenVinoRequest:
             self._request.set_tensor(name, self._model.tensor(array, shared_memory=True))
             self._shared[name] = array
 
-    def _learnt(self, pending: _Pending) -> Mapping[str, Array]:
+    def _learnt(self, arrays: dict[str, Array], outputs: Feeds | None) -> Mapping[str, Array]:
         """Results of the first run with some input shapes, copied out of OpenVINO's memory."""
         found = {name: self._request.get_tensor(name).data for name in self._output_names()}
         shapes = {name: tuple(value.shape) for name, value in found.items()}
-        self._model.output_shapes.learn(pending.inputs, shapes)
-        results = self._buffers.of(shapes, pending.outputs)
+        self._model.output_shapes.learn(arrays, shapes)
+        results = self._buffers.of(shapes, outputs)
         for name, value in found.items():
             np.copyto(results[name], value)
             self.copied_bytes += value.nbytes
@@ -301,15 +277,6 @@ class OpenVinoRequest:
 
     def _output_names(self) -> list[str]:
         return [spec.name for spec in self._model.outputs]
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A run under way; ``results`` is ``None`` while the shape of the outputs is not known."""
-
-    inputs: Mapping[str, Array]
-    outputs: Feeds | None
-    results: dict[str, Array] | None
 
 
 def _config(precision: str, threads: int, streams: int, profile: bool) -> dict[str, str]:

@@ -9,6 +9,7 @@ once), gives every one its processors, and repeats a task whose node or process 
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ _AHEAD = 2
 """Chunks under way for each worker: one that it does, and one that waits there for it."""
 
 
+_ANSWER_SECONDS = 5.0
+"""Within which the head takes a connection."""
+
+
 @dataclass(frozen=True)
 class _Answer:
     facts: Facts
@@ -46,15 +51,16 @@ class ClusterPool:
         self._ray = ray = _ray()
         try:
             ray.init(
-                address=address,
+                address=_answering(ray, address),
                 log_to_driver=False,
                 logging_level="ERROR",
                 # Before NumPy is imported there: sums would depend on a node's processors.
                 runtime_env={"env_vars": {"OPENBLAS_NUM_THREADS": "1"}},
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise HostError(
-                f"no Ray cluster at {address}: {' '.join(str(error).split())}",
+                f"no Ray cluster at {address}: {why}",
                 "start one with `ray start --head`, or give its address",
             ) from error
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
@@ -130,6 +136,9 @@ def _do(version: str, job: str, work: Work, threads: int, sources: tuple[Any, ..
 def _ray() -> Any:
     # Ray's own notes on stderr are none of the command's.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Of a task that its memory monitor ends: without end otherwise, and the job would never. Ray
+    # reads it in the process that hands out tasks.
+    os.environ.setdefault("RAY_task_oom_retries", "0")
     try:
         import ray
     except ImportError as error:
@@ -139,6 +148,21 @@ def _ray() -> Any:
     # What it tells of each retry goes to stdout, which is for results; there is no public switch.
     ray._private.worker._worker_logs_enabled = False
     return ray
+
+
+def _answering(ray: Any, address: str) -> str:
+    """``address``, at which something answers: Ray would try for many minutes.
+
+    Raises ``OSError`` or ``ValueError``.
+    """
+    place = address.removeprefix("ray://")
+    if place == address:  # Ray knows where its own cluster of this machine is, or was
+        place = ray._private.services.canonicalize_bootstrap_address(address) or "nowhere"
+    host, colon, port = place.rpartition(":")
+    if not (colon and port.isdecimal()):
+        raise ValueError("give auto, or HOST:PORT")
+    with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS):
+        return address if address.startswith("ray://") else place
 
 
 def _first_line(error: BaseException) -> str:

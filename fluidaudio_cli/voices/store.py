@@ -8,6 +8,7 @@ is damaged is kept as it is and passed over: the other voices stay usable.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class VoiceStore:
         Raises ``InputError`` for a file that cannot be read or is no store at all.
         """
         try:
+            if not stat.S_ISREG(self.path.stat().st_mode):  # a device may have no end
+                raise InputError(f"{self.path} is not a file", "give a store's file or folder")
             raw = self.path.read_bytes()
         except FileNotFoundError:
             return Contents({}, {})
@@ -106,20 +109,12 @@ class VoiceStore:
             contents = self.read()
             changes = Changes(dict(contents.voices), dict(contents.damaged), self.path)
             yield changes
-            self._write(changes)
+            if changes.voices or changes.damaged:
+                write_voices(self.path, changes.voices.values(), changes.damaged)
+            else:
+                self.path.unlink(missing_ok=True)
         finally:
             lock.release()
-
-    def _write(self, changes: Changes) -> None:
-        lines = [voice.line() for _, voice in sorted(changes.voices.items())]
-        text = "".join((*lines, *(f"{line}\n" for line in changes.damaged)))
-        if not lines and not changes.damaged:
-            self.path.unlink(missing_ok=True)
-            return
-        with atomic_path(self.path) as draft:
-            draft.touch(mode=_OWNER_ONLY)
-            draft.chmod(_OWNER_ONLY)
-            draft.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 @dataclass
@@ -168,6 +163,16 @@ def find(voices: Mapping[str, StoredVoice], name: str, path: Path) -> StoredVoic
 
 
 _SHOWN = 5
+
+
+def write_voices(path: Path, voices: Iterable[StoredVoice], damaged: Iterable[str] = ()) -> None:
+    """A store at ``path``, whole and for its owner alone."""
+    lines = sorted((voice.name, voice.line()) for voice in voices)
+    text = "".join((*(line for _, line in lines), *(f"{line}\n" for line in damaged)))
+    with atomic_path(path) as draft:
+        draft.touch(mode=_OWNER_ONLY)
+        draft.chmod(_OWNER_ONLY)
+        draft.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def check_networks(voices: Iterable[StoredVoice], network: str, path: Path | str) -> None:

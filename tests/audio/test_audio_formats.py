@@ -145,6 +145,7 @@ def test_nothing_above_8_khz_folds_back(write_wav: WriteWav, read_all: ReadAll) 
         ("a.aiff", "pcm_s16be", 16_000),
         ("a.w64", "pcm_s24le", 16_000),
         ("a.caf", "pcm_s16le", 16_000),
+        ("a.caf", "alac", 44_100),
         ("a.au", "pcm_mulaw", 8_000),
         ("a.flac", "flac", 32_000),
     ],

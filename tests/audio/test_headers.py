@@ -81,6 +81,10 @@ def caf(size: int, bits: int = 16, width: int = 2, data: bytes = BIG) -> bytes:
     return head + b"data" + struct.pack(">q", size) + bytes(4) + data
 
 
+def au(size: int) -> bytes:
+    return b".snd" + struct.pack(">IIIII", 24, size, 3, 16_000, 1) + BIG
+
+
 @pytest.fixture
 def read_bytes(tmp_path: Path) -> Callable[..., tuple[Floats, Any]]:
     """All samples and the final facts of a recording with this content, of a file or a pipe."""
@@ -134,6 +138,12 @@ OWN = b"zzqq" + struct.pack("<I", 100) + bytes(range(100))
         (caf(len(DATA) + 4), "caf", ""),
         (caf(HALF + 4), "caf", NOTE),
         (caf(-1), "caf", ""),
+        # Of a CAF and a W64, chunks have long sizes, and a W64's long names.
+        (caf(len(DATA) + 4) + b"zzqq" + struct.pack(">q", 100) + bytes(range(100)), "caf", ""),
+        (w64(len(DATA)) + b"zzqq" + bytes(12) + struct.pack("<q", 124) + bytes(100), "w64", ""),
+        (au(len(DATA)), "au", ""),
+        (au(0), "au", ""),
+        (au(0xFFFFFFFF), "au", ""),
         (wav(extensible(4, 24), WIDE, len(WIDE)), "wav", ""),
         (wav(extensible(4, 16), WIDE, len(WIDE)), "wav", ""),
         (wav(extensible(2, 12), DATA, len(DATA)), "wav", ""),
@@ -165,7 +175,13 @@ def test_a_pipe_that_ends_early_is_cut_off(read_bytes: Any) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 @pytest.mark.parametrize(
     ("name", "codec", "rate"),
-    [("a.m4a", "aac", 44_100), ("a.ogg", "libopus", 48_000), ("a.mp3", "libmp3lame", 44_100)],
+    [
+        ("a.m4a", "aac", 44_100),
+        ("a.caf", "alac", 44_100),
+        ("a.wtv", "mp2", 48_000),
+        ("a.ogg", "libopus", 48_000),
+        ("a.mp3", "libmp3lame", 44_100),
+    ],
 )
 def test_compressed_sound_from_a_pipe(
     name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll, read_bytes: Any
@@ -174,7 +190,15 @@ def test_compressed_sound_from_a_pipe(
     samples, info = read_bytes(path.read_bytes(), name[2:], True)
     assert abs(samples.size - read_all(path).size) < 1_700
     copied = "its index is at its end: the pipe was copied to a temporary file first"
-    assert info.notes == ((copied,) if name == "a.m4a" else ())
+    assert info.notes == ((copied,) if name in ("a.m4a", "a.caf", "a.wtv") else ())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_that_gives_nothing_is_empty(read_bytes: Any) -> None:
+    with pytest.raises(
+        AudioError, match=r"given\.wav is empty \(0 bytes\): record or copy it again"
+    ):
+        read_bytes(b"", "wav", True)
 
 
 def test_standard_input(tmp_path: Path) -> None:

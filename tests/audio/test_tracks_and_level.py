@@ -105,6 +105,27 @@ def test_channels_that_differ_are_averaged_as_they_are(write_wav: WriteWav) -> N
     assert info.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "middle", "steps", "of"),
+    [(np.int16, 0, 32, "32768"), (np.int16, 0, 2, "32768"), (np.uint8, 128, 1, "128")],
+)
+def test_a_recording_of_few_steps_is_told(
+    dtype: Any, middle: int, steps: int, of: str, write_wav: WriteWav
+) -> None:
+    tone = steps * np.sin(np.arange(8_000) / 9)
+    path = write_wav((np.rint(tone) + middle).astype(dtype), rate=44_100)
+    assert read(path)[1].notes == (
+        f"its loudest sample is {steps} of {of} steps: too coarse to tell voices apart with "
+        "certainty; record louder",
+    )
+    louder = np.where(np.arange(8_000) == 7_000, 33, tone)  # once is enough
+    assert read(write_wav((np.rint(louder) + middle).astype(dtype)))[1].notes == ()
+
+
+def test_a_faint_recording_in_floats_is_not_coarse(write_wav: WriteWav) -> None:
+    assert read(write_wav(1e-4 * speech()))[1].notes == ()
+
+
 def test_salvage_keeps_what_follows_the_damage_in_place(encode: Encode) -> None:
     original = speech(4.0)
     path = encode(original, "a.flac", "flac")
@@ -124,15 +145,25 @@ def test_salvage_keeps_what_follows_the_damage_in_place(encode: Encode) -> None:
     kept[silent] = False
     np.testing.assert_allclose(samples[kept], original[kept], atol=1 / 32_768)
     assert info.notes == (
-        f"{end - start:.2f} s could not be decoded at 1 places, and count as silence",
+        f"{end - start:.2f} s could not be decoded at 1 place, and count as silence",
     )
 
 
-def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(encode: Encode) -> None:
-    rate = 44_100
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.aac", "aac", 44_100),
+        ("a.ac3", "ac3", 48_000),
+        ("a.eac3", "eac3", 48_000),
+    ],
+)
+def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(
+    name: str, codec: str, rate: int, encode: Encode
+) -> None:
     click = np.zeros(10 * rate, np.float32)
     click[8 * rate : 8 * rate + 90] = 0.9
-    path = encode(click + 0.01 * speech(10.0, rate), "a.mp3", "libmp3lame", rate=rate, b="64000")
+    path = encode(click + 0.01 * speech(10.0, rate), name, codec, rate=rate, b="64000")
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes(16_000) + content[middle + 16_000 :])

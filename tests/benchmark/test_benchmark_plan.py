@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from benchmarking import plan
 
-from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
-    Asked,
-    build_grid,
     choose,
+    choose_models,
     choose_modes,
     journal_path,
     open_conditions,
     output_formats,
 )
 from fluidaudio_cli.cli.compare import check_kinds
+from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate import bundled
 
 KNOWN = ("reference", "fast")
 
 
 def test_all_and_auto_and_one() -> None:
-    assert choose("--executor", "all", KNOWN) == KNOWN
-    assert choose("--executor", "auto", KNOWN) == ("auto",)
-    assert choose("--executor", "fast", KNOWN) == ("fast",)
-    with pytest.raises(UsageError, match="--executor cuda: choose auto, all, reference, fast"):
-        choose("--executor", "cuda", KNOWN)
+    assert choose("--precision", "all", PrecisionChoice) == ("fp32", "bf16", "fp16")
+    assert choose("--precision", "auto", PrecisionChoice) == ("auto",)
+    assert choose("--executor", "cuda", ExecutorChoice) == ("cuda",)
+    with pytest.raises(UsageError, match="--precision int4: choose all, auto, fp32, bf16, fp16"):
+        choose("--precision", "int4", PrecisionChoice)
 
 
 def test_modes_repeat_once_and_may_be_files(tmp_path: Path) -> None:
@@ -138,11 +138,21 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
     assert calls == ["ami-sdm"]
 
 
-def test_sets_of_models_are_called_by_their_files_names() -> None:
-    assert Cell(mode="fast", models="/cards/mine.yaml").name == "fast/mine"
-    asked = Asked(("fast",), ("a/mine.yaml", "b/mine.yml"), "auto", "auto", (), Effort())
-    with (
-        pytest.raises(UsageError, match="two sets of --models have one name"),
-        ExitStack() as stack,
-    ):
-        build_grid(asked, {}, stack)
+def test_sets_of_models_are_called_by_their_files_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "mine.yaml"
+        path.write_text(card.replace("file: ", "file: bundled:"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    # Another version of the program runs elsewhere.
+    assert choose_models(["bundled", "a/mine.yaml", "a/mine.yaml"]) == {
+        "bundled": "bundled",
+        "mine": str(tmp_path / "a" / "mine.yaml"),
+    }
+    with pytest.raises(UsageError, match="two sets of --models are called mine: rename one's"):
+        choose_models(["a/mine.yaml", "b/mine.yaml"])
+    with pytest.raises(UsageError, match="there is no set of models 'other'"):
+        choose_models(["other"])

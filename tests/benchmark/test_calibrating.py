@@ -13,13 +13,12 @@ import pytest
 from fluidaudio_cli.benchmark import calibrating
 from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
-from fluidaudio_cli.cli.models_check import check
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import no_progress
 from fluidaudio_cli.turns import Turn
 
@@ -102,8 +101,3 @@ def test_evidence_of_other_networks_is_refused(
     other = SimpleNamespace(models=[network], mode=load_mode("fast"))
     with pytest.raises(InputError, match=r"was made in mode balanced: make it in fast"):
         calibrating.known_of(tmp_path, other, no_progress)  # type: ignore[arg-type]
-
-
-def test_options_of_calibrating_are_refused_alone(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--held-out and --search belong to --calibrate"):
-        check(tmp_path / "card.yaml", search=1.0)

@@ -133,17 +133,3 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
 def test_names_of_conditions() -> None:
     assert levels_of("") == ()
     assert levels_of("noise=-5 rt60=0.6") == (("noise", "-5"), ("rt60", "0.6"))
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        (["--quick"], "--quick is of --robustness: add --robustness"),
-        (["mine.yaml"], "mine.yaml is of --robustness: add --robustness"),
-        (["--robustness", "--dataset", "sample"], "makes its own recordings, and --dataset"),
-    ],
-)
-def test_options_that_do_not_go_together(options: list[str], line: str) -> None:
-    done = forked.run("benchmark", *options)
-    assert done.returncode == 2
-    assert line in done.stderr

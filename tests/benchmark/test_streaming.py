@@ -79,17 +79,3 @@ def test_a_run_in_every_format_with_gates(
     assert "| DER online, % |" in files[2].read_text(encoding="utf-8")
     assert "chart-streaming" in files[3].read_text(encoding="utf-8")
     assert json.loads(files[0].read_text())["schema"] == "fluidaudio.benchmark/2"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (("--latency", "1"), "--latency is of --streaming: add --streaming"),
-        (("--streaming", "--identify"), "--streaming measures streams alone, without --identify"),
-    ],
-)
-def test_what_does_not_go_together(
-    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["benchmark", *arguments]) == 2
-    assert line in capsys.readouterr().err

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from fluidaudio_cli.cli.app import app
 from fluidaudio_cli.cli.conventions import EXAMPLES
+from fluidaudio_cli.cli.option_rules import APART, HEARING, NEEDS
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
@@ -42,14 +43,69 @@ def test_every_command_is_quiet_or_verbose_and_has_examples_that_parse() -> None
     for name, command in known.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert {"--quiet", "-q", "--verbose", "-v"} <= options
-        assert EXAMPLES.get(name), f"{name} has no example"
-        for line, _ in EXAMPLES[name]:
+        assert name == "benchmark" or EXAMPLES.get(name), f"{name} has no example"
+        for line, _ in EXAMPLES.get(name, ()):
             for part in line.split(" | "):
                 words = part.removeprefix("fluidaudio ")
                 called = max((each for each in known if words.startswith(each)), key=len)
                 given = set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", words))
                 opts = {opt for each in known[called].params for opt in each.opts}
                 assert given <= opts, f"{line}: {called} has no {given - opts}"
+
+
+def test_rules_are_of_options_that_there_are() -> None:
+    known = {name: {each.name for each in command.params} for name, command in commands()}
+    for name, needs in NEEDS.items():
+        assert {*needs, *needs.values()} <= known[name]
+    for name, apart in APART.items():
+        assert {*apart, *(other for _, others in apart.values() for other in others)} <= known[name]
+    assert set(HEARING) <= known["diarize"]
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        ("benchmark --pairs 9", "--pairs is of --against: add --against"),
+        ("benchmark --quick", "--quick is of --robustness: add --robustness"),
+        ("benchmark mine.yaml", "mine.yaml is of --robustness: add --robustness"),
+        ("benchmark --latency 1", "--latency is of --streaming: add --streaming"),
+        ("benchmark --voices x", "--voices is of --identify: add --identify"),
+        (
+            "benchmark --robustness --dataset sample",
+            "--robustness has recordings and passes of its own, without --dataset: "
+            "give one without the other",
+        ),
+        (
+            "benchmark --identify --iterations 2",
+            "--identify measures voices alone, without --iterations: give one without the other",
+        ),
+        (
+            "benchmark --streaming --identify",
+            "--streaming measures streams alone, without --identify: give one without the other",
+        ),
+        (
+            "benchmark --workers 2 --measure-memory",
+            "--workers finds errors only, without --measure-memory: give one without the other",
+        ),
+        (
+            "benchmark --cluster auto --threads 2",
+            "--cluster finds errors only, without --threads: give one without the other",
+        ),
+        (
+            "benchmark --memory-limit 1GB --roofline",
+            "--memory-limit does not reach what --roofline runs: give one without the other",
+        ),
+        ("diarize a.wav --uem a.uem", "--uem is of --reference: add --reference"),
+        ("diarize a.wav --max-false-accept 2%", "--max-false-accept is of --known: add --known"),
+        ("models check a.yaml --search 5", "--search is of --calibrate: add --calibrate"),
+        (
+            "tune --show --forget",
+            "--show measures nothing, without --forget: give one without the other",
+        ),
+    ],
+)
+def test_nothing_that_is_asked_for_is_left_out(command: Command, line: str, refusal: str) -> None:
+    assert command(*line.split()) == (2, "", f"fluidaudio: {refusal}\n")
 
 
 def test_formats_and_outputs_have_the_same_names_everywhere() -> None:

@@ -356,14 +356,6 @@ def test_only_recording_of_a_reference_may_have_another_name(
     )
 
 
-def test_uem_without_reference_is_a_usage_error(command: Command, sample_wav: Path) -> None:
-    code, out, err = command("diarize", sample_wav, "--uem", sample_wav.with_suffix(".uem"))
-    assert (code, out) == (2, "")
-    assert err == (
-        "fluidaudio: --uem says which time is scored: add --reference, or leave it out\n"
-    )
-
-
 def test_reference_without_speech_keeps_the_result_and_fails(
     command: Command, sample_wav: Path, tmp_path: Path
 ) -> None:

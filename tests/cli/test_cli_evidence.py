@@ -89,7 +89,11 @@ def test_what_cannot_be_is_said_before_the_work(
             2,
             "other.wav is not: diarize them apart",
         ),
-        ((str(evidence), "--save-evidence", "x.npz"), 2, "is evidence already: leave out"),
+        (
+            (str(evidence), "--save-evidence", "x.npz"),
+            2,
+            "before: leave out --save-evidence",
+        ),
         (
             (str(sample_wav), str(other), "--save-evidence", "x.npz"),
             2,

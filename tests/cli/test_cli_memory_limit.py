@@ -74,12 +74,3 @@ def test_a_size_without_a_unit_is_a_usage_error(process: Command, sample_wav: Pa
     assert (
         err == "fluidaudio: --memory-limit 300 is no size: give one such as 300MB, 1GB or 512MiB\n"
     )
-
-
-@pytest.mark.parametrize("option", [["--scaling"], ["--against", "HEAD"], ["--roofline"]])
-def test_a_benchmark_does_not_promise_what_it_does_not_hold(
-    option: list[str], process: Command
-) -> None:
-    code, _, err = process("benchmark", "--memory-limit", "1GB", *option)
-    assert code == 2
-    assert f"--memory-limit does not reach what {option[0]} runs" in err

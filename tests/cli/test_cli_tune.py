@@ -51,12 +51,6 @@ def test_the_stored_choice_is_shown_and_forgotten(process: Command, own_file: Pa
     assert process("tune", "--forget")[0] == 0
 
 
-def test_show_and_forget_exclude_each_other(command: Command) -> None:
-    code, out, err = command("tune", "--show", "--forget")
-    assert (code, out) == (2, "")
-    assert "--show excludes --forget: give one of them" in err
-
-
 def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     command: Command, monkeypatch: pytest.MonkeyPatch, own_file: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fluidaudio_cli.diarization.card_check import evidence_faults, score_faults, shape_faults
+from fluidaudio_cli.diarization.card_check import (
+    evidence_faults,
+    likeness_faults,
+    score_faults,
+    shape_faults,
+)
 from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
 from fluidaudio_cli.executors.base import TensorSpec
 from fluidaudio_cli.models.card import SegmentationCard, load_card
@@ -95,6 +100,15 @@ def test_vectors_all_alike_are_said_with_their_cosines() -> None:
         "embedding: vectors do not tell two voices apart: mean cosine 0.90 of one person, "
         "0.90 of two"
     )
+
+
+def test_a_narrow_network_of_other_vectors_is_said() -> None:
+    usual = windows(0, APART)
+    assert not list(likeness_faults(usual, windows(0, [[0.96, 0.28], [0.28, 0.96]] * 2)))
+    assert list(likeness_faults(usual, windows(0, [[0.6, 0.8], [0.0, 1.0]] * 2))) == [
+        "narrow embedding: its vectors have a mean cosine of 0.80 with those of the usual network, "
+        "where 0.95 is the least"
+    ]
 
 
 def test_silence_is_said() -> None:

@@ -12,8 +12,6 @@ from fluidaudio_cli.diarization.modes import (
     ModeConfig,
     load_mode,
     mode_title,
-    read_mode,
-    write_mode,
 )
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.models.card import load_card
@@ -98,13 +96,6 @@ def test_networks_give_the_thresholds(tmp_path: Path) -> None:
     # What a mode says of them goes before what their card says.
     mine = file(tmp_path, "extends: balanced\nreconstruction:\n  onset: 0.4\n")
     assert load_mode(mine, other).reconstruction.onset == 0.4
-
-
-def test_what_was_written_is_read_back(tmp_path: Path) -> None:
-    mode = replace(load_mode("accurate"), name="copy")
-    path = tmp_path / "copy.yaml"
-    write_mode(mode, path)
-    assert read_mode(path) == mode
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import numpy as np
@@ -102,7 +102,7 @@ def test_same_person_by_cosine_and_seconds() -> None:
 
 
 def test_a_calibration_names_what_is_wrong_with_it() -> None:
-    values = CALIBRATION.as_dict()
+    values = asdict(CALIBRATION)
     assert Calibration.of(values, "card.yaml") == CALIBRATION
     missing = {name: value for name, value in values.items() if name != "spread"}
     with pytest.raises(UsageError) as caught:

@@ -67,7 +67,6 @@ class Recorder:
 
     def __init__(self, network: str, request: InferRequest, log: list[Call]) -> None:
         self._network, self._request, self._log = network, request, log
-        self._started: tuple[Feeds, Feeds, int] = ({}, {}, 0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._request, name)
@@ -76,15 +75,6 @@ class Recorder:
         before = self._request.copied_bytes
         results = self._request.run(feeds, outputs)
         self._note(feeds, outputs or {}, before, results)
-        return results
-
-    def start(self, feeds: Feeds, outputs: Feeds | None = None) -> None:
-        self._started = (feeds, outputs or {}, self._request.copied_bytes)
-        self._request.start(feeds, outputs)
-
-    def wait(self) -> Mapping[str, Array]:
-        results = self._request.wait()
-        self._note(*self._started, results)
         return results
 
     def _note(self, feeds: Feeds, outputs: Feeds, before: int, results: Feeds) -> None:

@@ -157,12 +157,6 @@ def test_results_land_in_the_callers_array(engine: CoreMLExecutor) -> None:
     np.testing.assert_array_equal(store, np.concatenate([np.zeros((1, 2)), Y]))
 
 
-def test_start_and_wait(engine: CoreMLExecutor) -> None:
-    request = engine.load(FLEXIBLE, ExecutorOptions()).request()
-    request.start({"x": X})
-    np.testing.assert_array_equal(request.wait()["y"], Y)
-
-
 def test_precision_is_the_packages_own(engine: CoreMLExecutor) -> None:
     assert engine.load(FIXED, ExecutorOptions("fp16")).ran.precision == "fp16"
     with pytest.raises(ExecutorUnavailableError) as caught:

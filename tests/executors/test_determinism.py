@@ -9,13 +9,14 @@ threads in one stream (both differ in the last bits).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fluidaudio_cli.executors import ExecutorOptions, executor
-from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.resources import packages_dir
 
@@ -39,20 +40,18 @@ def outputs(
     shape = [1 if size is None else size for size in spec.shape[1:]]
     items = np.random.default_rng(5).normal(0.0, 0.3, (ITEMS, *shape)).astype(np.float32)
     requests = [model.request() for _ in range(options.streams)]
-    pieces: list[bytes] = []
-    running: list[InferRequest] = []
-    for index, first in enumerate(range(0, ITEMS, batch)):
-        if len(running) == len(requests):
-            pieces.append(_finished(running.pop(0)))
-        request = requests[index % len(requests)]
-        request.start({spec.name: items[first : first + batch]})
-        running.append(request)
-    return b"".join(pieces + [_finished(request) for request in running])
 
+    def run(part: int) -> list[bytes]:
+        """Every so many-th batch, by a request of its own."""
+        pieces = []
+        for first in range(part * batch, ITEMS, batch * len(requests)):
+            (result,) = requests[part].run({spec.name: items[first : first + batch]}).values()
+            pieces.append(result.tobytes())
+        return pieces
 
-def _finished(request: InferRequest) -> bytes:
-    (result,) = request.wait().values()
-    return result.tobytes()
+    with ThreadPoolExecutor(len(requests)) as pool:
+        parts = list(pool.map(run, range(len(requests))))
+    return b"".join(piece for row in zip_longest(*parts, fillvalue=b"") for piece in row)
 
 
 @pytest.mark.parametrize("name", ["segmentation", "fbank", "embedding"])

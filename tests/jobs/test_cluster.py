@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,18 +42,25 @@ class StandIn:
     """Does tasks when they are asked for; ``accidents``: errors in place of the next ones."""
 
     exceptions = SimpleNamespace(RayError=RayError, NodeDiedError=NodeDiedError)
-    _private = SimpleNamespace(worker=SimpleNamespace(_worker_logs_enabled=True))
 
     def __init__(self, *processors: int) -> None:
+        self.head = socket.create_server(("127.0.0.1", 0))
+        self._private = SimpleNamespace(
+            worker=SimpleNamespace(_worker_logs_enabled=True),
+            services=SimpleNamespace(canonicalize_bootstrap_address=self._address_of),
+        )
         self.processors = processors
         self.accidents: deque[Exception] = deque()
         self.asked: list[tuple[Any, ...]] = []
         self.tasks: dict[int, Any] = {}
         self.open = False
 
+    def _address_of(self, address: str) -> str:
+        return f"127.0.0.1:{self.head.getsockname()[1]}" if address == "auto" else address
+
     def init(self, address: str, **_: Any) -> None:
-        if address != "auto":
-            raise ConnectionError("nobody\nthere")
+        if address != self._address_of("auto"):
+            raise ConnectionError("not\nRay")
         self.open = True
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -80,11 +90,12 @@ class StandIn:
 
 
 @pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     stand_in = StandIn(2, 3)
     monkeypatch.setitem(sys.modules, "ray", stand_in)
     monkeypatch.setattr(cluster, "_loaded", None)
-    return stand_in
+    with stand_in.head:
+        yield stand_in
 
 
 def recordings(*names: str) -> Recordings:
@@ -111,6 +122,8 @@ def test_chunks_are_tasks_and_what_is_lost_is_tried_alone(ray: StandIn, tmp_path
     assert (tmp_path / "log").read_text().splitlines() == ["start 2", "a", "b", "bad"]
     assert not ray.open
     assert not ray._private.worker._worker_logs_enabled
+    # Ray reads it spelt so. What takes all memory is tried alone, too.
+    assert os.environ["RAY_task_oom_retries"] == "0"  # noqa: SIM112
 
 
 def test_what_is_lost_alone_as_well_is_set_aside(ray: StandIn, tmp_path: Path) -> None:
@@ -134,12 +147,19 @@ def test_a_node_that_cannot_do_it_ends_the_job(ray: StandIn, tmp_path: Path) -> 
 
 def test_no_cluster_and_no_room_are_said(ray: StandIn, tmp_path: Path) -> None:
     work = Simulated(tmp_path / "log")
-    with pytest.raises(HostError) as caught:
-        ClusterPool(work, "10.0.0.1:6379", None, None)
-    assert str(caught.value) == (
-        "no Ray cluster at 10.0.0.1:6379: nobody there: "
-        "start one with `ray start --head`, or give its address"
-    )
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        for address, reason in (
+            (f"127.0.0.1:{other.getsockname()[1]}", "not Ray"),
+            (f"127.0.0.1:{silent.getsockname()[1]}", "Connection refused"),
+            ("here", "give auto, or HOST:PORT"),
+        ):
+            with pytest.raises(HostError) as caught:
+                ClusterPool(work, address, None, None)
+            assert str(caught.value) == (
+                f"no Ray cluster at {address}: {reason}: "
+                "start one with `ray start --head`, or give its address"
+            )
     with pytest.raises(UsageError) as refused:
         ClusterPool(work, "auto", None, 4)
     assert str(refused.value) == ("no node of the cluster has 4 processors: give fewer --threads")

@@ -156,7 +156,7 @@ def test_table_of_a_silent_recording(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("missing.wav",), 3, "does not exist"),
-        (("--uem", "a.uem"), 2, "--uem needs turns to score against: add --reference"),
+        (("--uem", "a.uem"), 2, "--uem is of --reference: add --reference"),
         (("--reference", "absent.rttm"), 3, "absent.rttm"),
         (("--executor", "coreml"), 4, "executor coreml is not available"),
         (("--top", "0"), 2, "--top"),

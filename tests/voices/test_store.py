@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fluidaudio_cli.diarization.result import ModelRef
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.voices import store as store_module
+from fluidaudio_cli.voices.enrol import network_of
 from fluidaudio_cli.voices.learn import learn
 from fluidaudio_cli.voices.store import FILE_NAME, VoiceStore, check_networks
 from fluidaudio_cli.voices.voice import Heard, StoredVoice, check_name
@@ -156,6 +158,11 @@ def test_names_that_cannot_be(name: str) -> None:
         check_name(name)
 
 
+@pytest.mark.parametrize("name", ["O'Neil \\ /x:y", "👩\u200d💻", "a\u200cb", "20%20 <b>"])
+def test_names_that_can_be(name: str) -> None:
+    assert check_name(name) == name
+
+
 def test_a_name_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     kept = filled(tmp_path / "s.jsonl", *"ABCDEFG")
     with pytest.raises(UsageError, match=r"no voice 'Z' in .*'A', 'B', 'C', 'D', 'E' and 2 more"):
@@ -168,6 +175,8 @@ def test_voices_of_another_network_are_refused_with_what_helps() -> None:
     again = stored("Ada", heard(audio=b"fLaC"))
     with pytest.raises(InputError, match="speakers enrol --again"):
         check_networks([again], "cd" * 32, Path("s.jsonl"))
+    with pytest.raises(UsageError, match="no embedding network"):
+        network_of([ModelRef("diarizer", "cd" * 32, {}, {})])
 
 
 def test_learning_forgets_the_oldest_and_never_what_was_enrolled(tmp_path: Path) -> None:
@@ -187,5 +196,5 @@ def test_a_line_says_what_it_is(tmp_path: Path) -> None:
     document = json.loads(kept.path.read_text(encoding="utf-8"))
     assert document["schema"] == "fluidaudio.voice/1"
     assert set(document["recordings"][0]) == {
-        "uri", "seconds", "date", "quality", "learned", "narrow", "vector", "audio",
+        "uri", "seconds", "date", "quality", "learned", "vector", "audio",
     }  # fmt: skip

@@ -76,7 +76,9 @@ class Anchors(NamedTuple):
 class Directions:
     """Unit ``vectors`` (k, d), zeros for none, and how ``reliable`` (k,) each is elsewhere.
 
-    ``length`` (k,): of the mean of the unit vectors that each was joined from, 1 for one.
+    ``length`` (k,): of the mean of the unit vectors that each was joined from, without their part
+    along ``Calibration.telephone``: what of a voice is common to all telephones tells nobody apart
+    (nuisance attribute projection, Solomonoff et al., 2005).
     """
 
     vectors: NDArray[np.floating[Any]]
@@ -92,7 +94,11 @@ class Directions:
         reliable = np.where(heard, calibration.across_reliability_of(seconds), 0.0)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit = np.asarray(vectors / np.where(lengths > 0.0, lengths, 1.0), np.float64)
-        return cls(unit, np.asarray(reliable), np.ones(len(unit)))
+        if calibration.telephone:
+            telephone = np.array(calibration.telephone)
+            unit -= np.outer(unit @ telephone, telephone)
+        length = np.linalg.norm(unit, axis=1)
+        return cls(unit / np.maximum(length, _TINY)[:, None], np.asarray(reliable), length)
 
     @classmethod
     def joined(cls, parts: Sequence[Directions]) -> Directions:
@@ -101,7 +107,8 @@ class Directions:
         precisions = np.array([part.precisions.sum() for part in parts])
         joined = cls.summed(totals, precisions)
         weights = np.array([np.linalg.norm(part.totals, axis=1).sum() for part in parts])
-        length = np.linalg.norm(totals, axis=1) / np.maximum(weights, _TINY)
+        means = np.stack([part.length @ part.totals for part in parts])
+        length = np.linalg.norm(means, axis=1) / np.maximum(weights, _TINY)
         return replace(joined, length=np.asarray(length))
 
     @classmethod

@@ -14,7 +14,6 @@ from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
 from fluidaudio_cli.executors.amx_lstm.stack import Floats, Record
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
-from fluidaudio_cli.executors.requests import ThreadedRequest
 
 
 class LstmRunner(Protocol):
@@ -55,7 +54,6 @@ class LstmModel:
         self.asked = before.asked
         self.ran = before.ran
         self.cache_hit = before.cache_hit
-        self.load_seconds = before.load_seconds
         # One stream with several threads is meant to answer soon: the directions run side by
         # side. With several streams every processor has a sequence of its own.
         side_by_side = self.ran.streams == 1 and (self.ran.threads or 1) > 1
@@ -91,11 +89,11 @@ class LstmModel:
             part.close()
 
 
-class LstmRequest(ThreadedRequest):
+class LstmRequest:
     """One inference at a time; see :class:`~fluidaudio_cli.executors.base.InferRequest`."""
 
     def __init__(self, model: LstmModel) -> None:
-        super().__init__()
+        self.copied_bytes = 0
         self._model = model
         before, after = model.parts
         self._before, self._after = before.request(), after.request()
