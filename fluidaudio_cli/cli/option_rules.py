@@ -6,6 +6,7 @@ are called by their parameters; those of one command that have no rule here stan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -83,7 +84,14 @@ HEARING = (
 
 
 def check(ctx: Any, command: str) -> None:
-    """Refuse what the rules of ``command`` refuse among the options of a parsed ``ctx``."""
+    """Refuse what the rules of ``command`` refuse among the options of a parsed ``ctx``.
+
+    Of any command: a number that is none, or has no end.
+    """
+    for option, value in ctx.params.items():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, float) and not math.isfinite(each):
+                raise UsageError(f"{_shown(ctx, option)} {each}", "give a number")
     for option, needed in NEEDS.get(command, {}).items():
         if given(ctx, [option]) and not given(ctx, [needed]):
             name, other = _shown(ctx, option), _shown(ctx, needed)

@@ -95,6 +95,8 @@ def test_rules_are_of_options_that_there_are() -> None:
             "benchmark --memory-limit 1GB --roofline",
             "--memory-limit does not reach what --roofline runs: give one without the other",
         ),
+        ("speakers enrol A a.wav --start nan", "--start nan: give a number"),
+        ("benchmark --peer x --peer-threshold inf", "--peer-threshold inf: give a number"),
         ("diarize a.wav --uem a.uem", "--uem is of --reference: add --reference"),
         ("diarize a.wav --max-false-accept 2%", "--max-false-accept is of --known: add --known"),
         ("models check a.yaml --search 5", "--search is of --calibrate: add --calibrate"),
