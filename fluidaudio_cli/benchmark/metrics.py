@@ -8,10 +8,12 @@ pass over the files; pooled error is total error over total speech.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
+
+import numpy as np
 
 from fluidaudio_cli.benchmark import trials
 from fluidaudio_cli.benchmark.results import (
@@ -26,9 +28,9 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.power import total_joules
 
-WINDOW_SECONDS = 10.0
 _MEGABYTE = 1e6
 _AUDIO_HOUR = 3600.0
+_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 Samples = Sequence[float]
 Compute = Callable[[CellRecord, Sequence[FileRecord]], Samples]
@@ -99,16 +101,15 @@ def _per_pass(figure: Callable[[float, Sequence[IterationSample]], float]) -> Co
     return compute
 
 
-def _wall(samples: Sequence[IterationSample]) -> float:
-    return sum(sample.wall_seconds for sample in samples)
+def _sum(name: str, samples: Sequence[IterationSample]) -> float:
+    return float(sum(getattr(sample, name) for sample in samples))
 
 
-def _cpu(samples: Sequence[IterationSample]) -> float:
-    return sum(sample.cpu_seconds for sample in samples)
+_wall, _cpu, _windows = (partial(_sum, name) for name in ("wall_seconds", "cpu_seconds", "windows"))
 
 
-def _windows(samples: Sequence[IterationSample]) -> int:
-    return sum(sample.windows for sample in samples)
+def _windows_per_second(_: float, samples: Sequence[IterationSample]) -> float:
+    return _windows(samples) / _wall(samples)
 
 
 def _joules(samples: Sequence[IterationSample]) -> float:
@@ -118,16 +119,40 @@ def _joules(samples: Sequence[IterationSample]) -> float:
     )
 
 
+def _joules_per_hour(audio: float, samples: Sequence[IterationSample]) -> float:
+    return _joules(samples) * _AUDIO_HOUR / audio if audio else math.nan
+
+
 def _energy_seconds(samples: Sequence[IterationSample]) -> float:
     return sum(math.nan if s.energy is None else s.energy.seconds for s in samples)
 
 
-def _latency(percent: float) -> Compute:
+def _percentile(
+    percent: float, values: Callable[[FileRecord], Iterable[float]], scale: float = 1e3
+) -> Compute:
+    """A percentile of all values of all recordings, in milliseconds unless scaled otherwise."""
+
     def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        seconds = [value for record in files for value in record.latency_seconds]
-        return (1e3 * statistics.percentile(seconds, percent),) if seconds else ()
+        found = [value for record in files for value in values(record)]
+        return (scale * statistics.percentile(found, percent),) if found else ()
 
     return compute
+
+
+def _boundaries(record: FileRecord) -> Iterable[float]:
+    return map(abs, record.accuracy.boundary.offsets) if record.accuracy else ()
+
+
+def _latencies(record: FileRecord) -> Iterable[float]:
+    return record.latency_seconds
+
+
+def _steps(record: FileRecord) -> Iterable[float]:
+    return record.streaming.computing if record.streaming else ()
+
+
+def _label_delays(record: FileRecord) -> Iterable[float]:
+    return record.streaming.delays if record.streaming else ()
 
 
 def _der(kind: str, part: str) -> Compute:
@@ -186,14 +211,6 @@ def _clustering(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     return (strict[0] - oracle[0],) if oracle else ()
 
 
-def _boundary(percent: float) -> Compute:
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        distances = [abs(x) for a in _accuracies(files) for x in a.boundary.offsets]
-        return (1e3 * statistics.percentile(distances, percent),) if distances else ()
-
-    return compute
-
-
 def _peak_memory(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     # Of the process from its start, as a user sees it: loading may take more than running.
     peaks = [record.memory.peak_rss_bytes for record in files if record.memory is not None]
@@ -219,12 +236,6 @@ def _load_warm(cell: CellRecord, _: Sequence[FileRecord]) -> Samples:
     return [seconds for seconds in loads if seconds is not None]
 
 
-def _percent(
-    rate: Callable[[IdentificationRecord, float], float], percent: int, found: IdentificationRecord
-) -> float:
-    return 100.0 * rate(found, percent / 100.0)
-
-
 def _trials(figure: Callable[[IdentificationRecord], float]) -> Compute:
     """A figure of all voices' trials; there is none of one voice."""
 
@@ -233,6 +244,10 @@ def _trials(figure: Callable[[IdentificationRecord], float]) -> Compute:
         return () if found is None or len(files) < len(cell.finished) else (figure(found),)
 
     return compute
+
+
+def _false(rate: Callable[[IdentificationRecord, float], float], asked: float) -> Compute:
+    return _trials(lambda found: 100.0 * rate(found, asked))
 
 
 def _streams(files: Sequence[FileRecord]) -> list[StreamingRecord]:
@@ -255,8 +270,8 @@ def _stream_der(kind: str, over: bool = False) -> Compute:
     return compute
 
 
-def _stream_total(figure: Callable[[StreamingRecord], float], per: str) -> Compute:
-    """A sum of all streams ``per`` turn (%), minute of sound, speaker (of all), or second."""
+def _stream_total(name: str, per: str) -> Compute:
+    """A field's sum of all streams ``per`` turn (%), minute or second of sound, or recording."""
 
     def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
         found = _streams(files)
@@ -266,22 +281,10 @@ def _stream_total(figure: Callable[[StreamingRecord], float], per: str) -> Compu
             "recording": float(len(found)),
             "second": _audio(files),
         }[per]
-        return (sum(map(figure, found)) / whole,) if found and whole else ()
+        total = sum(float(np.sum(getattr(record, name))) for record in found)
+        return (total / whole,) if found and whole else ()
 
     return compute
-
-
-def _stream_step(percent: float) -> Compute:
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        seconds = [value for record in _streams(files) for value in record.computing]
-        return (1e3 * statistics.percentile(seconds, percent),) if seconds else ()
-
-    return compute
-
-
-def _label_delay(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    delays = [value for record in _streams(files) for value in record.delays]
-    return (statistics.percentile(delays, 50),) if delays else ()
 
 
 def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
@@ -295,115 +298,78 @@ def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
 
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("rtfx", "RTFx", "x", True, _per_pass(lambda a, s: a / _wall(s))),
-        Metric("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a if a else math.nan)),
-        Metric("wall", "wall time", "s", False, _per_pass(lambda _, s: _wall(s))),
-        Metric("cpu", "CPU time", "s", False, _per_pass(lambda _, s: _cpu(s))),
+    name: Metric(name, label, unit, higher_is_better, compute)
+    for name, label, unit, higher_is_better, compute in (
+        ("rtfx", "RTFx", "x", True, _per_pass(lambda a, s: a / _wall(s))),
+        ("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a if a else math.nan)),
+        ("wall", "wall time", "s", False, _per_pass(lambda _, s: _wall(s))),
+        ("cpu", "CPU time", "s", False, _per_pass(lambda _, s: _cpu(s))),
         # Cores kept busy: 2 means two cores fully used.
-        Metric("cpu_cores", "cores busy", "", True, _per_pass(lambda _, s: _cpu(s) / _wall(s))),
-        Metric(
-            "windows_per_second",
-            "windows/s",
-            "/s",
-            True,
-            _per_pass(lambda _, s: _windows(s) / _wall(s)),
-        ),
-        Metric("latency_p50", "latency p50", "ms", False, _latency(50)),
-        Metric("latency_p90", "latency p90", "ms", False, _latency(90)),
-        Metric("latency_p99", "latency p99", "ms", False, _latency(99)),
-        Metric("latency_max", "latency max", "ms", False, _latency(100)),
-        Metric("der_strict", "DER strict", "%", False, _der("strict", "rate")),
-        Metric("der_lenient", "DER lenient", "%", False, _der("lenient", "rate")),
-        Metric("missed", "missed", "%", False, _der("strict", "missed_detection")),
-        Metric("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
-        Metric("confusion", "confusion", "%", False, _der("strict", "confusion")),
-        Metric("jer", "JER", "%", False, _jer),
-        Metric("budget_missed", "speech missed", "%", False, _budget("missed")),
-        Metric("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
-        Metric("budget_overlap", "overlap", "%", False, _budget("overlap")),
-        Metric("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
-        Metric("der_oracle", "DER with oracle labels", "%", False, _oracle),
-        Metric("clustering_cost", "cost of clustering", "points", False, _clustering),
-        Metric("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),
-        Metric("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
-        Metric("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
-        Metric("count_bias", "mean count error", "speakers", False, _count_bias),
-        Metric("boundary_median", "boundary median", "ms", False, _boundary(50)),
-        Metric("boundary_p90", "boundary p90", "ms", False, _boundary(90)),
-        Metric("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
-        Metric("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
-        Metric("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
+        ("cpu_cores", "cores busy", "", True, _per_pass(lambda _, s: _cpu(s) / _wall(s))),
+        ("windows_per_second", "windows/s", "/s", True, _per_pass(_windows_per_second)),
         *(
-            Metric(
+            (f"latency_{name}", f"latency {name}", "ms", False, _percentile(percent, _latencies))
+            for name, percent in _PERCENTILES.items()
+        ),
+        ("der_strict", "DER strict", "%", False, _der("strict", "rate")),
+        ("der_lenient", "DER lenient", "%", False, _der("lenient", "rate")),
+        ("missed", "missed", "%", False, _der("strict", "missed_detection")),
+        ("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
+        ("confusion", "confusion", "%", False, _der("strict", "confusion")),
+        ("jer", "JER", "%", False, _jer),
+        ("budget_missed", "speech missed", "%", False, _budget("missed")),
+        ("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
+        ("budget_overlap", "overlap", "%", False, _budget("overlap")),
+        ("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
+        ("der_oracle", "DER with oracle labels", "%", False, _oracle),
+        ("clustering_cost", "cost of clustering", "points", False, _clustering),
+        ("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),
+        ("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
+        ("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
+        ("count_bias", "mean count error", "speakers", False, _count_bias),
+        ("boundary_median", "boundary median", "ms", False, _percentile(50, _boundaries)),
+        ("boundary_p90", "boundary p90", "ms", False, _percentile(90, _boundaries)),
+        ("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
+        ("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
+        ("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
+        *(
+            (
                 f"false_{kind}_{percent}",
                 f"false {kind}s at {percent} %",
                 "%",
                 False,
-                _trials(partial(_percent, rate, percent)),
+                _false(rate, percent / 100.0),
             )
             for percent in (1, 5)
             for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
         ),
-        Metric("online_der", "DER online", "%", False, _stream_der("online")),
-        Metric("refined_der", "DER refined", "%", False, _stream_der("refined")),
-        Metric("online_ratio", "online / end", "x", False, _stream_der("online", True)),
-        Metric("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
-        Metric("label_delay", "first label after", "s", False, _label_delay),
-        Metric(
-            "switches", "turns switched", "%", False, _stream_total(lambda s: s.switches, "turn")
+        ("online_der", "DER online", "%", False, _stream_der("online")),
+        ("refined_der", "DER refined", "%", False, _stream_der("refined")),
+        ("online_ratio", "online / end", "x", False, _stream_der("online", True)),
+        ("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
+        ("label_delay", "first label after", "s", False, _percentile(50, _label_delays, 1.0)),
+        *(
+            (name, label, unit, False, _stream_total(field, per))
+            for name, label, unit, field, per in (
+                ("switches", "turns switched", "%", "switches", "turn"),
+                ("switches_end", "switched at the end", "%", "switches_end", "turn"),
+                ("revisions", "revisions", "/min", "revisions", "minute"),
+                ("revised", "revised", "s/min", "revised_seconds", "minute"),
+                ("speakers_created", "speakers created", "", "created", "recording"),
+                ("speakers_withdrawn", "withdrawn", "", "withdrawn", "recording"),
+            )
         ),
-        Metric(
-            "switches_end",
-            "switched at the end",
-            "%",
-            False,
-            _stream_total(lambda s: s.switches_end, "turn"),
+        *(
+            (f"step_{name}", f"step {name}", "ms", False, _percentile(percent, _steps))
+            for name, percent in _PERCENTILES.items()
         ),
-        Metric(
-            "revisions", "revisions", "/min", False, _stream_total(lambda s: s.revisions, "minute")
-        ),
-        Metric(
-            "revised",
-            "revised",
-            "s/min",
-            False,
-            _stream_total(lambda s: s.revised_seconds, "minute"),
-        ),
-        Metric(
-            "speakers_created",
-            "speakers created",
-            "",
-            False,
-            _stream_total(lambda s: s.created, "recording"),
-        ),
-        Metric(
-            "speakers_withdrawn",
-            "withdrawn",
-            "",
-            False,
-            _stream_total(lambda s: s.withdrawn, "recording"),
-        ),
-        Metric("step_p50", "step p50", "ms", False, _stream_step(50)),
-        Metric("step_p90", "step p90", "ms", False, _stream_step(90)),
-        Metric("step_p99", "step p99", "ms", False, _stream_step(99)),
-        Metric("step_max", "step max", "ms", False, _stream_step(100)),
-        Metric("stream_rtf", "RTF", "", False, _stream_total(lambda s: sum(s.computing), "second")),
-        Metric("stream_growth", "memory growth", "MB", False, _stream_growth),
-        Metric("peak_memory", "peak memory", "MB", False, _peak_memory),
-        Metric("memory_growth", "memory growth", "MB", False, _memory_growth),
-        Metric("load_cold", "load cold", "s", False, _load_cold),
-        Metric("load_warm", "load warm", "s", False, _load_warm),
-        Metric(
-            "energy",
-            "energy per audio hour",
-            "J/h",
-            False,
-            _per_pass(lambda a, s: _joules(s) * _AUDIO_HOUR / a if a else math.nan),
-        ),
-        Metric(
-            "power", "power", "W", False, _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))
-        ),
+        ("stream_rtf", "RTF", "", False, _stream_total("computing", "second")),
+        ("stream_growth", "memory growth", "MB", False, _stream_growth),
+        ("peak_memory", "peak memory", "MB", False, _peak_memory),
+        ("memory_growth", "memory growth", "MB", False, _memory_growth),
+        ("load_cold", "load cold", "s", False, _load_cold),
+        ("load_warm", "load warm", "s", False, _load_warm),
+        ("energy", "energy per audio hour", "J/h", False, _per_pass(_joules_per_hour)),
+        ("power", "power", "W", False, _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
     )
 }

@@ -17,7 +17,7 @@ from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.files import write_text_atomic
-from fluidaudio_cli.measure.environment import package_versions
+from fluidaudio_cli.measure.environment import package_versions, source_digest
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.registry import packages_of
 
@@ -103,21 +103,11 @@ def _circumstances(plan: Plan, command: WorkerCommand) -> dict[str, object]:
         "models": {
             role: model.sha256 for role, model in packages_of(load_card(plan.models)).items()
         },
-        "program": [fluidaudio_cli.__version__, _source_digest()],
+        "program": [fluidaudio_cli.__version__, source_digest()],
         "python": sys.version,
         "runtimes": package_versions(_VERSIONED),
         "machine": machine_identity(),
     }
-
-
-def _source_digest() -> str:
-    """Changes with any edit of the program: size and time of every module."""
-    package = Path(fluidaudio_cli.__file__).resolve().parent
-    facts = [
-        (path.relative_to(package).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(package.rglob("*.py"))
-    ]
-    return _hash(facts)
 
 
 def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:

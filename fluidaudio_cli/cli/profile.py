@@ -121,26 +121,19 @@ def _recording(file: Path) -> Path:
 
 
 def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seconds: float) -> None:
-    from fluidaudio_cli.files import write_text_atomic
-
     if chosen is ProfileFormat.table:
-        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
         from fluidaudio_cli.cli.render.profile import render_profile
 
-        if output == report_output.STDOUT:
-            render_profile(stdout_console(), outcome, top=top, seconds=seconds)
-            return
-        text = plain_text(lambda page: render_profile(page, outcome, top=top, seconds=seconds))
+        report_output.write(
+            output, lambda page: render_profile(page, outcome, top=top, seconds=seconds)
+        )
     elif chosen is ProfileFormat.json:
         from fluidaudio_cli.profiling.document import format_json
 
-        text = format_json(outcome)
+        report_output.write(output, format_json(outcome))
     else:
         from fluidaudio_cli.report.html_profile import profile_page
 
-        text = profile_page(outcome, top=top)
-    if output == report_output.STDOUT:
-        typer.echo(text, nl=False)
-    else:
-        write_text_atomic(output, text)
+        report_output.write(output, profile_page(outcome, top=top))
+    if output != report_output.STDOUT:
         messages.say(f"wrote {output}")

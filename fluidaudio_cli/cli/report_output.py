@@ -80,20 +80,28 @@ def write_report(
     """Write what ``document`` gives as JSON, or what ``render`` prints."""
     chosen = chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
     if chosen is ReportFormat.json:
-        text = json.dumps(_finite(document()), indent=2, ensure_ascii=False) + "\n"
+        write(output, json.dumps(_finite(document()), indent=2, ensure_ascii=False) + "\n")
     else:
-        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
+        write(output, render)
 
-        if output == STDOUT:
-            render(stdout_console())
-            return
-        text = plain_text(render)
+
+def write(output: Path, content: str | Callable[[Console], object]) -> None:
+    """Write a text, or what is printed: on a terminal with colours, in a file without."""
     if output == STDOUT:
-        typer.echo(text, nl=False)
+        if isinstance(content, str):
+            typer.echo(content, nl=False)
+        else:
+            from fluidaudio_cli.cli.render.console import stdout_console
+
+            content(stdout_console())
         return
+    if not isinstance(content, str):
+        from fluidaudio_cli.cli.render.console import plain_text
+
+        content = plain_text(content)
     from fluidaudio_cli.files import write_text_atomic
 
-    write_text_atomic(output, text)
+    write_text_atomic(output, content)
 
 
 def _finite(value: Any) -> Any:

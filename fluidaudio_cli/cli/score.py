@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,6 @@ from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
     from fluidaudio_cli.scoring.metrics import Condition, FileScore, Scores
 
@@ -151,25 +149,14 @@ def _write(
     tolerance: float,
     notes: Sequence[str],
 ) -> None:
-    from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.scoring.document import format_csv, format_json
 
-    if chosen is Format.table:
-        from fluidaudio_cli.cli.render.console import plain_text, stdout_console
+    facts: dict[str, Any] = {"regions": regions.value, "tolerance": tolerance}
+    if chosen is Format.json:
+        report_output.write(output, format_json(scores, pooled, notes=notes, **facts))
+    elif chosen is Format.csv:
+        report_output.write(output, format_csv(scores, pooled))
+    else:
         from fluidaudio_cli.cli.render.score import render_scores
 
-        def render(console: Console) -> None:
-            render_scores(console, scores, pooled, regions=regions.value, tolerance=tolerance)
-
-        if output == report_output.STDOUT:
-            render(stdout_console())
-            return
-        text = plain_text(render)
-    elif chosen is Format.json:
-        text = format_json(scores, pooled, regions=regions.value, tolerance=tolerance, notes=notes)
-    else:
-        text = format_csv(scores, pooled)
-    if output == report_output.STDOUT:
-        typer.echo(text, nl=False)
-    else:
-        write_text_atomic(output, text)
+        report_output.write(output, lambda page: render_scores(page, scores, pooled, **facts))

@@ -235,10 +235,6 @@ class CompiledModel(Protocol):
     def cache_hit(self) -> bool:
         """Whether the compiled form came from the cache."""
 
-    @property
-    def load_seconds(self) -> float:
-        """Wall time of loading, imports of the runtime not included."""
-
     def request(self) -> InferRequest:
         """A new request with buffers of its own."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -91,7 +90,6 @@ class CoreMLExecutor:
                 f"executor coreml is not available: {problem[0]}", problem[1]
             )
         coremltools = _coremltools()
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         key = CacheKey(
             package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
@@ -124,7 +122,6 @@ class CoreMLExecutor:
             outputs=_specs(details["outputs"]),
             compiled_path=compiled,
             cache_hit=entry.hit,
-            load_seconds=time.perf_counter() - began,
         )
 
 
@@ -141,7 +138,6 @@ class CoreMLModel:
         outputs: tuple[TensorSpec, ...],
         compiled_path: Path,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.native = native
         self.compiled_path = compiled_path
@@ -150,7 +146,6 @@ class CoreMLModel:
         self.inputs = inputs
         self.outputs = outputs
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
 
     def request(self) -> CoreMLRequest:
         """A new request with buffers of its own."""

@@ -42,7 +42,6 @@ class FixedBatchModel:
         self.asked = inner.asked
         self.ran = inner.ran
         self.cache_hit = inner.cache_hit
-        self.load_seconds = inner.load_seconds
 
     @property
     def parts(self) -> tuple[CompiledModel, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -86,7 +85,6 @@ class OnnxRuntimeExecutor:
                 f"onnxruntime does not run {options.precision} on the {self.device}",
                 "use --precision fp32, or --executor openvino",
             )
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         digest = package_digest(package, cache)
         # The optimiser lays weights out for the instruction set it finds.
@@ -132,7 +130,6 @@ class OnnxRuntimeExecutor:
             ran,
             scratch,
             cache_hit=entry.hit,
-            load_seconds=time.perf_counter() - began,
         )
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
@@ -161,14 +158,12 @@ class OnnxRuntimeModel:
         scratch: ExitStack,
         *,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.session = session
         self.asked = asked
         self.ran = ran
         self._scratch = scratch
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
         self.inputs = tuple(_spec(node, asked.batch) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, asked.batch) for node in session.get_outputs())
         self.output_shapes = OutputShapes(self.outputs)

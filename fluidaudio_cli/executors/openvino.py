@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +90,6 @@ class OpenVinoExecutor:
                 f"openvino does not run {precision} on this processor",
                 f"use --precision {' or '.join(precisions)}",
             )
-        began = time.perf_counter()
         cache = shared_cache() if self._cache is None else self._cache
         digest = package_digest(package, cache)
         threads = options.threads or processors()
@@ -142,7 +140,6 @@ class OpenVinoExecutor:
             return _Parts(compiled, kernel.restore(folder) if kernel else None)
 
         parts, entry = cache.load(key, build, load)
-        load_seconds = time.perf_counter() - began
         first = next(iter(parts.compiled.values()))
         ran = ExecutorRun(
             NAME,
@@ -162,7 +159,6 @@ class OpenVinoExecutor:
                 options,
                 ran,
                 cache_hit=entry.hit,
-                load_seconds=load_seconds,
             )
             if batch is not None and has_batch((*whole.inputs, *whole.outputs), batch):
                 return FixedBatchModel(whole, batch)
@@ -184,14 +180,12 @@ class OpenVinoModel:
         ran: ExecutorRun,
         *,
         cache_hit: bool,
-        load_seconds: float,
     ) -> None:
         self.tensor = openvino.Tensor
         self.compiled = compiled
         self.asked = asked
         self.ran = ran
         self.cache_hit = cache_hit
-        self.load_seconds = load_seconds
         self.inputs = tuple(_spec(port) for port in compiled.inputs)
         self.outputs = tuple(_spec(port) for port in compiled.outputs)
         self.output_shapes = OutputShapes(self.outputs)

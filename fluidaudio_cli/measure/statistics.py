@@ -61,7 +61,6 @@ class DifferenceInterval:
     difference: float
     low: float
     high: float
-    confidence: float = CONFIDENCE
 
     @property
     def proven(self) -> bool:
@@ -98,7 +97,7 @@ def outliers(samples: Sequence[float]) -> tuple[int, ...]:
 
 
 def ratio_of_medians(
-    base: Sequence[float], head: Sequence[float], *, seed: int = 0, confidence: float = CONFIDENCE
+    base: Sequence[float], head: Sequence[float], *, seed: int = 0
 ) -> RatioInterval:
     """``median(head) / median(base)`` of two independent samples, percentile bootstrap interval.
 
@@ -107,7 +106,7 @@ def ratio_of_medians(
     first, second = _positive_count(base), _positive_count(head)
     ratio = float(np.median(second) / np.median(first))
     if min(len(first), len(second)) < 2:
-        return RatioInterval(ratio, 0.0, math.inf, confidence)
+        return RatioInterval(ratio, 0.0, math.inf)
     random = np.random.default_rng(seed)
 
     def medians(values: Floats) -> Floats:
@@ -115,9 +114,7 @@ def ratio_of_medians(
         return np.asarray(np.median(values[drawn], axis=1), dtype=np.float64)
 
     ratios = medians(second) / medians(first)
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(ratios, (tail, 100.0 - tail)).tolist()
-    return RatioInterval(ratio, low, high, confidence)
+    return RatioInterval(ratio, *_interval(ratios))
 
 
 def two_sample_p(base: Sequence[float], head: Sequence[float]) -> float:
@@ -134,9 +131,7 @@ def two_sample_p(base: Sequence[float], head: Sequence[float]) -> float:
     return float(stats.mannwhitneyu(first, second, alternative="two-sided").pvalue)
 
 
-def paired_ratio(
-    base: Sequence[float], head: Sequence[float], *, confidence: float = CONFIDENCE
-) -> RatioInterval:
+def paired_ratio(base: Sequence[float], head: Sequence[float]) -> RatioInterval:
     """Typical ratio ``head[i] / base[i]`` of interleaved runs, with an exact rank interval.
 
     Hodges–Lehmann estimate of the log ratios (median of the Walsh averages) and the interval
@@ -152,12 +147,11 @@ def paired_ratio(
     logs = np.log(second / first)
     rows, columns = np.triu_indices(len(logs))
     walsh = np.sort((logs[rows] + logs[columns]) / 2.0)
-    drop = _signed_rank_quantile(len(logs), (1.0 - confidence) / 2.0)
+    drop = _signed_rank_quantile(len(logs), (1.0 - CONFIDENCE) / 2.0)
     return RatioInterval(
         float(np.exp(np.median(walsh))),
         float(np.exp(walsh[drop])),
         float(np.exp(walsh[len(walsh) - 1 - drop])),
-        confidence,
     )
 
 
@@ -166,7 +160,6 @@ def paired_rate_difference(
     head: Sequence[tuple[float, float]],
     *,
     seed: int = 0,
-    confidence: float = CONFIDENCE,
 ) -> DifferenceInterval:
     """Difference of two pooled rates over the same recordings, percentile bootstrap over them.
 
@@ -180,14 +173,19 @@ def paired_rate_difference(
     whole = sides.sum(axis=1)
     difference = float(whole[1, 0] / whole[1, 1] - whole[0, 0] / whole[0, 1])
     if len(base) < FEWEST_RECORDINGS:
-        return DifferenceInterval(difference, -math.inf, math.inf, confidence)
+        return DifferenceInterval(difference, -math.inf, math.inf)
     random = np.random.default_rng(seed)
     drawn = random.integers(0, len(base), size=(_RESAMPLES, len(base)))
     sums = sides[:, drawn].sum(axis=2)  # (2, resamples, 2)
     rates = sums[..., 0] / sums[..., 1]
-    tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(rates[1] - rates[0], (tail, 100.0 - tail)).tolist()
-    return DifferenceInterval(difference, low, high, confidence)
+    return DifferenceInterval(difference, *_interval(rates[1] - rates[0]))
+
+
+def _interval(resampled: Floats) -> tuple[float, float]:
+    """Percentiles of what was resampled."""
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = np.percentile(resampled, (tail, 100.0 - tail)).tolist()
+    return low, high
 
 
 def _signed_rank_quantile(pairs: int, tail: float) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.executors.base import CompiledModel, TensorSpec
+from fluidaudio_cli.measure.statistics import percentile
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.records import (
     Concurrency,
@@ -16,7 +17,7 @@ from fluidaudio_cli.profiling.records import (
 )
 
 _ITEM_SIZE = {"float16": 2, "float32": 4, "int32": 4, "int64": 8, "float64": 8, "bool": 1}
-_PERCENTILES = (0.50, 0.90, 0.99)
+_PERCENTILES = (50, 90, 99)
 _WAIT_PREFIX = "wait"
 
 Traffic = tuple[int | Unavailable, int | Unavailable, int]
@@ -55,7 +56,7 @@ def stage_profiles(
     unknown = Unavailable("what this stage reads and writes is not counted")
     profiles = []
     for name, own in by_stage.items():
-        seconds = sorted(call.seconds for call in own)
+        seconds = [call.seconds for call in own]
         wall = sum(seconds)
         waiting = is_waiting(name)
         bytes_in, bytes_out, copied = facts.traffic.get(name, (unknown, unknown, 0))
@@ -85,17 +86,9 @@ def stage_profiles(
     return tuple(profiles)
 
 
-def _percentiles(ordered: Sequence[float]) -> tuple[float, float, float]:
-    p50, p90, p99 = (percentile(ordered, share) for share in _PERCENTILES)
+def _percentiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    p50, p90, p99 = (percentile(seconds, percent) for percent in _PERCENTILES)
     return p50, p90, p99
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Linear interpolation between the two nearest of ``ordered`` (NumPy's default)."""
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def _peak_rss(calls: Sequence[Call], rss: Sequence[tuple[float, int]]) -> int:

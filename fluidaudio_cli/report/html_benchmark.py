@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -21,16 +20,21 @@ from fluidaudio_cli.report.html_page import (
     PALETTE,
     Cell,
     Figure,
+    axis,
     cards,
     chart,
     details,
+    error_bars,
     facts,
     header,
+    labelled_rows,
     layout,
+    line,
     page,
     paragraph,
     section,
     table,
+    ticks_at,
 )
 from fluidaudio_cli.report.identify import det_figure
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
@@ -43,6 +47,8 @@ _TONES = {
 _NUMBER = re.compile(r"[-+]?\d[\d ]*(?:\.\d+)?(?:e[-+]?\d+)?")
 _FEWEST_TICKS = 3
 _ROW_PIXELS = 60
+# Above the middle of its row, in rows, and broken into lines that a phone has room for.
+_LABELS = (0.22, 44)
 
 
 def benchmark_page(report: BenchmarkReport) -> str:
@@ -211,14 +217,14 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
         return None
     front = sorted((x, speed.median) for x, speed, name, _ in points if name in best)
     traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [x for x, _ in front],
-            "y": [y for _, y in front],
-            "line": {"color": GREY, "dash": "dot", "width": 2},
-            "hoverinfo": "skip",
-        }
+        line(
+            "",
+            front,
+            0,
+            mode="lines",
+            line={"color": GREY, "dash": "dot", "width": 2},
+            hoverinfo="skip",
+        )
     ]
     traces.extend(
         {
@@ -227,13 +233,9 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
             "name": name,
             "x": [x],
             "y": [speed.median],
-            "error_y": {
-                "type": "data",
-                "symmetric": False,
-                "array": [speed.maximum - speed.median],
-                "arrayminus": [speed.median - speed.minimum],
-                "color": colour,
-            },
+            "error_y": error_bars(
+                [(speed.median - speed.minimum, speed.maximum - speed.median)], colour
+            ),
             "text": [str(number)],
             "textposition": "top right",
             "marker": {
@@ -256,13 +258,9 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
             420,
             showlegend=False,
             margin={"l": 8, "r": 8, "t": 20, "b": 40},
-            xaxis={
-                "title": {"text": "DER strict, %", "standoff": 4},
-                "range": [lowest - 0.4 * room, highest + 1.2 * room],
-                "automargin": True,
-                "zeroline": False,
-                "nticks": 7,
-            },
+            xaxis=axis(
+                "DER strict, %", range=[lowest - 0.4 * room, highest + 1.2 * room], nticks=7
+            ),
             yaxis=log_axis("x real time", slowest, fastest),
         ),
     }
@@ -272,15 +270,8 @@ def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis around ``low`` … ``high`` on which at least two ticks can be read."""
     room = 1.15 * max(1.0, (high / low) ** 0.08)
     ends = low / room, high * room
-    ticks = _ticks(*ends)
-    return {
-        "title": {"text": title},
-        "type": "log",
-        "automargin": True,
-        "range": [math.log10(end) for end in ends],
-        "tickvals": ticks,
-        "ticktext": [f"{tick:g}" for tick in ticks],
-    }
+    around = [math.log10(end) for end in ends]
+    return axis(title, type="log", range=around, **ticks_at(_ticks(*ends)))
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -346,37 +337,9 @@ def _boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Figure:
         "layout": layout(
             90 + _ROW_PIXELS * len(rows),
             showlegend=False,
-            xaxis={
-                "title": {"text": title, "standoff": 4},
-                "automargin": True,
-                "zeroline": False,
-                "range": [0, 1.05 * highest],
-                "nticks": 7,
-            },
-            yaxis=_no_ticks(len(rows)),
-            annotations=[_row_label(name, number) for number, (name, _) in enumerate(rows)],
+            xaxis=axis(title, range=[0, 1.05 * highest], nticks=7),
+            **labelled_rows([name for name, _ in rows], *_LABELS),
         ),
-    }
-
-
-def _no_ticks(rows: int) -> dict[str, Any]:
-    return {"range": [rows - 0.35, -0.65], "showticklabels": False, "showgrid": False,
-            "zeroline": False}  # fmt: skip
-
-
-def _row_label(text: str, number: int) -> dict[str, Any]:
-    """The name of a row above it, from the left edge on: the plot keeps the page's width."""
-    return {
-        # Broken into lines that a phone has room for.
-        "text": "<br>".join(textwrap.wrap(text.replace("<", "(").replace(">", ")"), 44)),
-        "x": 0,
-        "xref": "paper",
-        "xanchor": "left",
-        "y": number - 0.22,
-        "yanchor": "bottom",
-        "align": "left",
-        "showarrow": False,
-        "font": {"size": 11},
     }
 
 
@@ -400,13 +363,7 @@ def differences_figure(differences: Sequence[DifferenceRecord]) -> Figure | None
                 "mode": "markers",
                 "x": [point.value],
                 "y": [number],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [high - point.value],
-                    "arrayminus": [point.value - low],
-                    "color": colour,
-                },
+                "error_x": error_bars([(point.value - low, high - point.value)], colour),
                 "marker": {"size": 9, "color": colour},
                 "hovertemplate": f"%{{x:+.2f}} points: {each.accuracy}<extra></extra>",
             }
@@ -417,18 +374,13 @@ def differences_figure(differences: Sequence[DifferenceRecord]) -> Figure | None
         "layout": layout(
             90 + _ROW_PIXELS * len(shown),
             showlegend=False,
-            xaxis={
-                "title": {"text": "DER strict, points more than the other", "standoff": 4},
-                "range": [min(ends) - room, max(ends) + room],
-                "zeroline": True,
-                "automargin": True,
-                "nticks": 7,
-            },
-            yaxis=_no_ticks(len(shown)),
-            annotations=[
-                _row_label(f"{each.cell} against {each.base}", number)
-                for number, each in enumerate(shown)
-            ],
+            xaxis=axis(
+                "DER strict, points more than the other",
+                range=[min(ends) - room, max(ends) + room],
+                zeroline=True,
+                nticks=7,
+            ),
+            **labelled_rows([f"{each.cell} against {each.base}" for each in shown], *_LABELS),
         ),
     }
 
@@ -440,30 +392,23 @@ def lengths_figure(cells: Sequence[CellRecord], name: str) -> Figure | None:
     for cell in cells:
         found = metric.measure(cell)
         if cell.cell.length is not None and found is not None:
-            line = lines.setdefault(cell.cell.at(length=None).name, [])
-            line.append((cell.cell.length, found.median))
+            series = cell.cell.at(length=None).name
+            lines.setdefault(series, []).append((cell.cell.length, found.median))
     if not lines:
         return None
-    lengths = sorted({x for line in lines.values() for x, _ in line})
-    values = [y for line in lines.values() for _, y in line]
-    axis = log_axis("length of the audio", lengths[0], lengths[-1])
-    axis |= {"tickvals": lengths, "ticktext": [length_name(each) for each in lengths]}
+    lengths = sorted({x for points in lines.values() for x, _ in points})
+    values = [y for points in lines.values() for _, y in points]
+    across = log_axis("length of the audio", lengths[0], lengths[-1])
+    across |= ticks_at(lengths, map(length_name, lengths))
     return {
         "data": [
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": series,
-                "x": [x for x, _ in sorted(line)],
-                "y": [y for _, y in sorted(line)],
-                "line": {"color": PALETTE[number % len(PALETTE)]},
-            }
-            for number, (series, line) in enumerate(lines.items())
+            line(series, sorted(points), number)
+            for number, (series, points) in enumerate(lines.items())
         ],
         "layout": layout(
             330,
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=axis,
+            xaxis=across,
             yaxis={
                 "title": {"text": heading(name)},
                 "automargin": True,

@@ -14,9 +14,21 @@ from fluidaudio_cli.profiling.records import (
     Timeline,
     Unavailable,
 )
-from fluidaudio_cli.report.html_page import GREY, PALETTE, Figure, layout, time_axis
+from fluidaudio_cli.report.html_page import (
+    GREY,
+    PALETTE,
+    Figure,
+    axis,
+    labelled_rows,
+    layout,
+    line,
+    plain_text,
+    time_axis,
+)
 from fluidaudio_cli.turns import Turn
 
+# An exact layer has no place on a logarithmic axis.
+_SMALLEST = 1e-8
 # Gaps narrower than this share of the run are not to be seen: bars around them become one.
 _FINEST = 1 / 2000
 _ERRORS = ("missed", "false alarm", "confusion")
@@ -63,7 +75,7 @@ def waterfall(profile: Profile) -> Figure:
             showlegend=len(threads) > 1,
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
             xaxis=time_axis("seconds from the start of the run", end),
-            **_labelled_rows(stages),
+            **labelled_rows(stages, _LABEL_SHIFT),
         ),
     }
 
@@ -72,34 +84,6 @@ def waterfall(profile: Profile) -> Figure:
 _LANES = 0.42
 _LANE_SHIFT = 0.22
 _LABEL_SHIFT = 0.26
-
-
-def _labelled_rows(labels: Sequence[str]) -> dict[str, Any]:
-    """Rows from the top whose labels stand above their bars: a phone has no room beside them."""
-    return {
-        "yaxis": {
-            "range": [len(labels) - 0.4, -0.6],
-            "showticklabels": False,
-            "ticks": "",
-            "showgrid": False,
-            "zeroline": False,
-            "fixedrange": True,
-        },
-        # Not tick labels inside the plot: those hide the ticks of the other axis below them.
-        "annotations": [
-            {
-                "text": plain_text(label),
-                "xref": "paper",
-                "x": 0,
-                "xanchor": "left",
-                "y": row - _LABEL_SHIFT,
-                "yanchor": "middle",
-                "showarrow": False,
-                "font": {"size": 12},
-            }
-            for row, label in enumerate(labels)
-        ],
-    }
 
 
 def _bars(name: str, rows: Sequence[tuple[Bar, float, float, str]], colour: str) -> dict[str, Any]:
@@ -178,9 +162,11 @@ def operators(models: Sequence[ModelProfile], top: int) -> Figure | None:
             90 + _ROW_PIXELS * len(rows),
             barmode="overlay",
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=_plain_axis("milliseconds in one run, all calls and threads")
-            | {"range": [0, 1.04e3 * rows[0][1].seconds]},
-            **_labelled_rows(labels),
+            xaxis=axis(
+                "milliseconds in one run, all calls and threads",
+                range=[0, 1.04e3 * rows[0][1].seconds],
+            ),
+            **labelled_rows(labels, _LABEL_SHIFT),
         ),
     }
 
@@ -231,8 +217,8 @@ def kinds(models: Sequence[ModelProfile]) -> Figure | None:
                 "yanchor": "top",
                 "traceorder": "normal",
             },
-            xaxis=_plain_axis("% of the network's operator time") | {"range": [0, 100]},
-            **_labelled_rows([model.name for model in shown]),
+            xaxis=axis("% of the network's operator time", range=[0, 100]),
+            **labelled_rows([model.name for model in shown], _LABEL_SHIFT),
         ),
     }
 
@@ -242,30 +228,27 @@ def memory(curve: Sequence[tuple[float, int]], baseline: int) -> Figure:
     end = max((at for at, _ in curve), default=1.0)
     return {
         "data": [
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "resident memory",
-                "x": [at for at, _ in curve],
-                "y": [size / 1e6 for _, size in curve],
-                "line": {"color": PALETTE[0], "width": 2},
-                "hovertemplate": "%{x:.3f} s: %{y:.1f} MB<extra></extra>",
-            },
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "before the run",
-                "x": [0, end],
-                "y": [baseline / 1e6] * 2,
-                "line": {"color": GREY, "width": 1.5, "dash": "dash"},
-                "hoverinfo": "skip",
-            },
+            line(
+                "resident memory",
+                [(at, size / 1e6) for at, size in curve],
+                0,
+                mode="lines",
+                hovertemplate="%{x:.3f} s: %{y:.1f} MB<extra></extra>",
+            ),
+            line(
+                "before the run",
+                [(0, baseline / 1e6), (end, baseline / 1e6)],
+                0,
+                mode="lines",
+                line={"color": GREY, "width": 1.5, "dash": "dash"},
+                hoverinfo="skip",
+            ),
         ],
         "layout": layout(
             280,
             margin={"l": 8, "r": 8, "t": 34, "b": 40},
             xaxis=time_axis("seconds from the start of the run", end),
-            yaxis={"title": {"text": "MB"}, "automargin": True, "zeroline": False},
+            yaxis=axis("MB"),
         ),
     }
 
@@ -302,7 +285,7 @@ def diarization(timeline: Timeline, seconds: float) -> Figure:
             barmode="overlay",
             showlegend=False,
             xaxis=time_axis("seconds of the recording", seconds),
-            **_labelled_rows(labels),
+            **labelled_rows(labels, _LABEL_SHIFT),
         ),
     }
 
@@ -337,19 +320,17 @@ def precision(models: Sequence[PrecisionProfile]) -> Figure | None:
         if isinstance(model.layers, Unavailable):
             continue
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": f"{model.model} {model.precision}",
-                "x": [
-                    100 * place / max(1, len(model.layers) - 1)
-                    for place in range(len(model.layers))
+            line(
+                f"{model.model} {model.precision}",
+                [
+                    (100 * place / max(1, len(model.layers) - 1), max(each.relative, _SMALLEST))
+                    for place, each in enumerate(model.layers)
                 ],
-                "y": [max(layer.relative, _SMALLEST_ERROR) for layer in model.layers],
-                "customdata": [[layer.layer, layer.op] for layer in model.layers],
-                "line": {"color": PALETTE[len(traces) % len(PALETTE)], "width": 1.5},
-                "hovertemplate": "%{customdata[0]} (%{customdata[1]}): %{y:.2e}<extra></extra>",
-            }
+                len(traces),
+                mode="lines",
+                customdata=[[layer.layer, layer.op] for layer in model.layers],
+                hovertemplate="%{customdata[0]} (%{customdata[1]}): %{y:.2e}<extra></extra>",
+            )
         )
     if not traces:
         return None
@@ -359,25 +340,7 @@ def precision(models: Sequence[PrecisionProfile]) -> Figure | None:
             360,
             margin={"l": 8, "r": 8, "t": 34, "b": 110},
             legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
-            xaxis=_plain_axis("% of the network's operations, in order"),
-            yaxis={
-                "title": {"text": "RMS error / RMS of fp32"},
-                "type": "log",
-                "exponentformat": "power",
-                "automargin": True,
-            },
+            xaxis=axis("% of the network's operations, in order"),
+            yaxis=axis("RMS error / RMS of fp32", type="log", exponentformat="power"),
         ),
     }
-
-
-# An exact layer has no place on a logarithmic axis.
-_SMALLEST_ERROR = 1e-8
-
-
-def _plain_axis(title: str) -> dict[str, Any]:
-    return {"title": {"text": title, "standoff": 4}, "zeroline": False, "automargin": True}
-
-
-def plain_text(text: str) -> str:
-    """Text that plotly takes for neither markup nor a placeholder."""
-    return text.replace("<", "(").replace(">", ")").replace("%{", "% {")

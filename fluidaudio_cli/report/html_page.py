@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,14 +160,88 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
     return common | more
 
 
-def time_axis(title: str, end: float) -> dict[str, Any]:
-    """A horizontal axis of seconds that can be zoomed but starts whole."""
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis with a title that has room for its ticks."""
     return {
         "title": {"text": title, "standoff": 4},
-        # A little more than the whole, or the labels of both ends have no room.
-        "range": [-0.01 * end, 1.01 * end],
-        "nticks": 7,
-        "showgrid": True,
-        "zeroline": False,
         "automargin": True,
+        "zeroline": False,
+    } | more
+
+
+def time_axis(title: str, end: float) -> dict[str, Any]:
+    """A horizontal axis of seconds that can be zoomed but starts whole."""
+    # A little more than the whole, or the labels of both ends have no room.
+    return axis(title, range=[-0.01 * end, 1.01 * end], nticks=7, showgrid=True)
+
+
+def ticks_at(values: Sequence[float], texts: Iterable[str] | None = None) -> dict[str, Any]:
+    """Ticks of an axis where there is something to read, by default the numbers themselves."""
+    return {
+        "tickvals": list(values),
+        "ticktext": list(texts) if texts is not None else [f"{value:g}" for value in values],
     }
+
+
+def line(
+    name: str, points: Iterable[tuple[Any, float | None]], number: int, **more: Any
+) -> dict[str, Any]:
+    """A line through points (x, y), in the colour of its number."""
+    known = list(points)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": [x for x, _ in known],
+        "y": [y for _, y in known],
+        "line": {"color": PALETTE[number % len(PALETTE)]},
+    } | more
+
+
+def error_bars(ends: Sequence[tuple[float, float]], colour: str) -> dict[str, Any]:
+    """Of each point, how far its interval goes below and above it."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [above for _, above in ends],
+        "arrayminus": [below for below, _ in ends],
+        "color": colour,
+    }
+
+
+def labelled_rows(labels: Sequence[str], shift: float, wrap: int = 0) -> dict[str, Any]:
+    """Rows from the top whose labels stand above their bars: a phone has no room beside them.
+
+    ``shift``: from a row's middle up to its label, in rows; ``wrap``: characters of a line.
+    """
+    texts = map(plain_text, labels)
+    return {
+        "yaxis": {
+            "range": [len(labels) - 0.4, -0.65],
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        # Not tick labels inside the plot: those hide the ticks of the other axis below them.
+        "annotations": [
+            {
+                "text": "<br>".join(textwrap.wrap(text, wrap)) if wrap else text,
+                "xref": "paper",
+                "x": 0,
+                "xanchor": "left",
+                "y": row - shift,
+                "yanchor": "bottom" if wrap else "middle",
+                "align": "left",
+                "showarrow": False,
+                "font": {"size": 11 if wrap else 12},
+            }
+            for row, text in enumerate(texts)
+        ],
+    }
+
+
+def plain_text(text: str) -> str:
+    """Text that plotly takes for neither markup nor a placeholder."""
+    return text.replace("<", "(").replace(">", ")").replace("%{", "% {")

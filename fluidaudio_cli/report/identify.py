@@ -13,7 +13,7 @@ from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.benchmark.trials import error_curve, expected_and_observed
 from fluidaudio_cli.report.benchmark_tables import Table
-from fluidaudio_cli.report.html_page import PALETTE, Figure, layout
+from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
 
 _FIGURES = {
     "eer": "EER, %",
@@ -82,31 +82,26 @@ def det_figure(result: BenchmarkResult) -> Figure | None:
         if not len(rows):
             continue
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": cell.name,
-                "x": ndtri(accepts[rows]).round(4).tolist(),
-                "y": ndtri(rejects[rows]).round(4).tolist(),
-                "customdata": np.stack([accepts[rows], rejects[rows]], 1).round(5).tolist(),
-                "hovertemplate": "false accepts %{customdata[0]:.2%}, "
+            line(
+                cell.name,
+                ndtri(np.stack([accepts[rows], rejects[rows]], 1)).round(4).tolist(),
+                number,
+                mode="lines",
+                customdata=np.stack([accepts[rows], rejects[rows]], 1).round(5).tolist(),
+                hovertemplate="false accepts %{customdata[0]:.2%}, "
                 "false rejects %{customdata[1]:.2%}",
-                "line": {"color": PALETTE[number % len(PALETTE)]},
-            }
+            )
         )
     if not traces:
         return None
-    marks = {
-        "tickvals": [float(ndtri(mark / 100.0)) for mark in _MARKS],
-        "ticktext": [f"{mark:g}" for mark in _MARKS],
-        "automargin": True,
-    }
+    quantiles = [float(ndtri(mark / 100.0)) for mark in _MARKS]
+    marks = ticks_at(quantiles, [f"{mark:g}" for mark in _MARKS])
     return {
         "data": traces,
         "layout": layout(
             460,
             showlegend=True,
-            xaxis={"title": {"text": "false accepts, %"}, **marks},
-            yaxis={"title": {"text": "false rejects, %"}, **marks},
+            xaxis=axis("false accepts, %", **marks),
+            yaxis=axis("false rejects, %", **marks),
         ),
     }

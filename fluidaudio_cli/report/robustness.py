@@ -9,7 +9,7 @@ from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.robustness import Degradation, degradations, doubling
 from fluidaudio_cli.report.benchmark_tables import Table, interval_ends
-from fluidaudio_cli.report.html_page import PALETTE, Figure, layout
+from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, layout, line
 
 _PARTS = ("der_strict", "missed", "false_alarm", "confusion", "speaker_count", "count_bias")
 _BASE = "base"
@@ -58,33 +58,18 @@ def factor_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
     for factor in dict.fromkeys(row.levels[0][0] for row in rows if len(row.levels) == 1):
         traces: list[dict[str, Any]] = []
         for number, series in enumerate(names):
-            line = [
+            found = [
                 (row.levels[0][1] if row.levels else _BASE, row.der, row.difference)
                 for row in rows
                 if row.series == series
                 and row.der is not None
                 and (not row.levels or [f for f, _ in row.levels] == [factor])
             ]
-            base = line[0][1] if line else None
+            base = found[0][1] if found else None
             colour = PALETTE[number % len(PALETTE)]
-            ends = [_around(base, each) for _, _, each in line]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "name": series,
-                    "x": [level for level, _, _ in line],
-                    "y": [der for _, der, _ in line],
-                    "error_y": {
-                        "type": "data",
-                        "symmetric": False,
-                        "array": [high for _, high in ends],
-                        "arrayminus": [low for low, _ in ends],
-                        "color": colour,
-                    },
-                    "line": {"color": colour},
-                }
-            )
+            bars = error_bars([_around(base, each) for _, _, each in found], colour)
+            points = [(level, der) for level, der, _ in found]
+            traces.append(line(series, points, number, error_y=bars))
         yield (
             factor,
             {
@@ -92,12 +77,8 @@ def factor_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
                 "layout": layout(
                     240,
                     showlegend=len(names) > 1,
-                    xaxis={"type": "category", "title": {"text": factor}, "automargin": True},
-                    yaxis={
-                        "title": {"text": "DER strict, %"},
-                        "rangemode": "tozero",
-                        "automargin": True,
-                    },
+                    xaxis=axis(factor, type="category"),
+                    yaxis=axis("DER strict, %", rangemode="tozero"),
                 ),
             },
         )
@@ -145,8 +126,8 @@ def crossing_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
                     ],
                     "layout": layout(
                         280,
-                        xaxis={"type": "category", "title": {"text": second}, "automargin": True},
-                        yaxis={"type": "category", "title": {"text": first}, "automargin": True},
+                        xaxis=axis(second, type="category"),
+                        yaxis=axis(first, type="category"),
                     ),
                 },
             )

@@ -8,7 +8,7 @@ from fluidaudio_cli.benchmark.grid import STREAMING
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.report.benchmark_tables import Table
-from fluidaudio_cli.report.html_page import PALETTE, Figure, layout
+from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
 
 _ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_strict")
 _BEHAVIOUR = (
@@ -73,34 +73,17 @@ def latency_figure(result: BenchmarkResult) -> Figure | None:
                 lines.setdefault(key, []).append((cell.cell.latency, found.median))
     if not lines:
         return None
-    ticks = sorted({x for line in lines.values() for x, _ in line})
-    most = max(y for line in lines.values() for _, y in line)
+    ticks = sorted({x for points in lines.values() for x, _ in points})
+    most = max(y for points in lines.values() for _, y in points)
     return {
         "data": [
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "name": f"{series}, {label}",
-                "x": [x for x, _ in sorted(line)],
-                "y": [round(y, 3) for _, y in sorted(line)],
-                "line": {"color": PALETTE[number % len(PALETTE)]},
-            }
-            for number, ((series, label), line) in enumerate(lines.items())
+            line(f"{series}, {label}", [(x, round(y, 3)) for x, y in sorted(points)], number)
+            for number, ((series, label), points) in enumerate(lines.items())
         ],
         "layout": layout(
             360,
             showlegend=True,
-            xaxis={
-                "title": {"text": "latency, s"},
-                "type": "log",
-                "tickvals": ticks,
-                "ticktext": [f"{tick:g}" for tick in ticks],
-                "automargin": True,
-            },
-            yaxis={
-                "title": {"text": "DER strict, %"},
-                "range": [0, 1.1 * most],
-                "automargin": True,
-            },
+            xaxis=axis("latency, s", type="log", **ticks_at(ticks)),
+            yaxis=axis("DER strict, %", range=[0, 1.1 * most]),
         ),
     }

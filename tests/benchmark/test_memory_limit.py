@@ -255,7 +255,7 @@ def test_other_circumstances_are_measured_anew(
     assert len(scales.asked) == 2
 
 
-@pytest.mark.parametrize("name", ["machine_identity", "_source_digest"])
+@pytest.mark.parametrize("name", ["machine_identity", "source_digest"])
 def test_another_machine_or_program_is_measured_anew(
     plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,6 @@ from fluidaudio_cli.profiling.stages import (
     is_waiting,
     network_traffic,
     parallel_seconds,
-    percentile,
     stage_profiles,
 )
 
@@ -87,12 +86,6 @@ def test_what_ran_while_workers_were_idle() -> None:
     assert busiest_while_idle(CALLS, workers=2) == "segmentation"
     assert busiest_while_idle(CALLS[:1], workers=2) == "decode"
     assert busiest_while_idle((), workers=2) is None
-
-
-def test_percentile_interpolates() -> None:
-    assert percentile([1.0, 2.0, 4.0], 0.5) == 2.0
-    assert percentile([1.0, 2.0, 4.0], 0.75) == 3.0
-    assert percentile([5.0], 0.99) == 5.0
 
 
 def test_network_traffic_counts_rows_of_the_batch() -> None:

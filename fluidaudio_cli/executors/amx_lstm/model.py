@@ -54,7 +54,6 @@ class LstmModel:
         self.asked = before.asked
         self.ran = before.ran
         self.cache_hit = before.cache_hit
-        self.load_seconds = before.load_seconds
         # One stream with several threads is meant to answer soon: the directions run side by
         # side. With several streams every processor has a sequence of its own.
         side_by_side = self.ran.streams == 1 and (self.ran.threads or 1) > 1
