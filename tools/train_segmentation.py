@@ -7,8 +7,9 @@
 Loss: cross-entropy to the teacher's probabilities and, less, to who was made to speak, each under
 the best of the six orders of the three speakers. What is kept is the running mean of the weights.
 ``FOLDER/checkpoint.pt`` is written every two minutes and read at the start, so a training that was
-killed goes on; new shards are found at each pass over the old. With ``--steps`` instead of
-``--minutes`` the same seed and shards give the same network. Needs the extra ``[convert]``.
+killed goes on, with a new pass; new shards are found at each. With ``--steps`` instead of
+``--minutes`` the same seed and shards give the same network, if nothing stops it. Needs the extra
+``[convert]``.
 """
 
 from __future__ import annotations
