@@ -124,8 +124,12 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in a fixed order, that :func:`plan_of` takes back."""
+        calibration = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.mode.calibration).items()
+        }
         return {
-            "mode": self.mode.as_dict() | {"calibration": asdict(self.mode.calibration)},
+            "mode": self.mode.as_dict() | {"calibration": calibration},
             "models": self.models,
             "executor": self.executor,
             "compute_units": self.compute_units,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, SegmentationRules, load_mode
 from fluidaudio_cli.diarization.plan import (
     EXACT_EMBEDDING,
     Asked,
@@ -73,6 +73,8 @@ def test_auto_takes_the_first_executor_present_and_its_fastest_precision() -> No
 def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() -> None:
     narrow = {role: network.variant for role, network in plan("turbo").networks.items()}
     assert narrow == {"segmentation": "", "fbank": "", "embedding": "narrow"}
+    small = replace(load_mode("turbo"), segmentation=SegmentationRules(distilled=True))
+    assert plan(small).networks["segmentation"].variant == "distilled"
     # A voice that is to be exact is embedded by the other network, in the same precision too.
     exact = replace(load_mode("turbo").embedding, exact_below_seconds=2.0)
     made = plan(replace(load_mode("turbo"), embedding=exact))

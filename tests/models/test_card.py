@@ -52,6 +52,7 @@ def test_a_card_elsewhere_may_name_bundled_packages(edited: Edited) -> None:
     packages = packages_of(read_card(edited()))
     bundled = dict(bundled_models())
     assert packages.pop("narrow embedding") == bundled.pop("embedding-int8")
+    assert packages.pop("distilled segmentation") == bundled.pop("segmentation-student")
     assert packages == bundled
 
 

@@ -41,9 +41,27 @@ def test_shipped_graph_has_no_slice_by_index(name: str) -> None:
     assert inspect_package(bundled_models()[name].package).slice_by_index == 0
 
 
-def test_packages_together_are_at_most_28_mb() -> None:
-    size = sum(file.stat().st_size for file in packages_dir().rglob("*") if file.is_file())
-    assert size <= 28_000_000
+def test_packages_together_are_at_most_30_mb_and_the_student_3() -> None:
+    def size(folder: Path) -> int:
+        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+    assert size(packages_dir()) <= 30_000_000
+    assert size(bundled_models()["segmentation-student"].package) <= 3_000_000
+
+
+def test_the_student_has_operations_of_the_neural_engine_only() -> None:
+    report = inspect_package(bundled_models()["segmentation-student"].package)
+    assert set(report.operations) == {
+        "add", "cast", "conv", "conv_transpose", "instance_norm", "log", "matmul", "mul", "relu",
+        "reshape", "softmax", "transpose",
+    }  # fmt: skip
+
+
+def test_what_the_student_was_not_trained_on_is_said() -> None:
+    training = bundled_models()["segmentation-student"].facts["training"]
+    assert len(training["readers"]) == 38
+    assert "other languages, children" in training["not_heard"]
+    assert set(training["agreement_with_teacher"]) == {"ami", "B4", "sim-meetings"}
 
 
 @pytest.mark.parametrize("name", bundled_models())
@@ -56,6 +74,7 @@ def test_manifest_states_parity_within_the_limits() -> None:
     facts = {name: model.facts["parity"] for name, model in bundled_models().items()}
     assert facts["segmentation"]["max_log_probability_error_fp32"] <= 1e-3
     assert facts["segmentation"]["frame_decision_agreement_shipped"] >= 0.995
+    assert facts["segmentation-student"]["frame_decision_agreement_shipped"] >= 0.995
     assert facts["embedding"]["min_cosine_full"] >= 0.9999
     assert facts["embedding"]["min_cosine_minus_40_db"] >= 0.9999
     assert facts["embedding-int8"]["mean_cosine_other_readers"] >= 0.995

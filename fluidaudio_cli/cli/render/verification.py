@@ -39,6 +39,10 @@ def render_models(
         )
     console.print(table)
     console.print(Text(f"{sum(sizes.values()) / 1e6:.2f} MB in {models[0].package.parent}"))
+    for model in models:
+        if training := model.facts.get("training"):
+            console.print(Text(f"{model.name}: trained on {training['trained_on']}"))
+            console.print(Text(f"{model.name}: has not heard {training['not_heard']}"))
 
 
 def _tensors(role: str, tensors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
