@@ -72,7 +72,7 @@ def open_container(
             raise AudioError(
                 f"{file.label} is cut off: its last Ogg page is incomplete", DAMAGED_REMEDY
             )
-        container = _open_container(file)
+        container = _open_container(file, salvage)
         tracks = _audio_tracks(container, file.label)
         chosen, notes = _choose(container, tracks, track, file.label)
     except BaseException:
@@ -87,7 +87,7 @@ def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> Any:
     raise PermissionError(f"a recording may not open {url}")
 
 
-def _open_container(file: ByteSource) -> Any:
+def _open_container(file: ByteSource, salvage: bool) -> Any:
     try:
         return av.open(
             file,
@@ -97,6 +97,8 @@ def _open_container(file: ByteSource) -> Any:
                 "protocol_whitelist": "none",
                 "format_whitelist": _format_whitelist(),
                 **_block_options(file),
+                # A parser would call packets contiguous that have junk between them.
+                **({"fflags": "noparse"} if salvage and _is_adts(file.magic) else {}),
             },
             metadata_errors="replace",
             buffer_size=READ_BYTES,
@@ -119,6 +121,11 @@ def _block_options(file: ByteSource) -> dict[str, str]:
     if file.magic not in (b"RIFF", b"RF64", b"BW64"):
         return {}
     return {"max_size": str(_WAV_BLOCK_BYTES), "probesize": str(_WAV_BLOCK_BYTES)}
+
+
+def _is_adts(magic: bytes) -> bool:
+    """Whether it begins with an AAC frame (ISO 13818-7, 6.2): sync of 12 bits, layer 0."""
+    return magic[:1] == b"\xff" and magic[1] & 0xF6 == 0xF0
 
 
 def _audio_tracks(container: Any, label: str) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ from fluidaudio_cli.errors import AudioError
 
 Block = PcmFrame | Silence
 
-_BARE_FRAMES = frozenset({"mp3", "aac"})
+_BARE_FRAMES = frozenset({"mp3", "aac", "ac3", "eac3"})
 """Bare sequences of frames without a header: a cut recording may begin or end with junk."""
 
 _TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX")

@@ -26,6 +26,9 @@ _UNKNOWN_64 = 1 << 60
 _MISCOUNT_BYTES = 64
 """Some writers count the header as sound; and so few bytes behind it are none."""
 
+_WTV = bytes.fromhex("b7d80020")
+"""Of Windows Television: tables of its sectors are anywhere."""
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -50,9 +53,9 @@ class Header:
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
-    ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: an MP4 that
-    cannot be read forward. ``endless``: chunks without end before any samples, which FFmpeg would
-    walk through.
+    ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: it cannot be
+    read forward, as an MP4 whose index is behind its samples. ``endless``: chunks without end
+    before any samples, which FFmpeg would walk through.
     """
 
     data_start: int | None = None
@@ -142,6 +145,8 @@ def read_header(read_at: ReadAt) -> Header:
             return _read_chunks(layout, read_at)
         if magic[:4] == b".snd" and not any(magic[8:12]):  # written to a pipe; FFmpeg refuses it
             return Header(patches={8: b"\xff" * 4})
+        if magic[:4] == _WTV:
+            return Header(index_at_end=True)
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return Header(index_at_end=_index_at_end(read_at))
         return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
@@ -185,7 +190,10 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
             size -= layout.data_skip
             known = 0 < size < _UNKNOWN_64
             start = body + layout.data_skip
-            return Header(start, size if known else None, rate, patches, size_field, layout)
+            # A CAF whose packets differ in size lists them, mostly at its end.
+            listed = layout is _CAF and not rate
+            stated = size if known else None
+            return Header(start, stated, rate, patches, size_field, layout, index_at_end=listed)
         if size < 0:
             return Header()
         offset = body + size + -(body + size - layout.first) % layout.alignment

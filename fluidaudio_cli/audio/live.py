@@ -46,16 +46,17 @@ class Feed:
 
     def __init__(self, blocks: Blocks, *, waits: bool = True) -> None:
         self._blocks = blocks
-        most = _AHEAD_SECONDS * SAMPLE_RATE // BLOCK_SAMPLES if waits else 0
-        self._queue: queue.Queue[Samples | BaseException | None] = queue.Queue(most)
+        self._most = _AHEAD_SECONDS * SAMPLE_RATE if waits else sys.maxsize
         self._ready: list[Samples] = []
         self._have = 0
-        self._stopping = threading.Event()
+        self._changed = threading.Condition()
+        self._stopping = False
         self._started = time.monotonic()
         self._read = 0
         self._taken = 0
         self.ended = False
         self.error: AudioError | None = None
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="source", daemon=True)
         self._thread.start()
 
@@ -75,59 +76,48 @@ class Feed:
 
         Fewer only at the end. An ``AudioError`` of the source ends it, and is in ``error``.
         """
-        until = time.monotonic() + timeout
-        while self._have < count and not self.ended:
-            try:
-                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                return None
-            if isinstance(item, AudioError) or item is None:
-                self.ended, self.error = True, item
-            elif isinstance(item, BaseException):
-                raise item
-            else:
-                self._ready.append(item)
-                self._have += len(item)
-        joined = np.concatenate([np.zeros(0, np.float32), *self._ready])
-        self._ready, self._have = [joined[count:]], max(0, len(joined) - count)
-        self._taken += min(count, len(joined))
+        with self._changed:
+            self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
+            if self._have < count:
+                if not self.ended:
+                    return None
+                if self._failure is not None:
+                    raise self._failure
+            joined = np.concatenate([np.zeros(0, np.float32), *self._ready])
+            self._ready, self._have = [joined[count:]], max(0, len(joined) - count)
+            self._taken += min(count, len(joined))
+            self._changed.notify_all()
         return joined[:count]
 
     def stop(self) -> None:
         """Read no further; what was read can still be taken."""
-        self._stopping.set()
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if isinstance(item, np.ndarray):
-                self._ready.append(item)
-                self._have += len(item)
-        self.ended = True
+        with self._changed:
+            self._stopping = self.ended = True
+            self._failure = None
+            self._changed.notify_all()
 
     def _run(self) -> None:
-        end: BaseException | None = None
         try:
             for block in self._blocks:
-                self._read += len(block)
-                self._put(block)
-                if self._stopping.is_set():
-                    return
+                with self._changed:
+                    # First kept, then held back: nothing that was read is lost.
+                    self._ready.append(block)
+                    self._have += len(block)
+                    self._read += len(block)
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._stopping or self._have < self._most)
+                    if self._stopping:
+                        return
+        except AudioError as error:
+            self.error = error
         except BaseException as error:  # noqa: BLE001 - handed to who listens
-            end = error
+            self._failure = error
         finally:
             # Here: what is open is closed by the thread that uses it.
             self._blocks.close()
-        self._put(end)
-
-    def _put(self, item: Samples | BaseException | None) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+            with self._changed:
+                self.ended = True
+                self._changed.notify_all()
 
 
 def file_blocks(stream: AudioStream, *, paced: bool) -> Blocks:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,7 +211,7 @@ def search(known: Sequence[Known], mode: ModeConfig, seconds: float, seed: int) 
     best, least = mode.calibration, cost(known, mode, oracle)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        changes = {}
+        changes: dict[str, Any] = {}
         for name in random.choice(list(_RANGES), random.integers(1, 4), replace=False).tolist():
             low, high, ratio = _RANGES[name]
             value, step = getattr(best, name), random.normal()

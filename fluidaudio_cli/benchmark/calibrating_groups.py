@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def fit_groups(known: Iterable[Known], mode: ModeConfig) -> Calibration:
     found = minimize(cost, np.zeros(standard.shape[1]), jac=True, method="L-BFGS-B").x
     slopes = found[:-1] / scale
     offset = float(found[-1] - slopes @ mean) + _READINESS
-    fitted = dict(zip(_WEIGHTS, (float(value) for value in slopes), strict=True))
+    fitted: dict[str, Any] = dict(zip(_WEIGHTS, map(float, slopes), strict=True))
     return replace(mode.calibration, **fitted, same_offset=offset)
 
 

@@ -211,6 +211,10 @@ class Effort:
     share: bool = False
 
 
+ONCE = Effort(processes=1, warmup=0, iterations=1, share=True)
+"""Where errors are asked for, which do not differ from run to run."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Cells that answer one question. ``in_turn``: both cells of each contrast take turns.

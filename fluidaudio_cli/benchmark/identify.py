@@ -5,12 +5,14 @@ pieces that share no audio; every test is compared with every enrolment. What co
 trials (D. van Leeuwen, N. Brümmer, "An Introduction to Application-Independent Evaluation of
 Speaker Recognition Systems", 2007): of one person, or of two (strangers).
 
-A condition is called ``enrol=5 test=2``, with what the test was heard through behind it.
+A condition is called ``enrol=5 test=2``, with what the test was heard through behind it, and
+where the enrolment was so too, that behind ``enrol``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,7 +52,9 @@ SECONDS = (2, 5, 15, 30)
 
 THROUGH = ("noise=20", "noise=10", "noise=0", "room=0.5", "band=4000")
 """What a test of 5 s is heard through besides: noise (SNR in dB), a room (RT60 in s), a telephone's
-bandwidth (Hz)."""
+bandwidth (Hz); the latter once more on both sides."""
+
+BOTH = THROUGH[-1:]
 
 FEWEST_VOICES = 8
 """From fewer, a rate of one in a hundred says nothing."""
@@ -105,6 +109,7 @@ def conditions_of(folder: VoiceFolder, note: str = "") -> dict[str, Condition]:
     """The condition of every cell; the one called "" stands for the voices as they are."""
     names = [f"enrol={enrol} test={test}" for enrol in SECONDS for test in SECONDS]
     names += [f"enrol={_ALL_SECONDS} test={_ALL_SECONDS} {through}" for through in THROUGH]
+    names += [f"enrol={_ALL_SECONDS} {through} test={_ALL_SECONDS} {through}" for through in BOTH]
     return {name: Condition(name, folder, note="" if name else note) for name in ("", *names)}
 
 
@@ -180,11 +185,11 @@ def _measured(
     lengths = [item.samples.size / SAMPLE_RATE for item in folder.items]
     trials = {}
     for cell in cells:
-        enrol, test, through = _levels(cell.condition)
+        (enrol, before), (test, after) = _levels(cell.condition)
         voices = [i for i, length in enumerate(lengths) if length >= enrol + test]
         trials[cell] = (
-            [Piece(voice, enrol, False) for voice in voices],
-            [Piece(voice, test, True, through) for voice in voices],
+            [Piece(voice, enrol, False, before) for voice in voices],
+            [Piece(voice, test, True, after) for voice in voices],
         )
     enough = {cell: pair for cell, pair in trials.items() if len(pair[0]) >= FEWEST_VOICES}
     pieces = list(dict.fromkeys(p for pair in enough.values() for side in pair for p in side))
@@ -192,7 +197,7 @@ def _measured(
     place = {piece: row for row, piece in enumerate(pieces)}
     for cell, sides in trials.items():
         if cell not in enough:
-            enrol, test, _ = _levels(cell.condition)
+            (enrol, _), (test, _) = _levels(cell.condition)
             yield CellRecord(
                 cell=cell,
                 study=IDENTIFY,
@@ -242,9 +247,11 @@ def _record(
     )
 
 
-def _levels(condition: str) -> tuple[float, float, str]:
-    enrol, test, *through = condition.split(" ")
-    return float(enrol.removeprefix("enrol=")), float(test.removeprefix("test=")), " ".join(through)
+def _levels(condition: str) -> tuple[tuple[float, str], tuple[float, str]]:
+    """Seconds, and what they are heard through, of the enrolment and of the test."""
+    found = re.fullmatch(r"enrol=(\d+)(?: (\S+))? test=(\d+)(?: (\S+))?", condition)
+    assert found is not None
+    return (float(found[1]), found[2] or ""), (float(found[3]), found[4] or "")
 
 
 def _heard_through(samples: Samples, through: str, rng: np.random.Generator) -> Samples:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fluidaudio_cli.benchmark.grid import ROBUSTNESS, Condition, Effort, Study
+from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.corpora.dataset import Dataset
@@ -26,9 +26,6 @@ from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.simulate.batch import read_voices
 from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
-
-ONCE = Effort(processes=1, warmup=0, iterations=1, share=True)
-"""Errors are asked for, and they do not differ from run to run."""
 
 DOUBLED = 2.0
 

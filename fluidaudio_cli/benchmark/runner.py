@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.benchmark import accuracy, resume
+from fluidaudio_cli.benchmark import accuracy, resume, side_by_side
 from fluidaudio_cli.benchmark.grid import (
     PIPELINE_OPTIONS,
     Cell,
@@ -51,6 +51,8 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.files import temporary_folder
+from fluidaudio_cli.jobs.pool import Pool
+from fluidaudio_cli.jobs.work import Work
 from fluidaudio_cli.measure import environment, power
 from fluidaudio_cli.measure.long_audio import RepeatedAudio
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -130,7 +132,8 @@ class BenchmarkRun:
     """One benchmark in progress: the grid, what is measured so far, and how to go on.
 
     ``previous`` is an interrupted run's result; what it holds is not measured again. ``command``
-    starts this program's worker. ``conclude`` finds what follows from all cells together.
+    starts this program's worker. ``conclude`` finds what follows from all cells together. ``pool``:
+    of workers that find errors side by side, in place of measuring (``benchmark/side_by_side.py``).
     """
 
     grid: Grid
@@ -140,6 +143,7 @@ class BenchmarkRun:
     command: WorkerCommand = field(default_factory=WorkerCommand)
     previous: BenchmarkResult | None = None
     conclude: Callable[[BenchmarkResult], FindingsRecord] = lambda result: FindingsRecord()
+    pool: Callable[[Work], Pool] | None = None
 
     def run(self) -> BenchmarkResult:
         """Measure everything not yet measured; the complete result.
@@ -157,6 +161,9 @@ class BenchmarkRun:
         for study in self.grid.studies:
             if study.measure is not None:
                 self._run_own(study, study.measure)
+                continue
+            if self.pool is not None:
+                self._run_side_by_side(study, self.pool)
                 continue
             with ExitStack() as stack:
                 self._run_study(study, stack)
@@ -191,6 +198,35 @@ class BenchmarkRun:
         pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
         for record in measure(pending, load, self.hooks.progress):
             self._keep(record)
+
+    def _run_side_by_side(self, study: Study, pool: Callable[[Work], Pool]) -> None:
+        """Errors of the recordings that are missing; one job of all cells that load the same."""
+        self._note(side_by_side.NOTE)
+        jobs: dict[str, list[Cell]] = {}
+        for owner, cell in self.grid.cells:
+            if owner is study:
+                key = repr((self._mode_to_load(cell), self._options(cell)))
+                jobs.setdefault(key, []).append(cell)
+        for cells in jobs.values():
+            every = [(cell, item) for cell in cells for item in self._items(cell)]
+            missing = [(c, i) for c, i in every if not _has(self._known(study, c), 0, i)]
+            self._advance(len(every) - len(missing))
+            mode, options = self._mode_to_load(cells[0]), self._options(cells[0])
+            work = side_by_side.CellWork(self.command, mode, options, self.settings.timeout)
+            described = set()
+            try:
+                for cell, record, loaded in side_by_side.records(missing, work, pool):
+                    if cell not in described:
+                        self._describe(study, cell, 0, dict(loaded), Program(""))
+                        described.add(cell)
+                    self._keep_file(study, cell, 0, record)
+                    self._advance(1)
+            except ExecutorUnavailableError as error:
+                if len(self.grid.cells) == 1:
+                    raise
+                for cell in cells:
+                    known = self._known(study, cell)
+                    self._keep(known.model_copy(update={"unavailable": str(error)}))
 
     def _make_audio(self, study: Study, stack: ExitStack) -> dict[tuple[str, float], Path]:
         """Recordings of the lengths that the study's cells ask for, until it ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.results import BenchmarkResult
     from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.benchmark.runner import Settings
+    from fluidaudio_cli.jobs.pool import Pool
+    from fluidaudio_cli.jobs.work import Work
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 # Ten hours are long enough in the fastest.
@@ -147,6 +150,13 @@ def benchmark(
     measure_power: Annotated[
         bool, _how("--measure-power", help="Energy, where the machine has counters.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        _how(metavar="N", min=1, help="Find errors by so many processes side by side; no times."),
+    ] = None,
+    cluster: Annotated[
+        str | None, _how(metavar="auto|ADDRESS", help="Find errors on a Ray cluster; no times.")
+    ] = None,
     memory_limit: options.MemoryLimitOption = None,
     no_tuning: options.NoTuningOption = False,
     timeout: Annotated[
@@ -227,7 +237,7 @@ def benchmark(
     Exit code 1: a gate failed, or --against found this version slower. 3: a file failed.
     """
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
-    from fluidaudio_cli.benchmark.grid import Effort
+    from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.runner import Settings
@@ -239,6 +249,9 @@ def benchmark(
 
     if no_tuning:
         leave_out_tuning()
+    spread = JobOptions(workers, cluster)
+    share = shares(spread, None, limited=False)
+    pool = None if spread == JobOptions() else partial(pool_of, options=spread, share=share)
     kinds = check_kinds(allow_different)
     limit = parse_size(memory_limit) if memory_limit is not None else None
     gates = tuple(each for path in gate or () for each in read_gates(path))
@@ -249,7 +262,9 @@ def benchmark(
         executor=executor,
         precision=precision,
         threads=tuple(dict.fromkeys(threads or [])),
-        effort=Effort(
+        effort=ONCE
+        if pool
+        else Effort(
             processes=processes,
             warmup=warmup,
             iterations=iterations,
@@ -282,7 +297,7 @@ def benchmark(
         typer.echo(conditions[""].note, err=True)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
-        result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100)
+        result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
     report = BenchmarkReport(
         result,
         evaluate(gates, result, _comparable(base, result, kinds)),
@@ -332,6 +347,7 @@ def _measure(
     resume: bool,
     roofline: bool,
     max_slowdown: float,
+    pool: Callable[[Work], Pool] | None,
 ) -> BenchmarkResult:
     from fluidaudio_cli.benchmark.findings import conclude
     from fluidaudio_cli.benchmark.results import read_result, write_result
@@ -352,7 +368,7 @@ def _measure(
                     f"nothing to resume: {journal} does not exist", "run without --resume"
                 )
             previous = read_result(journal)
-        run = BenchmarkRun(grid, settings, previous=previous)
+        run = BenchmarkRun(grid, settings, previous=previous, pool=pool)
         run.conclude = lambda result: conclude(
             result, measure_machine() if roofline else None, max_slowdown
         )

@@ -19,7 +19,7 @@ from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_evidence import evidence_path
 from fluidaudio_cli.cli.diarize_output import Destination, check_folder, check_target
 from fluidaudio_cli.cli.diarize_work import DiarizeWork, PipelineFacts
-from fluidaudio_cli.cli.job_options import JobOptions, Share
+from fluidaudio_cli.cli.job_options import JobOptions, Share, pool_of
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.jobs.manifest import DONE, FAILED, SET_ASIDE, Manifest, Stamp
 from fluidaudio_cli.jobs.pool import Inline, Pool
@@ -187,15 +187,9 @@ class Job:
 
     def pool(self, work: DiarizeWork, share: Share, inline: bool) -> Pool:
         """Who does it; ``inline``: this process."""
-        if self.options.cluster is not None:
-            from fluidaudio_cli.jobs.cluster import ClusterPool
-
-            return ClusterPool(work, self.options.cluster, share.workers, share.threads)
         if inline or self._reads_pipes:
             return Inline(work, share.threads)
-        from fluidaudio_cli.jobs.local import LocalPool
-
-        return LocalPool(work, share.workers or 1, share.threads)
+        return pool_of(work, self.options, share)
 
     def _sent(self, place: Place) -> Place:
         # A node has a working folder of its own.

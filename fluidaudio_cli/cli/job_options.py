@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.jobs.pool import Pool
+    from fluidaudio_cli.jobs.work import Work
     from fluidaudio_cli.recordings import Place
 
 
@@ -39,6 +41,17 @@ def is_job(places: Sequence[Place], output_dir: Path | None, options: JobOptions
     from fluidaudio_cli.audio.folders import each_audio
 
     return next(each_audio(places)) != places[0]
+
+
+def pool_of(work: Work, options: JobOptions, share: Share) -> Pool:
+    """Workers elsewhere than in this process."""
+    if options.cluster is not None:
+        from fluidaudio_cli.jobs.cluster import ClusterPool
+
+        return ClusterPool(work, options.cluster, share.workers, share.threads)
+    from fluidaudio_cli.jobs.local import LocalPool
+
+    return LocalPool(work, share.workers or 1, share.threads)
 
 
 @dataclass(frozen=True)

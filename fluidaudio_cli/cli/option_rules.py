@@ -43,6 +43,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 _AS_THEY_ARE = ("against", "scaling", "roofline", "ablation")
 _PASSES = ("iterations", "warmup", "processes", "latency_windows", "measure_memory")
 _IN_WORKERS = (*_PASSES, "measure_power", "timeout", "memory_limit", "peer")
+_NO_ERRORS = (*_AS_THEY_ARE, *_PASSES, "measure_power", "memory_limit", "peer", "threads")
 # By command and option: what does not go with it, and why; {} is what was given besides.
 APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "diarization-benchmark": {
@@ -59,6 +60,10 @@ APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "streaming": (
             "measures streams alone, without {}",
             (*_AS_THEY_ARE, "condition", "robustness", "identify", *_IN_WORKERS),
+        ),
+        **dict.fromkeys(
+            ("workers", "cluster"),
+            ("finds errors only, without {}", (*_NO_ERRORS, "identify", "streaming")),
         ),
     },
     "models check": {

@@ -101,8 +101,6 @@ def enrol(
     messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {recordings(voice)}, in {kept.path}")
     if voice.seconds < ENOUGH_SECONDS:
         messages.say(f"note: with less than {ENOUGH_SECONDS:g} s, more recordings would help")
-    if voice.telephone_only:
-        messages.say("note: heard on telephones only, where strangers sound alike: --add others")
 
 
 def _parts(

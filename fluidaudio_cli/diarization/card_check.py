@@ -16,11 +16,12 @@ from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.loading import load_pipeline
-from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, SegmentationRules, load_mode
 from fluidaudio_cli.diarization.networks import Segmenter, check_supported
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import (
+    DISTILLED_SEGMENTATION,
     NARROW_EMBEDDING,
     ModelCard,
     NetworkCard,
@@ -67,6 +68,13 @@ def check_card(card: ModelCard, audio: Path, reference: tuple[Turn, ...]) -> lis
             return faults
         windows = list(pipeline.diarize(audio).evidence or ())
     faults = list(evidence_faults(windows, mode.windows.step_seconds, reference))
+    if not faults and card.segmentation is not None and DISTILLED_SEGMENTATION in card.packages:
+        with closing(_load(card, replace(mode, segmentation=SegmentationRules(True)))) as pipeline:
+            found = pipeline.compiled["segmentation"]
+            faults = list(shape_faults(DISTILLED_SEGMENTATION, card.segmentation, found))
+            if not faults:
+                scores = _scores(pipeline, card.segmentation, audio)
+                faults = list(score_faults(scores, card.segmentation, DISTILLED_SEGMENTATION))
     if faults or card.embedding is None or NARROW_EMBEDDING not in card.packages:
         return faults
     narrow = replace(mode, embedding=replace(mode.embedding, narrow=True))
@@ -117,10 +125,12 @@ def shape_faults(role: str, card: NetworkCard, model: CompiledModel) -> Iterator
                 )
 
 
-def score_faults(scores: Floats, card: SegmentationCard) -> Iterator[str]:
+def score_faults(
+    scores: Floats, card: SegmentationCard, role: str = "segmentation"
+) -> Iterator[str]:
     """Scores (windows, frames, classes) that are not what the card says they are."""
     if not np.isfinite(scores).all():
-        yield "segmentation: some scores are no finite numbers"
+        yield f"{role}: some scores are no finite numbers"
         return
     within = bool((scores >= 0).all() and (scores <= 1 + _SUM_TOLERANCE).all())
     powerset = card.classes == "powerset"
@@ -133,7 +143,7 @@ def score_faults(scores: Floats, card: SegmentationCard) -> Iterator[str]:
     if card.scores == "log-probabilities" and not powerset and (scores <= 0).all():
         return
     yield (
-        f"segmentation: scores are {kind} (from {scores.min():.2f} to {scores.max():.2f}), "
+        f"{role}: scores are {kind} (from {scores.min():.2f} to {scores.max():.2f}), "
         f"not {card.scores} as the card says"
     )
 

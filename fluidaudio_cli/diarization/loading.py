@@ -16,7 +16,7 @@ from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.machine import limit_malloc_arenas
 from fluidaudio_cli.executors.select import executor as executor_called
-from fluidaudio_cli.models.card import BUNDLED, NARROW_EMBEDDING, load_card
+from fluidaudio_cli.models.card import BUNDLED, load_card
 from fluidaudio_cli.models.loading import load_model
 from fluidaudio_cli.models.registry import packages_of
 
@@ -99,8 +99,9 @@ def load(
     packages = packages_of(card)
     if EXACT_EMBEDDING in plan.networks:
         packages[EXACT_EMBEDDING] = packages["embedding"]
-    if "embedding" in plan.networks and plan.networks["embedding"].narrow:
-        packages["embedding"] = packages[NARROW_EMBEDDING]
+    for role, network in plan.networks.items():
+        if network.variant:
+            packages[role] = packages[f"{network.variant} {role}"]
 
     def load_network(role: str) -> CompiledModel:
         return load_model(packages[role], chosen, plan.options(role, profile=profile))

@@ -51,6 +51,13 @@ class WindowRules:
 
 
 @dataclass(frozen=True)
+class SegmentationRules:
+    """``distilled``: by the smaller network, if the model card has one."""
+
+    distilled: bool
+
+
+@dataclass(frozen=True)
 class EmbeddingRules:
     """``batch``: crops at a time.
 
@@ -91,6 +98,7 @@ class ModeConfig:
 
     name: str
     windows: WindowRules
+    segmentation: SegmentationRules
     crops: CropRules
     embedding: EmbeddingRules
     reconstruction: ReconstructionRules
@@ -169,6 +177,7 @@ class _Values:
     """What the files of a mode, one upon the other, must come to."""
 
     windows: WindowRules
+    segmentation: SegmentationRules
     crops: CropRules
     embedding: EmbeddingRules
     reconstruction: ReconstructionRules

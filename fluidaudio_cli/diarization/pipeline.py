@@ -205,18 +205,18 @@ class Pipeline:
         (found,) = self._frontend.evidence([window], clock)
         return found
 
-    def process_window(self, samples: Samples, clock: StageClock | None = None) -> int:
+    def process_window(self, samples: Samples, clock: StageClock | None = None) -> WindowEvidence:
         """Segment and embed one 10 s window, as a stream would; no clustering.
 
         Meant for a pipeline loaded for low latency: another one pads the window to its batches.
-        ``samples``: (160000,) float32. Returns the number of local speakers found.
+        ``samples``: (160000,) float32. Returns what was found in it.
         """
         if samples.shape != (WINDOW_SAMPLES,):
             raise UsageError(f"a window has {WINDOW_SAMPLES} samples, not {samples.shape}")
         clock = clock or StageClock()
         tail = np.zeros(FBANK_TAIL_SAMPLES, np.float32)
         window = Window(0, samples, tail, WINDOW_SAMPLES, 0, clock)
-        return len(self.window_evidence(window, clock).voices)
+        return self.window_evidence(window, clock)
 
     def close(self) -> None:
         """Free the models; the pipeline must not be used afterwards."""

@@ -27,7 +27,7 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.executors.select import Availabilities, choose, traits_of
-from fluidaudio_cli.models.card import BUNDLED, NARROW_EMBEDDING, ModelCard, NetworkCard
+from fluidaudio_cli.models.card import BUNDLED, DISTILLED, NARROW, ModelCard, NetworkCard
 from fluidaudio_cli.settings import build
 
 # The embedding network once more, for voices that need it more exactly.
@@ -88,14 +88,15 @@ class Machine:
 class NetworkPlan:
     """How one network runs: ``auto`` precision is the one that its package was built in.
 
-    ``fixed``: whether the package takes no other batch. ``narrow``: its package in 8-bit integers;
-    ``precision`` is what the rest of it computes in.
+    ``fixed``: whether the package takes no other batch. ``variant``: which of the card's packages
+    for the role, ``narrow`` or ``distilled``, empty for the usual one. ``precision`` is what the
+    rest of a narrow one computes in.
     """
 
     precision: str
     batch: int
     fixed: bool = False
-    narrow: bool = False
+    variant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,17 +222,21 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
         for role, network in asked.card.networks.items()
     }
     notes = _of_card(asked.card)
-    if mode.embedding.narrow and "embedding" in networks:
-        narrow = NARROW_EMBEDDING in asked.card.packages
-        networks["embedding"] = replace(networks["embedding"], narrow=narrow)
-        if not narrow:
-            notes.append(
-                f"model card {asked.card.name} has no embedding.narrow_file: "
-                "voices are embedded by its usual network"
-            )
+    for role, variant, wanted_so in (
+        ("segmentation", DISTILLED, mode.segmentation.distilled),
+        ("embedding", NARROW, mode.embedding.narrow),
+    ):
+        if wanted_so and role in networks:
+            if f"{variant} {role}" in asked.card.packages:
+                networks[role] = replace(networks[role], variant=variant)
+            else:
+                notes.append(
+                    f"model card {asked.card.name} has no {role}.{variant}_file: "
+                    "its usual network runs"
+                )
     exact = chooser.exact(networks)
     if exact:
-        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact, narrow=False)
+        networks[EXACT_EMBEDDING] = replace(networks["embedding"], precision=exact, variant="")
     threads = asked.threads or machine.processors
     plan = Plan(
         mode=mode,
@@ -300,7 +305,7 @@ class _Precisions:
                 "package in the precision it was built in"
             )
             return ""
-        if rules.exact_precision == usual.precision and not usual.narrow:
+        if rules.exact_precision == usual.precision and not usual.variant:
             return ""
         if self._asked.precision != "auto":
             self.notes.append(

@@ -48,6 +48,10 @@ class Reconstruction:
     exclusive_turns: tuple[Turn, ...]
 
 
+EVERYWHERE_ALIKE: NDArray[np.float32] = np.ones(WINDOW_FRAMES, np.float32)
+"""Trust in a window that is not looked at before all of it was heard, and more."""
+
+
 Span = tuple[int, int]
 """First frame of a stretch of speech, and the one after its last."""
 
@@ -55,15 +59,21 @@ Span = tuple[int, int]
 class TurnBuilder:
     """Windows with their speakers in, turns out; a turn's speaker is a number, as text.
 
-    ``step_samples`` between windows. ``chunk_frames``: how much is gathered before it is voted
+    ``step_samples`` between windows. ``trust`` (frames,): what a window's vote on each of its
+    frames is worth. ``chunk_frames``: how much is gathered before it is voted
     on: large ones are quicker, 1 gives turns as soon as no window can change them.
     """
 
     def __init__(
-        self, rules: ReconstructionRules, step_samples: int, chunk_frames: int = _CHUNK_FRAMES
+        self,
+        rules: ReconstructionRules,
+        step_samples: int,
+        chunk_frames: int = _CHUNK_FRAMES,
+        trust: NDArray[np.float32] = EVERYWHERE_ALIKE,
     ) -> None:
         self._rules = rules
         self._step = step_samples
+        self._trust = trust
         self._chunk = chunk_frames
         self._fill = rules.fill_gap_seconds / GRID.hop_seconds
         # Votes of the frames from ``_first`` on: on how many speak, and for each speaker.
@@ -96,10 +106,11 @@ class TurnBuilder:
         if late >= WINDOW_FRAMES:
             return
         inside = slice(start + late - self._first, start + WINDOW_FRAMES - self._first)
-        self._seen[inside] += FULL_SCALE
+        trust = self._trust[late:]
+        self._seen[inside] += FULL_SCALE * trust
         if not evidence.voices:
             return
-        presence = evidence.presence()[late:]
+        presence = evidence.presence()[late:] * trust[:, None]
         self._total[inside] += presence.sum(axis=1, dtype=np.float32)
         for voice, label in zip(evidence.voices, labels, strict=True):
             if label >= 0:

@@ -136,6 +136,9 @@ def _do(version: str, job: str, work: Work, threads: int, sources: tuple[Any, ..
 def _ray() -> Any:
     # Ray's own notes on stderr are none of the command's.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Of a task that its memory monitor ends: without end otherwise, and the job would never. Ray
+    # reads it in the process that hands out tasks.
+    os.environ.setdefault("RAY_task_oom_retries", "0")
     try:
         import ray
     except ImportError as error:

@@ -25,8 +25,11 @@ CARD_NAMES = (BUNDLED,)
 # Before the name of a package that ships with the program.
 SHIPPED = "bundled:"
 
-# The embedding network once more, in 8-bit integers.
-NARROW_EMBEDDING = "narrow embedding"
+# Networks once more, for speed: the embedding in 8-bit integers, a smaller segmentation that was
+# taught by the usual one.
+NARROW, DISTILLED = "narrow", "distilled"
+NARROW_EMBEDDING = f"{NARROW} embedding"
+DISTILLED_SEGMENTATION = f"{DISTILLED} segmentation"
 
 Shape = tuple[int | str, ...]
 Classes = Literal["powerset", "per-speaker"]
@@ -71,7 +74,8 @@ class SegmentationCard(NetworkCard):
     Input (batch, 1, samples) or (batch, samples), output (batch, frames, classes). ``speakers``
     are told apart within a window; in ``powerset`` classes at most ``at_once`` of them together:
     class 0 is nobody, then each speaker, then each pair in order. ``hop_samples`` from frame to
-    frame, each of which sees ``receptive_field_samples``.
+    frame, each of which sees ``receptive_field_samples``. ``distilled_file``: a smaller network
+    that answers in the same way, for modes that want it.
     """
 
     hop_samples: int
@@ -80,6 +84,7 @@ class SegmentationCard(NetworkCard):
     classes: Classes
     scores: Scores
     at_once: int = 2
+    distilled_file: str = ""
 
     @property
     def window_samples(self) -> int:
@@ -328,10 +333,12 @@ class ModelCard(_Contents):
 
     @property
     def packages(self) -> dict[str, Path]:
-        """Where the packages lie: by role, and :data:`NARROW_EMBEDDING` where there is one."""
+        """Where the packages lie: by role; ``narrow embedding`` and the like where there are."""
         files = {role: network.file for role, network in self.networks.items()}
         if self.embedding is not None and self.embedding.narrow_file:
             files[NARROW_EMBEDDING] = self.embedding.narrow_file
+        if self.segmentation is not None and self.segmentation.distilled_file:
+            files[DISTILLED_SEGMENTATION] = self.segmentation.distilled_file
         return {
             role: packages_dir() / file.removeprefix(SHIPPED)
             if file.startswith(SHIPPED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +142,7 @@ def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[Planne
             at[speaker] = start + length
             return start, length
 
+        model = replace(model, introduction=recipe.introduction)
         return converse(model, len(voices), recipe.seconds, rng, fit)
 
     if recipe.overlap is None or len(voices) == 1:
@@ -156,7 +157,9 @@ def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[Planne
             start_ms=utterance.start_ms,
             words_ms=utterance.words_ms,
             length_ms=utterance.length_ms,
-            level=float(levels.normal(0, recipe.turn_spread)),
+            level=float(
+                levels.normal(recipe.interjected * utterance.interjected, recipe.turn_spread)
+            ),
             interjected=utterance.interjected,
         )
         for utterance in made

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.simulate.codecs import check_codec
+from fluidaudio_cli.simulate.turn_taking import INTRODUCTION_SECONDS
 
 MAX_SPEAKERS = 20
 
@@ -77,7 +78,10 @@ class Recipe(_Frozen):
 
     ``overlap`` (%): time in which several speak, of all speech; None: as in meetings. ``level``
     (dB below full scale, so negative): of the mixture's speech. ``voice_spread``, ``turn_spread``
-    (dB): standard deviation of the voices' levels at 1 m, and of one voice's turns.
+    (dB): standard deviation of the voices' levels at 1 m, and of one voice's turns; ``interjected``
+    (dB): how much louder than other turns interjections are, so negative.
+    ``introduction`` (s): least length of each speaker's first turn; 0: as in meetings, where some
+    say but a word.
     ``similar``: speakers of a conversation are voices that the embedding finds alike.
     """
 
@@ -95,10 +99,12 @@ class Recipe(_Frozen):
         | Annotated[tuple[int, int], AfterValidator(_ordered), Field(strict=False)]
     ) = (2, 4)
     overlap: Span | None = None
+    introduction: Annotated[float, Field(ge=0, le=30)] = INTRODUCTION_SECONDS
     similar: bool = False
     level: Span = -26.0
     voice_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
     turn_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
+    interjected: Annotated[float, Field(ge=-30, le=10)] = 0.0
     room: Room = Room()
     noise: Noise = Noise()
     channel: Channel = Channel()

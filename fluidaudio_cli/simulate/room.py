@@ -141,15 +141,3 @@ def _add_tail(response: Response, room: Shoebox, direct: float, rng: np.random.G
     power = 4 * math.pi * SPEED_OF_SOUND / room.volume / SAMPLE_RATE
     envelope = math.sqrt(power) * 10 ** (-3 * time / room.rt60)
     response[first:] += rng.standard_normal(time.size) * envelope
-
-
-def reverberation_time(response: Samples) -> float:
-    """RT60 (s) of a response: T20 of Schroeder's backward integral (ISO 3382-1), here from 20 dB.
-
-    From where the energy to come has fallen by 5 dB to where it has fallen by 25, times three.
-    """
-    energy = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
-    decibels = 10 * np.log10(energy / energy[0] + 1e-30)
-    first, last = int(np.argmax(decibels <= -5)), int(np.argmax(decibels <= -25))
-    slope = np.polyfit(np.arange(first, last) / SAMPLE_RATE, decibels[first:last], 1)[0]
-    return float(-60 / slope)

@@ -44,8 +44,9 @@ _OWN_GAP_SECONDS = 0.3
 _INTRODUCED_BY = 0.8
 """Share of the conversation by which everyone has had the floor: a speaker asked for is there."""
 
-_INTRODUCTION_SECONDS = 3.0
-"""Least length of a speaker's first turn; a person of one short "yes" is no fair count."""
+INTRODUCTION_SECONDS = 3.0
+"""Least length of a speaker's first turn, unless asked otherwise: a person of one short "yes" is no
+fair count."""
 
 _FILLED = 0.75
 """Most of the time left that one turn takes, since words may last longer than asked for; whoever
@@ -102,7 +103,7 @@ class TurnModel:
     standing. ``standing``: standard deviation of the logarithm of the speakers' weights;
     ``hold``: how far one standard deviation of standing shifts the length's normal score.
     ``spread``: standard deviation, between conversations, of the logarithm of the odds of overlap.
-    ``overlap_scale``: 1 as in meetings.
+    ``overlap_scale``: 1 as in meetings. ``introduction``: least seconds of a speaker's first turn.
     """
 
     edges: Table
@@ -117,6 +118,7 @@ class TurnModel:
     hold: float
     spread: float
     overlap_scale: float = 1.0
+    introduction: float = INTRODUCTION_SECONDS
 
     def of_length(self, seconds: float) -> int:
         """The class of a turn's length."""
@@ -264,7 +266,7 @@ class _Conversation:
         left = _FILLED * (self._seconds - start) / (waiting + 1)
         wanted = min(wanted, max(left, 0.0))
         if speaker in self._unheard:
-            wanted = max(wanted, _INTRODUCTION_SECONDS)
+            wanted = max(wanted, self._model.introduction)
         if start < floor_end:  # an overlap outlasts what it overlaps, or it were an interjection
             wanted = max(wanted, floor_end - start + _OWN_GAP_SECONDS)
         return self._add(speaker, start, wanted, interjected=False)

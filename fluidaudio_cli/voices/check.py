@@ -25,14 +25,10 @@ class Mistakable(NamedTuple):
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """``mistakable`` pairs, the likeliest first; ``little``: seconds of voices with too few.
-
-    ``narrow``: voices heard on telephones only, on which strangers are alike.
-    """
+    """``mistakable`` pairs, the likeliest first; ``little``: seconds of voices with too few."""
 
     mistakable: tuple[Mistakable, ...]
     little: tuple[tuple[str, float], ...]
-    narrow: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -50,7 +46,6 @@ class StoreCheck:
             "little_speech": [
                 {"name": name, "seconds": round(seconds, 3)} for name, seconds in self.little
             ],
-            "telephone_only": list(self.narrow),
         }
 
 
@@ -62,9 +57,8 @@ def check_voices(
     All were heard by the network that ``calibration`` is of.
     """
     little = tuple((v.name, v.seconds) for v in voices if v.seconds < ENOUGH_SECONDS)
-    narrow = tuple(voice.name for voice in voices if voice.telephone_only)
     if len(voices) < 2:
-        return StoreCheck((), little, narrow)
+        return StoreCheck((), little)
     people = KnownPeople([voice.known for voice in voices], calibration, false_accept)
     compared = people.known.compared(people.known, calibration)
     pairs = np.argwhere(np.triu(compared.false_accept <= false_accept, 1))
@@ -78,4 +72,4 @@ def check_voices(
         for one, other in pairs.tolist()
     ]
     mistakable = tuple(sorted(found, key=lambda pair: pair.false_accept))
-    return StoreCheck(mistakable, little, narrow)
+    return StoreCheck(mistakable, little)

@@ -39,10 +39,6 @@ _LEAST_QUALITY = 0.35
 # Log-odds from which two speakers of one recording are one after all. Two people there share the
 # channel: those of the bundled sample reach 4.
 _SURELY_ONE = 8.0
-# Power above a telephone's band, beside that in it: LibriSpeech and AMI have -4 to -27 dB, the
-# bundled telephone conversation -66.
-_TELEPHONE_HZ, _NARROW_DB = 4200.0, -45.0
-_SPECTRUM = 4096
 # Turns told of each speaker where there are several.
 _SHOWN_TURNS = 3
 
@@ -132,7 +128,7 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
         )
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     kept = audio if keep_audio else b""
-    return Heard(part.uri, seconds, date, unit, quality, audio=kept, narrow=_is_narrow(samples))
+    return Heard(part.uri, seconds, date, unit, quality, audio=kept)
 
 
 def network_of(models: Sequence[ModelRef]) -> str:
@@ -191,16 +187,6 @@ def _told(speaker: Speaker, result: Diarization, in_spans: bool) -> str:
         return f"{speaker.label} {speaker.speech_seconds:.1f} s"
     shown = ", ".join(f"{turn.start:.1f}-{turn.end:.1f} s" for turn in turns[:_SHOWN_TURNS])
     return f"{speaker.label} {shown}{' …' if len(turns) > _SHOWN_TURNS else ''}"
-
-
-def _is_narrow(samples: Samples) -> bool:
-    """Whether there is next to nothing above a telephone's 4 kHz."""
-    power = np.zeros(_SPECTRUM // 2 + 1)
-    window = np.hanning(_SPECTRUM)  # without it, steps at the ends sound as high as 8 kHz
-    for begin in range(0, samples.size - _SPECTRUM, _SPECTRUM):
-        power += np.abs(np.fft.rfft(window * samples[begin : begin + _SPECTRUM])) ** 2
-    cut = round(_TELEPHONE_HZ / SAMPLE_RATE * _SPECTRUM)
-    return bool(power[cut:].sum() < 10.0 ** (_NARROW_DB / 10.0) * power[:cut].sum())
 
 
 def _quality(result: Diarization, vector: NDArray[np.float32]) -> float | None:

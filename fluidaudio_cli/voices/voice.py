@@ -36,8 +36,7 @@ class Heard:
     ``vector`` (d,) float32: the voice, unit length; ``seconds``: of speech that it was taken from.
     ``date``: when it was added, ISO 8601. ``quality``: 0 to 1, how alike its parts are, ``None``
     where there is only one. ``learned``: added by ``--learn``, not enrolled. ``audio``: the speech
-    itself (FLAC), empty unless it was to be kept. ``narrow``: with nothing above 4 kHz, as on a
-    telephone.
+    itself (FLAC), empty unless it was to be kept.
     """
 
     uri: str
@@ -47,7 +46,6 @@ class Heard:
     quality: float | None = None
     learned: bool = False
     audio: bytes = b""
-    narrow: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +60,6 @@ class StoredVoice:
     def seconds(self) -> float:
         """Of speech heard, all recordings."""
         return sum(heard.seconds for heard in self.recordings)
-
-    @property
-    def telephone_only(self) -> bool:
-        """Whether all that was enrolled is narrow."""
-        return all(heard.narrow or heard.learned for heard in self.recordings)
 
     @property
     def known(self) -> KnownVoice:
@@ -150,7 +143,6 @@ def _document(heard: Heard) -> dict[str, Any]:
         "date": heard.date,
         "quality": None if heard.quality is None else round(heard.quality, 3),
         "learned": heard.learned,
-        "narrow": heard.narrow,
         "vector": base64.b64encode(vector).decode(),
         "audio": base64.b64encode(heard.audio).decode(),
     }
@@ -172,5 +164,4 @@ def _heard(document: Mapping[str, Any]) -> Heard:
         None if quality is None else float(quality),
         bool(document["learned"]),
         base64.b64decode(document["audio"], validate=True),
-        bool(document["narrow"]),
     )

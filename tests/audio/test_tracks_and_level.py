@@ -149,11 +149,21 @@ def test_salvage_keeps_what_follows_the_damage_in_place(encode: Encode) -> None:
     )
 
 
-def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(encode: Encode) -> None:
-    rate = 44_100
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [
+        ("a.mp3", "libmp3lame", 44_100),
+        ("a.aac", "aac", 44_100),
+        ("a.ac3", "ac3", 48_000),
+        ("a.eac3", "eac3", 48_000),
+    ],
+)
+def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(
+    name: str, codec: str, rate: int, encode: Encode
+) -> None:
     click = np.zeros(10 * rate, np.float32)
     click[8 * rate : 8 * rate + 90] = 0.9
-    path = encode(click + 0.01 * speech(10.0, rate), "a.mp3", "libmp3lame", rate=rate, b="64000")
+    path = encode(click + 0.01 * speech(10.0, rate), name, codec, rate=rate, b="64000")
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes(16_000) + content[middle + 16_000 :])

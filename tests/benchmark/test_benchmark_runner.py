@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from benchmarking import TinyRecordings, stub_grid, stub_run, tiny_dataset
 
+from fluidaudio_cli.benchmark import side_by_side
 from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.benchmark.grid import Condition, Effort, Study, contrasts_over, crossed
 from fluidaudio_cli.benchmark.metrics import METRICS
@@ -22,6 +23,7 @@ from fluidaudio_cli.diarization.tuning import (
     save_tuning,
 )
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
+from fluidaudio_cli.jobs.pool import Inline
 
 
 def test_everything_asked_for_is_measured(tmp_path: Path) -> None:
@@ -257,3 +259,39 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_run(tmp_path: Path) -> No
         Worker(WorkerCommand(("/nowhere/python",)))
     with pytest.raises(HostError, match=r"worker process ended \(0\)"):
         Worker(WorkerCommand(("/bin/echo", "hello")))
+
+
+def test_errors_are_found_side_by_side_as_one_after_the_other(tmp_path: Path) -> None:
+    uris = ("one", "two", "three")
+    once = stub_run(tmp_path, uris=uris, warmup=0, iterations=1, latency_windows=0).run()
+    told: list[str] = []
+    run = stub_run(
+        tmp_path,
+        uris=uris,
+        warn=told.append,
+        warmup=0,
+        iterations=1,
+        latency_windows=0,
+        variables={"STUB_CRASH": "two"},
+        mode=("fast", "balanced"),
+    )
+    run.pool = lambda work: Inline(work, 1)
+    spread = run.run()
+    assert told[-3] == side_by_side.NOTE
+    for cell in spread.cells:
+        files = {file.uri: file for file in cell.files}
+        assert str(files.pop("two").error).startswith("the benchmark's worker process ended (9)")
+        assert [file.iterations for file in files.values()] == [(), ()]
+        expected = {file.uri: file.accuracy for file in once.cells[0].files}
+        assert {uri: file.accuracy for uri, file in files.items()} == {
+            uri: expected[uri] for uri in files
+        }
+        assert cell.config == {"name": cell.cell.mode, "step": 1.0}
+        assert METRICS["der_strict"].measure(cell) is not None
+        assert METRICS["rtfx"].measure(cell) is METRICS["load_warm"].measure(cell) is None
+    # What is there is not done again.
+    again = stub_run(
+        tmp_path, uris=uris, warmup=0, iterations=1, latency_windows=0, mode=("fast", "balanced")
+    )
+    again.previous, again.pool = spread, run.pool
+    assert [file.error for cell in again.run().cells for file in cell.files] == [None] * 6

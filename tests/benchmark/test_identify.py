@@ -72,6 +72,7 @@ def test_a_run_in_every_format_with_gates(
 ) -> None:
     monkeypatch.setattr(identify, "SECONDS", (2, 30))
     monkeypatch.setattr(identify, "THROUGH", ())
+    monkeypatch.setattr(identify, "BOTH", ("band=4000",))
     monkeypatch.setattr(identify, "_ALL_SECONDS", 2)
     gates = tmp_path / "gates.yaml"
     gates.write_text(
@@ -96,9 +97,14 @@ def test_a_run_in_every_format_with_gates(
     assert found is not None
     assert (len(found.same_odds) + found.unheard, len(found.stranger_odds)) == (8, 56)
     assert trials.equal_error_rate(found) < 0.05
+    both = by_name["enrol=2 band=4000 test=2 band=4000"].identification
+    assert both is not None
+    # Strangers on two telephones are no more alike than others.
+    assert trials.false_accepts(both, 0.05) < 0.1
+    assert both.stranger_odds != found.stranger_odds
     assert result.dataset.uris[:2] == ("libri-1334-m", "libri-1578-f")
     rows = files[1].read_text(encoding="utf-8").splitlines()
-    assert sum(",eer,%," in row for row in rows) == 1
+    assert sum(",eer,%," in row for row in rows) == 2
     assert "| FA at 1 % |" in files[2].read_text(encoding="utf-8")
     assert "FA at 1 %" in files[3].read_text(encoding="utf-8")
     # What is perfectly told apart has no curve; with an error on either side it has.

@@ -84,6 +84,14 @@ def test_rules_are_of_options_that_there_are() -> None:
             "--streaming measures streams alone, without --identify: give one without the other",
         ),
         (
+            "benchmark --workers 2 --measure-memory",
+            "--workers finds errors only, without --measure-memory: give one without the other",
+        ),
+        (
+            "benchmark --cluster auto --threads 2",
+            "--cluster finds errors only, without --threads: give one without the other",
+        ),
+        (
             "benchmark --memory-limit 1GB --roofline",
             "--memory-limit does not reach what --roofline runs: give one without the other",
         ),

@@ -61,7 +61,7 @@ def test_a_tuning_is_in_the_plan_and_one_flag_leaves_it_out(
     _, out, _ = command("plan", "--format", "json")
     followed = json.loads(out)
     assert (followed["executor"], followed["tuning"]) == ("onnxruntime", str(tuning))
-    wanted = {"precision": "fp32", "batch": 3, "fixed": False, "narrow": False}
+    wanted = {"precision": "fp32", "batch": 3, "fixed": False, "variant": ""}
     assert followed["networks"]["embedding"] == wanted
     _, out, _ = command("plan", "--format", "json", "--no-tuning")
     free = json.loads(out)

@@ -131,7 +131,6 @@ def test_names_from_the_store_to_the_turns_and_back(
     assert code == 0
     code, out, _ = command("speakers", "check", "--format", "json")
     found = json.loads(out)
-    assert found["telephone_only"] == []
     (pair,) = found["mistakable"]
     assert {pair["name"], pair["other"]} == {"Ada L.", "Ada again"}
     assert pair["probability"] > 0.9
@@ -250,19 +249,6 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         assert line in err
         assert err.count("\n") == 1, err
     assert list(VoiceStore().read().voices) == ["Bob"]
-
-
-def test_a_voice_known_from_a_telephone_only_is_told(
-    command: Command, sample_wav: Path, pieces: dict[str, Path], enrolled: Callable[..., None]
-) -> None:
-    enrolled("Bob")
-    _, _, err = command("speakers", "enrol", "Tel", sample_wav, "--start", "6.9", "--end", "9.9")
-    assert "note: heard on telephones only, where strangers sound alike: --add others\n" in err
-    assert json.loads(command("speakers", "check", "--format", "json")[1])["telephone_only"] == [
-        "Tel"
-    ]
-    code, _, err = command("speakers", "enrol", "Tel", pieces["Ada L."], "--add")
-    assert (code, "telephones" in err) == (0, False)
 
 
 def test_known_voices_that_cannot_be_used_are_said_before_the_work(

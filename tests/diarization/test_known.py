@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_spea
 from fluidaudio_cli.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
-CALIBRATION = load_mode("balanced").calibration
+BUNDLED = load_mode("balanced").calibration
+CALIBRATION = replace(BUNDLED, telephone=())
 SIZE = 192
 
 
@@ -51,6 +53,28 @@ def test_rate_of_strangers_is_pearsons_distribution() -> None:
         z = (cosine - CALIBRATION.stranger_cosine) / CALIBRATION.stranger_spread
         expected = pearson3.sf(z, CALIBRATION.stranger_skew)
         assert compared.false_accept[0, 0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_a_telephone_adds_to_voices_does_not_make_them_alike() -> None:
+    telephone = unit(np.array(BUNDLED.telephone))
+    assert np.linalg.norm(BUNDLED.telephone) == pytest.approx(1.0, abs=1e-3)
+    one, other = near(people(1)[0], 0.0, 1), near(people(1)[0], 0.0, 2)
+    one, other = (unit(each - (each @ telephone) * telephone) for each in (one, other))
+    heard = np.stack([unit(each + 0.5 * telephone) for each in (one, other)])
+    seconds = np.full(2, 10.0)
+    plain, called = (
+        KnownPeople([known("One", first)], BUNDLED).compared(pair, seconds)
+        for first, pair in ((one, np.stack([one, other])), (heard[0], heard))
+    )
+    assert called.log_odds == pytest.approx(plain.log_odds, abs=0.01)
+    # Of what is left of a voice less is sure: 1.25 is the square of its length before.
+    expected = pearson3.sf(
+        ((one @ other) / 1.25 - BUNDLED.stranger_cosine) / BUNDLED.stranger_spread,
+        BUNDLED.stranger_skew,
+    )
+    assert called.false_accept[1, 0] == pytest.approx(expected, rel=0.01)
+    blind = KnownPeople([known("One", heard[0])], CALIBRATION).compared(heard, seconds)
+    assert blind.false_accept[1, 0] < 0.2 * called.false_accept[1, 0]
 
 
 def test_the_rate_asked_for_decides_and_holds_for_any_number_of_voices() -> None:

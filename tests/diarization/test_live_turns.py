@@ -29,7 +29,7 @@ def _evidence() -> list[WindowEvidence]:
     people = np.linalg.qr(draw.normal(size=(192, 2)))[0].T
     speaking = (np.arange((SECONDS + 20) * 1000 // 17) * 0.016875 % 12 < 6).astype(int)
     found = []
-    for number in range(-18, (SECONDS - 10) * 2 + 1):
+    for number in range(-18, (SECONDS - 10) * 2 + 2):
         start = round(number * STEP / 270)
         frames = np.arange(start, start + WINDOW_FRAMES)
         presence = np.zeros((WINDOW_FRAMES, 3), np.uint8)
@@ -46,7 +46,7 @@ def _evidence() -> list[WindowEvidence]:
     return found
 
 
-EVIDENCE = _evidence()
+*EVIDENCE, LAST = _evidence()
 
 
 def _streamed(latency: float, bounds: SpeakerBounds) -> tuple[Ledger, Conclusion, LiveTurns]:
@@ -57,7 +57,7 @@ def _streamed(latency: float, bounds: SpeakerBounds) -> tuple[Ledger, Conclusion
         change = live.push(evidence)
         reader.add(change.final)
         reader.apply(change.revisions)
-    change, conclusion = live.finish(SAMPLES)
+    change, conclusion = live.finish(SAMPLES, LAST)
     reader.add(change.final)
     reader.apply(change.revisions)
     return reader, conclusion, live
@@ -103,6 +103,16 @@ def test_a_turn_is_final_once_and_in_time() -> None:
     spoken = [turn for _, turn in finals]
     assert [turn.speaker for turn in spoken] == ["SPEAKER_00", "SPEAKER_01"] * 7
     assert all(one.end <= other.start + 0.2 for one, other in pairwise(spoken))
+
+
+def test_what_waits_is_right_at_once() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, 5 * SAMPLE_RATE)
+    changes = [live.push(evidence) for evidence in EVIDENCE]
+    change, _ = live.finish(SAMPLES, LAST)
+    assert [name for each in changes for name in each.created] == ["SPEAKER_00", "SPEAKER_01"]
+    for revision in (r for each in (*changes, change) for r in each.revisions):
+        assert revision.end - revision.start <= 0.05  # edges only
+        assert None in (revision.before, revision.after)
 
 
 def test_the_same_stream_gives_the_same_events() -> None:

@@ -71,8 +71,8 @@ def test_auto_takes_the_first_executor_present_and_its_fastest_precision() -> No
 
 
 def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() -> None:
-    narrow = {role: network.narrow for role, network in plan("turbo").networks.items()}
-    assert narrow == {"segmentation": False, "fbank": False, "embedding": True}
+    narrow = {role: network.variant for role, network in plan("turbo").networks.items()}
+    assert narrow == {"segmentation": "", "fbank": "", "embedding": "narrow"}
     # A voice that is to be exact is embedded by the other network, in the same precision too.
     exact = replace(load_mode("turbo").embedding, exact_below_seconds=2.0)
     made = plan(replace(load_mode("turbo"), embedding=exact))
@@ -81,10 +81,8 @@ def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() ->
     assert card.embedding is not None
     without = replace(card, name="mine", embedding=replace(card.embedding, narrow_file=""))
     made = resolve(Asked(mode=load_mode("turbo"), card=without), machine(), None)
-    assert not made.networks["embedding"].narrow
-    assert made.notes == (
-        "model card mine has no embedding.narrow_file: voices are embedded by its usual network",
-    )
+    assert not made.networks["embedding"].variant
+    assert made.notes == ("model card mine has no embedding.narrow_file: its usual network runs",)
 
 
 def test_a_precision_asked_for_holds_for_all_that_stand_it_and_the_rest_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections import deque
@@ -121,6 +122,8 @@ def test_chunks_are_tasks_and_what_is_lost_is_tried_alone(ray: StandIn, tmp_path
     assert (tmp_path / "log").read_text().splitlines() == ["start 2", "a", "b", "bad"]
     assert not ray.open
     assert not ray._private.worker._worker_logs_enabled
+    # Ray reads it spelt so. What takes all memory is tried alone, too.
+    assert os.environ["RAY_task_oom_retries"] == "0"  # noqa: SIM112
 
 
 def test_what_is_lost_alone_as_well_is_set_aside(ray: StandIn, tmp_path: Path) -> None:

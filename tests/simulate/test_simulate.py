@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError
@@ -26,7 +27,7 @@ from fluidaudio_cli.simulate.codecs import CODECS, CodecStage, find_codec
 from fluidaudio_cli.simulate.plan import plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
 from fluidaudio_cli.simulate.render import Renderer
-from fluidaudio_cli.simulate.room import draw_room, impulse_response, reverberation_time, seat
+from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, rms, to_db
 from fluidaudio_cli.simulate.turn_taking import converse, overlap_share, shipped_model
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice, voice_files
@@ -100,6 +101,18 @@ def test_a_turns_level_is_that_of_its_own_sound(voices: tuple[Voice, ...], tmp_p
     for turn in document["turns"]:
         measured = to_db(rms(speech[turn["start_sample"] : turn["end_sample"]]))
         assert turn["level_dbfs"] == pytest.approx(measured, abs=0.2)
+
+
+def reverberation_time(response: NDArray[np.float32]) -> float:
+    """RT60 (s) of a response: T20 of Schroeder's backward integral (ISO 3382-1), here from 20 dB.
+
+    From where the energy to come has fallen by 5 dB to where it has fallen by 25, times three.
+    """
+    energy = np.cumsum(np.square(response[::-1], dtype=np.float64))[::-1]
+    decibels = 10 * np.log10(energy / energy[0] + 1e-30)
+    first, last = int(np.argmax(decibels <= -5)), int(np.argmax(decibels <= -25))
+    slope = np.polyfit(np.arange(first, last) / 16_000, decibels[first:last], 1)[0]
+    return float(-60 / slope)
 
 
 @pytest.mark.parametrize("rt60", [0.3, 0.6, 1.0])
@@ -197,6 +210,26 @@ def test_everyone_asked_for_speaks_and_nobody_twice_at_once(
         assert all(a.end_ms < b.start_ms for a, b in pairwise(own))
 
 
+def test_some_say_but_a_word_where_that_is_asked_for(voices: tuple[Voice, ...]) -> None:
+    def least(introduction: float) -> float:
+        asked = recipe(speakers=4, seconds=30, introduction=introduction)
+        said: dict[tuple[int, int], float] = {}
+        for number in range(12):
+            for turn in plan_conversation(asked, number, voices).turns:
+                key = number, turn.speaker
+                said[key] = said.get(key, 0.0) + turn.length_ms / 1000
+        return min(said.values())
+
+    assert least(3.0) > 2.2  # words end where the voice is quiet: up to a quarter sooner
+    assert least(0.0) < 1.0
+
+
+def test_interjections_are_as_quiet_as_asked(voices: tuple[Voice, ...]) -> None:
+    asked = recipe(speakers=4, seconds=120, turn_spread=0, interjected=-6)
+    levels = {(turn.interjected, turn.level) for turn in plan_conversation(asked, 1, voices).turns}
+    assert levels == {(False, 0.0), (True, -6.0)}
+
+
 def test_similar_speakers_are_the_nearest(voices: tuple[Voice, ...]) -> None:
     angles = np.linspace(0, np.pi, len(voices))
     vectors = {
@@ -227,6 +260,25 @@ def test_what_does_not_do_as_a_voice(tmp_path: Path, voices: tuple[Voice, ...]) 
         plan_conversation(recipe(speakers=20, seconds=10), 0, voices)
     with pytest.raises(UsageError, match="is not a folder"):
         voice_files(tmp_path / "nothing")
+
+
+def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
+    time = np.arange(12 * 16000) / 16000
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for name, pitch in (("bass", 110), ("lute", 330)):
+        beat = time % 0.25  # four plucked strings a second
+        plucked = np.sin(2 * np.pi * pitch * time) * np.exp(-beat / 0.03)
+        wavfile.write(folder / f"{name}.wav", 16000, (9000 * plucked).astype(np.int16))
+        read_voice(name, [folder / f"{name}.wav"])  # by its energy it could be one
+    out = tmp_path / "out"
+    done = forked.run("simulate", "--voices", str(folder), "-o", str(out), "--speakers", "2")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"fluidaudio: nobody speaks in voice bass of {folder} for most of its sound: music or "
+        "noise: give recordings of one person each\n"
+    )
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

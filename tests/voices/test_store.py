@@ -196,5 +196,5 @@ def test_a_line_says_what_it_is(tmp_path: Path) -> None:
     document = json.loads(kept.path.read_text(encoding="utf-8"))
     assert document["schema"] == "fluidaudio.voice/1"
     assert set(document["recordings"][0]) == {
-        "uri", "seconds", "date", "quality", "learned", "narrow", "vector", "audio",
+        "uri", "seconds", "date", "quality", "learned", "vector", "audio",
     }  # fmt: skip

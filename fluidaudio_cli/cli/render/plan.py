@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.select import executor, traits_of
+from fluidaudio_cli.models.card import NARROW
 
 
 def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -17,8 +18,10 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "executor", f"{plan.executor} ({executor(plan.executor).availability().version}){units}"
     for role, network in plan.networks.items():
         precision = "its own precision" if network.precision == "auto" else network.precision
-        if network.narrow:
+        if network.variant == NARROW:
             precision = f"8-bit integers and {precision}"
+        elif network.variant:
+            precision = f"{network.variant}, {precision}"
         yield role, f"{precision}, {network.batch} at a time"
     each = "one thread on each inference" if plan.one_thread_each else "shared by inferences"
     side = "1 worker" if plan.workers == 1 else f"{plan.workers} workers side by side"

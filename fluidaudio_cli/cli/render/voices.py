@@ -63,10 +63,7 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
     for name, seconds in found.little:
         line = f"{name}: {seconds:.1f} s of speech are little; speakers enrol --add more"
         console.print(Text(line), soft_wrap=True)
-    for name in found.narrow:
-        line = f"{name}: heard on telephones only, where strangers sound alike; --add others"
-        console.print(Text(line), soft_wrap=True)
-    if not (found.mistakable or found.little or found.narrow):
+    if not (found.mistakable or found.little):
         console.print(f"{count} voices: told apart, and heard enough")
 
 
