@@ -165,7 +165,7 @@ class Pipeline:
         it covers work on others too, because the next is decoded while one is worked on; the
         stages are a recording's own, but a batch that recordings share counts for the one that
         begins it, and a batch of crops for the one that fills it. ``clock``, if given, keeps the
-        calls of all. ``speaker_models``: see :data:`SpeakerModels`.
+        calls of all.
         """
         if self._card.diarizer is not None and speakers != SpeakerBounds():
             raise UsageError(
@@ -205,7 +205,7 @@ class Pipeline:
         (found,) = self._frontend.evidence([window], clock)
         return found
 
-    def process_window(self, samples: Samples, clock: StageClock | None = None) -> WindowEvidence:
+    def process_window(self, samples: Samples) -> WindowEvidence:
         """Segment and embed one 10 s window, as a stream would; no clustering.
 
         Meant for a pipeline loaded for low latency: another one pads the window to its batches.
@@ -213,7 +213,7 @@ class Pipeline:
         """
         if samples.shape != (WINDOW_SAMPLES,):
             raise UsageError(f"a window has {WINDOW_SAMPLES} samples, not {samples.shape}")
-        clock = clock or StageClock()
+        clock = StageClock()
         tail = np.zeros(FBANK_TAIL_SAMPLES, np.float32)
         window = Window(0, samples, tail, WINDOW_SAMPLES, 0, clock)
         return self.window_evidence(window, clock)

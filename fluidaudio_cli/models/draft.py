@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from fluidaudio_cli.coreml.ir import Operation, Program
 from fluidaudio_cli.coreml.package import read_program
@@ -37,6 +38,14 @@ class _Section:
 
     def say(self, key: str, value: object, unsure: str = "") -> None:
         self.rows.append((key, str(value), unsure))
+
+
+class _Seen(NamedTuple):
+    """A package's program, and its tensors by name."""
+
+    program: Program
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ def _section(path: Path, folder: Path) -> _Section:
         "embedding": _say_embedding,
         "diarizer": _say_diarizer,
     }
-    describe[section.role](section, program, inputs, outputs)
+    describe[section.role](section, _Seen(program, inputs, outputs))
     return section
 
 
@@ -150,13 +159,8 @@ def _role(path: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape])
     )
 
 
-def _say_segmentation(
-    section: _Section,
-    program: Program,
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-) -> None:
-    ((*_, samples),), ((_, frames, classes),) = inputs.values(), outputs.values()
+def _say_segmentation(section: _Section, package: _Seen) -> None:
+    ((*_, samples),), ((_, frames, classes),) = package.inputs.values(), package.outputs.values()
     total, count = _number(samples), _number(frames)
     hop, seen = _PYANNOTE.get((total, count), (total // max(1, count), 0))
     why = "as pyannote's, which has these shapes" if seen else f"of the shapes; {_CHECK}"
@@ -168,16 +172,11 @@ def _say_segmentation(
     else:
         section.say("classes", "per-speaker", _CHECK)
     section.say("speakers", speakers or classes, "" if speakers is None else _CHECK)
-    section.say("scores", *_scores(program))
+    section.say("scores", *_scores(package.program))
 
 
-def _say_front_end(
-    section: _Section,
-    program: Program,
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-) -> None:
-    ((*_, samples),), ((_, frames, _bands),) = inputs.values(), outputs.values()
+def _say_front_end(section: _Section, package: _Seen) -> None:
+    ((*_, samples),), ((_, frames, _bands),) = package.inputs.values(), package.outputs.values()
     total, count = _number(samples), _number(frames)
     hop, seen, why = *_KALDI, "10 and 25 ms, as Kaldi's, which fit the shapes"
     if not 0 <= total - (count - 1) * hop - seen < hop:
@@ -188,35 +187,27 @@ def _say_front_end(
     section.say("lowest_precision", "fp32", "spectra of quiet speech need it, as a rule")
 
 
-def _say_embedding(
-    section: _Section,
-    program: Program,
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-) -> None:
-    if len(inputs) == 2:
-        mask = min(inputs, key=lambda name: _number(inputs[name][-1]))
+def _say_embedding(section: _Section, package: _Seen) -> None:
+    if len(package.inputs) == 2:
+        mask = min(package.inputs, key=lambda name: _number(package.inputs[name][-1]))
         section.say("pooling", "mask")
         section.say("mask_input", mask, "the shorter input")
         return
     section.say("pooling", "crop")
-    ((name, _),) = inputs.items()
-    reading = [one for one in program.main.block.operations if _reads(one, name)]
+    ((name, _),) = package.inputs.items()
+    reading = [one for one in package.program.main.block.operations if _reads(one, name)]
     own = any(one.kind == "reduce_mean" for one in reading)
     why = "the network does so itself" if own else "the network begins without; Kaldi's recipe does"
     section.say("subtract_mean", str(not own).lower(), why)
 
 
-def _say_diarizer(
-    section: _Section,
-    program: Program,
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-) -> None:
-    states = _states(inputs, outputs)
-    free = {name: shape for name, shape in inputs.items() if name not in states}
+def _say_diarizer(section: _Section, package: _Seen) -> None:
+    states = _states(package.inputs, package.outputs)
+    free = {name: shape for name, shape in package.inputs.items() if name not in states}
     audio = max(free, key=lambda name: _size(free[name]))
-    results = {name: shape for name, shape in outputs.items() if name not in states.values()}
+    results = {
+        name: shape for name, shape in package.outputs.items() if name not in states.values()
+    }
     activity = next((name for name, shape in results.items() if len(shape) == 3), "")
     section.say("audio_input", audio, "the largest input that is no state")
     section.say("activity_output", activity or "unknown", "the output of three axes")
@@ -224,7 +215,7 @@ def _say_diarizer(
     frames = _number(results[activity][1]) if activity else 1
     hop = _number(free[audio][-1]) // max(1, frames)
     section.say("hop_samples", hop, "of the shapes; wrong where the input is no audio")
-    section.say("scores", *_scores(program, activity))
+    section.say("scores", *_scores(package.program, activity))
     section.say("delay_frames", 0, _UNTOLD)
     section.say("context_frames", 0, _UNTOLD)
     section.say("not_speakers", "[]", _UNTOLD)

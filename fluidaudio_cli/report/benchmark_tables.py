@@ -5,7 +5,7 @@ Every exporter, the terminal and the page show these same tables, so no two can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
@@ -350,6 +350,13 @@ def heading(name: str) -> str:
     """A metric's label with its unit."""
     metric = METRICS[name]
     return f"{metric.label} ({metric.unit})" if metric.unit not in ("", "x") else metric.label
+
+
+def short_figures(cell: CellRecord, names: Iterable[str]) -> Iterator[str]:
+    """Medians in three digits, or dashes."""
+    for name in names:
+        summary = METRICS[name].measure(cell)
+        yield _DASH if summary is None else f"{summary.median:.3g}"
 
 
 def _median(cell: CellRecord, name: str, files: Sequence[FileRecord] | None = None) -> str:

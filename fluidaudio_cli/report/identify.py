@@ -9,10 +9,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from fluidaudio_cli.benchmark.identify import IDENTIFY
-from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.benchmark.trials import error_curve, expected_and_observed
-from fluidaudio_cli.report.benchmark_tables import Table
+from fluidaudio_cli.report.benchmark_tables import Table, short_figures
 from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
 
 _FIGURES = {
@@ -24,7 +23,6 @@ _FIGURES = {
     "false_accept_5": "FA at 5 %",
     "false_reject_5": "FR at 5 %",
 }
-_DASH = "—"
 # Rates (%) marked on the axes of a DET curve, which are normal quantiles of them.
 _MARKS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 # Points of a curve: more are not to be seen.
@@ -63,10 +61,8 @@ def identify_tables(result: BenchmarkResult) -> Iterator[Table]:
 def _row(cell: CellRecord) -> tuple[str, ...]:
     found = cell.identification
     assert found is not None
-    figures = (METRICS[name].measure(cell) for name in _FIGURES)
     counts = f"{len(found.same_odds) + found.unheard}, {len(found.stranger_odds)}"
-    shown = (_DASH if each is None else f"{each.median:.3g}" for each in figures)
-    return (cell.name, str(found.voices), counts, *shown)
+    return (cell.name, str(found.voices), counts, *short_figures(cell, _FIGURES))
 
 
 def det_figure(result: BenchmarkResult) -> Figure | None:

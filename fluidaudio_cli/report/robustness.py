@@ -8,7 +8,7 @@ from typing import Any
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.robustness import Degradation, degradations, doubling
-from fluidaudio_cli.report.benchmark_tables import Table, interval_ends
+from fluidaudio_cli.report.benchmark_tables import Table, interval_ends, short_figures
 from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, layout, line
 
 _PARTS = ("der_strict", "missed", "false_alarm", "confusion", "speaker_count", "count_bias")
@@ -42,13 +42,9 @@ def robustness_tables(result: BenchmarkResult) -> Iterator[Table]:
 
 def _row(each: Degradation) -> tuple[str, ...]:
     name = " ".join(f"{factor}={level}" for factor, level in each.levels) or _BASE
-    figures = []
-    for metric in _PARTS:
-        found = METRICS[metric].measure(each.record)
-        figures.append(_DASH if found is None else f"{found.median:.3g}")
     points = None if each.difference is None else each.difference.der_points
     more = _DASH if points is None else f"{points.value:+.2f}"
-    return (name, *figures, more, interval_ends(points))
+    return (name, *short_figures(each.record, _PARTS), more, interval_ends(points))
 
 
 def factor_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:

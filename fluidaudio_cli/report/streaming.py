@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fluidaudio_cli.benchmark.grid import STREAMING
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
-from fluidaudio_cli.report.benchmark_tables import Table
+from fluidaudio_cli.report.benchmark_tables import Table, short_figures
 from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
 
 _ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_strict")
@@ -22,7 +22,6 @@ _BEHAVIOUR = (
 )
 _COMPUTING = ("step_p50", "step_p90", "step_p99", "step_max", "stream_rtf", "stream_growth")
 _LINES = {"online_der": "online", "refined_der": "refined", "der_strict": "at the end"}
-_DASH = "—"
 
 
 def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
@@ -52,9 +51,8 @@ def _table(title: str, cells: list[CellRecord], names: tuple[str, ...], note: st
 
 def _row(cell: CellRecord, names: tuple[str, ...]) -> tuple[str, ...]:
     steps = {file.streaming.step_seconds for file in cell.finished if file.streaming is not None}
-    figures = (METRICS[name].measure(cell) for name in names)
-    shown = (_DASH if each is None else f"{each.median:.3g}" for each in figures)
-    return (cell.name, ", ".join(f"{step:g} s" for step in sorted(steps)), *shown)
+    shown = ", ".join(f"{step:g} s" for step in sorted(steps))
+    return (cell.name, shown, *short_figures(cell, names))
 
 
 def _heading(name: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pydantic import JsonValue
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from fluidaudio_cli.benchmark.results import CellRecord, MemoryRecord
+from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, remarks
@@ -30,7 +29,7 @@ _STYLES = {
 def render_report(console: Console, report: BenchmarkReport, *, detailed: bool) -> None:
     """Print the tables, then what a reader must know of them."""
     result = report.result
-    _line(console, f"{result.dataset.name}: {len(result.dataset.uris)} file(s); medians")
+    print_line(console, f"{result.dataset.name}: {len(result.dataset.uris)} file(s); medians")
     if detailed:
         _environment(console, result.environment)
         for cell in result.cells:
@@ -39,22 +38,24 @@ def render_report(console: Console, report: BenchmarkReport, *, detailed: bool) 
     for table in tables.summary_tables(report):
         render_table(console, table)
     if line := tables.pareto_line(report):
-        _line(console, line)
+        print_line(console, line)
     for remark in remarks(report):
-        _line(console, f"note: {remark}")
+        print_line(console, f"note: {remark}")
     for name, uri, reason in result.failures:
-        _line(console, f"failed: {name}: {uri}: {reason}" if uri else f"failed: {name}: {reason}")
+        print_line(
+            console, f"failed: {name}: {uri}: {reason}" if uri else f"failed: {name}: {reason}"
+        )
 
 
 def _cell(console: Console, cell: CellRecord) -> None:
     details, *others = tables.detail_tables(cell)
     render_table(console, details)
     if line := error_line(cell):
-        _line(console, line)
+        print_line(console, line)
     for name, run in cell.executors.items():
-        _line(console, f"{name}: {'; '.join(_facts(part, run[part]) for part in run)}")
+        print_line(console, f"{name}: {'; '.join(_facts(part, run[part]) for part in run)}")
     for model in cell.models:
-        _line(console, f"model {model.name}: sha256 {model.sha256}")
+        print_line(console, f"model {model.name}: sha256 {model.sha256}")
     for table in others:
         render_table(console, table)
     peaks = [record.memory for record in cell.finished if record.memory is not None]
@@ -78,7 +79,7 @@ def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
         _BARS[min(len(_BARS) - 1, max(0, (size - low) * len(_BARS) // span))]
         for _, size in readings
     )
-    _line(
+    print_line(
         console,
         f"{name}: memory {bars} loaded {low / 1e6:.1f} MB, peak {high / 1e6:.1f} MB "
         f"({memory.peak_source}; curve sampled every {1e3 * memory.period_seconds:g} ms)",
@@ -102,26 +103,17 @@ def _environment(console: Console, record: Environment) -> None:
         or "none set",
     }
     for name, text in rows.items():
-        _line(console, f"{name}: {text}")
+        print_line(console, f"{name}: {text}")
 
 
 def render_table(console: Console, table: Table) -> None:
     """Print one table, its verdicts coloured, and its note."""
-    rich = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left")
-    for index, name in enumerate(table.header):
-        name_column = index == 0 or name == "ran on"
-        rich.add_column(
-            name,
-            justify="left" if name_column else "right",
-            overflow="fold",
-            no_wrap=name_column,
-        )
+    rich = titled_table(table.title, *table.header)
+    for name, column in zip(table.header, rich.columns, strict=True):
+        if name in (table.header[0], "ran on"):
+            column.justify, column.no_wrap = "left", True
     for row in table.rows:
-        rich.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in row))
+        add_row(rich, *(Text(cell, _STYLES.get(cell, "")) for cell in row))
     console.print(rich)
     if table.note:
-        _line(console, table.note)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
+        print_line(console, table.note)

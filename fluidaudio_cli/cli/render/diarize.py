@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fluidaudio_cli.cli.render.console import plain_text, stdout_console
+from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
 
@@ -34,7 +33,7 @@ def _render(
 ) -> None:
     audio = result.audio
     channels = "mono" if audio.channels == 1 else f"{audio.channels} channels"
-    _line(
+    print_line(
         console,
         f"{result.uri}: {_clock(result.duration_seconds)} of {audio.codec}, "
         f"{audio.sample_rate} Hz, {channels}",
@@ -43,7 +42,7 @@ def _render(
     console.print(_turns(result, run.exclusive))
     console.print(_speakers(result))
     if result.speaker_counts:
-        _line(console, _count(result))
+        print_line(console, _count(result))
     if scored is not None:
         from fluidaudio_cli.cli.render.score import render_scores
         from fluidaudio_cli.scoring.boundaries import DEFAULT_TOLERANCE
@@ -54,36 +53,33 @@ def _render(
         console.print()
     console.print(_stages(result))
     for line in _remarks(result, run):
-        _line(console, line)
+        print_line(console, line)
     for note in (*run.notes, *result.notes):
-        _line(console, f"note: {note}", style="bold")
+        print_line(console, f"note: {note}", style="bold")
 
 
 def _turns(result: Diarization, exclusive: bool) -> Table:
-    table = _table("Turns, one speaker at a time" if exclusive else "Turns")
-    for heading in ("start", "end", "seconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = "Turns, one speaker at a time" if exclusive else "Turns"
+    table = titled_table(title, "start", "end", "seconds", left=0)
     table.add_column("speaker")
     for turn in result.exclusive_turns if exclusive else result.turns:
-        table.add_row(
-            _clock(turn.start), _clock(turn.end), f"{turn.duration:.2f}", Text(turn.speaker)
-        )
+        times = (_clock(turn.start), _clock(turn.end), f"{turn.duration:.2f}")
+        add_row(table, *times, turn.speaker)
     if not table.rows:
-        table.add_row("", "", "", "nobody speaks")
+        add_row(table, "", "", "", "nobody speaks")
     return table
 
 
 def _speakers(result: Diarization) -> Table:
-    table = _table("Speakers")
-    table.add_column("speaker")
     known = any(speaker.identity is not None for speaker in result.speakers)
-    for heading in ("speaking", "of the recording", "turns", *(["probability"] if known else [])):
-        table.add_column(heading, justify="right")
+    more = ["probability"] if known else []
+    table = titled_table("Speakers", "speaker", "speaking", "of the recording", "turns", *more)
     for speaker in result.speakers:
         share = speaker.speech_seconds / result.duration_seconds
         found = speaker.identity
-        table.add_row(
-            Text(speaker.label),
+        add_row(
+            table,
+            speaker.label,
             _clock(speaker.speech_seconds),
             f"{share:.1%}",
             str(speaker.turns),
@@ -107,12 +103,10 @@ def _count(result: Diarization) -> str:
 
 def _stages(result: Diarization) -> Table:
     timings = result.timings
-    table = _table("Time")
-    table.add_column("stage")
-    for heading in ("seconds", "of the time", "calls", "RTFx"):
-        table.add_column(heading, justify="right")
+    table = titled_table("Time", "stage", "seconds", "of the time", "calls", "RTFx")
     for stage in timings.stages:
-        table.add_row(
+        add_row(
+            table,
             stage.name,
             f"{stage.busy_seconds:.3f}",
             f"{stage.busy_seconds / timings.processing_seconds:.0%}",
@@ -120,14 +114,9 @@ def _stages(result: Diarization) -> Table:
             _speed(result.duration_seconds, stage.busy_seconds),
         )
     table.add_section()
-    table.add_row(
-        "in all",
-        f"{timings.processing_seconds:.3f}",
-        "",
-        "",
-        _speed(result.duration_seconds, timings.processing_seconds),
-        style="bold",
-    )
+    whole = timings.processing_seconds
+    speed = _speed(result.duration_seconds, whole)
+    add_row(table, "in all", f"{whole:.3f}", "", "", speed, style="bold")
     return table
 
 
@@ -166,11 +155,3 @@ def _clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
     return f"{head}:{rest // 100:02d}.{rest % 100:02d}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-
-
-def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style), soft_wrap=True)

@@ -5,43 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from fluidaudio_cli.cli.render.tables import add_row, titled_table
 from fluidaudio_cli.coreml.inspect import PackageReport
 from fluidaudio_cli.coreml.ir import Feature
 
 
 def render_report(console: Console, report: PackageReport) -> None:
     """Print the facts, the inputs and outputs, and the operations."""
-    facts = Table(show_header=False, title=Text(report.path))
-    facts.add_column("fact", no_wrap=True)
-    facts.add_column("value")
+    facts = titled_table(report.path, "", "", left=2)
     for label, value in _facts(report):
-        facts.add_row(label, Text(value))
+        add_row(facts, label, value)
     console.print(facts)
-    features = Table(title="Inputs and outputs")
-    for heading in ("", "name", "type", "range", "description"):
-        features.add_column(heading)
-    for role, group in (
-        ("input", report.inputs),
-        ("state", report.states),
-        ("output", report.outputs),
-    ):
-        for feature in group:
-            features.add_row(
-                role,
-                Text(feature.name),
-                Text(_type(feature)),
-                _ranges(feature),
-                Text(feature.description),
-            )
+    headings = ("", "name", "type", "range", "description")
+    features = titled_table("Inputs and outputs", *headings, left=5)
+    groups = {"input": report.inputs, "state": report.states, "output": report.outputs}
+    for role, group in groups.items():
+        for each in group:
+            add_row(features, role, each.name, _type(each), _ranges(each), each.description)
     console.print(features)
-    operations = Table(title="Operations")
-    operations.add_column("kind")
-    operations.add_column("count", justify="right")
+    operations = titled_table("Operations", "kind", "count")
     for kind, count in report.operations.items():
-        operations.add_row(Text(kind), str(count))
+        add_row(operations, kind, str(count))
     console.print(operations)
 
 

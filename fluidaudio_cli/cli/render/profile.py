@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
+from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.profiling.records import Profile
 from fluidaudio_cli.report import profile_tables as tables
 from fluidaudio_cli.report.profile_tables import Table, time_text
@@ -17,10 +15,10 @@ def render_profile(console: Console, profile: Profile, *, top: int, seconds: flo
 
     ``top``: operators shown per network; ``seconds``: what the whole profile took.
     """
-    _line(console, _headline(profile))
+    print_line(console, _headline(profile))
     _table(console, tables.stage_table(profile))
     limit = profile.bottleneck
-    _line(
+    print_line(
         console,
         f"Bottleneck: {limit.stage} ({limit.share:.0%} of busy time), limited by {limit.limit}: "
         f"{limit.reason}",
@@ -30,20 +28,20 @@ def render_profile(console: Console, profile: Profile, *, top: int, seconds: flo
         _table(console, tables.operator_table(model, top))
         _table(console, tables.kind_table(model))
     for line in tables.plan_lines(profile):
-        _line(console, line)
+        print_line(console, line)
     report = profile.precision
     if report is not None:
         _table(console, tables.precision_table(report))
         for each in report.models:
             _table(console, tables.error_table(each, top))
         _table(console, tables.rate_table(report))
-        _line(console, f"note: {report.note}")
+        print_line(console, f"note: {report.note}")
     if profile.timeline.der_strict is not None:
-        _line(console, f"DER strict: {100 * profile.timeline.der_strict:.1f} %")
+        print_line(console, f"DER strict: {100 * profile.timeline.der_strict:.1f} %")
     _table(console, tables.cost_table(profile))
-    _line(console, f"The whole profile took {time_text(seconds)}.")
+    print_line(console, f"The whole profile took {time_text(seconds)}.")
     for note in profile.notes:
-        _line(console, f"note: {note}")
+        print_line(console, f"note: {note}")
 
 
 def _headline(profile: Profile) -> str:
@@ -59,17 +57,9 @@ def _headline(profile: Profile) -> str:
 def _table(console: Console, table: Table) -> None:
     """Print a table, where it has rows, and its notes."""
     if table.rows:
-        rich = RichTable(
-            title=table.title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0)
-        )
-        for index, heading in enumerate(table.header):
-            rich.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+        rich = titled_table(table.title, *table.header)
         for row in table.rows:
-            rich.add_row(*(Text(cell.text) for cell in row))
+            add_row(rich, *(cell.text for cell in row))
         console.print(rich)
     for note in table.notes:
-        _line(console, note)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
+        print_line(console, note)

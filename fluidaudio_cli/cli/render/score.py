@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.scoring.metrics import ConditionScore, FileScore, Scores
 
 _POOLED = "pooled"
@@ -39,7 +38,7 @@ def render_scores(
         f"scored time: {'; '.join(sources)}, {pooled.scored_seconds:.1f} s in all",
         f"boundaries: onsets with onsets, offsets with offsets, up to {tolerance:g} s apart",
     ):
-        console.print(Text(line), soft_wrap=True)
+        print_line(console, line)
 
 
 def _error_rates(rows: Sequence[tuple[str, Scores]], pooled: Scores, regions: str) -> Table:
@@ -101,15 +100,15 @@ def _table(
     pooled: Scores,
     cells: Callable[[Scores], list[str]],
 ) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = titled_table(title)
     table.add_column("\nrecording", overflow="fold", min_width=9)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name, scores in rows:
-        table.add_row(Text(name), *cells(scores))
+        add_row(table, name, *cells(scores))
     if len(rows) > 1:
         table.add_section()
-        table.add_row(Text(_POOLED, style="bold"), *cells(pooled), style="bold")
+        add_row(table, _POOLED, *cells(pooled), style="bold")
     return table
 
 

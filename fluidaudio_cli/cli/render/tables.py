@@ -1,0 +1,26 @@
+"""Tables and lines on a terminal, which look alike in all commands."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def titled_table(title: str, *headings: str, left: int = 1) -> Table:
+    """A table without rows; the first ``left`` columns hold names, the others figures."""
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < left else "right", overflow="fold")
+    return table
+
+
+def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
+    """Add a row of texts as they are: brackets in one are no markup."""
+    table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells), style=style)
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Print a line as it is, as long as it is."""
+    console.print(Text(text, style), soft_wrap=True)
