@@ -10,6 +10,7 @@ import platform
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,6 @@ from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Facts, Work
 
 NOTE = "measured by workers side by side: errors only, no times, memory or energy"
-
 
 _TIMED = ("load_seconds", "peak_bytes")
 
@@ -104,16 +104,15 @@ def records(
     by_audio: dict[Any, list[tuple[Cell, Any]]] = {}
     for cell, item in wanted:
         by_audio.setdefault(item.audio, []).append((cell, item))
-    recordings = Recordings(by_audio)
     loaded: Mapping[str, Any] = {}
     source = {place: [item for _, item in owners] for place, owners in by_audio.items()}
-    for outcome in run(recordings, pool(work), lambda each: source[each.place]):
-        owners = by_audio[recordings.at(outcome.number).place]
-        found = outcome.document
-        if isinstance(found, FluidAudioError):
-            found = [FileRecord(uri=item.uri, error=str(found)) for _, item in owners]
-        if isinstance(outcome.facts, CellFacts):
-            loaded = outcome.facts.loaded
-        for (cell, _), record in zip(owners, found, strict=True):
-            yield cell, record, loaded
-    recordings.close()
+    with closing(Recordings(by_audio)) as recordings:
+        for outcome in run(recordings, pool(work), lambda each: source[each.place]):
+            owners = by_audio[recordings.at(outcome.number).place]
+            found = outcome.document
+            if isinstance(found, FluidAudioError):
+                found = [FileRecord(uri=item.uri, error=str(found)) for _, item in owners]
+            if isinstance(outcome.facts, CellFacts):
+                loaded = outcome.facts.loaded
+            for (cell, _), record in zip(owners, found, strict=True):
+                yield cell, record, loaded

@@ -85,15 +85,14 @@ def compare(
         }
 
     def render(console: Console) -> None:
-        from rich.text import Text
-
         from fluidaudio_cli.cli.render.benchmark import render_table
+        from fluidaudio_cli.cli.render.tables import print_line
         from fluidaudio_cli.report.benchmark_tables import changes_table
 
         render_table(console, changes_table(changes))
         for change in changes:
             if change.note:
-                console.print(Text(f"{change.cell} {change.metric}: {change.note}"), soft_wrap=True)
+                print_line(console, f"{change.cell} {change.metric}: {change.note}")
 
     report_output.write_report(output, output_format, document, render)
     worse = [f"{c.cell} {c.metric}" for c in changes if c.verdict == "regression"]

@@ -93,6 +93,7 @@ def verify(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Hash every downloaded file against its published or recorded hash."""
+    from fluidaudio_cli.cli.render.tables import print_line
     from fluidaudio_cli.corpora.verify import verify_dataset
 
     report_output.check(output, output_format)
@@ -110,7 +111,7 @@ def verify(
         output,
         output_format,
         lambda: {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
-        lambda console: console.print(line, markup=False, highlight=False, soft_wrap=True),
+        lambda console: print_line(console, line),
     )
     if counts["changed"]:
         raise InputError(

@@ -48,6 +48,7 @@ def check(
     stdout, to be put into the card.
     """
     report_output.check(output, output_format)
+    from fluidaudio_cli.cli.render.tables import print_line
     from fluidaudio_cli.diarization.card_check import check_card
     from fluidaudio_cli.models.card import load_card
     from fluidaudio_cli.resources import datasets_dir
@@ -63,7 +64,7 @@ def check(
             output,
             output_format,
             lambda: {"schema": SCHEMA, "card": str(loaded.path), "faults": faults},
-            lambda console: console.print("\n".join(lines), markup=False, soft_wrap=True),
+            lambda console: print_line(console, "\n".join(lines)),
         )
         if faults:
             raise typer.Exit(_BAD_INPUT)

@@ -302,6 +302,19 @@ def shares_of(labels: Labels, speakers: int) -> Floats:
     return shares
 
 
+def through(labels: Labels, numbers: NDArray[np.intp]) -> Labels:
+    """``labels`` (n,) by new ``numbers`` of theirs; -1 stays."""
+    return np.asarray(np.append(numbers, -1)[labels])
+
+
+def folded(shares: Floats, numbers: NDArray[np.intp]) -> Floats:
+    """Columns of ``shares`` (n, k) added up by their new ``numbers``."""
+    summed = np.zeros((len(shares), int(numbers.max()) + 1))
+    for old, new in enumerate(numbers):
+        summed[:, new] += shares[:, old]
+    return summed
+
+
 def _between(shares: Floats, pairs: NDArray[np.intp], values: Floats) -> Floats:
     """(k, k) symmetric: ``values`` (m,) of ``pairs`` (m, 2) by the groups of their voices."""
     crossed = np.zeros((shares.shape[1], shares.shape[1]))

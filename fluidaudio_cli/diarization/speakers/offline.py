@@ -33,7 +33,9 @@ from fluidaudio_cli.diarization.speakers.mixture import (
     Labels,
     Mixture,
     Voices,
+    folded,
     shares_of,
+    through,
 )
 
 MOST_COMPARED = 400
@@ -112,17 +114,17 @@ def find_speakers(
         return None if known is None else known.anchors(*spoken(groups))
 
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
-    shares = shares_of(_through(start, numbers), len(groups))
+    shares = shares_of(through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
     groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
-    shares = mixture.settle(_folded(shares, numbers), _LAST_PASSES, anchors(groups))
+    shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
     labels = _compact(mixture.windows.best(mixture.scores(shares, anchors(groups))))
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
     counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
     if bounds.most is not None and found > bounds.most:
         numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
-        shares = mixture.settle(shares_of(_through(labels, numbers), bounds.most), _LAST_PASSES)
+        shares = mixture.settle(shares_of(through(labels, numbers), bounds.most), _LAST_PASSES)
         labels = _compact(mixture.windows.best(mixture.scores(shares)))
     while (speakers := int(labels.max()) + 1) < bounds.fewest:
         part = _Parts.of(mixture, labels, start).least_harmful()
@@ -335,19 +337,6 @@ def _in_parts(
         labels[part] = tree.labels(count) + used
         used += count
     return labels
-
-
-def _through(labels: Labels, numbers: NDArray[np.intp]) -> Labels:
-    """``labels`` by new ``numbers`` of theirs; -1 stays."""
-    return np.asarray(np.append(numbers, -1)[labels])
-
-
-def _folded(shares: Floats, numbers: NDArray[np.intp]) -> Floats:
-    """Columns of ``shares`` added up by their new ``numbers``."""
-    folded = np.zeros((len(shares), int(numbers.max()) + 1))
-    for old, new in enumerate(numbers):
-        folded[:, new] += shares[:, old]
-    return folded
 
 
 def _compact(labels: Labels) -> Labels:

@@ -37,7 +37,15 @@ from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibratio
 from fluidaudio_cli.diarization.speakers.counting import merge_likely
 from fluidaudio_cli.diarization.speakers.known import Anchors
 from fluidaudio_cli.diarization.speakers.links import Links, linked
-from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Mixture, Voices, shares_of
+from fluidaudio_cli.diarization.speakers.mixture import (
+    Groups,
+    Labels,
+    Mixture,
+    Voices,
+    folded,
+    shares_of,
+    through,
+)
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, starting_groups
 
@@ -252,14 +260,11 @@ class OnlineSpeakers:
         groups, numbers, _ = merge_likely(fresh, odds)
         most = len(groups) if self._most is None else max(self._most, len(cached))
         count = min(len(groups), most)
-        labels = np.append(numbers, -1)[np.where(start >= 0, start + len(cached), -1)]
+        labels = through(np.where(start >= 0, start + len(cached), -1), numbers)
         labels[labels >= count] = -1
         shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
         groups, numbers, _ = merge_likely(_added(prior, mixture.groups(shares)), odds)
-        folded = np.zeros((len(shares), len(groups)))
-        for old, new in enumerate(numbers):
-            folded[:, new] += shares[:, old]
-        shares = mixture.settle(folded, _LAST_PASSES, anchors(len(groups)))
+        shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(len(groups)))
         found = mixture.windows.best(mixture.scores(shares, anchors(len(groups))))
         self._name(looks, sizes, found, cached)
 
