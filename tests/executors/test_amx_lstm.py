@@ -21,8 +21,8 @@ import pytest
 from lstm_models import HIDDEN, Doubles, Floats, plain_lstm, random_layers
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.stack import LstmLayer, LstmRun, LstmStack
+from fluidaudio_cli.executors.lstm import kernel
+from fluidaudio_cli.executors.lstm.stack import LstmLayer, LstmRun, LstmStack
 
 needs_tiles = pytest.mark.skipif(
     bool(kernel.unavailable()), reason=f"the LSTM kernel cannot run: {kernel.unavailable()}"
@@ -263,7 +263,7 @@ def test_forked_child_may_use_the_tiles() -> None:
 import os
 import numpy as np
 from lstm_models import random_layers
-from fluidaudio_cli.executors.amx_lstm import kernel, stack
+from fluidaudio_cli.executors.lstm import kernel, stack
 
 assert kernel.unavailable() == ""
 packed = stack.LstmStack.of(random_layers(0, 60, 1))

@@ -13,8 +13,8 @@ from lstm_models import Floats, plain_lstm, random_layers
 
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors import kernels
-from fluidaudio_cli.executors.amx_lstm import int8, kernel
-from fluidaudio_cli.executors.amx_lstm.int8 import Int8Run, Int8Stack
+from fluidaudio_cli.executors.lstm import int8, kernel
+from fluidaudio_cli.executors.lstm.int8 import Int8Run, Int8Stack
 
 needs_library = pytest.mark.skipif(
     not Path(kernel.__file__).with_name(kernel.LIBRARY_NAME).is_file(), reason=kernel.NOT_BUILT

@@ -14,10 +14,10 @@ import pytest
 from lstm_models import HIDDEN, Floats, LstmGraph, lstm_model, plain_lstm
 from onnx import TensorProto, helper
 
-from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.cut import CutModel, cut_at_lstm
-from fluidaudio_cli.executors.amx_lstm.stack import LstmRun, LstmStack
 from fluidaudio_cli.executors.lowering import lower_package
+from fluidaudio_cli.executors.lstm import kernel
+from fluidaudio_cli.executors.lstm.cut import CutModel, cut_at_lstm
+from fluidaudio_cli.executors.lstm.stack import LstmRun, LstmStack
 from fluidaudio_cli.resources import packages_dir
 
 

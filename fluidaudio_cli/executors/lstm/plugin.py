@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.executors.amx_lstm import int8, kernel
-from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
-from fluidaudio_cli.executors.amx_lstm.int8 import Int8Stack
-from fluidaudio_cli.executors.amx_lstm.model import LstmModel
-from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.kernels import NARROW, Cut
+from fluidaudio_cli.executors.lstm import int8, kernel
+from fluidaudio_cli.executors.lstm.cut import cut_at_lstm
+from fluidaudio_cli.executors.lstm.int8 import Int8Stack
+from fluidaudio_cli.executors.lstm.model import LstmModel
+from fluidaudio_cli.executors.lstm.stack import LstmStack
 
 
 class LstmKernel:

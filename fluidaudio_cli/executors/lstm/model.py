@@ -10,10 +10,10 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.amx_lstm.stack import Floats, Record
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.lstm.kernel import HIDDEN
+from fluidaudio_cli.executors.lstm.stack import Floats, Record
 
 
 class LstmRunner(Protocol):

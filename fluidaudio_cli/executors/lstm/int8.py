@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN, LIBRARY_NAME
-from fluidaudio_cli.executors.amx_lstm.stack import Floats, LstmLayer, Record
 from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.lstm import kernel
+from fluidaudio_cli.executors.lstm.kernel import HIDDEN, LIBRARY_NAME
+from fluidaudio_cli.executors.lstm.stack import Floats, LstmLayer, Record
 from fluidaudio_cli.executors.machine import cpu_flags
 
 _UNITS, _GATES, _GROUP, _QUAD = 16, 4, 4, 4

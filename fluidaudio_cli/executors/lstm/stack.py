@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.executors.amx_lstm.kernel import (
+from fluidaudio_cli.executors.buffers import aligned_empty
+from fluidaudio_cli.executors.lstm.kernel import (
     DEPTH,
     HIDDEN,
     MAX_ROWS,
     SLACK_ROWS,
     kernel,
 )
-from fluidaudio_cli.executors.buffers import aligned_empty
 
 _LOG2E = 1.4426950408889634
 _UNITS = 16
