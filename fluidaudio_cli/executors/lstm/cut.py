@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fluidaudio_cli.executors.lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.lstm.stack import LstmLayer
+from fluidaudio_cli.executors.lstm.layers import LstmLayer
 
 # Batch first outside the layers, second inside.
 _SWAP = [1, 0, 2]

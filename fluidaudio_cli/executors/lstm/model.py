@@ -5,39 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Protocol, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.lstm.stack import Floats, Record
-
-
-class LstmRunner(Protocol):
-    """Layers with buffers of their own, for one caller at a time."""
-
-    def __call__(
-        self,
-        sequences: Floats,
-        output: Floats,
-        helper: Executor | None = None,
-        record: Record | None = None,
-    ) -> None:
-        """Run on ``sequences`` (windows, steps, width); write ``output`` (windows, steps, 256)."""
-
-
-class PackedLayers(Protocol):
-    """Layers whose weights a kernel reads."""
-
-    @property
-    def arithmetic(self) -> str:
-        """As in a profile: ``amx_bf16``."""
-
-    def runner(self) -> LstmRunner:
-        """A run with buffers of its own."""
+from fluidaudio_cli.executors.lstm.layers import Floats, PackedStack
 
 
 class LstmModel:
@@ -46,7 +22,9 @@ class LstmModel:
     ``before`` has one output and ``after`` one input, both (windows, steps, features).
     """
 
-    def __init__(self, before: CompiledModel, stack: PackedLayers, after: CompiledModel) -> None:
+    def __init__(
+        self, before: CompiledModel, stack: PackedStack[Any], after: CompiledModel
+    ) -> None:
         self.parts = (before, after)
         self.stack = stack
         self.inputs = before.inputs
