@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.report.tables import Table as Made
+
+_STYLES = {
+    "fail": "bold red",
+    "worse": "bold red",
+    "regression": "bold red",
+    "pass": "green",
+    "better": "green",
+    "improvement": "green",
+    "inconclusive": "yellow",
+}
 
 
 def titled_table(title: str, *headings: str, left: int = 1) -> Table:
@@ -19,6 +34,20 @@ def titled_table(title: str, *headings: str, left: int = 1) -> Table:
 def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
     """Add a row of texts as they are: brackets in one are no markup."""
     table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells), style=style)
+
+
+def print_table(console: Console, made: Made, *, whole: tuple[str, ...] = ()) -> None:
+    """Print a table if it has rows, verdicts coloured, and its notes; ``whole``: columns."""
+    table = titled_table(made.title, *made.header)
+    for name, column in zip(made.header, table.columns, strict=True):
+        if name in whole:  # are not broken
+            column.justify, column.no_wrap = "left", True
+    for row in made.texts:
+        add_row(table, *(Text(text, _STYLES.get(text, "")) for text in row))
+    if made.rows:
+        console.print(table)
+    for note in made.notes:
+        print_line(console, note)
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
