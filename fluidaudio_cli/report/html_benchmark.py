@@ -78,21 +78,12 @@ def benchmark_page(report: BenchmarkReport) -> str:
                 note="; ".join(each.notes),
             )
         )
-    figure = differences_figure(
-        [each for each in result.findings.differences if each.study != ROBUSTNESS]
-    )
-    if figure is not None:
-        label = "Change of the strict error with its 95 % interval"
-        parts.append(section("differences", label, chart("chart-differences", figure, label)))
+    differences = [each for each in result.findings.differences if each.study != ROBUSTNESS]
+    label = "Change of the strict error with its 95 % interval"
+    parts += _charted("differences", label, differences_figure(differences))
     parts += _robustness_sections(result)
-    curves = det_figure(result)
-    if curves is not None:
-        label = "False rejects over false accepts (DET)"
-        parts.append(section("det", label, chart("chart-det", curves, label)))
-    latency = latency_figure(result)
-    if latency is not None:
-        label = "Strict error against latency"
-        parts.append(section("streaming", label, chart("chart-streaming", latency, label)))
+    parts += _charted("det", "False rejects over false accepts (DET)", det_figure(result))
+    parts += _charted("streaming", "Strict error against latency", latency_figure(result))
     parts += _lengths_sections(result)
     if shown:
         parts.append(
@@ -118,6 +109,11 @@ def benchmark_page(report: BenchmarkReport) -> str:
             parts.append(section(f"cell-{number}", cell.name, details("all figures", *inner)))
     parts.append(section("environment", "Environment", _environment(result)))
     return page(title, parts)
+
+
+def _charted(name: str, label: str, figure: Figure | None) -> list[str]:
+    """A section of one chart, where there is anything to show."""
+    return [] if figure is None else [section(name, label, chart(f"chart-{name}", figure, label))]
 
 
 def _trade_section(cells: Sequence[CellRecord]) -> str:
