@@ -10,8 +10,9 @@ import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.speakers_enrol import enrol
-from fluidaudio_cli.cli.speakers_store import changing, counted, read
+from fluidaudio_cli.cli.speakers_store import changing, read
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,8 +160,7 @@ def remove(
 
     with changing(VoiceStore(store)) as changes:
         if damaged:
-            count = len(changes.damaged)
-            messages.say(f"removed {count} damaged line{'' if count == 1 else 's'}")
+            messages.say(f"removed {counted(len(changes.damaged), 'damaged line')}")
             changes.damaged.clear()
         for name in names or ():
             voice = find(changes.voices, name, changes.path)
@@ -197,7 +197,7 @@ def export(
     if target.path.exists():
         raise UsageError(f"{target.path} is there already", "choose another --output")
     write_voices(target.path, chosen)
-    messages.say(f"wrote {target.path}: {counted(chosen)}")
+    messages.say(f"wrote {target.path}: {counted(len(chosen), 'voice')}")
 
 
 @app.command("import")
@@ -218,7 +218,7 @@ def import_voices(
     with changing(VoiceStore(store)) as changes:
         for voice in voices:
             changes.add(voice, existing=add)
-    messages.say(f"took in {counted(voices)}")
+    messages.say(f"took in {counted(len(voices), 'voice')}")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.live import Feed
@@ -286,9 +287,8 @@ class _Writer:
         if self._view is not None or self._kind is not StreamFormat.jsonl:
             if self._view is not None:
                 self._view.close()
-            speakers = len(event["speakers"])
             messages.say(
-                f"{diarizer.seconds:.1f} s, {speakers} speaker{'s' * (speakers != 1)}, "
+                f"{diarizer.seconds:.1f} s, {counted(len(event['speakers']), 'speaker')}, "
                 f"{len(turns)} turns, {figures.revisions} revisions; a step took "
                 f"{1000 * figures.percentile(0.5):.0f} ms (p99 "
                 f"{1000 * figures.percentile(0.99):.0f} ms) of {diarizer.step_seconds:g} s"

@@ -19,6 +19,7 @@ from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerMo
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, build_turns
 from fluidaudio_cli.turns import Turn, speaking_seconds
+from fluidaudio_cli.wording import counted
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _in_order_of_appearance(
 
 def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:
     """What to say of bounds that could not be met, or against which the evidence speaks."""
-    heard = f"{given} speaker" if given == 1 else f"{given} speakers"
+    heard = counted(given, "speaker")
     wanted = bounds.exactly or bounds.at_least
     if wanted is not None and given < wanted:
         return (

@@ -17,6 +17,7 @@ from pathlib import Path
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
+from fluidaudio_cli.wording import listed
 
 FILE_NAME = "voices.jsonl"
 """The file of a store that is named by its folder."""
@@ -154,15 +155,10 @@ def find(voices: Mapping[str, StoredVoice], name: str, path: Path) -> StoredVoic
     tidy = check_name(name)
     if tidy in voices:
         return voices[tidy]
-    names = ", ".join(f"'{known}'" for known in list(voices)[:_SHOWN])
-    more = f" and {len(voices) - _SHOWN} more" if len(voices) > _SHOWN else ""
-    has = f"it has {names}{more}" if voices else "it is empty"
+    has = f"it has {listed(voices)}" if voices else "it is empty"
     raise UsageError(
         f"there is no voice '{tidy}' in {path} ({has})", "see fluidaudio speakers list"
     )
-
-
-_SHOWN = 5
 
 
 def write_voices(path: Path, voices: Iterable[StoredVoice], damaged: Iterable[str] = ()) -> None:
