@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import os_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,15 +75,9 @@ def clear(
     folder, freed = cache_dir(), 0
     for name in (kind,) if kind else _CONTENTS:
         freed += int(_counted(folder / name)["bytes"])
-        try:
+        remedy = "check its permissions, and that no fluidaudio is running"
+        with os_errors(f"cannot empty {folder / name}", remedy), suppress(FileNotFoundError):
             shutil.rmtree(folder / name)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise HostError(
-                f"cannot empty {folder / name}: {error.strerror}",
-                "check its permissions, and that no fluidaudio is running",
-            ) from error
     messages.say(f"freed {freed / 1e6:.1f} MB in {folder}")
 
 

@@ -16,7 +16,7 @@ import typer
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.wording import counted
 
@@ -373,12 +373,8 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
 
 
 def _opened(output: Path) -> IO[str]:
-    try:
+    with os_errors(f"cannot write {output}", "choose another --output"):
         return output.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise HostError(
-            f"cannot write {output}: {error.strerror}", "choose another --output"
-        ) from error
 
 
 def _save(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
@@ -95,17 +95,14 @@ class VoiceStore:
 
         _make_folder(self.path.parent)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HostError(
-                f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
-                "try again when it has ended",
-            ) from error
-        except OSError as error:
-            raise HostError(
-                f"cannot write {self.path}: {error.strerror or error}", "choose another --store"
-            ) from error
+        with os_errors(f"cannot write {self.path}", "choose another --store"):
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise HostError(
+                    f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
+                    "try again when it has ended",
+                ) from error
         try:
             contents = self.read()
             changes = Changes(dict(contents.voices), dict(contents.damaged), self.path)
@@ -189,9 +186,5 @@ def check_networks(voices: Iterable[StoredVoice], network: str, path: Path | str
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with os_errors(f"cannot make the folder {folder}", "choose another --store"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(
-            f"cannot make the folder {folder}: {error.strerror}", "choose another --store"
-        ) from error
