@@ -150,9 +150,7 @@ def test_only_padded_rows_are_copied(fake: FakeModel, model: FixedBatchModel) ->
     assert request.copied_bytes == 1000 + 5 * row_bytes
 
 
-def test_padding_keeps_one_place_and_is_zeros(
-    fake: FakeModel, model: FixedBatchModel
-) -> None:
+def test_padding_keeps_one_place_and_is_zeros(fake: FakeModel, model: FixedBatchModel) -> None:
     request = model.request()
     for rows in (3, 1, 2):
         np.testing.assert_array_equal(request.run(feeds(rows))["total"], totals(rows))
