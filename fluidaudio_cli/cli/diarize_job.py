@@ -238,17 +238,8 @@ def tell(tally: Tally, options: JobOptions, as_json: bool) -> None:
 
 
 def _facts(run: RunFacts, outcome: Outcome) -> RunFacts:
-    ran = outcome.facts
-    if not isinstance(ran, PipelineFacts):
-        return run
-    return replace(
-        run,
-        plan=ran.pipeline_plan,
-        models=ran.models,
-        load_seconds=ran.load_seconds,
-        load_cached=ran.load_cached,
-        environment=ran.environment,
-    )
+    facts = outcome.facts
+    return replace(run, ran=facts.ran) if isinstance(facts, PipelineFacts) else run
 
 
 def job_plan(plan: Plan, **more: Any) -> dict[str, Any]:

@@ -99,8 +99,8 @@ def enrol(
     with changing(kept) as changes:
         voice = StoredVoice(tidy, network_of(loaded.models), tuple(heard))
         voice = changes.add(voice, existing=add)
-    heard = counted(len(voice.recordings), "recording")
-    messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {heard}, in {kept.path}")
+    count = counted(len(voice.recordings), "recording")
+    messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {count}, in {kept.path}")
     if voice.seconds < ENOUGH_SECONDS:
         messages.say(f"note: with less than {ENOUGH_SECONDS:g} s, more recordings would help")
 

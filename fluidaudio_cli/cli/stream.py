@@ -392,22 +392,14 @@ def _save(
 
     if path.suffix == ".json":
         from fluidaudio_cli.report.diarization_json import (
+            Ran,
             RunFacts,
-            describe_host,
             diarization_document,
             format_document,
         )
 
-        facts = RunFacts(
-            plan=pipeline.plan,
-            speakers=bounds,
-            exclusive=False,
-            models=pipeline.models,
-            load_seconds=pipeline.load_seconds,
-            load_cached=pipeline.load_cached,
-            environment=describe_host(),
-            notes=pipeline.plan.notes,
-        )
+        ran = Ran.of(pipeline, environment=True)
+        facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
         text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
     else:
         kind = next(each for each in FORMATS.values() if each.extension == path.suffix)
