@@ -56,7 +56,7 @@ def info(
                     f"  {kind['what']}: {kind['files']} files, {int(kind['bytes']) / 1e6:.1f} MB"
                 )
 
-    report_output.write_report(output, output_format, lambda: document, render)
+    report_output.write_report(output, output_format, document, render)
 
 
 @app.command()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import HostError, InputError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     help="List, download, verify and find corpora.", no_args_is_help=True, rich_markup_mode=None
@@ -34,18 +31,12 @@ def list_datasets(
     data_dir: _DataDir = None,
 ) -> None:
     """Show the known corpora, and how much of each is here."""
+    from fluidaudio_cli.cli.render.datasets import render_catalogue
     from fluidaudio_cli.corpora.catalogue import catalogue
 
     rows = catalogue(data_dir)
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.datasets import render_catalogue
-
-        render_catalogue(console, rows)
-
-    report_output.write_report(
-        output, output_format, lambda: [row.as_dict() for row in rows], render
-    )
+    document = [row.as_dict() for row in rows]
+    report_output.write_report(output, output_format, document, render_catalogue, rows)
 
 
 @app.command()
@@ -110,8 +101,9 @@ def verify(
     report_output.write_report(
         output,
         output_format,
-        lambda: {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
-        lambda console: print_line(console, line),
+        {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
+        print_line,
+        line,
     )
     if counts["changed"]:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,6 @@ from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import FluidAudioError, HostError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fluidaudio_cli.cli.models_verify import VerificationReport
     from fluidaudio_cli.diarization.plan import Plan
 
@@ -51,6 +50,7 @@ def doctor(
     Exit code 0 when `fluidaudio diarize` can run here, else 4.
     """
     from fluidaudio_cli.cli.models_verify import verify_models
+    from fluidaudio_cli.cli.render.doctor import render_findings
 
     report_output.check(output, output_format)
     verified: VerificationReport | None = None
@@ -62,15 +62,9 @@ def doctor(
         findings.append(Finding("models", "manifest", Status.failed, error.message, error.remedy))
     verdict, plan = _diarization(verified)
     findings += [verdict, *_plan(plan)]
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.doctor import render_findings
-
-        render_findings(console, findings, verified)
-
-    report_output.write_report(
-        output, output_format, lambda: _document(findings, verdict, plan), render
-    )
+    document = partial(_document, findings, verdict, plan)
+    shown = findings, verified
+    report_output.write_report(output, output_format, document, render_findings, *shown)
     if verdict.status is not Status.ok:
         raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
 

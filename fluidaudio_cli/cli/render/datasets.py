@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.corpora.catalogue import CatalogueRow
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def render_catalogue(console: Console, rows: Sequence[CatalogueRow]) -> None:

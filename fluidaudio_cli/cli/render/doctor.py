@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.doctor import Finding, Status
 from fluidaudio_cli.cli.models_verify import VerificationReport
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
 from fluidaudio_cli.cli.render.verification import selftest_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _STYLES = {Status.ok: "green", Status.absent: "yellow", Status.failed: "bold red"}
 _SELF_TESTS = "self-tests"
@@ -27,7 +28,7 @@ def render_findings(
             continue
         if previous and one.section != previous:
             table.add_section()
-        status = Text(one.status.value, _STYLES[one.status])
+        status = coloured(one.status.value, _STYLES[one.status])
         section = "" if one.section == previous else one.section
         add_row(table, section, one.name, status, one.detail)
         previous = one.section
