@@ -29,7 +29,6 @@ from fluidaudio_cli.audio.timeline import (
     Timeline,
 )
 from fluidaudio_cli.errors import AudioError
-from fluidaudio_cli.wording import counted
 
 Block = PcmFrame | Silence
 
@@ -131,16 +130,16 @@ class TrackDecoder:
             notes.append(
                 f"{timeline.paused_seconds:.2f} s of its time line hold no audio and count as "
                 f"silence (pauses or lost packets at "
-                f"{counted(timeline.pauses, 'place')}, or a late start)"
+                f"{_counted(timeline.pauses, 'place')}, or a late start)"
             )
         if self._excess and not self._file.notes:
             notes.append(f"it is {self._excess:.2f} s longer than its header states")
         if timeline.restarts:
             notes.append(
-                f"its time stamps begin anew {counted(timeline.restarts, 'time')}: read end to end"
+                f"its time stamps begin anew {_counted(timeline.restarts, 'time')}: read end to end"
             )
         if self._disbelieved:
-            stamps = counted(self._disbelieved, "impossible time stamp")
+            stamps = _counted(self._disbelieved, "impossible time stamp")
             notes.append(f"not believed: {stamps}")
         if self._polarity.found:
             notes.append("a channel is the first one inverted; it was turned back for the mix")
@@ -153,7 +152,7 @@ class TrackDecoder:
         if self.lost:
             notes.append(
                 f"{lost_seconds:.2f} s could not be decoded at "
-                f"{counted(len(self.lost), 'place')}, and count as silence"
+                f"{_counted(len(self.lost), 'place')}, and count as silence"
             )
         return notes
 
@@ -369,6 +368,10 @@ class TrackDecoder:
             self.error = AudioError(
                 f"{self._label} has no audio that decodes ({reason})", NOT_AUDIO_REMEDY
             )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _louder(loudest: tuple[int, int], other: tuple[int, int] | None) -> tuple[int, int] | None:
