@@ -11,6 +11,7 @@ import typer
 
 from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import os_errors
+from fluidaudio_cli.files import folder_bytes, folder_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,5 +83,4 @@ def clear(
 
 
 def _counted(folder: Path) -> dict[str, int | str]:
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "bytes": sum(sizes)}
+    return {"files": len(folder_files(folder)), "bytes": folder_bytes(folder)}

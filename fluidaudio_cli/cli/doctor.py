@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.errors import FluidAudioError, HostError
+from fluidaudio_cli.files import folder_bytes
 
 if TYPE_CHECKING:
     from fluidaudio_cli.cli.models_verify import VerificationReport
@@ -129,7 +129,8 @@ def _storage() -> Iterator[Finding]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as scratch:
             scratch.write(b"fluidaudio")
-        yield Finding("storage", "cache", Status.ok, f"{folder}, {_megabytes(folder)} used")
+        detail = f"{folder}, {folder_bytes(folder) / 1e6:.0f} MB used"
+        yield Finding("storage", "cache", Status.ok, detail)
     except OSError as error:
         detail = f"{folder} cannot be written ({error.strerror}); models compile at each start"
         yield Finding("storage", "cache", Status.failed, detail, remedy)
@@ -143,11 +144,6 @@ def _storage() -> Iterator[Finding]:
         f"{free / 1e9:.1f} GB beside the cache",
         "free space, or move the cache" if low else "",
     )
-
-
-def _megabytes(folder: Path) -> str:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{size / 1e6:.0f} MB"
 
 
 def _models(report: VerificationReport) -> Iterator[Finding]:

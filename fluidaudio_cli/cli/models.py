@@ -10,6 +10,7 @@ import typer
 from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.cli.models_card import card
 from fluidaudio_cli.cli.models_check import check
+from fluidaudio_cli.files import folder_bytes
 
 app = typer.Typer(
     help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
@@ -38,7 +39,7 @@ def list_models(
     from fluidaudio_cli.models.registry import bundled_models
 
     models = list(bundled_models().values())
-    sizes = {model.name: _size_bytes(model.package) for model in models}
+    sizes = {model.name: folder_bytes(model.package) for model in models}
     document = {
         "schema": "fluidaudio.models-list/1",
         "models": [
@@ -146,10 +147,6 @@ def resolve_package(name_or_path: str) -> Path:
     from fluidaudio_cli.models.registry import package_of
 
     return package_of(name_or_path)
-
-
-def _size_bytes(package: Path) -> int:
-    return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
 
 
 app.command("card")(card)

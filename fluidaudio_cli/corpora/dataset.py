@@ -17,8 +17,9 @@ from fluidaudio_cli.corpora.manifest import (
     find_manifest,
     find_split,
 )
-from fluidaudio_cli.corpora.store import Store, data_root, file_sha256, own_manifests
+from fluidaudio_cli.corpora.store import Store, data_root, own_manifests
 from fluidaudio_cli.errors import AnnotationError, HostError, UsageError
+from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.scoring.uem import read_uem
 
 # Enough of the middle of a recording to tell it from any other, without reading gigabytes.

@@ -19,11 +19,11 @@ from fluidaudio_cli.corpora.store import (
     Placed,
     Store,
     data_root,
-    file_sha256,
     own_manifests,
 )
 from fluidaudio_cli.corpora.transfer import CancelledDownloadError, Fetched, RetryPolicy, fetch
 from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError, os_errors
+from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Research servers are shared; more connections get a client blocked, not served faster.
