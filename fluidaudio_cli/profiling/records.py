@@ -123,8 +123,8 @@ class PassCost:
     def of_pairs(cls, name: str, plain: Sequence[float], measured: Sequence[float]) -> PassCost:
         """Of runs in turn, without and with it."""
         ratios = [second / first for first, second in zip(plain, measured, strict=True)]
-        medians = map(statistics.median, (plain, measured, ratios))
-        return cls(name, *medians, len(ratios))
+        median = statistics.median
+        return cls(name, median(plain), median(measured), median(ratios), len(ratios))
 
 
 @dataclass(frozen=True)
