@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
 
 from fluidaudio_cli.benchmark.results import AccuracyRecord, BudgetRecord
+from fluidaudio_cli.corpora.folder import DatasetItem
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
 from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, score_conditions
@@ -17,24 +16,8 @@ from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn
 
 
-class ScoredItem(Protocol):
-    """One recording with its annotations, as ``corpora`` gives it."""
-
-    @property
-    def uri(self) -> str:
-        """Name in the annotations."""
-
-    @property
-    def reference(self) -> Path:
-        """RTTM that holds this recording."""
-
-    @property
-    def uem(self) -> Path | None:
-        """UEM that holds this recording, if the corpus has one."""
-
-
 def assess(
-    item: ScoredItem,
+    item: DatasetItem,
     turns: Sequence[Turn],
     audio_seconds: float,
     oracle: Sequence[Turn] | None = None,
@@ -74,7 +57,7 @@ def assess(
     )
 
 
-def reference_turns(item: ScoredItem) -> tuple[Turn, ...]:
+def reference_turns(item: DatasetItem) -> tuple[Turn, ...]:
     """The item's reference; raises ``AnnotationError`` as :func:`assess` does."""
     return tuple(_annotations(item, 0.0)[0])
 
@@ -104,7 +87,9 @@ def budget(
     )
 
 
-def _annotations(item: ScoredItem, audio_seconds: float) -> tuple[Sequence[Turn], Extents, Extents]:
+def _annotations(
+    item: DatasetItem, audio_seconds: float
+) -> tuple[Sequence[Turn], Extents, Extents]:
     """Reference turns, what is not to be scored, and what is."""
     rttm = parse_rttm(item.reference)
     if item.uri not in rttm.turns:
