@@ -93,7 +93,8 @@ class VoiceStore:
         """Read under the lock what may be changed; written when the block ends without error."""
         from filelock import FileLock, Timeout
 
-        _make_folder(self.path.parent)
+        with os_errors(f"cannot make the folder {self.path.parent}", "choose another --store"):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
         with os_errors(f"cannot write {self.path}", "choose another --store"):
             try:
@@ -183,8 +184,3 @@ def check_networks(voices: Iterable[StoredVoice], network: str, path: Path | str
             f"({others[0].network[:12]}…, not {network[:12]}…)",
             remedy,
         )
-
-
-def _make_folder(folder: Path) -> None:
-    with os_errors(f"cannot make the folder {folder}", "choose another --store"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
