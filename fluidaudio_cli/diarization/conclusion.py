@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.diarization.result import Speaker
+from fluidaudio_cli.diarization.result import Diarization, Speaker, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
@@ -34,6 +35,28 @@ class Conclusion:
     speakers: tuple[Speaker, ...]
     notes: tuple[str, ...]
     speaker_counts: Mapping[int, float]
+
+    def result(
+        self,
+        audio: AudioInfo,
+        seconds: float,
+        timings: Timings,
+        evidence: EvidenceLog,
+        notes: tuple[str, ...],
+    ) -> Diarization:
+        """As of ``audio``, of which ``seconds`` were decoded."""
+        return Diarization(
+            audio.uri,
+            audio,
+            seconds,
+            self.turns,
+            self.exclusive_turns,
+            self.speakers,
+            timings,
+            notes,
+            evidence,
+            self.speaker_counts,
+        )
 
 
 def speaker_model(

@@ -258,15 +258,5 @@ class Pipeline:
             crops=log.crops,
             copied_bytes=log.copied_bytes,
         )
-        return Diarization(
-            uri=opened.info.uri,
-            audio=opened.info,
-            duration_seconds=log.samples / SAMPLE_RATE,
-            turns=conclusion.turns,
-            exclusive_turns=conclusion.exclusive_turns,
-            speakers=conclusion.speakers,
-            timings=timings,
-            notes=(*opened.info.notes, *conclusion.notes),
-            evidence=log,
-            speaker_counts=conclusion.speaker_counts,
-        )
+        notes = (*opened.info.notes, *conclusion.notes)
+        return conclusion.result(opened.info, log.samples / SAMPLE_RATE, timings, log, notes)
