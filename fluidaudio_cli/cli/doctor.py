@@ -9,10 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.files import folder_bytes
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fluidaudio_cli.cli.models_verify import VerificationReport
     from fluidaudio_cli.diarization.plan import Plan
 
@@ -28,6 +31,10 @@ class Status(str, Enum):
     ok = "ok"
     absent = "absent"
     failed = "failed"
+
+
+_STYLES = {Status.ok: "green", Status.absent: "yellow", Status.failed: "bold red"}
+_SELF_TESTS = "self-tests"
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,6 @@ def doctor(
     Exit code 0 when `fluidaudio diarize` can run here, else 4.
     """
     from fluidaudio_cli.cli.models_verify import verify_models
-    from fluidaudio_cli.cli.render.doctor import render_findings
 
     report_output.check(output, output_format)
     verified: VerificationReport | None = None
@@ -64,9 +70,36 @@ def doctor(
     findings += [verdict, *_plan(plan)]
     document = partial(_document, findings, verdict, plan)
     shown = findings, verified
-    report_output.write_report(output, output_format, document, render_findings, *shown)
+    report_output.write_report(output, output_format, document, _render_findings, *shown)
     if verdict.status is not Status.ok:
         raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
+
+
+def _render_findings(
+    console: Console, findings: list[Finding], verified: VerificationReport | None
+) -> None:
+    """Print one table of findings, the self-tests' figures, then the remedies."""
+    from fluidaudio_cli.cli.render.verification import selftest_table
+
+    table = titled_table("This machine", "", "", "", "", left=4)
+    previous = ""
+    for one in findings:
+        if one.section == _SELF_TESTS:
+            continue
+        if previous and one.section != previous:
+            table.add_section()
+        status = coloured(one.status.value, _STYLES[one.status])
+        section = "" if one.section == previous else one.section
+        add_row(table, section, one.name, status, one.detail)
+        previous = one.section
+    console.print(table)
+    if verified is not None:
+        console.print(selftest_table(verified.selftests))
+    for one in findings:
+        if one.remedy:
+            print_line(console, f"{one.name}: {one.remedy}")
+    if not any(one.status is Status.failed for one in findings):
+        console.print("Everything needed is here.")
 
 
 def _document(findings: list[Finding], verdict: Finding, plan: Plan | None) -> dict[str, Any]:

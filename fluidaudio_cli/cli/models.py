@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.cli.models_card import card
 from fluidaudio_cli.cli.models_check import check
 from fluidaudio_cli.files import folder_bytes
 
@@ -139,6 +138,38 @@ def lower(
     messages.say(f"wrote {output} ({len(content)} bytes)")
 
 
+@app.command()
+def card(
+    packages: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="The .mlpackage or .mlmodelc of each role."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(*report_output.OUTPUT_NAMES, metavar="CARD.yaml|-", help="Where it goes."),
+    ] = report_output.STDOUT,
+) -> None:
+    """Draft a model card from what packages say of themselves.
+
+    What it could not know is a comment in the card, and a line on stderr.
+    """
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.models.draft import draft_card
+
+    if output != report_output.STDOUT:
+        report_output.check_ending("--output", output, (".yaml", ".yml"))
+    folder = Path() if output == report_output.STDOUT else output.parent
+    draft = draft_card(packages, folder)
+    if output == report_output.STDOUT:
+        typer.echo(draft.text, nl=False)
+    else:
+        write_text_atomic(output, draft.text)
+    for line in draft.unknown:
+        messages.say(line)
+    if output != report_output.STDOUT:
+        messages.say(f"wrote {output}; try it with fluidaudio models check {output}")
+
+
 def resolve_package(name_or_path: str) -> Path:
     """The folder of a package given by path, or of a bundled model given by name."""
     path = Path(name_or_path)
@@ -149,5 +180,4 @@ def resolve_package(name_or_path: str) -> Path:
     return package_of(name_or_path)
 
 
-app.command("card")(card)
 app.command("check")(check)
