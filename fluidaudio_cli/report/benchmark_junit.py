@@ -9,7 +9,6 @@ from fluidaudio_cli.benchmark.gates import Check
 from fluidaudio_cli.benchmark.results import CellRecord
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import summary_tables
-from fluidaudio_cli.report.tables import Table
 
 # XML 1.0 has no way to write these, not even escaped.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -25,16 +24,11 @@ def to_junit(report: BenchmarkReport) -> str:
         for check in report.all_checks:
             _add_check(suite, check)
         _count(suite)
-    if findings := _findings(report):
+    # Tables that are about several cells, or about none.
+    if findings := [table for table in summary_tables(report) if table.title != "Gates"]:
         suite = ElementTree.SubElement(root, "testsuite", name="findings")
         for table in findings:
-            case = ElementTree.SubElement(
-                suite,
-                "testcase",
-                name=_clean(table.title),
-                classname="benchmark.findings",
-                time="0",
-            )
+            case = _case(suite, table.title, "benchmark.findings", time="0")
             rows = ("\t".join(row) for row in (table.header, *table.texts))
             ElementTree.SubElement(case, "system-out").text = _clean("\n".join(rows))
         _count(suite)
@@ -46,43 +40,33 @@ def to_junit(report: BenchmarkReport) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-def _findings(report: BenchmarkReport) -> tuple[Table, ...]:
-    """Tables that are about several cells, or about none."""
-    return tuple(table for table in summary_tables(report) if table.title != "Gates")
-
-
 def _add_cell(root: ElementTree.Element, cell: CellRecord, created: str) -> None:
     suite = ElementTree.SubElement(root, "testsuite", name=_clean(cell.name), timestamp=created)
     if cell.unavailable is not None:
-        case = ElementTree.SubElement(
-            suite, "testcase", name=_clean(cell.name), classname=cell.study
-        )
+        case = _case(suite, cell.name, cell.study)
         ElementTree.SubElement(case, "skipped", message=_clean(cell.unavailable))
     for uri, reason in cell.failures:
-        case = ElementTree.SubElement(
-            suite, "testcase", name=_clean(uri or "load"), classname=f"benchmark.{cell.name}"
-        )
+        case = _case(suite, uri or "load", f"benchmark.{cell.name}")
         ElementTree.SubElement(case, "error", message=_clean(reason))
     for record in cell.finished:
         seconds = sum(sample.wall_seconds for sample in record.iterations)
-        ElementTree.SubElement(
-            suite,
-            "testcase",
-            name=_clean(record.uri),
-            classname=f"benchmark.{cell.name}",
-            time=f"{seconds:.6f}",
-        )
+        _case(suite, record.uri, f"benchmark.{cell.name}", time=f"{seconds:.6f}")
     _count(suite)
 
 
 def _add_check(suite: ElementTree.Element, check: Check) -> None:
-    case = ElementTree.SubElement(
-        suite, "testcase", name=_clean(check.name), classname="benchmark.gates", time="0"
-    )
+    case = _case(suite, check.name, "benchmark.gates", time="0")
     line = f"{check.measured} (limit {check.limit})"
     if not check.passed:
         ElementTree.SubElement(case, "failure", message=_clean(line))
     ElementTree.SubElement(case, "system-out").text = _clean(line)
+
+
+def _case(
+    suite: ElementTree.Element, name: str, classname: str, **more: str
+) -> ElementTree.Element:
+    facts = {"name": _clean(name), "classname": classname, **more}
+    return ElementTree.SubElement(suite, "testcase", facts)
 
 
 def _count(suite: ElementTree.Element) -> None:
