@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from fluidaudio_cli.profiling.records import (
     Bottleneck,
     Concurrency,
+    Limit,
     ModelProfile,
     StageProfile,
     Unavailable,
@@ -52,7 +53,8 @@ def find_bottleneck(
         )
     top = max(working, key=lambda stage: stage.wall_seconds)
     model = next((each for each in models if each.name == top.name), None)
-    return _network(top, model) if model is not None else _other(top)
+    limited = _network(model) if model is not None else _other(top)
+    return Bottleneck(top.name, top.share, *limited)
 
 
 def idle_share(concurrency: Concurrency) -> float:
@@ -62,36 +64,30 @@ def idle_share(concurrency: Concurrency) -> float:
     return sum(each.idle_seconds for each in workers) / total if total else 0.0
 
 
-def _network(stage: StageProfile, model: ModelProfile) -> Bottleneck:
+def _network(model: ModelProfile) -> tuple[Limit, str]:
     peak = model.peak
     if isinstance(peak, Unavailable):
-        return Bottleneck(stage.name, stage.share, "unknown", f"machine's peaks {peak}")
+        return "unknown", f"machine's peaks {peak}"
     if isinstance(model.layers, Unavailable):
-        return Bottleneck(stage.name, stage.share, "unknown", f"operator times {model.layers}")
+        return "unknown", f"operator times {model.layers}"
     seconds = sum(layer.seconds for layer in model.layers)
     if not seconds or peak.flops_per_second is None or peak.bytes_per_second is None:
-        return Bottleneck(
-            stage.name, stage.share, "unknown", "operator times or machine's peaks are missing"
-        )
+        return "unknown", "operator times or machine's peaks are missing"
     compute = sum(layer.flops for layer in model.layers) / seconds / peak.flops_per_second
     moved = sum(layer.moved_bytes for layer in model.layers) / seconds / peak.bytes_per_second
     far = "; far from both: small or sequential operations" if max(compute, moved) < _FAR else ""
-    return Bottleneck(
-        stage.name,
-        stage.share,
+    return (
         "compute" if compute >= moved else "bandwidth",
         f"its operators reach {compute:.0%} of the {peak.precision} compute peak and move bytes "
         f"at {moved:.0%} of the cache bandwidth{far}",
     )
 
 
-def _other(stage: StageProfile) -> Bottleneck:
+def _other(stage: StageProfile) -> tuple[Limit, str]:
     if isinstance(stage.cpu_seconds, Unavailable):
-        return Bottleneck(stage.name, stage.share, "unknown", f"processor time {stage.cpu_seconds}")
+        return "unknown", f"processor time {stage.cpu_seconds}"
     on = stage.cpu_seconds / stage.wall_seconds if stage.wall_seconds else 0.0
-    return Bottleneck(
-        stage.name,
-        stage.share,
+    return (
         "Python" if on >= ON_PROCESSOR else "waiting",
         f"no network; its thread was on a processor for {on:.0%} of its time",
     )
