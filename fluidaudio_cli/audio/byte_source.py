@@ -190,9 +190,9 @@ class ByteSource:
             self._note_longer(self.header)
 
     def _note_longer(self, header: Header) -> None:
+        stated = f"{header.data_bytes} bytes" if not header.seconds else f"{header.seconds:.2f} s"
         self.notes.append(
-            f"its header states {header.seconds or 0:.2f} s and is not believed: "
-            "what follows is sound as well"
+            f"its header states {stated} and is not believed: what follows is sound as well"
         )
 
     def _spool(self) -> None:

@@ -51,6 +51,11 @@ class OpenedContainer:
         """FFmpeg's names of the container."""
         return frozenset(self.container.format.name.split(","))
 
+    @property
+    def streams(self) -> list[Any]:
+        """Sound, pictures and the like; a damaged packet may claim others, of no known codec."""
+        return [s for s in self.container.streams if s.codec_context is not None]
+
     def close(self) -> None:
         """Release FFmpeg's contexts and the file."""
         self.container.close()

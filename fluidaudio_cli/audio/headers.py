@@ -29,6 +29,14 @@ _MISCOUNT_BYTES = 64
 _WTV = bytes.fromhex("b7d80020")
 """Of Windows Television: tables of its sectors are anywhere."""
 
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEAD_BYTES = 65_536
+
+_EBML = bytes.fromhex("1a45dfa3")
+_SEGMENT = bytes.fromhex("18538067")
+_EBML_HEAD_BYTES = 4096
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -55,7 +63,8 @@ class Header:
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
     ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: it cannot be
     read forward, as an MP4 whose index is behind its samples. ``endless``: chunks without end
-    before any samples, which FFmpeg would walk through.
+    before any samples, which FFmpeg would walk through. ``file_bytes``: size of the whole file, and
+    ``play_seconds``: of all it holds, where it states them.
     """
 
     data_start: int | None = None
@@ -67,6 +76,8 @@ class Header:
     mp3_counts_frames: bool = False
     index_at_end: bool = False
     endless: bool = False
+    file_bytes: int | None = None
+    play_seconds: float | None = None
 
     @property
     def data_end(self) -> int | None:
@@ -78,6 +89,8 @@ class Header:
     @property
     def seconds(self) -> float | None:
         """Length as stated."""
+        if self.play_seconds is not None:
+            return self.play_seconds
         if self.data_bytes is None or not self.bytes_per_second:
             return None
         return self.data_bytes / self.bytes_per_second
@@ -147,6 +160,13 @@ def read_header(read_at: ReadAt) -> Header:
             return Header(patches={8: b"\xff" * 4})
         if magic[:4] == _WTV:
             return Header(index_at_end=True)
+        if magic[:4] == b"RIFF" and magic[8:12] == b"AVI ":  # of several, the first
+            (size,) = struct.unpack("<I", magic[4:8])
+            return Header(file_bytes=size + 8 if size < _UNKNOWN_32[1][0] else None)
+        if magic == _ASF:
+            return _read_asf(read_at(0, _ASF_HEAD_BYTES))
+        if magic[:4] == _EBML:
+            return Header(file_bytes=_matroska_bytes(read_at(0, _EBML_HEAD_BYTES)))
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return Header(index_at_end=_index_at_end(read_at))
         return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
@@ -246,8 +266,8 @@ def _are_chunks(layout: _Layout, tail: bytes, whole: bool) -> bool:
 
 
 def exceeds_file(header: Header, total_bytes: int) -> bool:
-    """Whether the header states more samples than the file of ``total_bytes`` holds."""
-    end = header.data_end
+    """Whether the header states more than the file of ``total_bytes`` holds."""
+    end = header.data_end if header.file_bytes is None else header.file_bytes
     return end is not None and end - total_bytes > _MISCOUNT_BYTES
 
 
@@ -264,6 +284,28 @@ def _index_at_end(read_at: ReadAt) -> bool:
             return False
         offset += size
     return False
+
+
+def _read_asf(head: bytes) -> Header:
+    """Size and play duration less preroll, of an ASF's File Properties (specification, 3.2)."""
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0:
+        return Header()
+    size, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, at + 40)
+    if flags & 1:  # a broadcast: unknown
+        return Header()
+    return Header(file_bytes=size or None, play_seconds=max(0.0, play / 1e7 - preroll / 1e3))
+
+
+def _matroska_bytes(head: bytes) -> int | None:
+    """Size of the file by its only segment's; ``None`` if that is open (RFC 8794, 4 and 6)."""
+    name, _, rest = head.partition(_SEGMENT)
+    if not rest or not rest[0]:
+        return None
+    width = 9 - rest[0].bit_length()  # zeros before the first bit tell of further bytes
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(rest[:width], "big") & unknown
+    return None if size == unknown else len(name) + len(_SEGMENT) + width + size
 
 
 def _mp3_counts_frames(read_at: ReadAt) -> bool:

@@ -88,6 +88,12 @@ class Timeline:
         """All time stamps from now on are too early by ``seconds``."""
         self._shift += seconds
 
+    def begin_later(self, seconds: float) -> None:
+        """All time stamps so far were too early by ``seconds``."""
+        if self.zero is not None and self.started_at is not None:
+            self.zero += seconds
+            self.started_at += seconds
+
     def advance(self, seconds: float) -> None:
         """``seconds`` of samples or silence were put there."""
         self.position += seconds

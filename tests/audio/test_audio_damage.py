@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,17 @@ def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav, read_all: Rea
         ("a.webm", "libopus", 48_000),
         ("a.aiff", "pcm_s16be", 16_000),
         ("a.tta", "tta", 16_000),
+        ("a.avi", "libmp3lame", 44_100),
+        ("a.asf", "libmp3lame", 44_100),
+        ("film.mkv", "libopus", 48_000),
+        ("film.avi", "libmp3lame", 44_100),
+        ("film.asf", "libmp3lame", 44_100),
     ],
 )
 def test_files_cut_midway(
     name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
 ) -> None:
-    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    path = encode(noise(4.0, rate), name, codec, rate=rate, with_video=name.startswith("film"))
     whole = path.read_bytes()
     assert abs(read_all(path).size / 16_000 - 4.0) < 0.05  # whole, it decodes
     path.write_bytes(whole[: len(whole) // 2])
@@ -168,6 +173,51 @@ def test_damage_in_the_middle(
     path.write_bytes(content)
     message = failure(path, read_all)
     assert re.search(r"damaged after \d\.\d\d s|only \d\.\d\d s can be decoded", message), message
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "reason"),
+    [
+        ("a.asf", "libmp3lame", 44_100, "is damaged after 2.17 s (what follows is no packet)"),
+        ("a.voc", "pcm_u8", 16_000, "is damaged after 2.06 s (what follows is no packet)"),
+        # PyAV keeps the error of a frame that follows others in its packet.
+        ("a.wav", "adpcm_ms", 16_000, "is damaged after 2.04 s (a frame does not decode)"),
+    ],
+)
+def test_the_reading_does_not_end_early_without_a_word(
+    name: str, codec: str, rate: int, reason: str, encode: Encode, read_all: ReadAll
+) -> None:
+    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + np.random.default_rng(3).bytes(50_000) + content[middle:])
+    assert reason in failure(path, read_all)
+
+
+def test_rubbish_that_claims_the_rest_of_an_flv(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(4.0, 44_100), "a.flv", "libmp3lame", rate=44_100)
+    content, tag = path.read_bytes(), 13
+    while tag < len(content) // 2:  # type, length, time stamp, stream, content, length before
+        tag += 11 + int.from_bytes(content[tag + 1 : tag + 4], "big") + 4
+    picture = b"\x09" + (len(content) - tag).to_bytes(3, "big") + bytes(7) + b"\x2f"
+    path.write_bytes(content[:tag] + picture + content[tag:])
+    assert "is damaged after 2.04 s (what follows is no packet)" in failure(path, read_all)
+
+
+def test_a_stream_that_only_appeared_on_the_way_is_no_crash(
+    encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV cannot flush the decoder of such a stream (SWF, FLV, MPEG-TS)."""
+    path = encode(noise(1.0), "a.flac", "flac")
+    with open_audio(path) as stream:
+        packets = stream._tracks[0]._demuxer._packets
+
+        def failing() -> Iterator[Any]:
+            yield from packets
+            raise IndexError("list index out of range")
+
+        monkeypatch.setattr(stream._tracks[0]._demuxer, "_packets", failing())
+        assert stream.read_into(np.empty(20_000, np.float32)) == 16_000
 
 
 def test_what_precedes_the_damage_is_handed_out(encode: Encode) -> None:
