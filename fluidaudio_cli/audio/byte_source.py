@@ -163,7 +163,9 @@ class ByteSource:
         self._is_cut = exceeds_file(header, total)
         if header.data_start is not None and (end is None or end < total):
             tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
-            if end is None or not header.is_trailer(tail, end + len(tail) == total):
+            if tail.startswith(self._magic):
+                self._note_joined()
+            elif end is None or not header.is_trailer(tail, end + len(tail) == total):
                 self._patches = {**header.patches, **header.open_end(total)}
                 self._open_bytes = total
                 if end is not None:
@@ -185,7 +187,9 @@ class ByteSource:
     def _decide_end(self) -> None:
         """At the stated end of a pipe's samples: is what follows sound?"""
         tail = _read_up_to(self._raw, _TRAILER_BYTES, self._head)
-        if not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
+        if tail.startswith(self._magic):
+            self._note_joined()
+        elif not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
             self._head, self._end = tail, None
             self._note_longer(self.header)
 
@@ -194,6 +198,9 @@ class ByteSource:
         self.notes.append(
             f"its header states {stated} and is not believed: what follows is sound as well"
         )
+
+    def _note_joined(self) -> None:
+        self.notes.append("another recording follows in the same file, and was not read: part them")
 
     def _spool(self) -> None:
         """Copy a pipe to disk that cannot be read forward."""

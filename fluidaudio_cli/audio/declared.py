@@ -56,21 +56,22 @@ class DeclaredLength:
 def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
     """Read the length of ``stream`` from the container, or what its header says of its data."""
     container, header, names = opened.container, opened.file.header, opened.formats
+    if header.fragmented and not opened.file.seekable():
+        return DeclaredLength()  # FFmpeg tells the first fragment's
     mended = opened.file.mended_seconds
     # The longest stream's end binds the audio if that is all there is.
     of_file = _CODEC_SECONDS if len(opened.streams) == 1 else None
-    if header.play_seconds is not None:
+    if header.play_seconds is not None and names & {"asf", "mp3"}:
         return DeclaredLength(header.play_seconds, of_file, from_zero=True)
     stated = header.seconds is not None or (header.data_start is not None and "wav" in names)
     if mended is not None or stated:  # chunks behind the samples count in FFmpeg's length
         return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
-        if "mp3" in names and header.mp3_counts_frames:
-            tolerances.append(_CODEC_SECONDS)
         seconds = float(stream.duration * stream.time_base)
-        # Ogg has the last page's time stamp.
-        return DeclaredLength(seconds, tolerances[0] if tolerances else None, "ogg" in names)
+        # Ogg has the last page's time stamp, fragments the last one's.
+        from_zero = "ogg" in names or header.fragmented
+        return DeclaredLength(seconds, tolerances[0] if tolerances else None, from_zero)
     if container.duration is not None and container.duration > 0:
         of_zero = bool(names & {"matroska", "flv"})
         seconds = container.duration / _MICROSECONDS

@@ -109,6 +109,7 @@ class TrackDecoder:
         self._frame_seconds = self._failed_seconds = 0.0
         self._disbelieved = 0
         self._unread = False
+        self._stamped, self._is_ogg = True, "ogg" in opened.formats
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -119,8 +120,10 @@ class TrackDecoder:
         seconds, zero = self._declared.seconds, self._timeline.zero or 0.0
         if seconds is None:
             return None
-        begin = 0.0 if self._declared.from_zero else self._timeline.started_at or 0.0
-        return max(0.0, seconds + begin - zero)
+        begin = self._timeline.started_at or 0.0
+        if self._declared.from_zero and seconds > begin:
+            begin = 0.0
+        return seconds + begin - zero
 
     @property
     def notes(self) -> list[str]:
@@ -262,7 +265,9 @@ class TrackDecoder:
             self._tick_seconds = float(frame.time_base or 0)  # a Fraction: slow in each frame
         repeated = 0.0
         if self._timed or self._salvage:
-            pts = frame.pts
+            # Ogg counts samples; a chained recording of another rate is stamped as of the first.
+            self._stamped = self._stamped and not (self._is_ogg and rate != self.sample_rate)
+            pts = frame.pts if self._stamped else None
             try:
                 gap, repeated = self._timeline.place(
                     None if pts is None else pts * self._tick_seconds

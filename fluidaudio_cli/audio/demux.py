@@ -9,6 +9,7 @@ from typing import Any
 import av.error
 from av.stream import Disposition
 
+from fluidaudio_cli.audio.byte_source import READ_BYTES
 from fluidaudio_cli.audio.container import OpenedContainer
 from fluidaudio_cli.audio.decode import Block, TrackDecoder
 
@@ -110,10 +111,13 @@ class Demuxer:
 
     def _stopped_early(self) -> bool:
         file = self._opened.file
-        if not (file.seekable() and self._opened.formats & _NO_TRAILER):
+        if not self._opened.formats & _NO_TRAILER:
             return False
         end = max((p.pos or 0) + p.size if p is not None else 0 for p in self._last.values())
-        total = file.seek(0, os.SEEK_END)
+        if file.seekable():
+            total = file.seek(0, os.SEEK_END)
+        else:
+            total = file.tell() + len(file.read(READ_BYTES))
         return total - end > _TRAILER_SHARE * total
 
 

@@ -37,6 +37,9 @@ _EBML = bytes.fromhex("1a45dfa3")
 _SEGMENT = bytes.fromhex("18538067")
 _EBML_HEAD_BYTES = 4096
 
+_MP4_INDEX_BYTES = 65_536
+"""An index of fragments is short, as it lists no samples."""
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -61,10 +64,10 @@ class Header:
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
-    ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: it cannot be
-    read forward, as an MP4 whose index is behind its samples. ``endless``: chunks without end
-    before any samples, which FFmpeg would walk through. ``file_bytes``: size of the whole file, and
-    ``play_seconds``: of all it holds, where it states them.
+    ``index_at_end``: it cannot be read forward, as an MP4 whose index is behind its samples.
+    ``fragmented``: an MP4 whose parts say each where and how long they are. ``endless``: chunks
+    without end before any samples, which FFmpeg would walk through.
+    ``file_bytes`` and ``play_seconds``: size and length of the whole, where it states them.
     """
 
     data_start: int | None = None
@@ -73,8 +76,8 @@ class Header:
     patches: Mapping[int, bytes] = field(default_factory=dict)
     size_field: _SizeField | None = None
     layout: _Layout | None = None
-    mp3_counts_frames: bool = False
     index_at_end: bool = False
+    fragmented: bool = False
     endless: bool = False
     file_bytes: int | None = None
     play_seconds: float | None = None
@@ -168,8 +171,8 @@ def read_header(read_at: ReadAt) -> Header:
         if magic[:4] == _EBML:
             return Header(file_bytes=_matroska_bytes(read_at(0, _EBML_HEAD_BYTES)))
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return Header(index_at_end=_index_at_end(read_at))
-        return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
+            return _read_mp4(read_at)
+        return Header(play_seconds=_mp3_seconds(read_at))
     except struct.error:  # the header itself is cut off: FFmpeg will say so
         return Header()
 
@@ -271,19 +274,21 @@ def exceeds_file(header: Header, total_bytes: int) -> bool:
     return end is not None and end - total_bytes > _MISCOUNT_BYTES
 
 
-def _index_at_end(read_at: ReadAt) -> bool:
-    """Whether an MP4's samples come before the index that tells where they are."""
+def _read_mp4(read_at: ReadAt) -> Header:
+    """Whether an MP4's samples come before the index that tells where they are, or in fragments."""
     offset = 0
     for _ in range(_MOST_CHUNKS):
         size, kind = struct.unpack(">I4s", read_at(offset, 8))
-        if kind in (b"moov", b"mdat"):
-            return bool(kind == b"mdat")
+        if kind == b"mdat":
+            return Header(index_at_end=True)
+        if kind == b"moov":
+            return Header(fragmented=b"mvex" in read_at(offset, min(size, _MP4_INDEX_BYTES)))
         if size == 1:
             (size,) = struct.unpack(">Q", read_at(offset + 8, 8))
         if size < 8:
-            return False
+            break
         offset += size
-    return False
+    return Header()
 
 
 def _read_asf(head: bytes) -> Header:
@@ -308,18 +313,25 @@ def _matroska_bytes(head: bytes) -> int | None:
     return None if size == unknown else len(name) + len(_SEGMENT) + width + size
 
 
-def _mp3_counts_frames(read_at: ReadAt) -> bool:
+def _mp3_seconds(read_at: ReadAt) -> float | None:
+    """Length by the frames that the Xing or Info tag in the first one counts, if it does."""
     start, head = 0, read_at(0, 10)
     if len(head) == 10 and head.startswith(b"ID3"):
         # Four times seven bits (ID3v2.4, section 6.2).
         start = 10 + sum(
             (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
-    found = re.search(rb"\xff[\xe2-\xff]", read_at(start, _MP3_HEAD_BYTES), re.DOTALL)
-    if found is None:
-        return False
-    first_frame = found.string[found.start() : found.start() + 44]
-    return b"Xing" in first_frame or b"Info" in first_frame
+    head = read_at(start, _MP3_HEAD_BYTES)
+    frame = re.search(rb"\xff[\xe2-\xff].{2,38}?(Xing|Info)...(.)(....)", head, re.DOTALL)
+    if frame is None or not frame[2][0] & 1:
+        return None
+    # Of the frame's header (ISO 11172-3 and 13818-3, 2.4.2.3): two bits of version, of rate.
+    _, version, third = frame[0][:3]
+    divisor = {3: 1, 2: 2, 0: 4}.get(version >> 3 & 3)
+    if divisor is None or third >> 2 & 3 == 3:
+        return None
+    rate = (44_100, 48_000, 32_000)[third >> 2 & 3] / divisor
+    return int.from_bytes(frame[3], "big") * (1152 if divisor == 1 else 576) / rate
 
 
 def ogg_page_is_cut(tail: bytes) -> bool:

@@ -239,11 +239,23 @@ def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> 
     assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
 
 
-def test_joined_mp3_files_are_one_recording(encode: Encode, read_all: ReadAll) -> None:
-    path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
-    once = read_all(path).size
-    path.write_bytes(path.read_bytes() * 2)  # the second begins with an ID3 tag
-    assert abs(read_all(path).size - 2 * once) < 2_000
+@pytest.mark.parametrize("rates", [(44_100, 44_100), (16_000, 44_100), (44_100, 22_050)])
+def test_joined_mp3_files_are_one_recording(
+    rates: tuple[int, int], encode: Encode, read_all: ReadAll
+) -> None:
+    paths = [encode(noise(2.0, r), f"{k}.mp3", "libmp3lame", rate=r) for k, r in enumerate(rates)]
+    # The second begins with an ID3 tag.
+    paths[0].write_bytes(paths[0].read_bytes() + paths[1].read_bytes())
+    assert abs(read_all(paths[0]).size - 64_000) < 2_500
+
+
+def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
+    path = write_wav(np.zeros(8_000, np.int16))
+    path.write_bytes(path.read_bytes() * 2)
+    with open_audio(path) as stream:
+        assert stream.info.notes == (
+            "another recording follows in the same file, and was not read: part them",
+        )
 
 
 def test_a_header_that_points_outside_the_file(encode: Encode) -> None:

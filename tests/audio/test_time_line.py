@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,23 @@ def test_chained_ogg_files_are_read_end_to_end(encode: Encode, read_all: ReadAll
     path = encode(clicks(48_000), "a.ogg", "libopus", rate=48_000)
     path.write_bytes(path.read_bytes() * 2)
     assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5, 3.5, 5.5], abs=0.01)
+
+
+def test_fragments_joined_in_the_middle_are_whole(encode: Encode, read_all: ReadAll) -> None:
+    options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"}
+    path = encode(clicks(44_100), "a.mp4", "aac", rate=44_100, container_options=options)
+    content = path.read_bytes()
+    starts = [at.start() - 4 for at in re.finditer(b"moof", content)]
+    path.write_bytes(content[: starts[0]] + content[starts[4] :])  # 0.51 s each
+    assert heard_at(read_all(path)) == pytest.approx([2.5 - 4 * 0.511 + 0.023], abs=0.02)
+
+
+def test_chained_flac_of_another_rate_lasts_as_long(encode: Encode, read_all: ReadAll) -> None:
+    """FFmpeg stamps the second part as if its samples had the first part's rate."""
+    path = encode(clicks(44_100), "a.oga", "flac", rate=44_100)
+    other = encode(clicks(16_000), "b.oga", "flac")
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5, 3.5, 5.5], abs=0.002)
 
 
 def test_hours_of_pause_take_no_memory(encode: Encode) -> None:
