@@ -23,6 +23,7 @@ from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame, Polarity, Silence
 from fluidaudio_cli.audio.timeline import (
     JITTER_SECONDS,
     MAX_PAUSE_SECONDS,
+    Doubts,
     PauseTooLongError,
     Timeline,
 )
@@ -87,13 +88,14 @@ class TrackDecoder:
         self._timed = bool(opened.formats & _TIMED)
         wave = bool(opened.formats & _WAVES)
         self._bare = bool(opened.formats & _BARE_FRAMES) or (wave and codec in _FRAMED_CODECS)
-        self._many_a_packet = wave and not self._bare
+        self._many_a_packet = wave and codec.startswith("adpcm_")
         # FFmpeg guesses the length of TTA's last frame, by which it is decoded.
         self._end_fails = codec == "tta" and "matroska" in opened.formats
         self._unmarked = not self._timed and codec in _UNMARKED_CODECS
         self._declared = declared_length(opened, stream)
         self._batcher = FrameBatcher()
         self._timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
+        self._doubts = Doubts()
         self._polarity = Polarity()
         self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far
@@ -142,8 +144,8 @@ class TrackDecoder:
             notes.append(
                 f"its time stamps begin anew {_counted(timeline.restarts, 'time')}: read end to end"
             )
-        if self._disbelieved:
-            stamps = _counted(self._disbelieved, "impossible time stamp")
+        if disbelieved := self._disbelieved + self._doubts.refuted:
+            stamps = _counted(disbelieved, "impossible time stamp")
             notes.append(f"not believed: {stamps}")
         if self._polarity.found:
             notes.append("a channel is the first one inverted; it was turned back for the mix")
@@ -175,6 +177,7 @@ class TrackDecoder:
             frames = packet.decode()
         except av.error.FFmpegError as error:
             if not (self._bare or self._salvage or self._end_fails):
+                self._settle()
                 self._drain()
                 self._fail(error)
             elif not bytes(packet).startswith(_TAG_MAGICS):
@@ -212,6 +215,7 @@ class TrackDecoder:
         """No more packets, because of ``broken`` if reading them failed."""
         if self.done:
             return
+        self._settle()
         self._drain()
         self.done = True
         if self.error is not None:
@@ -259,19 +263,34 @@ class TrackDecoder:
             self._silence(seconds - self._timeline.position)
 
     def _take(self, frame: Any) -> None:
-        samples, rate = frame.samples, frame.sample_rate
         if not self._heard:
-            self.sample_rate, self.channels = rate, frame.layout.nb_channels
+            self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
             self._tick_seconds = float(frame.time_base or 0)  # a Fraction: slow in each frame
-        repeated = 0.0
+        # Ogg counts samples; a chained recording of another rate is stamped as of the first.
+        self._stamped = self._stamped and not (
+            self._is_ogg and frame.sample_rate != self.sample_rate
+        )
+        pts = frame.pts if self._stamped else None
+        seconds = None if pts is None else pts * self._tick_seconds
+        if not self._timed:
+            self._lay(frame, seconds)
+            return
+        for settled in self._doubts.push(frame, seconds, frame.samples / frame.sample_rate):
+            self._lay(*settled)
+
+    def _settle(self) -> None:
+        """Believe what is in doubt: nothing more comes to prove it wrong."""
+        for settled in self._doubts.drain():
+            self._lay(*settled)
+
+    def _lay(self, frame: Any, seconds: float | None) -> None:
+        """Put a frame on the time line, at its time stamp."""
+        if self.done:
+            return
+        samples, rate, repeated = frame.samples, frame.sample_rate, 0.0
         if self._timed or self._salvage:
-            # Ogg counts samples; a chained recording of another rate is stamped as of the first.
-            self._stamped = self._stamped and not (self._is_ogg and rate != self.sample_rate)
-            pts = frame.pts if self._stamped else None
             try:
-                gap, repeated = self._timeline.place(
-                    None if pts is None else pts * self._tick_seconds
-                )
+                gap, repeated = self._timeline.place(seconds)
             except PauseTooLongError as error:
                 gap = 0.0
                 self._refuse_pause(error.seconds)

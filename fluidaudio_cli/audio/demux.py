@@ -28,12 +28,16 @@ _NO_TRAILER = frozenset({"asf", "flv", "nut", "rm", "swf", "voc"})
 the last packet: an index at most."""
 
 _TRAILER_SHARE = 0.1
+_TRAILER_BYTES = 16_384
+"""Of an ASF, packets are padded to one size."""
 
 _MIX_SECONDS = 10.0
 """A track is waited for while others run ahead by so much; containers interleave by far less."""
 
 _AVI_CHUNK_HEADER_BYTES = 8
 """An AVI's index tells where a chunk begins, a packet where its content does."""
+
+_NO_PACKET = "what follows is no packet"
 
 _DecodeError = (av.error.FFmpegError, OSError, ValueError)
 """What a damaged file can raise: FFmpeg's errors, and those of reading where it points."""
@@ -79,12 +83,16 @@ class Demuxer:
         try:
             packet = next(self._packets, None)
         except _DecodeError as error:
-            self._finish(error)
+            # FFmpeg's "try again" when it gives up finding the next packet.
+            gave_up = isinstance(error, BlockingIOError)
+            self._finish(ValueError(_NO_PACKET) if gave_up else error)
             return
         except IndexError:  # PyAV, at the end: of a stream that only appeared on the way
             packet = None
         if packet is None:
             self._finish(None)
+            return
+        if not packet.size and packet.pts is not None:  # nothing, and no decoder's end either
             return
         hole = self._holes is not None and self._holes.before(packet)
         index = packet.stream.index  # those at the end, which flush decoders, have no other
@@ -103,7 +111,7 @@ class Demuxer:
     def _finish(self, broken: Exception | None) -> None:
         file = self._opened.file
         if self._stopped_early():
-            broken = broken or ValueError("what follows is no packet")
+            broken = broken or ValueError(_NO_PACKET)
         for track in self.tracks:
             track.finish(broken)
             if file.is_cut and track.error is None:
@@ -118,7 +126,7 @@ class Demuxer:
             total = file.seek(0, os.SEEK_END)
         else:
             total = file.tell() + len(file.read(READ_BYTES))
-        return total - end > _TRAILER_SHARE * total
+        return total - end > _TRAILER_BYTES + _TRAILER_SHARE * total
 
 
 class _HoleFinder:

@@ -196,12 +196,31 @@ def test_the_reading_does_not_end_early_without_a_word(
 
 def test_rubbish_that_claims_the_rest_of_an_flv(encode: Encode, read_all: ReadAll) -> None:
     path = encode(noise(4.0, 44_100), "a.flv", "libmp3lame", rate=44_100)
-    content, tag = path.read_bytes(), 13
-    while tag < len(content) // 2:  # type, length, time stamp, stream, content, length before
-        tag += 11 + int.from_bytes(content[tag + 1 : tag + 4], "big") + 4
+    content = path.read_bytes()
+    tag = flv_tag(content)
     picture = b"\x09" + (len(content) - tag).to_bytes(3, "big") + bytes(7) + b"\x2f"
     path.write_bytes(content[:tag] + picture + content[tag:])
-    assert "is damaged after 2.04 s (what follows is no packet)" in failure(path, read_all)
+    assert "its header states 4.03 s, only 2.04 s can be decoded" in failure(path, read_all)
+
+
+def flv_tag(content: bytes | bytearray) -> int:
+    """Where a tag begins in the middle: type, length, time stamp, stream, content, length again."""
+    tag = 13
+    while tag < len(content) // 2:
+        tag += 11 + int.from_bytes(content[tag + 1 : tag + 4], "big") + 4
+    return tag
+
+
+def test_one_wild_time_stamp_moves_nothing(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(4.0, 44_100), "a.flv", "aac", rate=44_100)
+    whole, content = read_all(path), bytearray(path.read_bytes())
+    content[flv_tag(content) + 4] ^= 0x80  # 2.3 h later
+    path.write_bytes(content)
+    assert np.array_equal(read_all(path), whole)
+    with open_audio(path) as stream:
+        while stream.read_into(np.empty(16_000, np.float32)):
+            pass
+        assert stream.info.notes == ("not believed: 1 impossible time stamp",)
 
 
 def test_a_stream_that_only_appeared_on_the_way_is_no_crash(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
-from fluidaudio_cli.audio.timeline import PauseTooLongError, Placement, Timeline
+from fluidaudio_cli.audio.timeline import Doubts, PauseTooLongError, Placement, Timeline
 from fluidaudio_cli.errors import AudioError
 
 Floats = npt.NDArray[np.float32]
@@ -151,6 +151,20 @@ def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode, read_al
         assert stream.read_into(np.empty(100_000, np.float32)) == pytest.approx(48_000, abs=200)
         assert stream.info.notes == ("not believed: 1 impossible time stamp",)
         assert stream.info.lost == ()
+
+
+def test_a_jump_is_believed_when_what_follows_bears_it_out() -> None:
+    doubts = Doubts()
+    assert doubts.push("a", 10.0, 0.4) == [("a", 10.0)]
+    assert doubts.push("b", 18_000.0, 0.4) == []
+    assert doubts.push("c", 10.8, 0.4) == [("b", None), ("c", 10.8)]
+    assert doubts.push("d", 3.0, 0.4) == []
+    assert doubts.push("e", None, 0.4) == []
+    assert doubts.push("f", 3.8, 0.4) == [("d", 3.0), ("e", None), ("f", 3.8)]
+    assert doubts.push("g", 4.2, 0.4) == [("g", 4.2)]
+    assert doubts.push("h", 5.5, 0.4) == []
+    assert doubts.drain() == [("h", 5.5)]
+    assert doubts.refuted == 1
 
 
 def test_placement_by_hand() -> None:
