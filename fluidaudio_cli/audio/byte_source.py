@@ -129,6 +129,7 @@ class ByteSource:
             if not data:
                 self._is_cut = self._is_cut or exceeds_file(self.header, start)
                 self._is_cut = self._is_cut or self._ogg_is_cut()
+                self._note_cut_packet(self.header, start)
         return _patched(data, start, self._patches)
 
     def close(self) -> None:
@@ -170,6 +171,7 @@ class ByteSource:
                 self._open_bytes = total
                 if end is not None:
                     self._note_longer(header)
+        self._note_cut_packet(header, total)
         self._tail = self._read_at(max(0, total - OGG_PAGE_BYTES), OGG_PAGE_BYTES)
         self._is_cut = self._is_cut or self._ogg_is_cut()
         self._position = self._raw.seek(0)
@@ -198,6 +200,12 @@ class ByteSource:
         self.notes.append(
             f"its header states {stated} and is not believed: what follows is sound as well"
         )
+
+    def _note_cut_packet(self, header: Header, total: int) -> None:
+        """Nothing states how long such a recording is, and a recorder may have been stopped."""
+        note = "it ends within a packet: if it was cut off, what is missing is not known"
+        if header.packet_bytes and total % header.packet_bytes and note not in self.notes:
+            self.notes.append(note)
 
     def _note_joined(self) -> None:
         self.notes.append("another recording follows in the same file, and was not read: part them")

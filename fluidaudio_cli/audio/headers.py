@@ -40,6 +40,9 @@ _EBML_HEAD_BYTES = 4096
 _MP4_INDEX_BYTES = 65_536
 """An index of fragments is short, as it lists no samples."""
 
+_TS_BYTES = 188
+"""Of an MPEG-TS packet, which begins with 0x47."""
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -66,7 +69,8 @@ class Header:
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
     ``index_at_end``: it cannot be read forward, as an MP4 whose index is behind its samples.
     ``fragmented``: an MP4 whose parts say each where and how long they are. ``endless``: chunks
-    without end before any samples, which FFmpeg would walk through.
+    without end before any samples, which FFmpeg would walk through. ``packet_bytes``: all are that
+    long.
     ``file_bytes`` and ``play_seconds``: size and length of the whole, where it states them.
     """
 
@@ -79,6 +83,7 @@ class Header:
     index_at_end: bool = False
     fragmented: bool = False
     endless: bool = False
+    packet_bytes: int | None = None
     file_bytes: int | None = None
     play_seconds: float | None = None
 
@@ -170,6 +175,8 @@ def read_header(read_at: ReadAt) -> Header:
             return _read_asf(read_at(0, _ASF_HEAD_BYTES))
         if magic[:4] == _EBML:
             return Header(file_bytes=_matroska_bytes(read_at(0, _EBML_HEAD_BYTES)))
+        if all(read_at(at * _TS_BYTES, 1) == b"G" for at in range(3)):
+            return Header(packet_bytes=_TS_BYTES)
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return _read_mp4(read_at)
         return Header(play_seconds=_mp3_seconds(read_at))

@@ -268,6 +268,17 @@ def test_joined_mp3_files_are_one_recording(
     assert abs(read_all(paths[0]).size - 64_000) < 2_500
 
 
+def test_an_mpeg_ts_that_ends_within_a_packet_is_told(encode: Encode) -> None:
+    path = encode(noise(1.0, 48_000), "a.ts", "mp2", rate=48_000)
+    for cut, notes in (
+        (0, ()),
+        (100, ("it ends within a packet: if it was cut off, what is missing is not known",)),
+    ):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+        with open_audio(path) as stream:
+            assert stream.info.notes == notes
+
+
 def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
     path = write_wav(np.zeros(8_000, np.int16))
     path.write_bytes(path.read_bytes() * 2)
