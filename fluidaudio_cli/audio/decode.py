@@ -272,7 +272,7 @@ class TrackDecoder:
         )
         pts = frame.pts if self._stamped else None
         seconds = None if pts is None else pts * self._tick_seconds
-        if not self._timed:
+        if not self._timed or self._doubts.goes_on(seconds, frame.samples / frame.sample_rate):
             self._lay(frame, seconds)
             return
         for settled in self._doubts.push(frame, seconds, frame.samples / frame.sample_rate):

@@ -62,6 +62,7 @@ class Demuxer:
             stream.index: track for stream, track in zip(opened.chosen, self.tracks, strict=True)
         }
         self._last: dict[int, Any] = dict.fromkeys(stream.index for stream in opened.streams)
+        self._watched = self._first_page or bool(opened.formats & (_NO_TRAILER | {"avi"}))
         # To see holes and the end, every packet must be seen.
         all_streams = opened.formats & (_SKIPS_DAMAGE | _NO_TRAILER)
         self._packets: Iterator[Any] = opened.container.demux(*() if all_streams else opened.chosen)
@@ -92,21 +93,30 @@ class Demuxer:
         if packet is None:
             self._finish(None)
             return
-        if not packet.size and packet.pts is not None:  # nothing, and no decoder's end either
+        if packet.size:
+            index = packet.stream_index
+        elif packet.pts is None:  # the last one of a stream, which flushes its decoder
+            index = packet.stream.index
+        else:
             return
         hole = self._holes is not None and self._holes.before(packet)
-        index = packet.stream.index  # those at the end, which flush decoders, have no other
         track = self._by_index.get(index)
-        if index in self._last and packet.size:
-            before, self._last[index] = self._last[index], packet
-            if hole and track is not None and "avi" in self._opened.formats:
-                track.skip(_unseen_seconds(before, packet))
-            if self._first_page and before is not None and packet.pos != before.pos:
-                self._first_page = False
-                late = packet.pts - before.pts - before.duration
-                self.tracks[0].begin_later(max(0.0, float(late * packet.time_base)))
+        if self._watched and packet.size:
+            self._watch(index, packet, track if hole else None)
         if track is not None:
             track.push(packet, hole)
+
+    def _watch(self, index: int, packet: Any, broken: TrackDecoder | None) -> None:
+        """Follow the packets of a stream; ``broken``: the track that has a hole before this one."""
+        if index not in self._last:
+            return
+        before, self._last[index] = self._last[index], packet
+        if broken is not None and "avi" in self._opened.formats:
+            broken.skip(_unseen_seconds(before, packet))
+        if self._first_page and before is not None and packet.pos != before.pos:
+            self._first_page = False
+            late = packet.pts - before.pts - before.duration
+            self.tracks[0].begin_later(max(0.0, float(late * packet.time_base)))
 
     def _finish(self, broken: Exception | None) -> None:
         file = self._opened.file

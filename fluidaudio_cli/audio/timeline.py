@@ -61,6 +61,15 @@ class Doubts:
         self._held_seconds = 0.0
         self.refuted = 0
 
+    def goes_on(self, seconds: float | None, duration: float) -> bool:
+        """Whether a frame needs no ``push``: nothing is held, and its stamp is no jump."""
+        if self._held or seconds is None or self._next is None:
+            return False
+        if abs(seconds - self._next) >= _DOUBTFUL_SECONDS:
+            return False
+        self._next = seconds + duration
+        return True
+
     def push(self, frame: Any, seconds: float | None, duration: float) -> list[Stamped]:
         """Take a frame; return those that are settled, with no time stamp if it is refuted."""
         old = None if self._next is None else self._next + self._held_seconds
