@@ -259,6 +259,8 @@ class TrackDecoder:
     def wait_until(self, seconds: float) -> None:
         """Fill up with silence to ``seconds``, since no packet of this track comes before."""
         if not self.done and seconds > self._timeline.position:
+            self._settle()
+        if not self.done and seconds > self._timeline.position:
             self._drain()
             self._silence(seconds - self._timeline.position)
 

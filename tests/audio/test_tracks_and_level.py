@@ -68,6 +68,24 @@ def test_a_track_or_the_mix_of_all(
     assert (info.tracks, info.track) == (2, None if track == "all" else track)
 
 
+def test_a_track_of_few_words_is_mixed_at_its_times(tmp_path: Path) -> None:
+    path, words = tmp_path / "sparse.mka", (0.5, 12.5, 24.5)
+    with av.open(str(path), "w", format="matroska") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in LEVELS]
+        frames = [(float(second), 0, 0, 16_000) for second in range(30)]
+        frames += [(second, 1, 9_000, 320) for second in words]
+        for second, index, level, count in sorted(frames):
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, count), level, np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.time_base = 16_000, Fraction(1, 16_000)
+            frame.pts = round(second * 16_000)
+            container.mux(streams[index].encode(frame))
+    samples, _ = read(path, track="all")
+    starts = np.nonzero(np.diff(samples, prepend=0.0) > 0)[0] / 16_000
+    assert starts == pytest.approx(words, abs=1e-3)
+
+
 def test_without_a_choice_the_tracks_are_named(two_tracks: Path) -> None:
     _, info = read(two_tracks)
     assert info.track == 1
