@@ -142,6 +142,11 @@ def _audio_tracks(container: Any, label: str) -> tuple[Any, ...]:
             f"(container {container.format.name}, streams: {', '.join(kinds)})",
             NOT_AUDIO_REMEDY,
         )
+    if container.format.name == "flac" and not tracks[0].codec_context.extradata:
+        raise AudioError(
+            f"{label} is not a media file that can be decoded: no FLAC header is at its beginning",
+            NOT_AUDIO_REMEDY,
+        )
     return tracks
 
 

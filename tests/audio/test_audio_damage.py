@@ -251,6 +251,14 @@ def test_what_precedes_the_damage_is_handed_out(encode: Encode) -> None:
             stream.read_into(np.empty(32_000, np.float32))
 
 
+@pytest.mark.parametrize("salvage", [False, True])
+def test_flac_without_its_header_is_refused(salvage: bool, encode: Encode) -> None:
+    path = encode(noise(1.0), "a.flac", "flac")
+    path.write_bytes(bytes(700) + path.read_bytes())
+    with pytest.raises(AudioError, match="no FLAC header is at its beginning"):
+        open_audio(path, salvage=salvage)
+
+
 def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> None:
     path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
     clean = read_all(path)
