@@ -18,7 +18,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_FOLDER = Path("fluidaudio_cli/executors/amx_lstm")
+_FOLDER = Path("fluidaudio_cli/executors/lstm")
 _LIBRARY = "libfluidaudio_lstm.so"
 _SOURCES = ("kernel.c", "int8.c")
 _FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-fvisibility=hidden")

@@ -4,6 +4,11 @@ Exit codes are given at the command-line boundary only (``cli/process.py``); a l
 catches these classes, or the standard class each of them also is.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FluidAudioError(Exception):
     """Base of every error this package raises on purpose.
@@ -56,3 +61,14 @@ class DownloadError(HostError):
 
 class GateError(FluidAudioError):
     """A performance gate failed (exit code 1)."""
+
+
+@contextmanager
+def os_errors(
+    what: str, remedy: str = "", kind: type[FluidAudioError] = HostError
+) -> Iterator[None]:
+    """Raise an ``OSError`` of the block as ``kind``: ``what``, and the system's own words."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}", remedy) from error

@@ -7,6 +7,7 @@ running one needs, and goes the next time something is written beside it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ except ImportError:  # Windows: what was left there stays
 _PREFIX = ".fluidaudio-"
 _SCRATCH = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")  # as tempfile makes them
 _swept: set[Path] = set()
+_BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
@@ -111,6 +113,30 @@ def lock_file(descriptor: int) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def folder_files(folder: Path) -> list[Path]:
+    """All files below ``folder``, in order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def folder_bytes(folder: Path) -> int:
+    """How much the files below ``folder`` hold."""
+    return sum(path.stat().st_size for path in folder_files(folder))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    hash_file(digest, path)
+    return digest.hexdigest()
+
+
+def hash_file(digest: hashlib._Hash, path: Path) -> None:
+    """Add the content of a file, read in pieces."""
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
 
 
 def _make_scratch(parent: Path) -> tuple[Path, int | None]:

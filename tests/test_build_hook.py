@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("hatchling", reason="hatchling is not installed (make setup-dev)")
 REPOSITORY = Path(__file__).resolve().parent.parent
-FOLDER = Path("fluidaudio_cli/executors/amx_lstm")
+FOLDER = Path("fluidaudio_cli/executors/lstm")
 LIBRARY = FOLDER / "libfluidaudio_lstm.so"
 
 needs_compiler = pytest.mark.skipif(

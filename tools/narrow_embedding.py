@@ -26,12 +26,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from quantized_package import QuantizedConvolution, write_quantized
 
 from fluidaudio_cli.audio.folders import find_audio
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
-from fluidaudio_cli.coreml.quantize import QuantizedConvolution, write_quantized
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.models.registry import MANIFEST_NAME, bundled_models

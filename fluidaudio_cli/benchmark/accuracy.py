@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
 
-from fluidaudio_cli.benchmark.results import (
-    AccuracyRecord,
-    BoundaryRecord,
-    BudgetRecord,
-    DerRecord,
-    JerRecord,
-    OverlapRecord,
-)
+from fluidaudio_cli.benchmark.results import AccuracyRecord, BudgetRecord
+from fluidaudio_cli.corpora.folder import DatasetItem
 from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
 from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, score_conditions
@@ -24,24 +16,8 @@ from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn
 
 
-class ScoredItem(Protocol):
-    """One recording with its annotations, as ``corpora`` gives it."""
-
-    @property
-    def uri(self) -> str:
-        """Name in the annotations."""
-
-    @property
-    def reference(self) -> Path:
-        """RTTM that holds this recording."""
-
-    @property
-    def uem(self) -> Path | None:
-        """UEM that holds this recording, if the corpus has one."""
-
-
 def assess(
-    item: ScoredItem,
+    item: DatasetItem,
     turns: Sequence[Turn],
     audio_seconds: float,
     oracle: Sequence[Turn] | None = None,
@@ -68,30 +44,20 @@ def assess(
             reference,
             turns,
             subtract_extents(merge_extents(extents), no_score),
-            _der(strict.der),
+            strict.der,
             oracle,
         ),
-        strict=_der(strict.der),
-        lenient=_der(lenient.der) if lenient.der.total > 0 else None,
-        jer=JerRecord(
-            speaker_error=strict.jer.speaker_error, speaker_count=strict.jer.speaker_count
-        ),
+        strict=strict.der,
+        lenient=lenient.der if lenient.der.total > 0 else None,
+        jer=strict.jer,
         speakers_found=scores.speakers.hypothesis,
         speakers_true=scores.speakers.reference,
-        boundary=BoundaryRecord(
-            offsets=scores.boundaries.offsets,
-            reference=scores.boundaries.reference,
-            hypothesis=scores.boundaries.hypothesis,
-        ),
-        overlap=OverlapRecord(
-            missed=scores.overlap.missed,
-            false_alarm=scores.overlap.false_alarm,
-            total=scores.overlap.total,
-        ),
+        boundary=scores.boundaries,
+        overlap=scores.overlap,
     )
 
 
-def reference_turns(item: ScoredItem) -> tuple[Turn, ...]:
+def reference_turns(item: DatasetItem) -> tuple[Turn, ...]:
     """The item's reference; raises ``AnnotationError`` as :func:`assess` does."""
     return tuple(_annotations(item, 0.0)[0])
 
@@ -100,7 +66,7 @@ def budget(
     reference: Sequence[Turn],
     turns: Sequence[Turn],
     scored: Extents,
-    strict: DerRecord,
+    strict: DiarizationErrorRate,
     oracle: Sequence[Turn] | None = None,
 ) -> BudgetRecord:
     """Split the ``strict`` error of ``turns`` within ``scored``; the parts add up to it."""
@@ -111,7 +77,7 @@ def budget(
     perfect = None
     if oracle is not None:
         error = score_turns(reference, oracle, scored)
-        perfect = _der(error) if error.total > 0 else None
+        perfect = error if error.total > 0 else None
     return BudgetRecord(
         missed=missed,
         false_alarm=added,
@@ -121,7 +87,9 @@ def budget(
     )
 
 
-def _annotations(item: ScoredItem, audio_seconds: float) -> tuple[Sequence[Turn], Extents, Extents]:
+def _annotations(
+    item: DatasetItem, audio_seconds: float
+) -> tuple[Sequence[Turn], Extents, Extents]:
     """Reference turns, what is not to be scored, and what is."""
     rttm = parse_rttm(item.reference)
     if item.uri not in rttm.turns:
@@ -134,12 +102,3 @@ def _annotations(item: ScoredItem, audio_seconds: float) -> tuple[Sequence[Turn]
         if not extents:
             raise AnnotationError(f"{item.uem} has no recording '{item.uri}'", "add its extent")
     return rttm.turns[item.uri], rttm.no_score.get(item.uri, ()), extents
-
-
-def _der(record: DiarizationErrorRate) -> DerRecord:
-    return DerRecord(
-        missed_detection=record.missed_detection,
-        false_alarm=record.false_alarm,
-        confusion=record.confusion,
-        total=record.total,
-    )

@@ -32,11 +32,10 @@ from fluidaudio_cli.benchmark.results import (
     ProcessRecord,
 )
 from fluidaudio_cli.benchmark.worker import facts_of
-from fluidaudio_cli.corpora.store import file_sha256
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.known import Directions
-from fluidaudio_cli.files import temporary_folder
+from fluidaudio_cli.files import file_sha256, temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.simulate.channel import Bandwidth
 from fluidaudio_cli.simulate.noise import noise_blocks

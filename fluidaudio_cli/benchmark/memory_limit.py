@@ -25,6 +25,7 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.speakers.offline import MOST_COMPARED
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
@@ -195,7 +196,7 @@ def _described(plan: Plan) -> str:
     windows, crops = _batches(plan)
     workers = plan.workers
     batches = str(windows) if windows == crops else f"{windows} windows and {crops} crops"
-    return f"{workers} worker{'' if workers == 1 else 's'}, batches of {batches}"
+    return f"{counted(workers, 'worker')}, batches of {batches}"
 
 
 def _notes(

@@ -19,7 +19,6 @@ from fluidaudio_cli.benchmark import trials
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     CellRecord,
-    DerRecord,
     FileRecord,
     IdentificationRecord,
     IterationSample,
@@ -27,6 +26,7 @@ from fluidaudio_cli.benchmark.results import (
 )
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.power import total_joules
+from fluidaudio_cli.scoring.records import DiarizationErrorRate
 
 _MEGABYTE = 1e6
 _AUDIO_HOUR = 3600.0
@@ -78,7 +78,7 @@ def passes(files: Sequence[FileRecord]) -> tuple[tuple[IterationSample, ...], ..
     return tuple(zip(*(record.iterations for record in files), strict=False))
 
 
-def pooled_der(files: Sequence[FileRecord], kind: str) -> DerRecord | None:
+def pooled_der(files: Sequence[FileRecord], kind: str) -> DiarizationErrorRate | None:
     """Error seconds of all scored files together; ``kind`` is ``strict`` or ``lenient``."""
     records = [getattr(accuracy, kind) for accuracy in _accuracies(files)]
     present = [record for record in records if record is not None]

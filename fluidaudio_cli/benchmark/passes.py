@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from fluidaudio_cli.benchmark.accuracy import assess, reference_turns
 from fluidaudio_cli.benchmark.grid import Effort, Item
 from fluidaudio_cli.benchmark.results import (
-    AccuracyRecord,
     EnergySample,
     FileRecord,
     IterationSample,
@@ -45,26 +45,10 @@ class Lane(Protocol):
         """Start a new memory high-water mark: whether the kernel could, and the mark now."""
 
 
-class Scorer(Protocol):
-    """How turns are compared with a reference (:mod:`fluidaudio_cli.benchmark.accuracy`)."""
-
-    def assess(
-        self,
-        item: Any,
-        turns: Sequence[Turn],
-        audio_seconds: float,
-        oracle: Sequence[Turn] | None = None,
-    ) -> AccuracyRecord:
-        """Scores; raises ``AnnotationError``."""
-
-    def reference_turns(self, item: Any) -> tuple[Turn, ...]:
-        """The reference; raises ``AnnotationError``."""
-
-
 class _Runner:
     """One lane at one recording; stops at its first error."""
 
-    def __init__(self, lane: Lane, item: Item, seconds: float | None, memory: bool) -> None:
+    def __init__(self, lane: Lane, item: Any, seconds: float | None, memory: bool) -> None:
         self.error: str | None = None
         self._lane, self._item, self._seconds = lane, item, seconds
         self.replies: list[Reply] = []
@@ -87,15 +71,15 @@ class _Runner:
             self.replies.append(reply)
             self._samples.append(iteration_sample(reply, energy))
 
-    def record(self, scorer: Scorer | None, baseline: int) -> FileRecord:
+    def record(self, scored: bool, baseline: int) -> FileRecord:
         if self.error is None:
             try:
-                return self._finished(scorer, baseline)
+                return self._finished(scored, baseline)
             except FluidAudioError as error:
                 self.error = str(error)
         return FileRecord(uri=self._item.uri, error=self.error)
 
-    def _finished(self, scorer: Scorer | None, baseline: int) -> FileRecord:
+    def _finished(self, scored: bool, baseline: int) -> FileRecord:
         first, memory = self.replies[0], None
         if self.sampler is not None:
             mark: int | None = self.replies[-1]["peak_bytes"]
@@ -103,10 +87,10 @@ class _Runner:
             kernel = mark if self._was_reset or mark != self._mark_before else None
             memory = _memory_record(self.sampler, kernel, baseline)
         accuracy = None
-        if scorer is not None and first["turns"] is not None:
-            oracle = self._lane.oracle(scorer.reference_turns(self._item))
+        if scored and first["turns"] is not None:
+            oracle = self._lane.oracle(reference_turns(self._item))
             seconds = first["audio_seconds"]
-            accuracy = scorer.assess(self._item, turns_of(first), seconds, oracle)
+            accuracy = assess(self._item, turns_of(first), seconds, oracle)
         return FileRecord(
             uri=self._item.uri,
             audio_seconds=first["audio_seconds"],
@@ -145,14 +129,14 @@ def measure_in_turn(
     baselines: Sequence[int],
     warm_on: Path | None,
     meter: Meter,
-    scorer: Scorer | None,
+    scored: bool,
     tick: Callable[[], None],
 ) -> tuple[FileRecord, ...]:
     """Every sample of one recording on each lane, A B A B …; a record for each.
 
     ``baselines``: resident bytes of each once loaded. ``warm_on``: what is diarized to warm up,
     by default the recording. ``tick`` is called after each pass of each lane. An expected error
-    ends a lane's part and is in its record. Without ``scorer`` turns are not scored.
+    ends a lane's part and is in its record. ``scored``: against the reference.
     """
     runners = [_Runner(lane, item, audio_seconds, effort.memory) for lane in lanes]
     with ExitStack() as samplers:
@@ -168,7 +152,7 @@ def measure_in_turn(
                         runner.measure(meter)
                 tick()
     return tuple(
-        runner.record(scorer, baseline) for runner, baseline in zip(runners, baselines, strict=True)
+        runner.record(scored, baseline) for runner, baseline in zip(runners, baselines, strict=True)
     )
 
 

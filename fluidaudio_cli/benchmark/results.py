@@ -19,6 +19,12 @@ from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.measure.environment import Environment
+from fluidaudio_cli.scoring.records import (
+    BoundaryScore,
+    DiarizationErrorRate,
+    JaccardErrorRate,
+    OverlapError,
+)
 
 SCHEMA: Final = "fluidaudio.benchmark/2"
 
@@ -60,52 +66,6 @@ class IterationSample(Record):
     energy: EnergySample | None = None
 
 
-class DerRecord(Record):
-    """Diarization error in seconds of speech; the rate is their sum over ``total``."""
-
-    missed_detection: float = NonNegative
-    false_alarm: float = NonNegative
-    confusion: float = NonNegative
-    total: float = Field(gt=0.0)
-
-    @property
-    def rate(self) -> float:
-        """Error rate as a fraction, may exceed 1."""
-        return (self.missed_detection + self.false_alarm + self.confusion) / self.total
-
-    def __add__(self, other: DerRecord) -> DerRecord:
-        """Pool two files: seconds add up, so the rate is weighted by speech."""
-        return DerRecord(
-            missed_detection=self.missed_detection + other.missed_detection,
-            false_alarm=self.false_alarm + other.false_alarm,
-            confusion=self.confusion + other.confusion,
-            total=self.total + other.total,
-        )
-
-
-class JerRecord(Record):
-    """Jaccard error summed over reference speakers, and how many there are."""
-
-    speaker_error: float = NonNegative
-    speaker_count: int = Field(ge=0)
-
-
-class BoundaryRecord(Record):
-    """Matched turn boundaries: hypothesis minus reference in seconds, and each side's count."""
-
-    offsets: tuple[float, ...]
-    reference: int = Field(ge=0)
-    hypothesis: int = Field(ge=0)
-
-
-class OverlapRecord(Record):
-    """Seconds of overlapped speech missed, falsely added, and true."""
-
-    missed: float = NonNegative
-    false_alarm: float = NonNegative
-    total: float = NonNegative
-
-
 class BudgetRecord(Record):
     """Where the strict error comes from, in seconds; the parts add up to it.
 
@@ -119,7 +79,7 @@ class BudgetRecord(Record):
     false_alarm: float = NonNegative
     overlap: float = NonNegative
     confusion: float = NonNegative
-    oracle: DerRecord | None = None
+    oracle: DiarizationErrorRate | None = None
 
 
 class AccuracyRecord(Record):
@@ -129,13 +89,13 @@ class AccuracyRecord(Record):
     absent where that leaves no speech to score.
     """
 
-    strict: DerRecord
-    lenient: DerRecord | None
-    jer: JerRecord
+    strict: DiarizationErrorRate
+    lenient: DiarizationErrorRate | None
+    jer: JaccardErrorRate
     speakers_found: int = Field(ge=0)
     speakers_true: int = Field(ge=0)
-    boundary: BoundaryRecord
-    overlap: OverlapRecord
+    boundary: BoundaryScore
+    overlap: OverlapError
     budget: BudgetRecord
     uem_source: str
 
@@ -169,8 +129,8 @@ class StreamingRecord(Record):
     ``memory``: (seconds of sound, resident bytes).
     """
 
-    online: DerRecord
-    refined: DerRecord
+    online: DiarizationErrorRate
+    refined: DiarizationErrorRate
     delays: tuple[float, ...]
     unnamed: int = Field(default=0, ge=0)
     switches: int = Field(ge=0)
@@ -413,7 +373,12 @@ class LimitRecord(Record):
 
 
 class RooflineRecord(Record):
-    """A network of a cell against the machine's limits; rates in FLOP/s."""
+    """A network of a cell against the machine; rates in FLOP/s, intensity in FLOP per byte moved.
+
+    ``limit`` is the rate that the longest of the three lower bounds on its time allows, and
+    ``bound`` which one that is. Shares are fractions reached; that of the limit passes 1 where
+    fusion saves traffic. ``None``: a peak or bandwidth was not measured.
+    """
 
     cell: str
     stage: str

@@ -56,27 +56,6 @@ class StageLoad:
     batch: int
 
 
-@dataclass(frozen=True)
-class RooflineRow:
-    """One stage against the machine. Rates in FLOP/s, intensity in FLOP per byte moved.
-
-    ``limit`` is the rate that the longest of the three lower bounds on its time allows, and
-    ``bound`` which one that is. Shares are fractions reached; that of the limit passes 1 where
-    fusion saves traffic. ``None``: a peak or bandwidth was not measured.
-    """
-
-    stage: str
-    precision: str
-    gflop_per_audio_second: float
-    achieved: float
-    peak: float | None
-    share_of_peak: float | None
-    intensity: float
-    limit: float | None
-    share_of_limit: float | None
-    bound: Bound | None
-
-
 def network_work(package: Path, batch: int, precision: str = "fp32") -> NetworkWork:
     """Work per item of a network in batches of ``batch``, or of the size that is fixed in it."""
     from fluidaudio_cli.coreml.costs import operation_costs, total_flops
@@ -101,7 +80,7 @@ def roofline_records(
     cells: Sequence[CellRecord], peaks: MachinePeaks
 ) -> tuple[RooflineRecord, ...]:
     """The networks of every cell of this program, in the median pass of its longest audio."""
-    records = []
+    records: list[RooflineRecord] = []
     for cell in cells:
         if cell.cell.program or not cell.finished:
             continue
@@ -116,9 +95,7 @@ def roofline_records(
             for each in loads
             if each.stage in card.networks
         }
-        for row in roofline_rows(loads, longest.audio_seconds, peaks, work):
-            facts = {name: value for name, value in vars(row).items() if name != "peak"}
-            records.append(RooflineRecord(cell=cell.name, **facts))
+        records += roofline_rows(cell.name, loads, longest.audio_seconds, peaks, work)
     return tuple(records)
 
 
@@ -150,31 +127,34 @@ def _threads_of_a_call(run: Mapping[str, Any]) -> int:
 
 
 def roofline_rows(
+    cell: str,
     stages: Sequence[StageLoad],
     audio_seconds: float,
     peaks: MachinePeaks,
     work: Mapping[str, NetworkWork],
-) -> tuple[RooflineRow, ...]:
-    """One row per stage that has ``work``, given by its name."""
+) -> tuple[RooflineRecord, ...]:
+    """One record of ``cell`` per stage that has ``work``, given by its name."""
     return tuple(
-        _row(load, work[load.stage], audio_seconds, peaks) for load in stages if load.stage in work
+        _row(cell, load, work[load.stage], audio_seconds, peaks)
+        for load in stages
+        if load.stage in work
     )
 
 
 def _row(
-    load: StageLoad, work: NetworkWork, audio_seconds: float, peaks: MachinePeaks
-) -> RooflineRow:
+    cell: str, load: StageLoad, work: NetworkWork, audio_seconds: float, peaks: MachinePeaks
+) -> RooflineRecord:
     flops = work.flops * load.items
     achieved = flops / load.busy_seconds
     intensity = work.flops / work.moved_bytes
     peak = peaks.flops_per_second(load.precision, load.threads)
     limit, bound = _limit(work, load.threads, peak, peaks)
-    return RooflineRow(
+    return RooflineRecord(
+        cell=cell,
         stage=load.stage,
         precision=load.precision,
         gflop_per_audio_second=flops / audio_seconds / 1e9,
         achieved=achieved,
-        peak=peak,
         share_of_peak=None if peak is None else achieved / peak,
         intensity=intensity,
         limit=limit,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.benchmark import accuracy, resume, side_by_side
+from fluidaudio_cli.benchmark import resume, side_by_side
 from fluidaudio_cli.benchmark.grid import (
     PIPELINE_OPTIONS,
     Cell,
@@ -30,7 +30,7 @@ from fluidaudio_cli.benchmark.grid import (
     Study,
 )
 from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
-from fluidaudio_cli.benchmark.passes import Lane, Meter, Scorer, measure_in_turn
+from fluidaudio_cli.benchmark.passes import Lane, Meter, measure_in_turn
 from fluidaudio_cli.benchmark.programs import CommandLane
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
@@ -138,7 +138,6 @@ class BenchmarkRun:
 
     grid: Grid
     settings: Settings = Settings()
-    scorer: Scorer = accuracy
     hooks: Hooks = field(default_factory=Hooks)
     command: WorkerCommand = field(default_factory=WorkerCommand)
     previous: BenchmarkResult | None = None
@@ -302,14 +301,11 @@ class BenchmarkRun:
                     baselines=[each.loaded.get("rss_bytes", 0) for each in opened],
                     warm_on=self._shortest(study) if study.effort.warm_on_shortest else None,
                     meter=self._meter,
-                    scorer=self._scorer(study.effort, item),
+                    scored=study.effort.score and not isinstance(item, _Made),
                     tick=lambda: self._advance(1),
                 )
                 for cell, record in zip(block, found, strict=True):
                     self._keep_file(study, cell, index, record)
-
-    def _scorer(self, effort: Effort, item: Item) -> Scorer | None:
-        return self.scorer if effort.score and not isinstance(item, _Made) else None
 
     def _shortest(self, study: Study) -> Path:
         items = [item for cell in study.cells for item in self._items(cell)]

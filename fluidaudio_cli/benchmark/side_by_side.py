@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fluidaudio_cli.benchmark import accuracy
 from fluidaudio_cli.benchmark.grid import ONCE, Cell
 from fluidaudio_cli.benchmark.memory_limit import longest_seconds
 from fluidaudio_cli.benchmark.passes import measure_in_turn
@@ -87,7 +86,7 @@ class _Session:
             baselines=[0],
             warm_on=None,
             meter=None,
-            scorer=accuracy,
+            scored=True,
             tick=lambda: None,
         )
         return record.model_copy(update={"iterations": ()})

@@ -92,7 +92,9 @@ class Session:
 
     def _diarize(self, path: str) -> Reply:
         self._last = None
-        source = self._pipeline.prepare(Path(path)) if _prepares(self._pipeline) else Path(path)
+        source = (
+            self._pipeline.prepare(Path(path)) if hasattr(self._pipeline, "prepare") else Path(path)
+        )
         gc.collect()  # garbage of the last iteration is not this one's time
         with stopwatch() as cost:
             self._last = result = self._pipeline.diarize(source)
@@ -178,10 +180,6 @@ def _reply_stream() -> Iterator[IO[str]]:
     os.dup2(2, 1)
     with os.fdopen(channel, "w", encoding="utf-8") as stream:
         yield stream
-
-
-def _prepares(pipeline: Any) -> bool:
-    return hasattr(pipeline, "prepare")
 
 
 def facts_of(pipeline: Any) -> dict[str, Any]:

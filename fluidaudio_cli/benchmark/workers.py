@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from fluidaudio_cli import errors
@@ -191,12 +190,7 @@ class Worker:
         """The worker itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the process; at once when interrupted in the middle of its work."""
         if kind is not None and not issubclass(kind, errors.FluidAudioError):
             self.kill()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -374,7 +374,5 @@ def _check_writable(path: Path) -> None:
     probe = path.with_name(f".{path.name}.writable")
     with atomic_path(probe) as draft:
         draft.touch()
-    try:
+    with os_errors(f"cannot write in {path.parent}"):
         probe.unlink()
-    except OSError as error:
-        raise HostError(f"cannot write in {path.parent}: {error.strerror}") from error

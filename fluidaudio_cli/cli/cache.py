@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import os_errors
+from fluidaudio_cli.files import folder_bytes, folder_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +57,7 @@ def info(
                     f"  {kind['what']}: {kind['files']} files, {int(kind['bytes']) / 1e6:.1f} MB"
                 )
 
-    report_output.write_report(output, output_format, lambda: document, render)
+    report_output.write_report(output, output_format, document, render)
 
 
 @app.command()
@@ -74,18 +76,11 @@ def clear(
     folder, freed = cache_dir(), 0
     for name in (kind,) if kind else _CONTENTS:
         freed += int(_counted(folder / name)["bytes"])
-        try:
+        remedy = "check its permissions, and that no fluidaudio is running"
+        with os_errors(f"cannot empty {folder / name}", remedy), suppress(FileNotFoundError):
             shutil.rmtree(folder / name)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise HostError(
-                f"cannot empty {folder / name}: {error.strerror}",
-                "check its permissions, and that no fluidaudio is running",
-            ) from error
     messages.say(f"freed {freed / 1e6:.1f} MB in {folder}")
 
 
 def _counted(folder: Path) -> dict[str, int | str]:
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "bytes": sum(sizes)}
+    return {"files": len(folder_files(folder)), "bytes": folder_bytes(folder)}

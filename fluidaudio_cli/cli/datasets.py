@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
+from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.errors import HostError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from fluidaudio_cli.corpora.catalogue import CatalogueRow
 
 app = typer.Typer(
     help="List, download, verify and find corpora.", no_args_is_help=True, rich_markup_mode=None
@@ -37,15 +41,30 @@ def list_datasets(
     from fluidaudio_cli.corpora.catalogue import catalogue
 
     rows = catalogue(data_dir)
+    document = [row.as_dict() for row in rows]
+    report_output.write_report(output, output_format, document, _render_catalogue, rows)
 
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.datasets import render_catalogue
 
-        render_catalogue(console, rows)
-
-    report_output.write_report(
-        output, output_format, lambda: [row.as_dict() for row in rows], render
-    )
+def _render_catalogue(console: Console, rows: Sequence[CatalogueRow]) -> None:
+    """Print one line per split."""
+    headings = ("dataset", "split", "what", "licence", "recordings", "here")
+    table = titled_table("Datasets", *headings, left=4)
+    previous = ""
+    for row in rows:
+        first = row.name != previous
+        previous = row.name
+        also = f" (also {', '.join(row.aliases)})" if row.aliases else ""
+        add_row(
+            table,
+            row.name + also if first else "",
+            row.split + (" *" if row.default else ""),
+            row.title if first else "",
+            row.licence if first else "",
+            str(row.recordings),
+            str(row.here),
+        )
+    console.print(table)
+    print_line(console, "* used when no split is named. Any folder of audio and RTTM works too.")
 
 
 @app.command()
@@ -93,7 +112,6 @@ def verify(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Hash every downloaded file against its published or recorded hash."""
-    from fluidaudio_cli.cli.render.tables import print_line
     from fluidaudio_cli.corpora.verify import verify_dataset
 
     report_output.check(output, output_format)
@@ -110,8 +128,9 @@ def verify(
     report_output.write_report(
         output,
         output_format,
-        lambda: {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
-        lambda console: print_line(console, line),
+        {"schema": "fluidaudio.datasets-verify/1", "name": name, "counts": counts},
+        print_line,
+        line,
     )
     if counts["changed"]:
         raise InputError(

@@ -187,7 +187,7 @@ def diarize(
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
     from fluidaudio_cli.diarization.loading import load, make_plan
-    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
+    from fluidaudio_cli.report.diarization_json import Ran, RunFacts
 
     asked: dict[str, Any] = {
         "executor": executor.value,
@@ -209,16 +209,7 @@ def diarize(
             messages.detail(f"{name}: {text}")
     notes = plan.notes if held is None else (*plan.notes, *held.notes)
     facts = RunFacts(
-        plan=plan,
-        speakers=bounds,
-        exclusive=exclusive,
-        models=(),
-        load_seconds=0.0,
-        load_cached=True,
-        environment={},
-        notes=notes,
-        known=people.facts if people else None,
-        linked=link,
+        Ran(plan), bounds, exclusive, notes, people.facts if people else None, linked=link
     )
     as_json = destination.format is Format.json
     if job is not None:
@@ -273,14 +264,7 @@ def diarize(
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
-        facts = replace(
-            facts,
-            plan=pipeline.plan,
-            models=pipeline.models,
-            load_seconds=pipeline.load_seconds,
-            load_cached=pipeline.load_cached,
-            environment=describe_host() if as_json else {},
-        )
+        facts = replace(facts, ran=Ran.of(pipeline, as_json))
         run = DiarizeRun(
             facts, destination, references, embeddings, count > 1, save_evidence, people
         )
@@ -311,19 +295,16 @@ def _again(
     link: bool,
 ) -> int:
     """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
-    from fluidaudio_cli.report.diarization_json import RunFacts, describe_host
+    from fluidaudio_cli.report.diarization_json import Ran, RunFacts, describe_host
 
     first = next(read_alike(files))
     if isinstance(first, InputError):
         raise first
+    host = describe_host() if destination.format is Format.json else {}
     facts = RunFacts(
-        plan=first.plan,
-        speakers=bounds,
-        exclusive=exclusive,
-        models=first.models,
-        load_seconds=0.0,
-        load_cached=True,
-        environment=describe_host() if destination.format is Format.json else {},
+        Ran(first.plan, first.models, environment=host),
+        bounds,
+        exclusive,
         notes=("made from evidence: no network was run",),
         known=people.facts if people else None,
         linked=link,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.audio.folders import unique_uris
-from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.recordings import Place, is_audio_name
 
 if TYPE_CHECKING:
@@ -89,12 +89,8 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
                 f"give NAME{_SUFFIX} or a folder",
             )
         folder = path
-    try:
+    with os_errors(f"cannot write to {folder}", "choose another --save-evidence"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(
-            f"cannot write to {folder}: {error.strerror}", "choose another --save-evidence"
-        ) from error
     if not os.access(folder, os.W_OK):
         raise HostError(f"cannot write to {folder}", "choose another --save-evidence")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -29,6 +29,7 @@ from fluidaudio_cli.jobs.work import Outcome
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.container import TrackChoice
+    from fluidaudio_cli.cli.diarize_run import DiarizeRun
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.recordings import Place
     from fluidaudio_cli.report.diarization_json import RunFacts
@@ -88,15 +89,6 @@ class Tally:
         }
 
 
-class Results(Protocol):
-    """Writes the result of an outcome, or tells its error."""
-
-    facts: RunFacts
-
-    def take(self, outcome: Any, facts: RunFacts | None = None) -> None:
-        """Write what was found by a pipeline of these facts."""
-
-
 class Job:
     """The recordings of one command and their results in a folder."""
 
@@ -143,7 +135,7 @@ class Job:
         plan: Mapping[str, Any],
         pool: Callable[[], Pool],
         source: AudioSource,
-        results: Results,
+        results: DiarizeRun,
         path_of: Callable[[str], Path],
     ) -> Tally:
         """Do what is not done.
@@ -238,17 +230,8 @@ def tell(tally: Tally, options: JobOptions, as_json: bool) -> None:
 
 
 def _facts(run: RunFacts, outcome: Outcome) -> RunFacts:
-    ran = outcome.facts
-    if not isinstance(ran, PipelineFacts):
-        return run
-    return replace(
-        run,
-        plan=ran.pipeline_plan,
-        models=ran.models,
-        load_seconds=ran.load_seconds,
-        load_cached=ran.load_cached,
-        environment=ran.environment,
-    )
+    facts = outcome.facts
+    return replace(run, ran=facts.ran) if isinstance(facts, PipelineFacts) else run
 
 
 def job_plan(plan: Plan, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.wording import listed
 
 if TYPE_CHECKING:
     from fluidaudio_cli.report.diarization_json import ScoredAgainst
@@ -63,7 +64,7 @@ def read_references(reference: Path, uem: Path | None, uris: Collection[str]) ->
         missing = sorted(set(names.values()) - set(uems))
         if missing:
             raise AnnotationError(
-                f"{uem} does not mention {_listed(missing)}", "add its scored time, or leave it out"
+                f"{uem} does not mention {listed(missing)}", "add its scored time, or leave it out"
             )
     return References(reference, annotations, uems, names)
 
@@ -76,15 +77,6 @@ def _names(path: Path, known: Collection[str], uris: Collection[str]) -> dict[st
     if len(uris) == 1 and len(known) == 1:
         return dict(zip(uris, known, strict=True))
     raise AnnotationError(
-        f"{path} has no recording {_listed(missing)} (it has {_listed(sorted(known))})",
+        f"{path} has no recording {listed(missing)} (it has {listed(sorted(known))})",
         "the second field of its lines must be the audio file's name without extension",
     )
-
-
-_SHOWN = 5
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
-    more = len(names) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

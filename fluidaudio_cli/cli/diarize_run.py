@@ -61,7 +61,7 @@ class DiarizeRun:
         """Take each as it comes, or with ``link`` all once their speakers are linked."""
         from fluidaudio_cli.voices.linking import Linker
 
-        linker = Linker(self.facts.plan.mode.calibration) if link else None
+        linker = Linker(self.facts.ran.plan.mode.calibration) if link else None
         for outcome in outcomes:
             if linker is None or isinstance(outcome, FluidAudioError):
                 self.take(outcome)
@@ -93,7 +93,7 @@ class DiarizeRun:
                 self._fail(error)
         self._write(outcome, scored)
         if self._people is not None:
-            self._people.learn(outcome, self.facts.plan.mode.calibration)
+            self._people.learn(outcome, self.facts.ran.plan.mode.calibration)
 
     def _save_evidence(self, result: Diarization) -> None:
         if self._evidence is None or result.evidence is None:
@@ -101,7 +101,7 @@ class DiarizeRun:
         from fluidaudio_cli.diarization.saved_evidence import save_evidence
 
         target = evidence_path(self._evidence, result.uri)
-        save_evidence(result, self.facts.plan, self.facts.models, target)
+        save_evidence(result, self.facts.ran.plan, self.facts.ran.models, target)
         messages.say(f"wrote {target}")
 
     def keep(self) -> None:

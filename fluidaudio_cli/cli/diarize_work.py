@@ -15,23 +15,17 @@ if TYPE_CHECKING:
     from fluidaudio_cli.cli.known import KnownVoices
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
-    from fluidaudio_cli.diarization.result import Diarization, ModelRef
+    from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.errors import AudioError
+    from fluidaudio_cli.report.diarization_json import Ran
 
 
 @dataclass(frozen=True)
 class PipelineFacts(Facts):
-    """Facts of a worker that diarizes, as its results tell them.
+    """Facts of a worker that diarizes, as its results tell them."""
 
-    ``environment``: of its host, empty unless asked for.
-    """
-
-    pipeline_plan: Plan
-    models: Sequence[ModelRef]
-    load_seconds: float
-    load_cached: bool
-    environment: Mapping[str, object]
+    ran: Ran
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class DiarizeSession:
     """A loaded pipeline, and where it runs."""
 
     def __init__(self, work: DiarizeWork, pipeline: Pipeline) -> None:
-        from fluidaudio_cli.report.diarization_json import describe_host
+        from fluidaudio_cli.report.diarization_json import Ran
 
         self._work, self._pipeline = work, pipeline
         self._known = (
@@ -73,11 +67,7 @@ class DiarizeSession:
             host=socket.gethostname(),
             architecture=platform.machine(),
             plan=pipeline.plan.as_dict(),
-            pipeline_plan=pipeline.plan,
-            models=pipeline.models,
-            load_seconds=pipeline.load_seconds,
-            load_cached=pipeline.load_cached,
-            environment=describe_host() if work.environment else {},
+            ran=Ran.of(pipeline, work.environment),
         )
 
     def run(self, sources: Sequence[AudioSource]) -> Iterator[Diarization | AudioError]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
 from fluidaudio_cli.errors import FluidAudioError, HostError
+from fluidaudio_cli.files import folder_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +31,10 @@ class Status(str, Enum):
     ok = "ok"
     absent = "absent"
     failed = "failed"
+
+
+_STYLES = {Status.ok: "green", Status.absent: "yellow", Status.failed: "bold red"}
+_SELF_TESTS = "self-tests"
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,38 @@ def doctor(
         findings.append(Finding("models", "manifest", Status.failed, error.message, error.remedy))
     verdict, plan = _diarization(verified)
     findings += [verdict, *_plan(plan)]
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.doctor import render_findings
-
-        render_findings(console, findings, verified)
-
-    report_output.write_report(
-        output, output_format, lambda: _document(findings, verdict, plan), render
-    )
+    document = partial(_document, findings, verdict, plan)
+    shown = findings, verified
+    report_output.write_report(output, output_format, document, _render_findings, *shown)
     if verdict.status is not Status.ok:
         raise HostError(f"diarize cannot run here: {verdict.detail}", verdict.remedy)
+
+
+def _render_findings(
+    console: Console, findings: list[Finding], verified: VerificationReport | None
+) -> None:
+    """Print one table of findings, the self-tests' figures, then the remedies."""
+    from fluidaudio_cli.cli.render.verification import selftest_table
+
+    table = titled_table("This machine", "", "", "", "", left=4)
+    previous = ""
+    for one in findings:
+        if one.section == _SELF_TESTS:
+            continue
+        if previous and one.section != previous:
+            table.add_section()
+        status = coloured(one.status.value, _STYLES[one.status])
+        section = "" if one.section == previous else one.section
+        add_row(table, section, one.name, status, one.detail)
+        previous = one.section
+    console.print(table)
+    if verified is not None:
+        console.print(selftest_table(verified.selftests))
+    for one in findings:
+        if one.remedy:
+            print_line(console, f"{one.name}: {one.remedy}")
+    if not any(one.status is Status.failed for one in findings):
+        console.print("Everything needed is here.")
 
 
 def _document(findings: list[Finding], verdict: Finding, plan: Plan | None) -> dict[str, Any]:
@@ -135,7 +162,8 @@ def _storage() -> Iterator[Finding]:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as scratch:
             scratch.write(b"fluidaudio")
-        yield Finding("storage", "cache", Status.ok, f"{folder}, {_megabytes(folder)} used")
+        detail = f"{folder}, {folder_bytes(folder) / 1e6:.0f} MB used"
+        yield Finding("storage", "cache", Status.ok, detail)
     except OSError as error:
         detail = f"{folder} cannot be written ({error.strerror}); models compile at each start"
         yield Finding("storage", "cache", Status.failed, detail, remedy)
@@ -149,11 +177,6 @@ def _storage() -> Iterator[Finding]:
         f"{free / 1e9:.1f} GB beside the cache",
         "free space, or move the cache" if low else "",
     )
-
-
-def _megabytes(folder: Path) -> str:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{size / 1e6:.0f} MB"
 
 
 def _models(report: VerificationReport) -> Iterator[Finding]:

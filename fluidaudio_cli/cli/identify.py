@@ -15,8 +15,6 @@ from fluidaudio_cli.cli.known import KnownVoices, known_voices
 from fluidaudio_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fluidaudio_cli.diarization.result import Diarization, Speaker
 
 _BAD_INPUT = 3
@@ -41,6 +39,8 @@ def identify(
 
     FILE may be evidence of diarize --save-evidence. For who speaks when: diarize --known.
     """
+    from fluidaudio_cli.cli.render.voices import render_identities
+
     report_output.check(output, output_format)
     people = known_voices(known, store, max_false_accept)
     assert people is not None
@@ -53,26 +53,18 @@ def identify(
         else:
             found.append(replace(outcome, evidence=None))  # large, and of no more use
 
-    def document() -> dict[str, Any]:
-        return {
-            "schema": "fluidaudio.identify/1",
-            "store": str(people.store.path),
-            "known": len(people.voices),
-            "max_false_accept": people.false_accept,
-            "recordings": [
-                {"uri": result.uri, "speakers": [_speaker(each) for each in result.speakers]}
-                for result in found
-            ],
-        }
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.voices import render_identities
-
-        for result in found:
-            render_identities(console, result)
-
+    document = {
+        "schema": "fluidaudio.identify/1",
+        "store": str(people.store.path),
+        "known": len(people.voices),
+        "max_false_accept": people.false_accept,
+        "recordings": [
+            {"uri": result.uri, "speakers": [_speaker(each) for each in result.speakers]}
+            for result in found
+        ],
+    }
     if found:
-        report_output.write_report(output, output_format, document, render)
+        report_output.write_report(output, output_format, document, render_identities, found)
     if failures:
         raise typer.Exit(_BAD_INPUT)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.cli.models_card import card
 from fluidaudio_cli.cli.models_check import check
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from fluidaudio_cli.files import folder_bytes
 
 app = typer.Typer(
     help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
@@ -37,31 +34,24 @@ def list_models(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """List the bundled models: what they are, whose, how large, what goes in and out."""
+    from fluidaudio_cli.cli.render.verification import render_models
     from fluidaudio_cli.models.registry import bundled_models
 
     models = list(bundled_models().values())
-    sizes = {model.name: _size_bytes(model.package) for model in models}
-
-    def document() -> dict[str, Any]:
-        return {
-            "schema": "fluidaudio.models-list/1",
-            "models": [
-                {
-                    "name": model.name,
-                    "path": str(model.package),
-                    "size_bytes": sizes[model.name],
-                    **{key: value for key, value in model.facts.items() if key != "name"},
-                }
-                for model in models
-            ],
-        }
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.verification import render_models
-
-        render_models(console, models, sizes)
-
-    report_output.write_report(output, output_format, document, render)
+    sizes = {model.name: folder_bytes(model.package) for model in models}
+    document = {
+        "schema": "fluidaudio.models-list/1",
+        "models": [
+            {
+                "name": model.name,
+                "path": str(model.package),
+                "size_bytes": sizes[model.name],
+                **{key: value for key, value in model.facts.items() if key != "name"},
+            }
+            for model in models
+        ],
+    }
+    report_output.write_report(output, output_format, document, render_models, models, sizes)
 
 
 @app.command()
@@ -77,16 +67,11 @@ def verify(
     Exit code 4 when anything fails.
     """
     from fluidaudio_cli.cli.models_verify import first_failure, verify_models
+    from fluidaudio_cli.cli.render.verification import render_verification
 
     report_output.check(output, output_format)
     report = verify_models(executor)
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.verification import render_verification
-
-        render_verification(console, report)
-
-    report_output.write_report(output, output_format, report.as_dict, render)
+    report_output.write_report(output, output_format, report.as_dict, render_verification, report)
     if failure := first_failure(report):
         raise failure
 
@@ -119,16 +104,11 @@ def inspect(
     function: _Function = None,
 ) -> None:
     """Show inputs, outputs, operations, precision, size and parameters of a package."""
+    from fluidaudio_cli.cli.render.models import render_report
     from fluidaudio_cli.coreml.inspect import inspect_package
 
     report = inspect_package(resolve_package(package), function)
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.models import render_report
-
-        render_report(console, report)
-
-    report_output.write_report(output, output_format, report.as_dict, render)
+    report_output.write_report(output, output_format, report.as_dict, render_report, report)
 
 
 @app.command()
@@ -158,6 +138,38 @@ def lower(
     messages.say(f"wrote {output} ({len(content)} bytes)")
 
 
+@app.command()
+def card(
+    packages: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="The .mlpackage or .mlmodelc of each role."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(*report_output.OUTPUT_NAMES, metavar="CARD.yaml|-", help="Where it goes."),
+    ] = report_output.STDOUT,
+) -> None:
+    """Draft a model card from what packages say of themselves.
+
+    What it could not know is a comment in the card, and a line on stderr.
+    """
+    from fluidaudio_cli.files import write_text_atomic
+    from fluidaudio_cli.models.draft import draft_card
+
+    if output != report_output.STDOUT:
+        report_output.check_ending("--output", output, (".yaml", ".yml"))
+    folder = Path() if output == report_output.STDOUT else output.parent
+    draft = draft_card(packages, folder)
+    if output == report_output.STDOUT:
+        typer.echo(draft.text, nl=False)
+    else:
+        write_text_atomic(output, draft.text)
+    for line in draft.unknown:
+        messages.say(line)
+    if output != report_output.STDOUT:
+        messages.say(f"wrote {output}; try it with fluidaudio models check {output}")
+
+
 def resolve_package(name_or_path: str) -> Path:
     """The folder of a package given by path, or of a bundled model given by name."""
     path = Path(name_or_path)
@@ -168,9 +180,4 @@ def resolve_package(name_or_path: str) -> Path:
     return package_of(name_or_path)
 
 
-def _size_bytes(package: Path) -> int:
-    return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
-
-
-app.command("card")(card)
 app.command("check")(check)

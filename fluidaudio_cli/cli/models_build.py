@@ -13,7 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
-from fluidaudio_cli.errors import HostError, InputError
+from fluidaudio_cli.errors import HostError, InputError, os_errors
 from fluidaudio_cli.files import atomic_path, scratch_folder
 from fluidaudio_cli.models.registry import MANIFEST_NAME
 from fluidaudio_cli.resources import datasets_dir, packages_dir
@@ -37,12 +37,10 @@ def build_packages(weights: Path, output: Path | None) -> None:
 
     bundled = packages_dir()
     target = output or bundled
-    try:
+    with os_errors(f"cannot write to {target}", "check --output"):
         target.mkdir(parents=True, exist_ok=True)
         scratch = ExitStack()
         built = scratch.enter_context(scratch_folder(target))
-    except OSError as error:
-        raise HostError(f"cannot write to {target}: {error.strerror}", "check --output") from error
     with scratch:
         build_models(weights, _speech(), built, lambda line: typer.echo(line, err=True))
         _keep_others(built / MANIFEST_NAME, target / MANIFEST_NAME)

@@ -36,9 +36,8 @@ def list_modes(
         for name, title in titles.items():
             console.print(f"{name:<12}{title}", markup=False, soft_wrap=True)
 
-    report_output.write_report(
-        output, output_format, lambda: {"schema": "fluidaudio.modes/1", "modes": modes}, render
-    )
+    document = {"schema": "fluidaudio.modes/1", "modes": modes}
+    report_output.write_report(output, output_format, document, render)
 
 
 @app.command()
@@ -65,4 +64,4 @@ def show(
             line = f"{key:<{keys}}  {value!s:<12}  {place!s:<{places}}  {place.reason}"
             console.print(line, markup=False, soft_wrap=True)
 
-    report_output.write_report(output, output_format, lambda: document, render)
+    report_output.write_report(output, output_format, document, render)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fluidaudio_cli.cli import options, report_output
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 SCHEMA = "fluidaudio.plan/1"
 
@@ -33,6 +30,7 @@ def plan(
 
     The same is stored as `plan` in every JSON result.
     """
+    from fluidaudio_cli.cli.render.plan import render_plan
     from fluidaudio_cli.diarization.loading import make_plan
 
     made = make_plan(
@@ -45,13 +43,5 @@ def plan(
         models=models,
         tuning=not no_tuning,
     )
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.plan import plan_lines
-
-        for name, text in plan_lines(made):
-            console.print(f"{name:<16}{text}", markup=False, soft_wrap=True)
-
-    report_output.write_report(
-        output, output_format, lambda: {"schema": SCHEMA, **made.as_dict()}, render
-    )
+    document = {"schema": SCHEMA, **made.as_dict()}
+    report_output.write_report(output, output_format, document, render_plan, made)

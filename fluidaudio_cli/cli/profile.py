@@ -90,10 +90,12 @@ def profile(
     wanted = Options(
         mode=performance_mode,
         models=models,
-        executor=executor.value,
-        precision=precision.value,
-        compute_units=compute_units.value,
-        threads=threads,
+        wishes={
+            "executor": executor.value,
+            "precision": precision.value,
+            "compute_units": compute_units.value,
+            "threads": threads,
+        },
         tuning=not no_tuning,
         speakers=SpeakerBounds(num_speakers, min_speakers, max_speakers),
         reference=reference,

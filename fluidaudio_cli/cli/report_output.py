@@ -74,15 +74,17 @@ def check(output: Path, wanted: ReportFormat | None) -> None:
 def write_report(
     output: Path,
     wanted: ReportFormat | None,
-    document: Callable[[], Any],
-    render: Callable[[Console], object],
+    document: Callable[[], Any] | Collection[Any],
+    render: Callable[..., object],
+    *shown: Any,
 ) -> None:
-    """Write what ``document`` gives as JSON, or what ``render`` prints."""
+    """Write ``document``, or what it gives, as JSON, or what ``render`` prints of ``shown``."""
     chosen = chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
     if chosen is ReportFormat.json:
-        write(output, json.dumps(_finite(document()), indent=2, ensure_ascii=False) + "\n")
+        content = document() if callable(document) else document
+        write(output, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
     else:
-        write(output, render)
+        write(output, lambda console: render(console, *shown))
 
 
 def write(output: Path, content: str | Callable[[Console], object]) -> None:

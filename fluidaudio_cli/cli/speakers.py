@@ -10,12 +10,11 @@ import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.speakers_enrol import enrol
-from fluidaudio_cli.cli.speakers_store import changing, counted, read
+from fluidaudio_cli.cli.speakers_store import changing, read
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fluidaudio_cli.voices.voice import Heard, StoredVoice
 
 app = typer.Typer(
@@ -37,22 +36,18 @@ def list_voices(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """List the voices: seconds heard, recordings, last date, quality."""
+    from fluidaudio_cli.cli.render.voices import render_voices
     from fluidaudio_cli.voices.store import VoiceStore
 
     kept = VoiceStore(store)
     voices = list(read(kept).values())
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.voices import render_voices
-
-        render_voices(console, kept.path, voices)
 
     document = {
         "schema": "fluidaudio.voices-list/1",
         "store": str(kept.path),
         "voices": [_summary(voice) for voice in voices],
     }
-    report_output.write_report(output, output_format, lambda: document, render)
+    report_output.write_report(output, output_format, document, render_voices, kept.path, voices)
 
 
 @app.command()
@@ -63,30 +58,24 @@ def show(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Show a voice: every recording that it was heard in."""
+    from fluidaudio_cli.cli.render.voices import render_voice
     from fluidaudio_cli.voices.store import VoiceStore
 
     voice = VoiceStore(store).voice(name)
 
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.voices import render_voice
-
-        render_voice(console, voice)
-
-    def document() -> dict[str, Any]:
-        recordings = [
-            {
-                "uri": heard.uri,
-                "seconds": round(heard.seconds, 3),
-                "date": heard.date,
-                "quality": heard.quality,
-                "learned": heard.learned,
-                "audio_bytes": len(heard.audio),
-            }
-            for heard in voice.recordings
-        ]
-        return {"schema": "fluidaudio.voices-show/1", **_summary(voice), "heard": recordings}
-
-    report_output.write_report(output, output_format, document, render)
+    recordings = [
+        {
+            "uri": heard.uri,
+            "seconds": round(heard.seconds, 3),
+            "date": heard.date,
+            "quality": heard.quality,
+            "learned": heard.learned,
+            "audio_bytes": len(heard.audio),
+        }
+        for heard in voice.recordings
+    ]
+    document = {"schema": "fluidaudio.voices-show/1", **_summary(voice), "heard": recordings}
+    report_output.write_report(output, output_format, document, render_voice, voice)
 
 
 @app.command()
@@ -159,8 +148,7 @@ def remove(
 
     with changing(VoiceStore(store)) as changes:
         if damaged:
-            count = len(changes.damaged)
-            messages.say(f"removed {count} damaged line{'' if count == 1 else 's'}")
+            messages.say(f"removed {counted(len(changes.damaged), 'damaged line')}")
             changes.damaged.clear()
         for name in names or ():
             voice = find(changes.voices, name, changes.path)
@@ -197,7 +185,7 @@ def export(
     if target.path.exists():
         raise UsageError(f"{target.path} is there already", "choose another --output")
     write_voices(target.path, chosen)
-    messages.say(f"wrote {target.path}: {counted(chosen)}")
+    messages.say(f"wrote {target.path}: {counted(len(chosen), 'voice')}")
 
 
 @app.command("import")
@@ -218,7 +206,7 @@ def import_voices(
     with changing(VoiceStore(store)) as changes:
         for voice in voices:
             changes.add(voice, existing=add)
-    messages.say(f"took in {counted(voices)}")
+    messages.say(f"took in {counted(len(voices), 'voice')}")
 
 
 @app.command()
@@ -230,6 +218,7 @@ def check(
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
     """Tell who could be mistaken for whom, and of whom too little is known."""
+    from fluidaudio_cli.cli.render.voices import render_check
     from fluidaudio_cli.diarization.modes import calibration_of
     from fluidaudio_cli.diarization.result import ModelRef
     from fluidaudio_cli.models.card import load_card
@@ -246,13 +235,8 @@ def check(
     network = network_of([ModelRef(role, each.sha256, {}, {}) for role, each in packages])
     check_networks(voices, network, kept.path)
     found = check_voices(voices, calibration_of(card), rate)
-
-    def render(console: Console) -> None:
-        from fluidaudio_cli.cli.render.voices import render_check
-
-        render_check(console, kept.path, len(voices), found)
-
-    report_output.write_report(output, output_format, found.as_dict, render)
+    shown = kept.path, len(voices), found
+    report_output.write_report(output, output_format, found.as_dict, render_check, *shown)
 
 
 def _summary(voice: StoredVoice) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, options
-from fluidaudio_cli.cli.speakers_store import changing, read, recordings
+from fluidaudio_cli.cli.speakers_store import changing, read
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
@@ -98,7 +99,8 @@ def enrol(
     with changing(kept) as changes:
         voice = StoredVoice(tidy, network_of(loaded.models), tuple(heard))
         voice = changes.add(voice, existing=add)
-    messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {recordings(voice)}, in {kept.path}")
+    count = counted(len(voice.recordings), "recording")
+    messages.say(f"{tidy}: {voice.seconds:.1f} s of speech, {count}, in {kept.path}")
     if voice.seconds < ENOUGH_SECONDS:
         messages.say(f"note: with less than {ENOUGH_SECONDS:g} s, more recordings would help")
 
@@ -164,4 +166,5 @@ def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipel
         for old, new in renewed:
             changes.voices[new.name] = new
             lost = len(old.recordings) - len(new.recordings)
-            messages.say(f"{new.name}: {recordings(new)} heard again, {lost} without audio left")
+            heard = counted(len(new.recordings), "recording")
+            messages.say(f"{new.name}: {heard} heard again, {lost} without audio left")

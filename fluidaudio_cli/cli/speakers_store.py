@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,17 +26,6 @@ def changing(kept: VoiceStore) -> Iterator[Changes]:
     with kept.changing() as changes:
         _warn_of(changes.damaged)
         yield changes
-
-
-def recordings(voice: StoredVoice) -> str:
-    """How many, in words."""
-    count = len(voice.recordings)
-    return f"{count} recording{'' if count == 1 else 's'}"
-
-
-def counted(voices: Sequence[StoredVoice]) -> str:
-    """How many, in words."""
-    return f"{len(voices)} voice{'' if len(voices) == 1 else 's'}"
 
 
 def _warn_of(damaged: Mapping[str, str]) -> None:

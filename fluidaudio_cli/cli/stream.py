@@ -16,8 +16,9 @@ import typer
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.live import Feed
@@ -286,9 +287,8 @@ class _Writer:
         if self._view is not None or self._kind is not StreamFormat.jsonl:
             if self._view is not None:
                 self._view.close()
-            speakers = len(event["speakers"])
             messages.say(
-                f"{diarizer.seconds:.1f} s, {speakers} speaker{'s' * (speakers != 1)}, "
+                f"{diarizer.seconds:.1f} s, {counted(len(event['speakers']), 'speaker')}, "
                 f"{len(turns)} turns, {figures.revisions} revisions; a step took "
                 f"{1000 * figures.percentile(0.5):.0f} ms (p99 "
                 f"{1000 * figures.percentile(0.99):.0f} ms) of {diarizer.step_seconds:g} s"
@@ -373,12 +373,8 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
 
 
 def _opened(output: Path) -> IO[str]:
-    try:
+    with os_errors(f"cannot write {output}", "choose another --output"):
         return output.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise HostError(
-            f"cannot write {output}: {error.strerror}", "choose another --output"
-        ) from error
 
 
 def _save(
@@ -396,22 +392,14 @@ def _save(
 
     if path.suffix == ".json":
         from fluidaudio_cli.report.diarization_json import (
+            Ran,
             RunFacts,
-            describe_host,
             diarization_document,
             format_document,
         )
 
-        facts = RunFacts(
-            plan=pipeline.plan,
-            speakers=bounds,
-            exclusive=False,
-            models=pipeline.models,
-            load_seconds=pipeline.load_seconds,
-            load_cached=pipeline.load_cached,
-            environment=describe_host(),
-            notes=pipeline.plan.notes,
-        )
+        ran = Ran.of(pipeline, environment=True)
+        facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
         text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
     else:
         kind = next(each for each in FORMATS.values() if each.extension == path.suffix)

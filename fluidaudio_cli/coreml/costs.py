@@ -12,6 +12,7 @@ from math import prod
 
 from fluidaudio_cli.coreml.dtypes import FLOAT_TYPES, stored_bytes
 from fluidaudio_cli.coreml.ir import Operation, Program, TensorType, Value
+from fluidaudio_cli.coreml.ops import indexing, shaping
 from fluidaudio_cli.errors import ModelFormatError, UsageError
 
 Shape = tuple[int, ...]
@@ -19,43 +20,9 @@ Shape = tuple[int, ...]
 # Bytes of a float at run time: fp32 unless said otherwise, because lowering widens fp16.
 FLOAT_BYTES = 4
 
-_MOVES = frozenset(
-    {
-        "cast",
-        "concat",
-        "depth_to_space",
-        "expand_dims",
-        "fill",
-        "fill_like",
-        "flatten2d",
-        "gather",
-        "gather_along_axis",
-        "gather_nd",
-        "identity",
-        "one_hot",
-        "pad",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "range_1d",
-        "reshape",
-        "reshape_like",
-        "reverse",
-        "reverse_sequence",
-        "scatter",
-        "scatter_along_axis",
-        "scatter_nd",
-        "select",
-        "shape",
-        "slice_by_index",
-        "slice_by_size",
-        "sliding_windows",
-        "space_to_depth",
-        "split",
-        "squeeze",
-        "stack",
-        "tile",
-        "transpose",
-    }
+# Operations that compute nothing: all that change shape, order or place, and a few more.
+_MOVES = frozenset({"cast", "fill", "fill_like", "one_hot", "pad", "range_1d", "select"}).union(
+    shaping.TABLE, indexing.TABLE
 )
 # Operations per element of the result where it is not one.
 _PER_ELEMENT = {

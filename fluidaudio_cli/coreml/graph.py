@@ -183,6 +183,10 @@ class Lowering:
             for index, value in enumerate(self.operation.inputs.get(parameter, ()))
         ]
 
+    def given(self, parameter: str) -> list[str]:
+        """ONNX tensor of an optional parameter, none where it is not given."""
+        return [self.tensor(parameter)] if self.has(parameter) else []
+
     def type(self, parameter: str = "x") -> TensorType:
         """MIL type of a parameter."""
         return self.value(parameter).type

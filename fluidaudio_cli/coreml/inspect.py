@@ -12,6 +12,7 @@ from fluidaudio_cli.coreml.dtypes import FLOAT_TYPES
 from fluidaudio_cli.coreml.ir import Feature, Function, Program, Value, iterate_operations
 from fluidaudio_cli.coreml.package import package_sha256, read_program
 from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.files import folder_bytes
 
 # Constants given to these parameters are where a computation starts, not what was learned.
 _NOT_LEARNED = frozenset({"initial_h", "initial_c", "epsilon", "constant_val"})
@@ -88,7 +89,7 @@ def inspect_package(path: Path, function: str | None = None) -> PackageReport:
         path=str(path),
         kind="mlmodelc" if (path / "model.mil").is_file() else "mlpackage",
         sha256=package_sha256(path),
-        size_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        size_bytes=folder_bytes(path),
         specification_version=program.specification_version,
         opset=program.main.opset,
         function=program.main.name,

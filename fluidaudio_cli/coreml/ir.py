@@ -7,7 +7,7 @@ they define carry a NumPy array instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -143,6 +143,13 @@ def flexible_symbol(input_name: str, axis: int) -> str:
     By the convention of speech models the first axis is the batch, common to all inputs.
     """
     return "batch" if axis == 0 else f"{input_name}_{axis}"
+
+
+def metadata_of(named: Sequence[str], others: Mapping[str, str]) -> dict[str, str]:
+    """Description, version, author and licence, where there are, then what the user named."""
+    keys = ("description", "version", "author", "license")
+    known = {key: text for key, text in zip(keys, named, strict=True) if text}
+    return {**known, **dict(sorted(others.items()))}
 
 
 def iterate_operations(block: Block) -> Iterator[Operation]:

@@ -30,6 +30,7 @@ from fluidaudio_cli.coreml.ir import (
     TensorType,
     Value,
     flexible_symbol,
+    metadata_of,
 )
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
 from fluidaudio_cli.coreml.package import choose_function, read_json
@@ -67,12 +68,6 @@ def read_compiled(package: Path, function: str | None = None) -> Program:
 def _describe(functions: dict[str, Function], main: Function, data: dict[str, Any]) -> Program:
     inputs = _features(data.get("inputSchema", []), {v.name: v.type for v in main.inputs})
     outputs = _features(data.get("outputSchema", []), {v.name: v.type for v in main.block.outputs})
-    named = {
-        "description": data.get("shortDescription", ""),
-        "version": data.get("version", ""),
-        "author": data.get("author", ""),
-        "license": data.get("license", ""),
-    }
     return Program(
         functions=functions,
         main=main,
@@ -80,10 +75,10 @@ def _describe(functions: dict[str, Function], main: Function, data: dict[str, An
         inputs=inputs or tuple(Feature(v.name, "tensor", v.type) for v in main.inputs),
         outputs=outputs or tuple(Feature(v.name, "tensor", v.type) for v in main.block.outputs),
         states=_features(data.get("stateSchema", []), {}),
-        metadata={
-            **{key: text for key, text in named.items() if text},
-            **dict(sorted(data.get("userDefinedMetadata", {}).items())),
-        },
+        metadata=metadata_of(
+            [data.get(key, "") for key in ("shortDescription", "version", "author", "license")],
+            data.get("userDefinedMetadata", {}),
+        ),
     )
 
 
@@ -117,7 +112,7 @@ class _Parser:
         tokens.expect("(")
         tokens.take()
         tokens.expect(")")
-        self._skip_attributes()
+        self._attributes()
         tokens.expect("{")
         functions = {}
         while not tokens.accept("}"):
@@ -135,7 +130,7 @@ class _Parser:
         opset = tokens.name()
         tokens.expect(">")
         inputs = tuple(_with_symbols(value) for value in self._parameters())
-        self._skip_attributes()
+        self._attributes()
         block = self._block(BlockAssembler(inputs))
         tokens.accept(";")
         return Function(name, _OPSETS.get(opset.lower(), opset), inputs, block)
@@ -144,10 +139,9 @@ class _Parser:
         tokens = self._tokens
         tokens.expect("(")
         values = []
-        while not tokens.accept(")"):
+        for _ in tokens.until(")"):
             kind = self._type()
             values.append(Value(tokens.name(), kind))
-            tokens.accept(",")
         return values
 
     def _block(self, assembler: BlockAssembler) -> Block:
@@ -157,31 +151,25 @@ class _Parser:
             self._operation(assembler)
         tokens.expect("->")
         tokens.expect("(")
-        outputs = []
-        while not tokens.accept(")"):
-            outputs.append(tokens.name())
-            tokens.accept(",")
-        return assembler.finish(outputs)
+        return assembler.finish([tokens.name() for _ in tokens.until(")")])
 
     def _operation(self, assembler: BlockAssembler) -> None:
         tokens = self._tokens
         start = tokens.position()
         outputs = []
-        while not tokens.accept("="):
+        for _ in tokens.until("="):
             kind = self._type()
             outputs.append(Value(tokens.name(), kind))
-            tokens.accept(",")
         kind_name = tokens.name()
         arguments = self._arguments()
         attributes = self._attributes()
         name = attributes.pop("name", None)
         nested = []
-        while not tokens.accept(";"):
+        for _ in tokens.until(";"):
             if tokens.is_class("name"):
                 tokens.take()
             inputs = self._parameters() if tokens.peek() == "(" else []
             nested.append(self._block(BlockAssembler(inputs, assembler)))
-            tokens.accept(",")
         try:
             assembler.add(
                 kind_name,
@@ -198,18 +186,13 @@ class _Parser:
         tokens = self._tokens
         tokens.expect("(")
         arguments: dict[str, list[str | Value]] = {}
-        while not tokens.accept(")"):
+        for _ in tokens.until(")"):
             key = tokens.name()
             tokens.expect("=")
             if tokens.accept("("):
-                many = []
-                while not tokens.accept(")"):
-                    many.append(self._argument())
-                    tokens.accept(",")
-                arguments[key] = many
+                arguments[key] = [self._argument() for _ in tokens.until(")")]
             else:
                 arguments[key] = [self._argument()]
-            tokens.accept(",")
         return arguments
 
     def _argument(self) -> str | Value:
@@ -223,15 +206,11 @@ class _Parser:
         tokens = self._tokens
         attributes = {}
         if tokens.accept("["):
-            while not tokens.accept("]"):
+            for _ in tokens.until("]"):
                 key = tokens.name()
                 tokens.expect("=")
                 attributes[key] = self._value()
-                tokens.accept(",")
         return attributes
-
-    def _skip_attributes(self) -> None:
-        self._attributes()
 
     def _value(self) -> Value:
         tokens = self._tokens
@@ -283,9 +262,8 @@ class _Parser:
         closing = {"[": "]", "(": ")", "{": "}"}.get(tokens.peek())
         if closing and not tokens.is_class("string"):
             tokens.take()
-            while not tokens.accept(closing):
+            for _ in tokens.until(closing):
                 self._literal(items)
-                tokens.accept(",")
         elif tokens.is_class("string"):
             items.append(tokens.string())
         elif tokens.is_class("number"):
@@ -320,12 +298,11 @@ class _Parser:
             tokens.expect(">")
             return TensorType(dtype, shape)
         inner = []
-        while not tokens.accept(">"):
+        for _ in tokens.until(">"):
             if tokens.is_class("number") or tokens.peek() == "?":
                 tokens.take()  # the length of a list
             else:
                 inner.append(self._type())
-            tokens.accept(",")
         if name == "state" and inner:
             return TensorType(f"state<{inner[0].dtype}>", inner[0].shape)
         return TensorType(name)
@@ -334,7 +311,7 @@ class _Parser:
         tokens = self._tokens
         tokens.expect("[")
         sizes: list[Dimension] = []
-        while not tokens.accept("]"):
+        for _ in tokens.until("]"):
             if tokens.is_class("number"):
                 if not tokens.peek().isdecimal():
                     raise tokens.error(f"'{tokens.peek()}' is no size")
@@ -342,7 +319,6 @@ class _Parser:
             else:
                 tokens.take()  # "?" or a symbol: a size known at run time
                 sizes.append(None)
-            tokens.accept(",")
         return tuple(sizes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,12 @@ class Tokens:
         """Take the next token, which must read ``text``."""
         if not self.accept(text):
             raise self.error(f"expected '{text}', found {self._shown()}")
+
+    def until(self, text: str) -> Iterator[None]:
+        """Go on, commas between left out, until the next token reads ``text``, which is taken."""
+        while not self.accept(text):
+            yield
+            self.accept(",")
 
     def name(self) -> str:
         """Take an identifier."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from fluidaudio_cli.coreml.ir import Function, Program
 from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.files import folder_files, hash_file
 
-_CHUNK_BYTES = 1 << 20
 _REMEDY = "give the path of an .mlpackage or a compiled .mlmodelc folder"
 _COPY_AGAIN = "copy the whole package again"
 
@@ -68,15 +68,11 @@ def package_sha256(path: Path) -> str:
     if not path.is_dir():
         raise ModelFormatError(f"model package not found: {path}", _REMEDY)
     digest = hashlib.sha256()
-    files = sorted(
-        (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
-    )
+    files = sorted((file.relative_to(path).as_posix(), file) for file in folder_files(path))
     for name, file in files:
         # Lengths in front keep name and content apart.
         digest.update(f"{len(name.encode())}:{name}:{file.stat().st_size}:".encode())
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
+        hash_file(digest, file)
     return digest.hexdigest()
 
 

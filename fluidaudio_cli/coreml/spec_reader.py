@@ -21,6 +21,7 @@ from fluidaudio_cli.coreml.ir import (
     TensorType,
     Value,
     flexible_symbol,
+    metadata_of,
 )
 from fluidaudio_cli.coreml.package import choose_function
 from fluidaudio_cli.coreml.protos import mil_messages, model_messages
@@ -73,6 +74,7 @@ def read_spec(path: Path, weights_folder: Path, function: str | None = None) -> 
     description = next(
         (one for one in model.description.functions if one.name == main.name), model.description
     )
+    told = model.description.metadata
     return Program(
         functions=functions,
         main=main,
@@ -80,7 +82,10 @@ def read_spec(path: Path, weights_folder: Path, function: str | None = None) -> 
         inputs=tuple(_feature(one) for one in description.input),
         outputs=tuple(_feature(one) for one in description.output),
         states=tuple(_feature(one) for one in description.state),
-        metadata=_metadata(model.description.metadata),
+        metadata=metadata_of(
+            (told.shortDescription, told.versionString, told.author, told.license),
+            told.userDefined,
+        ),
     )
 
 
@@ -220,14 +225,3 @@ def _ranges(array: Any) -> tuple[tuple[int, int], ...]:
         ]
         return tuple((min(sizes), max(sizes)) for sizes in zip(*shapes, strict=True))
     return ()
-
-
-def _metadata(message: Any) -> dict[str, str]:
-    named = {
-        "description": message.shortDescription,
-        "version": message.versionString,
-        "author": message.author,
-        "license": message.license,
-    }
-    present = {key: text for key, text in named.items() if text}
-    return {**present, **dict(sorted(message.userDefined.items()))}

@@ -10,40 +10,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from fluidaudio_cli.corpora.folder import scan_folder
+from fluidaudio_cli.corpora.folder import DatasetItem, scan_folder
 from fluidaudio_cli.corpora.manifest import (
     Manifest,
     all_manifests,
     find_manifest,
     find_split,
 )
-from fluidaudio_cli.corpora.store import Store, data_root, file_sha256, own_manifests
+from fluidaudio_cli.corpora.store import Store, data_root, own_manifests
 from fluidaudio_cli.errors import AnnotationError, HostError, UsageError
+from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.scoring.uem import read_uem
 
 # Enough of the middle of a recording to tell it from any other, without reading gigabytes.
 _PROBE_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class DatasetItem:
-    """One recording. ``reference`` and ``uem`` may hold other recordings too: select by ``uri``.
-
-    ``uem`` is None where the corpus has none: the extent of the audio is scored then.
-    ``duration`` is a hint in seconds, for progress and ordering; None while unknown.
-    """
-
-    uri: str
-    audio: Path
-    reference: Path
-    uem: Path | None
-    duration: float | None
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files of this item."""
-        both = (self.audio, self.reference)
-        return both if self.uem is None else (*both, self.uem)
 
 
 @dataclass(frozen=True)
@@ -188,20 +168,20 @@ def _named(manifest: Manifest, split: str, root: Path, data_dir: Path | None) ->
     items = []
     for uri in uris:
         by_kind = {placed.kind: placed.path for placed in store.files(split, uri)}
-        items.append(_item(uri, by_kind["audio"], by_kind["reference"], by_kind.get("uem")))
+        item = DatasetItem(uri, by_kind["audio"], by_kind["reference"], by_kind.get("uem"))
+        items.append(_measured(item))
     command = None if manifest.bundled else download_command(manifest, split, data_dir)
     folder = store.split_folder(split)
     return Dataset(manifest.name, manifest.title, split, folder, tuple(items), command, pending)
 
 
 def _folder(path: Path, partial: bool) -> Dataset:
-    found = scan_folder(path, partial=partial)
-    items = tuple(_item(file.uri, file.audio, file.reference, file.uem) for file in found)
+    items = tuple(map(_measured, scan_folder(path, partial=partial)))
     return Dataset(path.resolve().name, f"folder {path}", None, path, items)
 
 
-def _item(uri: str, audio: Path, reference: Path, uem: Path | None) -> DatasetItem:
-    return DatasetItem(uri, audio, reference, uem, _wav_seconds(audio) or _uem_end(uem, uri))
+def _measured(item: DatasetItem) -> DatasetItem:
+    return replace(item, duration=_wav_seconds(item.audio) or _uem_end(item.uem, item.uri))
 
 
 def _wav_seconds(path: Path) -> float | None:

@@ -19,11 +19,11 @@ from fluidaudio_cli.corpora.store import (
     Placed,
     Store,
     data_root,
-    file_sha256,
     own_manifests,
 )
 from fluidaudio_cli.corpora.transfer import CancelledDownloadError, Fetched, RetryPolicy, fetch
-from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError
+from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError, os_errors
+from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Research servers are shared; more connections get a client blocked, not served faster.
@@ -287,16 +287,13 @@ def _as_download_error() -> Iterator[None]:
 
 @contextmanager
 def _exclusive(folder: Path, name: str) -> Iterator[None]:
-    try:
+    with os_errors(f"cannot write {folder}", "choose another --data-dir"):
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".download.lock", timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise HostError(f"another download of {name} is running", "wait for it") from error
-    except OSError as error:
-        raise HostError(
-            f"cannot write {folder}: {error.strerror or error}", "choose another --data-dir"
-        ) from error
+        try:
+            with filelock.FileLock(folder / ".download.lock", timeout=0):
+                yield
+        except filelock.Timeout as error:
+            raise HostError(f"another download of {name} is running", "wait for it") from error
 
 
 def _bundled_summary(manifest: Manifest, root: Path, split: str) -> DownloadSummary:

@@ -20,16 +20,27 @@ _URI_FIELD = {".rttm": 1, ".uem": 0}
 
 
 @dataclass(frozen=True)
-class FolderFiles:
-    """The files of one recording found in a folder."""
+class DatasetItem:
+    """One recording. ``reference`` and ``uem`` may hold other recordings too: select by ``uri``.
+
+    ``uem`` is None where the corpus has none: the extent of the audio is scored then.
+    ``duration`` is a hint in seconds, for progress and ordering; None while unknown.
+    """
 
     uri: str
     audio: Path
     reference: Path
     uem: Path | None
+    duration: float | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of this item."""
+        both = (self.audio, self.reference)
+        return both if self.uem is None else (*both, self.uem)
 
 
-def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ...]:
+def scan_folder(folder: Path, *, partial: bool = False) -> tuple[DatasetItem, ...]:
     """The recordings below ``folder``, sorted by uri. Hidden files are not looked at.
 
     Of several annotations of a recording the one in its own folder counts: other references may
@@ -55,7 +66,7 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[FolderFiles, ..
     if not partial:
         _check_pairs(audio, references, uems)
     items = tuple(
-        FolderFiles(uri, audio[uri], references[uri], uems.get(uri))
+        DatasetItem(uri, audio[uri], references[uri], uems.get(uri))
         for uri in sorted(audio.keys() & references.keys())
     )
     if not items:

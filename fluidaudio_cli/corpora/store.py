@@ -7,7 +7,6 @@ the file must be (trust on first use), whether or not the manifest knew a hash.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,6 @@ from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
 
 DATA_DIR_VARIABLE = "FLUIDAUDIO_DATA_DIR"
-_BLOCK_BYTES = 1 << 20
 _SUFFIXES: Mapping[Kind, str] = {"reference": ".rttm", "uem": ".uem"}
 
 
@@ -163,12 +161,3 @@ class Store:
         name = path.relative_to(self.folder).as_posix()
         assert is_plain_relative(name)
         return name
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

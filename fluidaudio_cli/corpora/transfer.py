@@ -24,9 +24,8 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
-from fluidaudio_cli.corpora.store import file_sha256
 from fluidaudio_cli.errors import DownloadError, HostError
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import file_sha256, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:

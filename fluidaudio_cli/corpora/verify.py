@@ -8,8 +8,9 @@ from typing import Literal
 
 from fluidaudio_cli.corpora.dataset import download_command
 from fluidaudio_cli.corpora.manifest import find_split
-from fluidaudio_cli.corpora.store import Placed, Store, data_root, file_sha256, own_manifests
+from fluidaudio_cli.corpora.store import Placed, Store, data_root, own_manifests
 from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.files import file_sha256
 
 
 @dataclass(frozen=True)

@@ -53,39 +53,36 @@ def check_card(card: ModelCard, audio: Path, reference: tuple[Turn, ...]) -> lis
     check_supported(card)
     # The densest mode: most voices to compare.
     mode = load_mode("accurate", card)
-    with closing(_load(card, mode)) as pipeline:
+    faults, windows = _heard(card, mode, {role: role for role in card.networks}, audio)
+    faults = faults or list(evidence_faults(windows, mode.windows.step_seconds, reference))
+    if not faults and DISTILLED_SEGMENTATION in card.packages:
+        distilled = replace(mode, segmentation=SegmentationRules(True))
+        names = {"segmentation": DISTILLED_SEGMENTATION}
+        faults, _ = _heard(card, distilled, names, audio, diarize=False)
+    if not faults and NARROW_EMBEDDING in card.packages:
+        narrow = replace(mode, embedding=replace(mode.embedding, narrow=True))
+        faults, others = _heard(card, narrow, {"embedding": NARROW_EMBEDDING}, audio)
+        faults = faults or list(likeness_faults(windows, others))
+    return faults
+
+
+def _heard(
+    card: ModelCard, mode: ModeConfig, names: dict[str, str], audio: Path, *, diarize: bool = True
+) -> tuple[list[str], list[WindowEvidence]]:
+    """Faults in shapes and scores of the networks of ``names``, by role what the faults call
+    them; where there are none, what the networks hear in ``audio``."""
+    with closing(load_pipeline(mode, models=card.path, precision="fp32", tuning=False)) as pipeline:
         faults = [
             fault
-            for role, network in card.networks.items()
-            for fault in shape_faults(role, network, pipeline.compiled[role])
+            for role, name in names.items()
+            for fault in shape_faults(name, card.networks[role], pipeline.compiled[role])
         ]
-        if faults:
-            return faults
-        if card.segmentation is not None:
+        if not faults and card.segmentation is not None and "segmentation" in names:
             scores = _scores(pipeline, card.segmentation, audio)
-            faults.extend(score_faults(scores, card.segmentation))
-        if faults:
-            return faults
-        windows = list(pipeline.diarize(audio).evidence or ())
-    faults = list(evidence_faults(windows, mode.windows.step_seconds, reference))
-    if not faults and card.segmentation is not None and DISTILLED_SEGMENTATION in card.packages:
-        with closing(_load(card, replace(mode, segmentation=SegmentationRules(True)))) as pipeline:
-            found = pipeline.compiled["segmentation"]
-            faults = list(shape_faults(DISTILLED_SEGMENTATION, card.segmentation, found))
-            if not faults:
-                scores = _scores(pipeline, card.segmentation, audio)
-                faults = list(score_faults(scores, card.segmentation, DISTILLED_SEGMENTATION))
-    if faults or card.embedding is None or NARROW_EMBEDDING not in card.packages:
-        return faults
-    narrow = replace(mode, embedding=replace(mode.embedding, narrow=True))
-    with closing(_load(card, narrow)) as pipeline:
-        faults = list(
-            shape_faults(NARROW_EMBEDDING, card.embedding, pipeline.compiled["embedding"])
-        )
-        if not faults:
-            others = list(pipeline.diarize(audio).evidence or ())
-            faults = list(likeness_faults(windows, others))
-    return faults
+            faults = list(score_faults(scores, card.segmentation, names["segmentation"]))
+        if faults or not diarize:
+            return faults, []
+        return faults, list(pipeline.diarize(audio).evidence or ())
 
 
 def likeness_faults(windows: list[WindowEvidence], narrow: list[WindowEvidence]) -> Iterator[str]:
@@ -102,10 +99,6 @@ def likeness_faults(windows: list[WindowEvidence], narrow: list[WindowEvidence])
             f"{NARROW_EMBEDDING}: its vectors have a mean cosine of {alike:.2f} with those of the "
             f"usual network, where {_LEAST_ALIKE} is the least"
         )
-
-
-def _load(card: ModelCard, mode: ModeConfig) -> Pipeline:
-    return load_pipeline(mode, models=card.path, precision="fp32", tuning=False)
 
 
 def shape_faults(role: str, card: NetworkCard, model: CompiledModel) -> Iterator[str]:

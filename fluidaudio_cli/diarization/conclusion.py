@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.diarization.result import Speaker
+from fluidaudio_cli.diarization.result import Diarization, Speaker, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, build_turns
 from fluidaudio_cli.turns import Turn, speaking_seconds
+from fluidaudio_cli.wording import counted
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,28 @@ class Conclusion:
     speakers: tuple[Speaker, ...]
     notes: tuple[str, ...]
     speaker_counts: Mapping[int, float]
+
+    def result(
+        self,
+        audio: AudioInfo,
+        seconds: float,
+        timings: Timings,
+        evidence: EvidenceLog,
+        notes: tuple[str, ...],
+    ) -> Diarization:
+        """As of ``audio``, of which ``seconds`` were decoded."""
+        return Diarization(
+            audio.uri,
+            audio,
+            seconds,
+            self.turns,
+            self.exclusive_turns,
+            self.speakers,
+            timings,
+            notes,
+            evidence,
+            self.speaker_counts,
+        )
 
 
 def speaker_model(
@@ -100,7 +124,7 @@ def _in_order_of_appearance(
 
 def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:
     """What to say of bounds that could not be met, or against which the evidence speaks."""
-    heard = f"{given} speaker" if given == 1 else f"{given} speakers"
+    heard = counted(given, "speaker")
     wanted = bounds.exactly or bounds.at_least
     if wanted is not None and given < wanted:
         return (

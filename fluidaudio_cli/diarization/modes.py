@@ -88,8 +88,23 @@ class ExecutionRules:
     workers: int
 
 
-@dataclass(frozen=True)
-class ModeConfig:
+@dataclass(frozen=True, kw_only=True)
+class ModeValues:
+    """What the files of a mode, one upon the other, must come to."""
+
+    windows: WindowRules
+    segmentation: SegmentationRules
+    crops: CropRules
+    embedding: EmbeddingRules
+    reconstruction: ReconstructionRules
+    execution: ExecutionRules
+
+
+_SECTIONS = tuple(each.name for each in fields(ModeValues))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeConfig(ModeValues):
     """One performance mode with all its values.
 
     ``calibration``: what the networks' voices are worth, from their card. ``origins``: where each
@@ -97,12 +112,6 @@ class ModeConfig:
     """
 
     name: str
-    windows: WindowRules
-    segmentation: SegmentationRules
-    crops: CropRules
-    embedding: EmbeddingRules
-    reconstruction: ReconstructionRules
-    execution: ExecutionRules
     calibration: Calibration
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
@@ -145,15 +154,15 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     content: dict[str, Any] = {}
     origins: dict[str, Place] = {}
     for file, values, places in layers:
-        check_keys(_Values, values, "", file, UsageError)
+        check_keys(ModeValues, values, "", file, UsageError)
         content = merged(content, values)
         origins |= {name: places[name] for name in flattened(values) if name in places}
     for section in _SECTIONS:
         content.setdefault(section, {})
-    mode = build(_Values, content, "", path, UsageError)
+    mode = build(ModeValues, content, "", path, UsageError)
     _check_values(mode, path)
-    sections = {name: getattr(mode, name) for name in _SECTIONS}
-    return ModeConfig(path.stem, **sections, calibration=calibration_of(card), origins=origins)
+    calibration = calibration_of(card)
+    return ModeConfig(name=path.stem, **vars(mode), calibration=calibration, origins=origins)
 
 
 def calibration_of(card: ModelCard) -> Calibration:
@@ -171,20 +180,6 @@ def mode_title(name: str) -> str:
         line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines)
     )
 
-
-@dataclass(frozen=True)
-class _Values:
-    """What the files of a mode, one upon the other, must come to."""
-
-    windows: WindowRules
-    segmentation: SegmentationRules
-    crops: CropRules
-    embedding: EmbeddingRules
-    reconstruction: ReconstructionRules
-    execution: ExecutionRules
-
-
-_SECTIONS = tuple(each.name for each in fields(_Values))
 
 Layer = tuple[Path, dict[str, Any], Mapping[str, Place]]
 
@@ -227,7 +222,7 @@ def _of_thresholds(places: Mapping[str, Place]) -> dict[str, Place]:
     }
 
 
-def _check_values(mode: _Values, path: Path) -> None:
+def _check_values(mode: ModeValues, path: Path) -> None:
     step = mode.windows.step_seconds
     phases = 10.0 / step if step > 0 else 0.0
     rules = (

@@ -30,7 +30,7 @@ from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.models.card import ModelCard
-from fluidaudio_cli.models.registry import BundledModel, UsersModel
+from fluidaudio_cli.models.registry import Model
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, Url
 
@@ -44,7 +44,7 @@ class Loading:
 
     seconds: float
     cached: bool
-    packages: Mapping[str, BundledModel | UsersModel]
+    packages: Mapping[str, Model]
 
 
 @dataclass(frozen=True)
@@ -258,15 +258,5 @@ class Pipeline:
             crops=log.crops,
             copied_bytes=log.copied_bytes,
         )
-        return Diarization(
-            uri=opened.info.uri,
-            audio=opened.info,
-            duration_seconds=log.samples / SAMPLE_RATE,
-            turns=conclusion.turns,
-            exclusive_turns=conclusion.exclusive_turns,
-            speakers=conclusion.speakers,
-            timings=timings,
-            notes=(*opened.info.notes, *conclusion.notes),
-            evidence=log,
-            speaker_counts=conclusion.speaker_counts,
-        )
+        notes = (*opened.info.notes, *conclusion.notes)
+        return conclusion.result(opened.info, log.samples / SAMPLE_RATE, timings, log, notes)

@@ -62,18 +62,8 @@ class SavedEvidence:
             crops=0,
             copied_bytes=0,
         )
-        return Diarization(
-            uri=self.audio.uri,
-            audio=self.audio,
-            duration_seconds=self.log.samples / SAMPLE_RATE,
-            turns=found.turns,
-            exclusive_turns=found.exclusive_turns,
-            speakers=found.speakers,
-            timings=timings,
-            notes=(*self.audio.notes, *found.notes),
-            evidence=self.log,
-            speaker_counts=found.speaker_counts,
-        )
+        notes = (*self.audio.notes, *found.notes)
+        return found.result(self.audio, self.log.samples / SAMPLE_RATE, timings, self.log, notes)
 
 
 def read_evidence(path: Path) -> SavedEvidence:

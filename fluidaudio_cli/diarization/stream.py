@@ -209,18 +209,7 @@ class LiveDiarizer:
             crops=log.crops,
             copied_bytes=log.copied_bytes,
         )
-        return Diarization(
-            uri=info.uri,
-            audio=info,
-            duration_seconds=self.seconds,
-            turns=found.turns,
-            exclusive_turns=found.exclusive_turns,
-            speakers=found.speakers,
-            timings=timings,
-            notes=notes,
-            evidence=log,
-            speaker_counts=found.speaker_counts,
-        )
+        return found.result(info, self.seconds, timings, log, notes)
 
     def close(self) -> None:
         """End what runs in the background."""

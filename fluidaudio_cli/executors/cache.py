@@ -31,7 +31,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.files import atomic_path, remove_orphans, temporary_folder
+from fluidaudio_cli.files import (
+    atomic_path,
+    file_sha256,
+    folder_files,
+    remove_orphans,
+    temporary_folder,
+)
 
 SCHEMA = "fluidaudio.compile-cache/1"
 ENVIRONMENT_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
@@ -43,7 +49,6 @@ UNUSED_AFTER_SECONDS = 90 * 86400.0
 TOUCH_AFTER_SECONDS = 86400.0
 
 _META = "entry.json"
-_CHUNK_BYTES = 1 << 20
 
 
 class CacheWarning(UserWarning):
@@ -58,15 +63,6 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("fluidaudio", appauthor=False))
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -284,8 +280,7 @@ def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any
             "bytes": path.stat().st_size,
             "sha256": file_sha256(path),
         }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        for path in folder_files(folder)
     }
     meta = {"schema": SCHEMA, "key": key.as_json(), "files": files, "details": details}
     (folder / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")

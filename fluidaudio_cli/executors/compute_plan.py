@@ -15,14 +15,9 @@ from typing import Any
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError
 from fluidaudio_cli.executors.base import CompiledModel
+from fluidaudio_cli.executors.coreml import UNITS, macos_version
 
 _OLDEST_MACOS = (14, 4)
-_UNITS = {
-    "all": "ALL",
-    "cpu-only": "CPU_ONLY",
-    "cpu-and-gpu": "CPU_AND_GPU",
-    "cpu-and-ne": "CPU_AND_NE",
-}
 # coremltools' classes of processors.
 _DEVICES = {
     "MLCPUComputeDevice": "CPU",
@@ -68,15 +63,14 @@ def compute_plan(compiled_model: Path, compute_units: str = "all") -> tuple[Plan
         raise ExecutorUnavailableError(
             f"MLComputePlan is part of macOS, and this is {platform.system()}"
         )
-    version = tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
-    if version < _OLDEST_MACOS:
+    if macos_version() < _OLDEST_MACOS:
         raise ExecutorUnavailableError(
             f"MLComputePlan came with macOS 14.4, and this is {platform.mac_ver()[0]}"
         )
     import coremltools
     from coremltools.models.compute_plan import MLComputePlan
 
-    units = getattr(coremltools.ComputeUnit, _UNITS[compute_units])
+    units = getattr(coremltools.ComputeUnit, UNITS[compute_units])
     try:
         plan = MLComputePlan.load_from_path(str(compiled_model), compute_units=units)
     except Exception as error:  # what the native module throws has no common base

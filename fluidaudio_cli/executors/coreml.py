@@ -16,6 +16,7 @@ import platform
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +40,10 @@ from fluidaudio_cli.executors.base import (
     TensorSpec,
     Traits,
 )
-from fluidaudio_cli.executors.buffers import aligned_empty
-from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
+from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
-from fluidaudio_cli.executors.feeds import ResultBuffers, checked
+from fluidaudio_cli.executors.feeds import PaddedRows, ResultBuffers, taken
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
 from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 
 NAME = "coreml"
 _COMPILED_NAME = "model.mlmodelc"
-_UNITS = {
+# coremltools' names of what may be asked for.
+UNITS = {
     "all": "ALL",
     "cpu-only": "CPU_ONLY",
     "cpu-and-gpu": "CPU_AND_GPU",
@@ -61,7 +63,7 @@ _DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "int32": "in
 _OLDEST_MACOS = (13, 0)
 
 
-class CoreMLExecutor:
+class CoreMLExecutor(CachingExecutor):
     """Runs packages with Apple's Core ML through coremltools."""
 
     name = NAME
@@ -71,9 +73,6 @@ class CoreMLExecutor:
         package_precision=True,
         says_device=False,
     )
-
-    def __init__(self, cache: CompileCache | None = None) -> None:
-        self._cache = cache
 
     def availability(self) -> Availability:
         """Whether this is a macOS recent enough, with coremltools' native module."""
@@ -90,7 +89,7 @@ class CoreMLExecutor:
                 f"executor coreml is not available: {problem[0]}", problem[1]
             )
         coremltools = _coremltools()
-        cache = shared_cache() if self._cache is None else self._cache
+        cache = self._cache
         key = CacheKey(
             package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
         )
@@ -103,7 +102,7 @@ class CoreMLExecutor:
                 f"Core ML runs what the package holds: use --precision {precision} or auto",
             )
         compiled = entry.folder / _COMPILED_NAME if details["compiled"] else package
-        units = getattr(coremltools.ComputeUnit, _UNITS[options.compute_units])
+        units = getattr(coremltools.ComputeUnit, UNITS[options.compute_units])
         try:
             native = coremltools.models.CompiledMLModel(str(compiled), compute_units=units)
         except Exception as error:
@@ -114,38 +113,16 @@ class CoreMLExecutor:
             ) from error
         batch = details["batch"]
         ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
-        return CoreMLModel(
-            native,
-            options,
-            ran,
-            inputs=_specs(details["inputs"]),
-            outputs=_specs(details["outputs"]),
-            compiled_path=compiled,
-            cache_hit=entry.hit,
-        )
+        inputs, outputs = _specs(details["inputs"]), _specs(details["outputs"])
+        return CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
 
 
-class CoreMLModel:
-    """A loaded model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`."""
+@dataclass(eq=False)
+class CoreMLModel(LoadedModel):
+    """A loaded model, and where its compiled form lies."""
 
-    def __init__(
-        self,
-        native: Any,
-        asked: ExecutorOptions,
-        ran: ExecutorRun,
-        *,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        compiled_path: Path,
-        cache_hit: bool,
-    ) -> None:
-        self.native = native
-        self.compiled_path = compiled_path
-        self.asked = asked
-        self.ran = ran
-        self.inputs = inputs
-        self.outputs = outputs
-        self.cache_hit = cache_hit
+    native: Any
+    compiled_path: Path
 
     def request(self) -> CoreMLRequest:
         """A new request with buffers of its own."""
@@ -169,15 +146,12 @@ class CoreMLRequest:
         self.copied_bytes = 0
         self._model = model
         self._buffers = ResultBuffers(model.outputs)
-        self._padded: dict[str, Array] = {}
+        self._padded = PaddedRows(model.ran.batch or 1)
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run and wait, in chunks of the compiled batch."""
-        arrays = checked(feeds, self._model.inputs)
-        for name, array in arrays.items():
-            if not array.flags.c_contiguous:
-                arrays[name] = np.ascontiguousarray(array)
-                self.copied_bytes += array.nbytes
+        arrays, copied = taken(feeds, self._model.inputs)
+        self.copied_bytes += copied
         batch = self._model.ran.batch
         # Without a batch of its own the package has fixed shapes, and takes them as they are.
         rows = 1 if batch is None else len(next(iter(arrays.values())))
@@ -200,20 +174,11 @@ class CoreMLRequest:
         chunks = []
         for first in range(0, rows, batch):
             chunk = {name: array[first : first + batch] for name, array in arrays.items()}
-            chunks.append(chunk if first + batch <= rows else self._pad(chunk, batch))
+            if first + batch > rows:
+                self.copied_bytes += sum(array.nbytes for array in chunk.values())
+                chunk = self._padded.of(chunk)
+            chunks.append(chunk)
         return chunks
-
-    def _pad(self, chunk: Mapping[str, Array], batch: int) -> dict[str, Array]:
-        padded = {}
-        for name, array in chunk.items():
-            buffer = self._padded.get(name)
-            if buffer is None:
-                buffer = self._padded[name] = aligned_empty((batch, *array.shape[1:]), array.dtype)
-            buffer[: len(array)] = array
-            buffer[len(array) :] = 0
-            self.copied_bytes += array.nbytes
-            padded[name] = buffer
-        return padded
 
     def _predict(self, chunks: list[dict[str, Array]]) -> Sequence[Mapping[str, Any]]:
         try:
@@ -319,7 +284,7 @@ def _host_problem() -> tuple[str, str] | None:
     others = "use --executor openvino or onnxruntime"
     if sys.platform != "darwin":
         return f"Core ML runs on macOS only, and this is {platform.system()}", others
-    if _macos() < _OLDEST_MACOS:
+    if macos_version() < _OLDEST_MACOS:
         return f"macOS {platform.mac_ver()[0]} is too old", f"update to macOS 13, or {others}"
     found = importlib.util.find_spec("coremltools")
     if found is None or found.origin is None:
@@ -332,7 +297,8 @@ def _host_problem() -> tuple[str, str] | None:
     return None
 
 
-def _macos() -> tuple[int, ...]:
+def macos_version() -> tuple[int, ...]:
+    """The first two numbers of it."""
     return tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fluidaudio_cli.errors import ExecutorUnavailableError
 from fluidaudio_cli.executors.base import Availability, Traits
-from fluidaudio_cli.executors.onnxruntime import OPTIMIZED_NAME, OnnxRuntimeExecutor
+from fluidaudio_cli.executors.onnxruntime import OPTIMIZED_NAME, OnnxRuntimeExecutor, runtime
 
 _PROVIDER = "CUDAExecutionProvider"
 _OPTIONS = {
@@ -41,22 +41,21 @@ class CudaExecutor(OnnxRuntimeExecutor):
         state = super().availability()
         if not state.ok:
             return state
-        import onnxruntime
-
-        if _PROVIDER not in onnxruntime.get_available_providers():
+        if _PROVIDER not in runtime().get_available_providers():
             return Availability(False, "this onnxruntime was built without CUDA", _REMEDY)
         if not _devices():
             return Availability(False, "no NVIDIA GPU, or no driver for it", "use another executor")
         return state
 
-    def _optimize(self, runtime: Any, lowered: Path, target: Path, package: Path) -> None:
+    def _optimize(self, lowered: Path, target: Path, package: Path) -> None:
         # Its provider optimises for the GPU that is there, when the session is made.
         shutil.copyfile(lowered, target)
 
-    def _session(self, runtime: Any, folder: Path, settings: Any) -> Any:
-        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    def _session(self, folder: Path, settings: Any) -> Any:
+        onnxruntime = runtime()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.use_deterministic_compute = True
-        session = runtime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(folder / OPTIMIZED_NAME),
             settings,
             providers=[(_PROVIDER, _OPTIONS), "CPUExecutionProvider"],

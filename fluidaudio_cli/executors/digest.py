@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, ModelFormatError
+from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.files import write_text_atomic
 
@@ -52,7 +52,7 @@ def _fingerprint(package: Path) -> tuple[str, float]:
     """Hash over the facts of every file, and when the last of them changed (seconds, epoch)."""
     digest = hashlib.sha256()
     latest = 0.0
-    try:
+    with os_errors(f"cannot read {package}", "check the path", ModelFormatError):
         files = [package] if package.is_file() else sorted(package.rglob("*"))
         if not files:
             raise ModelFormatError(f"no model package at {package}", "check the path")
@@ -67,10 +67,6 @@ def _fingerprint(package: Path) -> tuple[str, float]:
                 f"{facts.st_ino}\n".encode()
             )
             latest = max(latest, changed / 1e9)
-    except OSError as error:
-        raise ModelFormatError(
-            f"cannot read {package}: {error.strerror or error}", "check the path"
-        ) from error
     return digest.hexdigest(), latest
 
 

@@ -26,6 +26,22 @@ def checked(feeds: Feeds, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     return {spec.name: _fitting(feeds.get(spec.name), spec, "input") for spec in specs}
 
 
+def taken(
+    feeds: Feeds, specs: Sequence[TensorSpec], writable: bool = False
+) -> tuple[dict[str, Array], int]:
+    """``feeds`` as :func:`checked`, and the bytes of those that had to be copied.
+
+    An array is taken where it lies if it is C-contiguous and, where the runtime shares
+    ``writable`` memory only, writable.
+    """
+    arrays, copied = checked(feeds, specs), 0
+    for name, array in arrays.items():
+        if not array.flags.c_contiguous or (writable and not array.flags.writeable):
+            arrays[name] = np.array(array, order="C")
+            copied += array.nbytes
+    return arrays, copied
+
+
 def _fitting(array: Array | None, spec: TensorSpec, role: str) -> Array:
     if array is None:
         raise UsageError(f"{role} {spec.name!r} is missing", f"give {spec}")
@@ -79,6 +95,15 @@ class ResultBuffers:
             results[name] = array
         return results
 
+    def copied(
+        self, found: Mapping[str, Array], given: Feeds | None
+    ) -> tuple[dict[str, Array], int]:
+        """What lies in a runtime's memory, copied to where :meth:`of` has it, and its bytes."""
+        results = self.of({name: tuple(value.shape) for name, value in found.items()}, given)
+        for name, value in found.items():
+            np.copyto(results[name], value)
+        return results, sum(value.nbytes for value in found.values())
+
     def _own_buffer(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
         # One allocation serves every batch up to the largest seen: a short last batch uses the
         # front of it.
@@ -87,6 +112,24 @@ class ResultBuffers:
         if store is None or store.size < needed:
             store = self._own[name] = aligned_empty((needed,), dtype)
         return store[:needed].reshape(shape)
+
+
+class PaddedRows:
+    """Rows of a batch that is short, in buffers of a whole one; those beside them are zeros."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._buffers: dict[str, Array] = {}
+
+    def of(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Each array's rows, copied."""
+        for name, rows in arrays.items():
+            if name not in self._buffers:
+                shape = (self._batch, *rows.shape[1:])
+                self._buffers[name] = aligned_empty(shape, rows.dtype)
+            self._buffers[name][: len(rows)] = rows
+            self._buffers[name][len(rows) :] = 0
+        return {name: self._buffers[name] for name in arrays}
 
 
 class OutputShapes:
@@ -113,6 +156,7 @@ class OutputShapes:
             return self._fixed
         return self._learnt.get(tuple(array.shape for array in arrays.values()))
 
-    def learn(self, arrays: Mapping[str, Array], shapes: dict[str, tuple[int, ...]]) -> None:
-        """Remember what a run with these inputs gave."""
+    def learn(self, arrays: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+        """Remember of which shapes a run with these inputs gave its results."""
+        shapes = {name: tuple(value.shape) for name, value in found.items()}
         self._learnt[tuple(array.shape for array in arrays.values())] = shapes

@@ -19,8 +19,7 @@ from fluidaudio_cli.executors.base import (
     OperatorTime,
     TensorSpec,
 )
-from fluidaudio_cli.executors.buffers import aligned_empty
-from fluidaudio_cli.executors.feeds import ResultBuffers, checked
+from fluidaudio_cli.executors.feeds import PaddedRows, ResultBuffers, checked
 
 
 def has_batch(specs: Iterable[TensorSpec], batch: int) -> bool:
@@ -73,7 +72,7 @@ class FixedBatchRequest:
         self._model = model
         self._inner = inner
         self._buffers = ResultBuffers(model.outputs)
-        self._padded: dict[str, Array] = {}
+        self._padded = PaddedRows(model.batch)
         self._padding_bytes = 0
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
@@ -96,21 +95,12 @@ class FixedBatchRequest:
             if last <= rows:
                 self._inner.run(part, target)
                 continue
-            made = self._inner.run({name: self._pad(name, array) for name, array in part.items()})
+            made = self._inner.run(self._padded.of(part))
+            self._padding_bytes += sum(array.nbytes for array in part.values())
             for name, array in target.items():
                 array[...] = made[name][: len(array)]
         self.copied_bytes = self._inner.copied_bytes + self._padding_bytes
         return results
-
-    def _pad(self, name: str, rows: Array) -> Array:
-        buffer = self._padded.get(name)
-        if buffer is None:
-            buffer = aligned_empty((self._model.batch, *rows.shape[1:]), rows.dtype)
-            buffer[...] = 0
-            self._padded[name] = buffer
-        buffer[: len(rows)] = rows
-        self._padding_bytes += rows.nbytes
-        return buffer
 
 
 def _any_rows(spec: TensorSpec) -> TensorSpec:

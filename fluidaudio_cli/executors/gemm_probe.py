@@ -79,23 +79,19 @@ def _rates(run: Callable[[], object], shape: Shape, seconds: float) -> tuple[flo
 
 
 def _onnxruntime(precision: str, threads: int, shape: Shape) -> Callable[[], object]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ExecutorUnavailableError(f"onnxruntime cannot be imported: {error}") from error
-    options = onnxruntime.SessionOptions()
+    from fluidaudio_cli.executors.onnxruntime import cpu_session, runtime
+
+    options = runtime().SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        _chain(shape, quantised=precision == "int8"), options, providers=["CPUExecutionProvider"]
-    )
+    session = cpu_session(_chain(shape, quantised=precision == "int8"), options)
     feeds = {"x": _numbers(shape[0])}
     return lambda: session.run(None, feeds)
 
 
 def _openvino(precision: str, threads: int, shape: Shape) -> Callable[[], object]:
-    from fluidaudio_cli.executors.openvino import _runtime
+    from fluidaudio_cli.executors.openvino import runtime
 
-    openvino, core = _runtime()
+    openvino, core = runtime()
     try:
         model = core.read_model(_chain(shape, quantised=precision == "int8"))
         compiled = core.compile_model(

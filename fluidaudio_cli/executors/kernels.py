@@ -68,7 +68,7 @@ class Kernel(Protocol):
 @lru_cache(maxsize=1)
 def kernels() -> tuple[Kernel, ...]:
     """Every kernel there is, whether or not it runs here."""
-    from fluidaudio_cli.executors.amx_lstm.plugin import AMX_LSTM, INT8_LSTM
+    from fluidaudio_cli.executors.lstm.plugin import AMX_LSTM, INT8_LSTM
 
     return (AMX_LSTM, INT8_LSTM)
 

@@ -7,12 +7,9 @@ rounding undone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from fluidaudio_cli.errors import ExecutorUnavailableError
 from fluidaudio_cli.executors.base import Array, Feeds
-
-_ERRORS_ONLY = 3  # ONNX Runtime's log severity
+from fluidaudio_cli.executors.onnxruntime import ERRORS_ONLY, cpu_session, plain_options
 
 
 class LayerRunner:
@@ -20,19 +17,7 @@ class LayerRunner:
 
     def __init__(self, model: bytes) -> None:
         """Load; raises ``ExecutorUnavailableError`` without ONNX Runtime."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ExecutorUnavailableError(
-                f"onnxruntime cannot be imported: {error}",
-                "install it with: pip install onnxruntime",
-            ) from error
-        settings = onnxruntime.SessionOptions()
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.log_severity_level = _ERRORS_ONLY
-        self._session: Any = onnxruntime.InferenceSession(
-            model, settings, providers=["CPUExecutionProvider"]
-        )
+        self._session = cpu_session(model, plain_options(ERRORS_ONLY))
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Feeds) -> Mapping[str, Array]:

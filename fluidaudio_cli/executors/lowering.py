@@ -54,19 +54,15 @@ def lower_checked(
     Raises:
         ModelFormatError: what cannot be lowered, or what ONNX Runtime says against the result.
     """
-    import onnxruntime
-
     from fluidaudio_cli.coreml.lower import lower_to_bytes
     from fluidaudio_cli.coreml.package import read_program
+    from fluidaudio_cli.executors.onnxruntime import cpu_session, plain_options
 
     content = lower_to_bytes(read_program(package, function), float_type)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    # Types and operators are checked as well without; and ONNX Runtime 1.32 can crash while it
-    # optimizes fp16 graphs for AVX-512.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        # Types and operators are checked as well without optimisation; and ONNX Runtime 1.32 can
+        # crash while it optimizes fp16 graphs for AVX-512.
+        cpu_session(content, plain_options(_FATAL))
     except Exception as error:  # no common class, and none that is documented
         reason = " ".join(str(error).split())
         raise ModelFormatError(

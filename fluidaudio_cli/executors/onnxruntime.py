@@ -11,17 +11,15 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fluidaudio_cli.errors import (
     ExecutorUnavailableError,
     HostError,
     ModelFormatError,
-    UsageError,
 )
 from fluidaudio_cli.executors.base import (
     Array,
@@ -34,17 +32,18 @@ from fluidaudio_cli.executors.base import (
     TensorSpec,
     Traits,
 )
-from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
+from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
-from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked, fits
+from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, fits, taken
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel, OperatorTotals
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import temporary_folder
 
 NAME = "onnxruntime"
 OPTIMIZED_NAME = "optimized.onnx"
-_ERRORS_ONLY = 3  # ONNX Runtime's log severity
+ERRORS_ONLY = 3  # ONNX Runtime's log severity
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -57,52 +56,47 @@ _DTYPES = {
 }
 
 
-class OnnxRuntimeExecutor:
+class OnnxRuntimeExecutor(CachingExecutor):
     """Runs lowered packages with ONNX Runtime's CPU provider; others are subclasses."""
 
     name = NAME
     device = "CPU"
     traits = Traits(sums_follow_threads=True, computes_in_caller=True, operator_times_once=True)
 
-    def __init__(self, cache: CompileCache | None = None) -> None:
-        self._cache = cache
-
     def availability(self) -> Availability:
         """ONNX Runtime runs wherever its wheel installs."""
         try:
-            runtime = _runtime()
+            version = str(runtime().__version__)
         except ExecutorUnavailableError as error:
             return Availability(False, error.message, error.remedy)
-        return Availability(
-            True, version=str(runtime.__version__), precisions=("fp32",), fastest="fp32"
-        )
+        return Availability(True, version=version, precisions=("fp32",), fastest="fp32")
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means fp32, the only one offered."""
-        runtime = _runtime()
+        version = str(runtime().__version__)
         if options.precision not in ("auto", "fp32"):
             raise ExecutorUnavailableError(
                 f"onnxruntime does not run {options.precision} on the {self.device}",
                 "use --precision fp32, or --executor openvino",
             )
-        cache = shared_cache() if self._cache is None else self._cache
+        cache = self._cache
         digest = package_digest(package, cache)
         # The optimiser lays weights out for the instruction set it finds.
         key = CacheKey(
             digest,
             self.name,
-            f"onnxruntime {runtime.__version__}, {lowering_version()}",
+            f"onnxruntime {version}, {lowering_version()}",
             {"cpu": cpu_identity()},
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
             lowered = lowered_model(package, digest, cache)
-            self._optimize(runtime, lowered, folder / OPTIMIZED_NAME, package)
+            self._optimize(lowered, folder / OPTIMIZED_NAME, package)
             return {}
 
         threads = options.threads or processors()
         streams = min(options.streams, threads)
-        settings = _session_options(runtime, threads, streams)
+        settings = _session_options(threads, streams)
         scratch = ExitStack()
         if options.profile:
             settings.enable_profiling = True
@@ -110,62 +104,54 @@ class OnnxRuntimeExecutor:
 
         def load(folder: Path) -> Any:
             try:
-                return self._session(runtime, folder, settings)
+                return self._session(folder, settings)
             except _errors() as error:
                 raise HostError(f"onnxruntime cannot load {package}: {error}") from error
 
         session, entry = cache.load(key, build, load)
-        ran = ExecutorRun(
-            self.name,
-            str(runtime.__version__),
-            "fp32",
-            self.device,
-            threads,
-            streams,
-            options.batch,
-        )
+        ran = ExecutorRun(self.name, version, "fp32", self.device, threads, streams, options.batch)
         model = OnnxRuntimeModel(
-            session,
             options,
             ran,
+            tuple(_spec(node, options.batch) for node in session.get_inputs()),
+            tuple(_spec(node, options.batch) for node in session.get_outputs()),
+            entry.hit,
+            session,
             scratch,
-            cache_hit=entry.hit,
         )
         if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
             return FixedBatchModel(model, options.batch)
         return model
 
-    def _optimize(self, runtime: Any, lowered: Path, target: Path, package: Path) -> None:
+    def _optimize(self, lowered: Path, target: Path, package: Path) -> None:
         """Write what is kept of a lowered model."""
-        _optimize(runtime, lowered, target, package)
+        settings = _session_options(1, 1)
+        settings.optimized_model_filepath = str(target)
+        try:
+            cpu_session(str(lowered), settings)
+        except _errors() as error:
+            raise ModelFormatError(
+                f"onnxruntime refuses the lowered form of {package}: {error}",
+                "report the package: its lowering is not valid here",
+            ) from error
+        if not target.is_file():
+            raise OSError(f"onnxruntime could not write {target}")
 
-    def _session(self, runtime: Any, folder: Path, settings: Any) -> Any:
+    def _session(self, folder: Path, settings: Any) -> Any:
         """Load what was kept."""
-        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return runtime.InferenceSession(
-            str(folder / OPTIMIZED_NAME), settings, providers=["CPUExecutionProvider"]
-        )
+        settings.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_DISABLE_ALL
+        return cpu_session(str(folder / OPTIMIZED_NAME), settings)
 
 
-class OnnxRuntimeModel:
-    """A loaded session; see :class:`~fluidaudio_cli.executors.base.CompiledModel`."""
+@dataclass(eq=False)
+class OnnxRuntimeModel(LoadedModel):
+    """A loaded session; ``scratch`` holds the record of a profile."""
 
-    def __init__(
-        self,
-        session: Any,
-        asked: ExecutorOptions,
-        ran: ExecutorRun,
-        scratch: ExitStack,
-        *,
-        cache_hit: bool,
-    ) -> None:
-        self.session = session
-        self.asked = asked
-        self.ran = ran
-        self._scratch = scratch
-        self.cache_hit = cache_hit
-        self.inputs = tuple(_spec(node, asked.batch) for node in session.get_inputs())
-        self.outputs = tuple(_spec(node, asked.batch) for node in session.get_outputs())
+    session: Any
+    scratch: ExitStack
+
+    def __post_init__(self) -> None:
+        """Nothing is known yet of sizes that are free, nor of times."""
         self.output_shapes = OutputShapes(self.outputs)
         self._times: tuple[OperatorTime, ...] | None = None
 
@@ -176,11 +162,11 @@ class OnnxRuntimeModel:
     def operator_times(self) -> Sequence[OperatorTime]:
         """Times so far; the first call ends the profile, later runs are not counted."""
         if not self.asked.profile:
-            raise UsageError("operator times were not recorded", "load with profile=True")
+            return super().operator_times()
         if self._times is None:
             record = Path(self.session.end_profiling())
             self._times = read_profile(json.loads(record.read_text(encoding="utf-8")))
-            self._scratch.close()
+            self.scratch.close()
         return self._times
 
     def close(self) -> None:
@@ -202,27 +188,24 @@ class OnnxRuntimeRequest:
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run and wait."""
-        arrays = checked(feeds, self._model.inputs)
+        arrays, copied = taken(feeds, self._model.inputs)
+        self.copied_bytes += copied
+        # The arrays are kept: the binding knows their addresses only.
+        self._bound = arrays
         for name, array in arrays.items():
-            if not array.flags.c_contiguous:
-                arrays[name] = np.ascontiguousarray(array)
-                self.copied_bytes += array.nbytes
-            self._bind_input(name, arrays[name])
+            self._bind(self._binding.bind_input, name, array)
         shapes = self._model.output_shapes.known(arrays)
         if shapes is None:
             return self._first_run(arrays, outputs)
         results = self._buffers.of(shapes, outputs)
         for name, array in results.items():
-            self._binding.bind_output(
-                name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
-            )
+            self._bind(self._binding.bind_output, name, array)
         self._execute()
         return results
 
-    def _bind_input(self, name: str, array: Array) -> None:
-        # The array is kept: the binding knows its address only.
-        self._bound[name] = array
-        self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+    @staticmethod
+    def _bind(bind: Any, name: str, array: Array) -> None:
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def _first_run(self, arrays: dict[str, Array], outputs: Feeds | None) -> Mapping[str, Array]:
         for spec in self._model.outputs:
@@ -231,12 +214,9 @@ class OnnxRuntimeRequest:
         names = [spec.name for spec in self._model.outputs]
         values = [value.numpy() for value in self._binding.get_outputs()]
         found = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in found.items()}
-        self._model.output_shapes.learn(arrays, shapes)
-        results = self._buffers.of(shapes, outputs)
-        for name, value in found.items():
-            np.copyto(results[name], value)
-            self.copied_bytes += value.nbytes
+        self._model.output_shapes.learn(arrays, found)
+        results, copied = self._buffers.copied(found, outputs)
+        self.copied_bytes += copied
         return results
 
     def _execute(self) -> None:
@@ -248,24 +228,20 @@ class OnnxRuntimeRequest:
 
 def read_profile(events: Sequence[Mapping[str, Any]]) -> tuple[OperatorTime, ...]:
     """Operator times from ONNX Runtime's profile (a Chrome trace), slowest first."""
-    totals: dict[tuple[str, str, str], tuple[int, float]] = {}
+    totals = OperatorTotals()
     for event in events:
         name = str(event.get("name", ""))
         if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
             continue
         kind = str(event["args"]["op_name"])
         label = (name.removesuffix("_kernel_time"), kind, str(event["args"].get("provider", "")))
-        calls, microseconds = totals.get(label, (0, 0.0))
-        totals[label] = (calls + 1, microseconds + float(event["dur"]))
-    times = [
-        OperatorTime(*label, calls=calls, seconds=microseconds * 1e-6)
-        for label, (calls, microseconds) in totals.items()
-    ]
-    return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
+        totals.add(label, float(event["dur"]) * 1e-6)
+    return totals.times()
 
 
 @lru_cache(maxsize=1)
-def _runtime() -> Any:
+def runtime() -> Any:
+    """ONNX Runtime; raises ``ExecutorUnavailableError`` where it is not."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -291,9 +267,22 @@ def _errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError)
 
 
-def _session_options(runtime: Any, threads: int, streams: int) -> Any:
-    settings = runtime.SessionOptions()
-    settings.log_severity_level = _ERRORS_ONLY
+def cpu_session(model: str | bytes, settings: Any) -> Any:
+    """A session on the processor, of a file or of a serialised model."""
+    return runtime().InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+def plain_options(severity: int) -> Any:
+    """For a graph that is run as it is; ``severity``: of what is logged."""
+    settings = runtime().SessionOptions()
+    settings.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = severity
+    return settings
+
+
+def _session_options(threads: int, streams: int) -> Any:
+    settings = runtime().SessionOptions()
+    settings.log_severity_level = ERRORS_ONLY
     settings.inter_op_num_threads = 1
     # Each concurrent caller works too, beside the pool they share: pool + callers = threads.
     settings.intra_op_num_threads = threads - streams + 1
@@ -301,20 +290,6 @@ def _session_options(runtime: Any, threads: int, streams: int) -> Any:
         # A worker that spins while waiting takes the processor from the other stream.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return settings
-
-
-def _optimize(runtime: Any, lowered: Path, target: Path, package: Path) -> None:
-    settings = _session_options(runtime, 1, 1)
-    settings.optimized_model_filepath = str(target)
-    try:
-        runtime.InferenceSession(str(lowered), settings, providers=["CPUExecutionProvider"])
-    except _errors() as error:
-        raise ModelFormatError(
-            f"onnxruntime refuses the lowered form of {package}: {error}",
-            "report the package: its lowering is not valid here",
-        ) from error
-    if not target.is_file():
-        raise OSError(f"onnxruntime could not write {target}")
 
 
 def _spec(node: Any, batch: int | None) -> TensorSpec:

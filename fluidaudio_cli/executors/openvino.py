@@ -16,13 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fluidaudio_cli.errors import (
     ExecutorUnavailableError,
     HostError,
     ModelFormatError,
-    UsageError,
 )
 from fluidaudio_cli.executors.base import (
     Array,
@@ -31,15 +28,15 @@ from fluidaudio_cli.executors.base import (
     ExecutorOptions,
     ExecutorRun,
     Feeds,
-    OperatorTime,
     TensorSpec,
     Traits,
 )
-from fluidaudio_cli.executors.cache import CacheKey, CompileCache, shared_cache
+from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
-from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, checked
+from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, taken
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.kernels import kernel_for
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
 from fluidaudio_cli.executors.machine import cpu_identity, has_fast_bf16, processors
 
@@ -61,14 +58,11 @@ _DTYPES = {
 _IMPORT_LOCK = threading.Lock()
 
 
-class OpenVinoExecutor:
+class OpenVinoExecutor(CachingExecutor):
     """Runs lowered packages with OpenVINO's CPU plugin."""
 
     name = NAME
     traits = Traits(joins_kernels=True)
-
-    def __init__(self, cache: CompileCache | None = None) -> None:
-        self._cache = cache
 
     def availability(self) -> Availability:
         """Whether OpenVINO supports this processor, and the precisions it computes in."""
@@ -82,7 +76,7 @@ class OpenVinoExecutor:
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; precision ``auto`` means bf16 where that is fast, else fp32."""
-        openvino, core = _runtime()
+        openvino, core = runtime()
         version, precisions = _support()
         precision = _fastest(precisions) if options.precision == "auto" else options.precision
         if precision not in precisions:
@@ -90,7 +84,7 @@ class OpenVinoExecutor:
                 f"openvino does not run {precision} on this processor",
                 f"use --precision {' or '.join(precisions)}",
             )
-        cache = shared_cache() if self._cache is None else self._cache
+        cache = self._cache
         digest = package_digest(package, cache)
         threads = options.threads or processors()
         streams = min(options.streams, threads)
@@ -153,12 +147,15 @@ class OpenVinoExecutor:
         )
 
         def model(name: str, batch: int | None) -> CompiledModel:
+            compiled = parts.compiled[name]
             whole = OpenVinoModel(
-                openvino,
-                parts.compiled[name],
                 options,
                 ran,
-                cache_hit=entry.hit,
+                tuple(map(_spec, compiled.inputs)),
+                tuple(map(_spec, compiled.outputs)),
+                entry.hit,
+                openvino.Tensor,
+                compiled,
             )
             if batch is not None and has_batch((*whole.inputs, *whole.outputs), batch):
                 return FixedBatchModel(whole, batch)
@@ -169,54 +166,26 @@ class OpenVinoExecutor:
         return kernel.join(model("before", 1), parts.between, model("after", 1))
 
 
-class OpenVinoModel:
-    """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`."""
+@dataclass(eq=False)
+class OpenVinoModel(LoadedModel):
+    """A compiled model; ``tensor``: OpenVINO's class."""
 
-    def __init__(
-        self,
-        openvino: Any,
-        compiled: Any,
-        asked: ExecutorOptions,
-        ran: ExecutorRun,
-        *,
-        cache_hit: bool,
-    ) -> None:
-        self.tensor = openvino.Tensor
-        self.compiled = compiled
-        self.asked = asked
-        self.ran = ran
-        self.cache_hit = cache_hit
-        self.inputs = tuple(_spec(port) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+    tensor: Any
+    compiled: Any
+
+    def __post_init__(self) -> None:
+        """Nothing is known yet of sizes that are free."""
         self.output_shapes = OutputShapes(self.outputs)
-        self._totals: dict[tuple[str, str, str], tuple[int, float]] = {}
-        self._lock = threading.Lock()
 
     def request(self) -> OpenVinoRequest:
         """A new request with buffers of its own."""
         return OpenVinoRequest(self)
 
-    def operator_times(self) -> Sequence[OperatorTime]:
-        """Times of all runs so far, slowest first."""
-        if not self.asked.profile:
-            raise UsageError("operator times were not recorded", "load with profile=True")
-        with self._lock:
-            times = [
-                OperatorTime(*label, calls=calls, seconds=seconds)
-                for label, (calls, seconds) in self._totals.items()
-            ]
-        return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
-
     def record(self, profile: Sequence[Any]) -> None:
         """Add the operator times of one run; operators fused into others took no time."""
-        with self._lock:
-            for item in profile:
-                seconds = item.real_time.total_seconds()
-                if seconds == 0.0:
-                    continue
-                label = (item.node_name, item.node_type, item.exec_type)
-                calls, total = self._totals.get(label, (0, 0.0))
-                self._totals[label] = (calls + 1, total + seconds)
+        for item in profile:
+            if seconds := item.real_time.total_seconds():
+                self.totals.add((item.node_name, item.node_type, item.exec_type), seconds)
 
     def close(self) -> None:
         """Free the compiled model."""
@@ -235,12 +204,8 @@ class OpenVinoRequest:
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run on one of the model's streams, and wait."""
-        arrays = checked(feeds, self._model.inputs)
-        for name, array in arrays.items():
-            if not (array.flags.c_contiguous and array.flags.writeable):
-                # OpenVINO shares writable memory only.
-                arrays[name] = np.array(array, order="C")
-                self.copied_bytes += array.nbytes
+        arrays, copied = taken(feeds, self._model.inputs, writable=True)
+        self.copied_bytes += copied
         shapes = self._model.output_shapes.known(arrays)
         results = None if shapes is None else self._buffers.of(shapes, outputs)
         try:
@@ -267,12 +232,9 @@ class OpenVinoRequest:
     def _learnt(self, arrays: dict[str, Array], outputs: Feeds | None) -> Mapping[str, Array]:
         """Results of the first run with some input shapes, copied out of OpenVINO's memory."""
         found = {name: self._request.get_tensor(name).data for name in self._output_names()}
-        shapes = {name: tuple(value.shape) for name, value in found.items()}
-        self._model.output_shapes.learn(arrays, shapes)
-        results = self._buffers.of(shapes, outputs)
-        for name, value in found.items():
-            np.copyto(results[name], value)
-            self.copied_bytes += value.nbytes
+        self._model.output_shapes.learn(arrays, found)
+        results, copied = self._buffers.copied(found, outputs)
+        self.copied_bytes += copied
         return results
 
     def _output_names(self) -> list[str]:
@@ -348,7 +310,7 @@ def _compiled_precision(compiled: Any, wanted: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _runtime() -> tuple[Any, Any]:
+def runtime() -> tuple[Any, Any]:
     """OpenVINO and its core, imported without its model converter.
 
     ``import openvino`` also imports the converter (``openvino.tools.ovc``), which this package
@@ -382,7 +344,7 @@ def _fastest(precisions: tuple[str, ...]) -> str:
 @lru_cache(maxsize=1)
 def _support() -> tuple[str, tuple[str, ...]]:
     """OpenVINO's version and the precisions of its CPU plugin here."""
-    openvino, core = _runtime()
+    openvino, core = runtime()
     try:
         capabilities = core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
     except RuntimeError as error:

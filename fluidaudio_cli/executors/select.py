@@ -43,7 +43,7 @@ def executor(name: str, cache: CompileCache | None = None) -> Executor:
     raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
 
 
-def select_executor(name: str = "auto", cache: CompileCache | None = None) -> Executor:
+def select_executor(name: str = "auto") -> Executor:
     """The executor asked for; for ``auto`` the fastest that is available here.
 
     ``auto`` is Core ML on macOS, else OpenVINO where it supports the processor, else ONNX
@@ -53,18 +53,15 @@ def select_executor(name: str = "auto", cache: CompileCache | None = None) -> Ex
         UsageError: there is no such executor.
         ExecutorUnavailableError: it does not run here; the message names those that do.
     """
-    return executor(choose(name, Availabilities(cache)), cache)
+    return executor(choose(name, Availabilities()))
 
 
 class Availabilities(Mapping[str, Availability]):
     """Every executor's availability by name, fastest first; each is found out when looked up."""
 
-    def __init__(self, cache: CompileCache | None = None) -> None:
-        self._cache = cache
-
     def __getitem__(self, name: str) -> Availability:
         """Imports the runtime."""
-        return executor(name, self._cache).availability()
+        return executor(name).availability()
 
     def __iter__(self) -> Iterator[str]:
         """Names, fastest first."""
@@ -75,9 +72,9 @@ class Availabilities(Mapping[str, Availability]):
         return len(_BY_SPEED)
 
 
-def availabilities(cache: CompileCache | None = None) -> dict[str, Availability]:
+def availabilities() -> dict[str, Availability]:
     """Every executor's availability by name, fastest first."""
-    return dict(Availabilities(cache))
+    return dict(Availabilities())
 
 
 def choose(name: str, states: Mapping[str, Availability]) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.files import lock_file, write_text_atomic
 from fluidaudio_cli.jobs.recordings import Recording, Recordings, State
 from fluidaudio_cli.jobs.work import Facts
@@ -64,23 +64,20 @@ class Manifest:
         if not resume or not self.path.exists():
             header = {"schema": SCHEMA, "plan": asked}
             write_text_atomic(self.path, json.dumps(header, ensure_ascii=False) + "\n")
-        try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
-            if not lock_file(self._file):
-                raise HostError(
-                    f"another job writes to {folder}", "wait for it, or choose another --output-dir"
-                )
-            self._check(asked)
-            self._end_line()
-        except OSError as error:
-            self.close()
-            raise HostError(
-                f"cannot write {self.path}: {error.strerror or error}",
-                "free space or choose another --output-dir",
-            ) from error
-        except BaseException:
-            self.close()
-            raise
+        with os_errors(f"cannot write {self.path}", "free space or choose another --output-dir"):
+            try:
+                flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+                self._file = os.open(self.path, flags)
+                if not lock_file(self._file):
+                    raise HostError(
+                        f"another job writes to {folder}",
+                        "wait for it, or choose another --output-dir",
+                    )
+                self._check(asked)
+                self._end_line()
+            except BaseException:
+                self.close()
+                raise
 
     def settle(self, recordings: Recordings, result_of: Callable[[str], Path]) -> int:
         """Mark what is done, and what a worker was lost with; how many are done.
@@ -118,14 +115,9 @@ class Manifest:
         lines.append(entry)
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         assert self._file is not None
-        try:
+        with os_errors(f"cannot write {self.path}", "free space; what is done stays done"):
             _write(self._file, text.encode("utf-8", "backslashreplace"))
             os.fsync(self._file)
-        except OSError as error:
-            raise HostError(
-                f"cannot write {self.path}: {error.strerror or error}",
-                "free space; what is done stays done",
-            ) from error
 
     def close(self) -> None:
         """Release the file and its lock."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
+from fluidaudio_cli.simulate.render import WavWriter
 
 NOISE_DB = -50.0
 # A RIFF file counts its bytes in 32 bits.
@@ -68,21 +68,15 @@ class RepeatedAudio:
         """
         generator = np.random.default_rng(seed)
         left = round(seconds * SAMPLE_RATE)
-        try:
-            with wave.open(str(path), "wb") as writer:
-                writer.setparams((1, 2, SAMPLE_RATE, left, "NONE", "not compressed"))
-                for samples, noise in self._repeated():
-                    part = samples[:left]
-                    part += noise * generator.standard_normal(part.size, np.float32)
-                    writer.writeframesraw(_as_int16(part).tobytes())
-                    left -= part.size
-                    if not left:
-                        break
-        except OSError as error:
-            raise HostError(
-                f"cannot write {path}: {error.strerror or error}",
-                "free space or set TMPDIR to another disk",
-            ) from error
+        remedy = "free space or set TMPDIR to another disk"
+        with os_errors(f"cannot write {path}", remedy), WavWriter(path) as wav:
+            for samples, noise in self._repeated():
+                part = samples[:left]
+                part += noise * generator.standard_normal(part.size, np.float32)
+                wav.write(part)
+                left -= part.size
+                if not left:
+                    break
 
     def _repeated(self) -> Iterator[tuple[Samples, float]]:
         """Stretches of at most 10 s, and the noise's standard deviation in each; without end."""
@@ -110,8 +104,3 @@ def speech_level(recording: Path) -> float:
             powers.append(float(np.mean(np.square(buffer[:count]))))
     louder = sorted(powers)[len(powers) // 2 :]
     return math.sqrt(sum(louder) / len(louder))
-
-
-def _as_int16(samples: Samples) -> npt.NDArray[np.int16]:
-    scaled = np.rint(samples * _FULL_SCALE)
-    return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype("<i2")

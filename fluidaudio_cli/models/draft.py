@@ -7,6 +7,7 @@ read by someone who knows the networks, and then checked (``fluidaudio models ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,10 +275,7 @@ def _number(size: int | str) -> int:
 
 
 def _size(shape: Shape) -> int:
-    total = 1
-    for size in shape:
-        total *= max(1, _number(size))
-    return total
+    return math.prod(max(1, _number(size)) for size in shape)
 
 
 def _shown(tensors: Mapping[str, Shape]) -> str:

@@ -13,12 +13,10 @@ from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.executors.machine import cpu_identity
 from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.files import write_text_atomic
-from fluidaudio_cli.models.registry import BundledModel, UsersModel
+from fluidaudio_cli.models.registry import Model
 
 
-def load_model(
-    model: BundledModel | UsersModel, executor: Executor, options: ExecutorOptions
-) -> CompiledModel:
+def load_model(model: Model, executor: Executor, options: ExecutorOptions) -> CompiledModel:
     """Load ``model`` and make sure that it computes what it should here.
 
     The self-test runs the first time a package meets an executor, version, precision, device

@@ -21,16 +21,26 @@ SCHEMA = "fluidaudio.models/1"
 
 
 @dataclass(frozen=True)
-class BundledModel:
+class Model:
+    """A package, of a user's model card unless it is bundled."""
+
+    name: str
+    package: Path
+    sha256: str
+
+    def selftest(self) -> SelfTest | None:
+        """The numeric self-test that travels with the package; none with a user's."""
+        return None
+
+
+@dataclass(frozen=True)
+class BundledModel(Model):
     """One package and what the manifest says of it.
 
     ``facts`` is the manifest's entry as it stands: licence, source, inputs and outputs with
     shapes and units, conversion settings, measured parity.
     """
 
-    name: str
-    package: Path
-    sha256: str
     facts: Mapping[str, Any]
 
     def selftest(self) -> SelfTest:
@@ -43,27 +53,13 @@ class BundledModel:
         return SelfTest(self.name, inputs, outputs, tolerances)
 
 
-@dataclass(frozen=True)
-class UsersModel:
-    """A package of a user's model card, which brings no self-test along."""
-
-    name: str
-    package: Path
-    sha256: str
-
-    def selftest(self) -> None:
-        """None."""
-
-
-def packages_of(card: ModelCard) -> dict[str, BundledModel | UsersModel]:
+def packages_of(card: ModelCard) -> dict[str, Model]:
     """The packages of a card by role; a bundled one, wherever it is named, is what it is."""
     bundled = {model.package: model for model in bundled_models().values()}
-    found: dict[str, BundledModel | UsersModel] = {}
-    for role, package in card.packages.items():
-        found[role] = bundled.get(package) or UsersModel(
-            role, package, package_digest(package, shared_cache())
-        )
-    return found
+    return {
+        role: bundled.get(package) or Model(role, package, package_digest(package, shared_cache()))
+        for role, package in card.packages.items()
+    }
 
 
 @lru_cache(maxsize=1)

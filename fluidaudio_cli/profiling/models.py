@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import run_seconds
 from fluidaudio_cli.profiling.records import (
     KindProfile,
     LayerProfile,
@@ -64,16 +63,9 @@ def operator_pass(
     plain: list[float] = []
     measured: list[float] = []
     while len(measured) < _RUNS and (not measured or sum(plain) + sum(measured) < _LONG_SECONDS):
-        plain.append(_seconds(pipeline, path, options))
-        measured.append(_seconds(profiled, path, options))
-    ratios = [with_times / bare for with_times, bare in zip(measured, plain, strict=True)]
-    cost = PassCost(
-        "operator times",
-        statistics.median(plain),
-        statistics.median(measured),
-        statistics.median(ratios),
-        len(plain),
-    )
+        plain.append(run_seconds(pipeline, path, options))
+        measured.append(run_seconds(profiled, path, options))
+    cost = PassCost.of_pairs("operator times", plain, measured)
     times: dict[str, tuple[OperatorTime, ...] | Unavailable] = {}
     for name, model in profiled.compiled.items():
         every = _times(model)
@@ -83,12 +75,6 @@ def operator_pass(
         runs = len(measured) + _read_once(model)
         times[name] = tuple(_per_run(each, first[name], runs) for each in every)
     return times, work, cost
-
-
-def _seconds(pipeline: Pipeline, path: Path, options: Options) -> float:
-    began = time.perf_counter()
-    pipeline.diarize(path, speakers=options.speakers)
-    return time.perf_counter() - began
 
 
 def _read_once(model: CompiledModel) -> bool:

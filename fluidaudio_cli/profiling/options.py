@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from fluidaudio_cli.diarization.loading import Wishes
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.models.card import BUNDLED
 
@@ -13,17 +14,15 @@ from fluidaudio_cli.models.card import BUNDLED
 class Options:
     """What is profiled, as ``diarize`` would run it, and how much is measured.
 
-    ``tuning``: follow what was stored for this machine. ``peaks``: measure what the machine can
-    do, some seconds. ``models``: name or path of a model card. ``reference``, ``uem``: files to
+    ``models``: name or path of a model card; ``wishes``: what else a plan is made of. ``tuning``:
+    follow what was stored for this machine.
+    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
     score the turns with.
     """
 
     mode: str = "balanced"
     models: str = BUNDLED
-    executor: str = "auto"
-    precision: str = "auto"
-    compute_units: str = "all"
-    threads: int | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     tuning: bool = True
     speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
     reference: Path | None = None

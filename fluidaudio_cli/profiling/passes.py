@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import statistics
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -48,14 +47,20 @@ def load(mode: ModeConfig, options: Options, *, profile: bool = False) -> Pipeli
     """The pipeline as ``diarize`` would load it."""
     return load_pipeline(
         mode,
-        executor=options.executor,
-        precision=options.precision,
-        compute_units=options.compute_units,
-        threads=options.threads,
         models=options.models,
         tuning=options.tuning,
         profile=profile,
+        **options.wishes,
     )
+
+
+def run_seconds(
+    pipeline: Pipeline, path: Path, options: Options, clock: StageClock | None = None
+) -> float:
+    """Wall time of one run."""
+    began = time.perf_counter()
+    pipeline.diarize(path, speakers=options.speakers, clock=clock)
+    return time.perf_counter() - began
 
 
 def _timed(pipeline: Pipeline, path: Path, options: Options) -> TimedRun:
@@ -86,11 +91,6 @@ def paired_runs(
 ) -> tuple[list[TimedRun], PassCost]:
     """Timed runs, each paired with a plain one so that the machine's moods cancel out."""
 
-    def plain() -> float:
-        began = time.perf_counter()
-        pipeline.diarize(path, speakers=options.speakers)
-        return time.perf_counter() - began
-
     once = max(first.timings.processing_seconds, 1e-3)
     fewest = 1 if once > _LONG_RUN_SECONDS else _FEWEST_PAIRS
     pairs = int(min(max(fewest, _PAIRS_SECONDS / (2 * once)), _MOST_PAIRS))
@@ -98,19 +98,12 @@ def paired_runs(
     for number in range(pairs):
         if number % 2:
             runs.append(_timed(pipeline, path, options))
-            plain_seconds.append(plain())
+            plain_seconds.append(run_seconds(pipeline, path, options))
         else:
-            plain_seconds.append(plain())
+            plain_seconds.append(run_seconds(pipeline, path, options))
             runs.append(_timed(pipeline, path, options))
-    ratios = [run.seconds / bare for run, bare in zip(runs, plain_seconds, strict=True)]
-    cost = PassCost(
-        "stage clock, processor time and memory",
-        statistics.median(plain_seconds),
-        statistics.median(run.seconds for run in runs),
-        statistics.median(ratios),
-        pairs,
-    )
-    return runs, cost
+    name = "stage clock, processor time and memory"
+    return runs, PassCost.of_pairs(name, plain_seconds, [run.seconds for run in runs])
 
 
 def clock_cost(calls: int, seconds: float) -> PassCost:
@@ -159,19 +152,14 @@ def allocations(
         pipeline = load(serial, options)
     except HostError as error:
         return Unavailable(error.message), None
-    pipeline.diarize(path, speakers=options.speakers)
-    began = time.perf_counter()
-    pipeline.diarize(path, speakers=options.speakers)
-    plain = time.perf_counter() - began
+    run_seconds(pipeline, path, options)
+    plain = run_seconds(pipeline, path, options)
     clock = _AllocationClock()
     tracemalloc.start()
     try:
-        began = time.perf_counter()
-        pipeline.diarize(path, speakers=options.speakers, clock=clock)
-        traced = time.perf_counter() - began
+        traced = run_seconds(pipeline, path, options, clock)
     finally:
         tracemalloc.stop()
     pipeline.close()
-    return clock.highest, PassCost(
-        "allocations (tracemalloc, one worker)", plain, traced, traced / plain, 1
-    )
+    cost = PassCost.of_pairs("allocations (tracemalloc, one worker)", [plain], [traced])
+    return clock.highest, cost

@@ -19,7 +19,7 @@ from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Rounding, rounds_anything, tapped_model
 from fluidaudio_cli.diarization.frames import WINDOW_SAMPLES
-from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.loading import Wishes, load_pipeline
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import FluidAudioError
@@ -217,14 +217,8 @@ def _error_rates(
     results: dict[str, Diarization | Unavailable] = {}
     for precision in dict.fromkeys(("fp32", *executor.availability().precisions, "fp16")):
         try:
-            pipeline = load_pipeline(
-                mode,
-                executor=executor.name,
-                precision=precision,
-                compute_units=options.compute_units,
-                threads=options.threads,
-                tuning=options.tuning,
-            )
+            wishes = options.wishes | Wishes(executor=executor.name, precision=precision)
+            pipeline = load_pipeline(mode, tuning=options.tuning, **wishes)
         except FluidAudioError as error:
             results[precision] = Unavailable(error.message)
             continue

@@ -6,7 +6,8 @@ Seconds and bytes throughout, shares as fractions. A figure that could not be ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,6 +118,13 @@ class PassCost:
     measured_seconds: float
     ratio: float
     pairs: int
+
+    @classmethod
+    def of_pairs(cls, name: str, plain: Sequence[float], measured: Sequence[float]) -> PassCost:
+        """Of runs in turn, without and with it."""
+        ratios = [second / first for first, second in zip(plain, measured, strict=True)]
+        median = statistics.median
+        return cls(name, median(plain), median(measured), median(ratios), len(ratios))
 
 
 @dataclass(frozen=True)

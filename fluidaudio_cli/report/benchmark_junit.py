@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 from fluidaudio_cli.benchmark.gates import Check
 from fluidaudio_cli.benchmark.results import CellRecord
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
-from fluidaudio_cli.report.benchmark_tables import Table, summary_tables
+from fluidaudio_cli.report.benchmark_tables import summary_tables
+from fluidaudio_cli.report.tables import Table
 
 # XML 1.0 has no way to write these, not even escaped.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -34,7 +35,7 @@ def to_junit(report: BenchmarkReport) -> str:
                 classname="benchmark.findings",
                 time="0",
             )
-            rows = ("\t".join(row) for row in (table.header, *table.rows))
+            rows = ("\t".join(row) for row in (table.header, *table.texts))
             ElementTree.SubElement(case, "system-out").text = _clean("\n".join(rows))
         _count(suite)
     if notes := remarks(report):

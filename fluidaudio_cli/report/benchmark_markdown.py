@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
-from fluidaudio_cli.report.benchmark_tables import Table
+from fluidaudio_cli.report.tables import Table
 
 
 def to_markdown(report: BenchmarkReport) -> str:
@@ -32,7 +32,7 @@ def markdown_table(table: Table) -> str:
     lines = [
         _row(table.header),
         "|" + "|".join([" --- "] + [" ---: "] * (len(table.header) - 1)) + "|",
-        *(_row(row) for row in table.rows),
+        *(_row(row) for row in table.texts),
     ]
     return f"### {table.title}\n\n" + "\n".join(lines)
 

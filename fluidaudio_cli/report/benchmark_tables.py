@@ -6,7 +6,6 @@ Every exporter, the terminal and the page show these same tables, so no two can 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from fluidaudio_cli.benchmark.compare import Change
 from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, STREAMING, length_name
@@ -24,6 +23,7 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.studies import ABLATION, AGAINST, PEERS, SCALING, TUNING
 from fluidaudio_cli.measure.statistics import Summary
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, figure
+from fluidaudio_cli.report.tables import Table
 
 POOLED = "all files"
 _DASH = "—"
@@ -71,16 +71,6 @@ _PER_FILE = (
     "latency_p90",
     "peak_memory",
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table of texts; all columns but the first hold figures."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def summary_tables(report: BenchmarkReport) -> tuple[Table, ...]:
@@ -154,7 +144,7 @@ def _differences_table(study: str, result: BenchmarkResult) -> Table:
     )  # fmt: skip
     title = f"Differences: {_TITLES.get(study, study)}"
     note = "better and worse are said only where a 95 % interval excludes no difference"
-    return Table(title, header, rows, note)
+    return Table(title, header, rows, (note,))
 
 
 def _difference_row(each: DifferenceRecord) -> tuple[str, ...]:
@@ -239,7 +229,7 @@ def _roofline_table(result: BenchmarkResult) -> Table:
         "FLOP per byte counts every operation's operands and results as moved through the cache; "
         "where operations are fused, the limit may be exceeded"
     )
-    return Table("Networks against these limits", header, rows, note)
+    return Table("Networks against these limits", header, rows, (note,))
 
 
 def changes_table(changes: Sequence[Change]) -> Table:

@@ -47,13 +47,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.recordings import shown_path
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -69,19 +70,33 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True)
+class Ran:
+    """What ran. ``environment``: of its host, empty unless asked for."""
+
+    plan: Plan
+    models: Sequence[ModelRef] = ()
+    load_seconds: float = 0.0
+    load_cached: bool = True
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, environment: bool) -> Ran:
+        """A loaded pipeline on this host, described if ``environment`` is asked for."""
+        host = describe_host() if environment else {}
+        seconds, cached = pipeline.load_seconds, pipeline.load_cached
+        return cls(pipeline.plan, pipeline.models, seconds, cached, host)
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What all recordings of one run share.
 
     ``notes``: what the user should know of all recordings.
     """
 
-    plan: Plan
+    ran: Ran
     speakers: SpeakerBounds
     exclusive: bool
-    models: Sequence[ModelRef]
-    load_seconds: float
-    load_cached: bool
-    environment: Mapping[str, object]
     notes: Sequence[str] = ()
     known: Mapping[str, object] | None = None
     linked: bool = False
@@ -139,28 +154,28 @@ def diarization_document(
             ],
             "processing_seconds": round(timings.processing_seconds, _DIGITS),
             "cpu_seconds": round(timings.cpu_seconds, _DIGITS),
-            "model_load_seconds": round(run.load_seconds, _DIGITS),
-            "model_load_cached": run.load_cached,
+            "model_load_seconds": round(run.ran.load_seconds, _DIGITS),
+            "model_load_cached": run.ran.load_cached,
             "rtfx": round(result.rtfx, 3),
             "overlapped": timings.overlapped,
             "windows": timings.windows,
             "crops": timings.crops,
             "copied_bytes": timings.copied_bytes,
         },
-        "plan": run.plan.summary(),
+        "plan": run.ran.plan.summary(),
         "config": {
-            "mode": run.plan.mode.as_dict(),
+            "mode": run.ran.plan.mode.as_dict(),
             "speakers": asdict(run.speakers),
             "exclusive": run.exclusive,
             **({} if run.known is None else {"known": dict(run.known)}),
             **({"linked": True} if run.linked else {}),
         },
         "executor": {
-            "asked": dict(run.plan.asked),
-            "ran": {model.name: dict(model.ran) for model in run.models},
+            "asked": dict(run.ran.plan.asked),
+            "ran": {model.name: dict(model.ran) for model in run.ran.models},
         },
-        "environment": dict(run.environment),
-        "models": [{"name": model.name, "sha256": model.sha256} for model in run.models],
+        "environment": dict(run.ran.environment),
+        "models": [{"name": model.name, "sha256": model.sha256} for model in run.ran.models],
         "notes": [*run.notes, *result.notes],
     }
     if scored is not None:

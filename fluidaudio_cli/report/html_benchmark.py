@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,11 +13,10 @@ from fluidaudio_cli.benchmark.pareto import pareto_optimal
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
-from fluidaudio_cli.report.benchmark_tables import Table, heading
+from fluidaudio_cli.report.benchmark_tables import heading
 from fluidaudio_cli.report.html_page import (
     GREY,
     PALETTE,
-    Cell,
     Figure,
     axis,
     cards,
@@ -40,11 +38,6 @@ from fluidaudio_cli.report.identify import det_figure
 from fluidaudio_cli.report.robustness import crossing_figures, factor_figures
 from fluidaudio_cli.report.streaming import latency_figure
 
-_TONES = {
-    "regression": "bad", "worse": "bad", "fail": "bad", "failed": "bad",
-    "improvement": "good", "better": "good", "pass": "good",
-}  # fmt: skip
-_NUMBER = re.compile(r"[-+]?\d[\d ]*(?:\.\d+)?(?:e[-+]?\d+)?")
 _FEWEST_TICKS = 3
 _ROW_PIXELS = 60
 # Above the middle of its row, in rows, and broken into lines that a phone has room for.
@@ -81,25 +74,16 @@ def benchmark_page(report: BenchmarkReport) -> str:
             section(
                 f"summary-{number}",
                 each.title,
-                _html_table(each, f"table-summary-{number}"),
-                note=each.note,
+                table(each, f"table-summary-{number}"),
+                note="; ".join(each.notes),
             )
         )
-    figure = differences_figure(
-        [each for each in result.findings.differences if each.study != ROBUSTNESS]
-    )
-    if figure is not None:
-        label = "Change of the strict error with its 95 % interval"
-        parts.append(section("differences", label, chart("chart-differences", figure, label)))
+    differences = [each for each in result.findings.differences if each.study != ROBUSTNESS]
+    label = "Change of the strict error with its 95 % interval"
+    parts += _charted("differences", label, differences_figure(differences))
     parts += _robustness_sections(result)
-    curves = det_figure(result)
-    if curves is not None:
-        label = "False rejects over false accepts (DET)"
-        parts.append(section("det", label, chart("chart-det", curves, label)))
-    latency = latency_figure(result)
-    if latency is not None:
-        label = "Strict error against latency"
-        parts.append(section("streaming", label, chart("chart-streaming", latency, label)))
+    parts += _charted("det", "False rejects over false accepts (DET)", det_figure(result))
+    parts += _charted("streaming", "Strict error against latency", latency_figure(result))
     parts += _lengths_sections(result)
     if shown:
         parts.append(
@@ -119,12 +103,17 @@ def benchmark_page(report: BenchmarkReport) -> str:
                 for place, each in enumerate(found)
                 for part in (
                     paragraph(each.title.removeprefix(f"{cell.name}: ")),
-                    _html_table(each, f"table-cell-{number}-{place}"),
+                    table(each, f"table-cell-{number}-{place}"),
                 )
             ]
             parts.append(section(f"cell-{number}", cell.name, details("all figures", *inner)))
     parts.append(section("environment", "Environment", _environment(result)))
     return page(title, parts)
+
+
+def _charted(name: str, label: str, figure: Figure | None) -> list[str]:
+    """A section of one chart, where there is anything to show."""
+    return [] if figure is None else [section(name, label, chart(f"chart-{name}", figure, label))]
 
 
 def _trade_section(cells: Sequence[CellRecord]) -> str:
@@ -169,22 +158,6 @@ def _lengths_sections(result: BenchmarkResult) -> list[str]:
             label = f"{heading(name)} over the length of the audio"
             charts.append(chart(f"chart-length-{name}", figure, label))
     return [section("lengths", "Over the length of the audio", *charts)] if charts else []
-
-
-def _html_table(content: Table, name: str) -> str:
-    rows = [[_html_cell(text) for text in row] for row in content.rows]
-    return table(content.header, rows, name)
-
-
-def _html_cell(text: str) -> Cell:
-    """A cell that sorts by the number it begins with, else by its text."""
-    found = _NUMBER.match(text)
-    value: float | str | None = None
-    if found:
-        value = float(found[0].replace(" ", ""))
-    elif text == "—":
-        value = ""
-    return Cell(text, value, _TONES.get(text, ""))
 
 
 def _key_figures(result: BenchmarkResult, measured: Sequence[CellRecord]) -> list[tuple[str, str]]:

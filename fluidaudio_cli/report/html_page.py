@@ -8,12 +8,14 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
+
+from fluidaudio_cli.report.tables import Cell, Table
 
 _TEMPLATE = Path(__file__).with_name("templates") / "page.html"
 
@@ -31,20 +33,15 @@ PALETTE = (
     "#8f8a87",
 )
 GREY = "#8a94a0"
+# What some texts of cells mean, and the number that others begin with.
+_TONES = {
+    "regression": "bad", "worse": "bad", "fail": "bad", "failed": "bad",
+    "improvement": "good", "better": "good", "pass": "good",
+}  # fmt: skip
+_NUMBER = re.compile(r"[-+]?\d[\d ]*(?:\.\d+)?(?:e[-+]?\d+)?")
+_DASH = "—"
 
 Figure = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table's cell: what is shown, and what it is sorted by (the text by default).
-
-    ``tone``: ``good`` or ``bad`` colours it.
-    """
-
-    text: str
-    value: float | str | None = None
-    tone: str = ""
 
 
 def page(title: str, parts: Iterable[str]) -> str:
@@ -89,13 +86,13 @@ def paragraph(text: str, soft: bool = False) -> str:
     return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], name: str = "") -> str:
+def table(made: Table, name: str = "") -> str:
     """A table whose columns sort when their heading is pressed."""
     head = "".join(
         f'<th scope="col"><button type="button">{escape(heading)}</button></th>'
-        for heading in headings
+        for heading in made.header
     )
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in made.rows)
     identity = f' id="{escape(name)}"' if name else ""
     return (
         f'<div class="scroll"><table{identity}><thead><tr>{head}</tr></thead>'
@@ -103,7 +100,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]], name: str = "
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell | str) -> str:
+    if isinstance(cell, str):
+        found = _NUMBER.match(cell)
+        own = float(found[0].replace(" ", "")) if found else "" if cell == _DASH else None
+        cell = Cell(cell, own, _TONES.get(cell, ""))
     value: object = cell.text if cell.value is None else cell.value
     if isinstance(value, float) and not math.isfinite(value):
         value = ""

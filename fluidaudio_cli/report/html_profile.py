@@ -16,7 +16,8 @@ from fluidaudio_cli.report.html_page import (
     section,
     table,
 )
-from fluidaudio_cli.report.profile_tables import Table, size_text, time_text
+from fluidaudio_cli.report.profile_tables import size_text, time_text
+from fluidaudio_cli.report.tables import Table
 
 
 def profile_page(profile: Profile, top: int = 10) -> str:
@@ -106,7 +107,7 @@ def _table(made: Table, name: str = "", titled: bool = False) -> str:
     """A table, where it has rows, and its notes."""
     parts = [paragraph(made.title)] if titled and made.rows else []
     if made.rows:
-        parts.append(table(made.header, made.rows, name))
+        parts.append(table(made, name))
     return "".join((*parts, *(paragraph(note, soft=True) for note in made.notes)))
 
 

@@ -11,8 +11,9 @@ from scipy.special import ndtri
 from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.benchmark.trials import error_curve, expected_and_observed
-from fluidaudio_cli.report.benchmark_tables import Table, short_figures
+from fluidaudio_cli.report.benchmark_tables import short_figures
 from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
+from fluidaudio_cli.report.tables import Table
 
 _FIGURES = {
     "eer": "EER, %",
@@ -34,15 +35,13 @@ def identify_tables(result: BenchmarkResult) -> Iterator[Table]:
     cells = result.of_study(IDENTIFY)
     yield Table(
         "Identification",
-        (
-            "condition",
-            "voices",
-            "trials of one, of two",
-            *_FIGURES.values(),
-        ),
+        ("condition", "voices", "trials of one, of two", *_FIGURES.values()),
         tuple(_row(cell) for cell in cells if cell.identification is not None),
-        "enrolled from the beginning, identified from the end of each voice's recordings, so many "
-        "seconds of audio; FA, FR: false accepts and rejects (%) where so many accepts are asked",
+        (
+            "enrolled from the beginning, identified from the end of each voice's recordings, so "
+            "many seconds of audio; FA, FR: false accepts and rejects (%) where so many accepts "
+            "are asked",
+        ),
     )
     rows = [
         (cell.name, f"{100 * said:.1f} %", f"{100 * so:.1f} %", str(count))
@@ -54,7 +53,7 @@ def identify_tables(result: BenchmarkResult) -> Iterator[Table]:
         "Probabilities of identity",
         ("condition", "said on average", "one person", "trials"),
         tuple(rows),
-        "one person and two count alike; trials in bands up to 10, 50, 90 and 100 %",
+        ("one person and two count alike; trials in bands up to 10, 50, 90 and 100 %",),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fluidaudio_cli.profiling.records import (
     ModelProfile,
@@ -12,22 +11,12 @@ from fluidaudio_cli.profiling.records import (
     Profile,
     Unavailable,
 )
-from fluidaudio_cli.report.html_page import Cell
+from fluidaudio_cli.report.tables import Cell, Table
 
 DASH = "—"
 _NOTHING = Cell(DASH, "")
 # Kinds of operation with less than this share of a network's time are left out.
 _SHOWN_SHARE = 0.001
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under a title; ``notes`` say what its marks stand for."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 class _Marks:

@@ -8,8 +8,9 @@ from typing import Any
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.robustness import Degradation, degradations, doubling
-from fluidaudio_cli.report.benchmark_tables import Table, interval_ends, short_figures
+from fluidaudio_cli.report.benchmark_tables import interval_ends, short_figures
 from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, layout, line
+from fluidaudio_cli.report.tables import Table
 
 _PARTS = ("der_strict", "missed", "false_alarm", "confusion", "speaker_count", "count_bias")
 _BASE = "base"
@@ -25,8 +26,10 @@ def robustness_tables(result: BenchmarkResult) -> Iterator[Table]:
             f"Robustness: {series}",
             ("condition", *(METRICS[name].label for name in _PARTS), "points more", "95 %"),
             tuple(_row(each) for each in own),
-            "the same conversations under each condition; points more than the base, with a "
-            "paired bootstrap interval over conversations",
+            (
+                "the same conversations under each condition; points more than the base, with a "
+                "paired bootstrap interval over conversations",
+            ),
         )
     factors = dict.fromkeys(row.levels[0][0] for row in rows if len(row.levels) == 1)
     names = tuple(dict.fromkeys(row.series for row in rows))

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from fluidaudio_cli.benchmark.grid import STREAMING
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
-from fluidaudio_cli.report.benchmark_tables import Table, short_figures
+from fluidaudio_cli.report.benchmark_tables import short_figures
 from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
+from fluidaudio_cli.report.tables import Table
 
 _ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_strict")
 _BEHAVIOUR = (
@@ -46,7 +47,7 @@ def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
 
 def _table(title: str, cells: list[CellRecord], names: tuple[str, ...], note: str) -> Table:
     header = ("cell", "step", *(_heading(name) for name in names))
-    return Table(title, header, tuple(_row(cell, names) for cell in cells), note)
+    return Table(title, header, tuple(_row(cell, names) for cell in cells), (note,))
 
 
 def _row(cell: CellRecord, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from fluidaudio_cli.scoring.lab import read_lab
 from fluidaudio_cli.scoring.rttm import Rttm, parse_rttm
 from fluidaudio_cli.scoring.uem import read_uem
 from fluidaudio_cli.turns import Turn
+from fluidaudio_cli.wording import listed
 
 _LAB_SUFFIX = ".lab"
 _ANNOTATION_SUFFIXES = (".rttm", _LAB_SUFFIX)
 _UEM_SUFFIXES = (".uem",)
-_SHOWN_URIS = 5
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _claim(origin: dict[str, Path], uris: Iterable[str], file: Path) -> None:
 def _same_uris(reference: Iterable[str], hypothesis: Iterable[str]) -> None:
     left, right = set(reference), set(hypothesis)
     complaints = [
-        f"in the {side} only: {_listed(only)}"
+        f"in the {side} only: {listed(sorted(only))}"
         for side, only in (("reference", left - right), ("hypothesis", right - left))
         if only
     ]
@@ -128,9 +128,3 @@ def _same_uris(reference: Iterable[str], hypothesis: Iterable[str]) -> None:
             f"reference and hypothesis are not of the same recordings ({'; '.join(complaints)})",
             "give both sides the same uris; a file's uri is its second RTTM field",
         )
-
-
-def _listed(uris: set[str]) -> str:
-    shown = ", ".join(f"'{uri}'" for uri in sorted(uris)[:_SHOWN_URIS])
-    more = len(uris) - _SHOWN_URIS
-    return f"{shown} and {more} more" if more > 0 else shown

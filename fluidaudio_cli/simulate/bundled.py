@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from fluidaudio_cli.corpora.dataset import Dataset, open_dataset
-from fluidaudio_cli.corpora.store import file_sha256
+from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.simulate.batch import RECIPE_FILE, Sources, simulate

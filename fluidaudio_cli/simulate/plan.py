@@ -39,23 +39,6 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class PlannedTurn:
-    """``speaker`` by number says ``length_ms`` of their voice from ``words_ms`` at ``start_ms``."""
-
-    speaker: int
-    start_ms: int
-    words_ms: int
-    length_ms: int
-    level: float
-    interjected: bool
-
-    @property
-    def end_ms(self) -> int:
-        """Where it ends."""
-        return self.start_ms + self.length_ms
-
-
-@dataclass(frozen=True)
 class Conversation:
     """All that is needed to make one recording; ``snr`` None: no noise."""
 
@@ -64,7 +47,7 @@ class Conversation:
     uri: str
     seats: tuple[Seat, ...]
     room: Shoebox
-    turns: tuple[PlannedTurn, ...]
+    turns: tuple[Utterance, ...]
     samples: int
     level: float
     noise: str
@@ -82,8 +65,7 @@ class Conversation:
     def reference(self) -> list[Turn]:
         """The exact reference."""
         return [
-            Turn(t.start_ms / 1000, t.end_ms / 1000, self.seats[t.speaker].voice.name)
-            for t in self.turns
+            Turn(turn.start, turn.end, self.seats[turn.speaker].voice.name) for turn in self.turns
         ]
 
 
@@ -131,7 +113,7 @@ def plan_conversation(
     )
 
 
-def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[PlannedTurn, ...]:
+def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[Utterance, ...]:
     def make(model: TurnModel) -> list[Utterance]:
         words = random_stream(recipe.seed, number, "words")
         at = [int(start) for start in words.integers(2**31, size=len(voices))]
@@ -152,17 +134,10 @@ def _turns(recipe: Recipe, number: int, voices: Sequence[Voice]) -> tuple[Planne
         made = with_overlap(make, share)
     levels = random_stream(recipe.seed, number, "turn levels")
     return tuple(
-        PlannedTurn(
-            speaker=utterance.speaker,
-            start_ms=utterance.start_ms,
-            words_ms=utterance.words_ms,
-            length_ms=utterance.length_ms,
-            level=float(
-                levels.normal(recipe.interjected * utterance.interjected, recipe.turn_spread)
-            ),
-            interjected=utterance.interjected,
+        said._replace(
+            level=float(levels.normal(recipe.interjected * said.interjected, recipe.turn_spread))
         )
-        for utterance in made
+        for said in made
     )
 
 

@@ -19,9 +19,10 @@ from fluidaudio_cli.scoring.rttm import format_rttm
 from fluidaudio_cli.scoring.uem import format_uem
 from fluidaudio_cli.simulate.channel import channel_of
 from fluidaudio_cli.simulate.noise import BLOCK, noise_blocks
-from fluidaudio_cli.simulate.plan import Conversation, PlannedTurn
+from fluidaudio_cli.simulate.plan import Conversation
 from fluidaudio_cli.simulate.room import impulse_response
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms, to_db
+from fluidaudio_cli.simulate.turn_taking import Utterance
 from fluidaudio_cli.simulate.voices import Voice
 
 LEVELS_SCHEMA = "fluidaudio.conversation/1"
@@ -118,7 +119,7 @@ class Renderer:
                 yield channel.push(speech * gain + noise)
         yield channel.flush()
 
-    def _wet(self, turn: PlannedTurn) -> Samples:
+    def _wet(self, turn: Utterance) -> Samples:
         seat = self._of.seats[turn.speaker]
         dry = np.concatenate(list(seat.voice.words(turn.words_ms, turn.length_ms)))
         fade = np.linspace(0, 1, _FADE + 2, dtype=np.float32)[1:-1]

@@ -62,7 +62,7 @@ _SCALE_LIMIT = 8.0
 class Utterance(NamedTuple):
     """One turn: ``speaker`` by number; ``interjected``: wholly within another's turn.
 
-    ``words_ms``: where in the speaker's voice its words begin.
+    ``words_ms``: where in the speaker's voice its words begin. ``level``: dB over the speaker's.
     """
 
     speaker: int
@@ -70,6 +70,12 @@ class Utterance(NamedTuple):
     length_ms: int
     interjected: bool
     words_ms: int = 0
+    level: float = 0.0
+
+    @property
+    def end_ms(self) -> int:
+        """Where it ends."""
+        return self.start_ms + self.length_ms
 
     @property
     def start(self) -> float:
@@ -84,7 +90,7 @@ class Utterance(NamedTuple):
     @property
     def end(self) -> float:
         """In seconds."""
-        return (self.start_ms + self.length_ms) / 1000
+        return self.end_ms / 1000
 
 
 Fit = Callable[[int, float], tuple[int, int]]

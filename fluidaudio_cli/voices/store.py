@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, InputError, UsageError
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
+from fluidaudio_cli.wording import listed
 
 FILE_NAME = "voices.jsonl"
 """The file of a store that is named by its folder."""
@@ -92,19 +93,17 @@ class VoiceStore:
         """Read under the lock what may be changed; written when the block ends without error."""
         from filelock import FileLock, Timeout
 
-        _make_folder(self.path.parent)
+        with os_errors(f"cannot make the folder {self.path.parent}", "choose another --store"):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise HostError(
-                f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
-                "try again when it has ended",
-            ) from error
-        except OSError as error:
-            raise HostError(
-                f"cannot write {self.path}: {error.strerror or error}", "choose another --store"
-            ) from error
+        with os_errors(f"cannot write {self.path}", "choose another --store"):
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise HostError(
+                    f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
+                    "try again when it has ended",
+                ) from error
         try:
             contents = self.read()
             changes = Changes(dict(contents.voices), dict(contents.damaged), self.path)
@@ -154,15 +153,10 @@ def find(voices: Mapping[str, StoredVoice], name: str, path: Path) -> StoredVoic
     tidy = check_name(name)
     if tidy in voices:
         return voices[tidy]
-    names = ", ".join(f"'{known}'" for known in list(voices)[:_SHOWN])
-    more = f" and {len(voices) - _SHOWN} more" if len(voices) > _SHOWN else ""
-    has = f"it has {names}{more}" if voices else "it is empty"
+    has = f"it has {listed(voices)}" if voices else "it is empty"
     raise UsageError(
         f"there is no voice '{tidy}' in {path} ({has})", "see fluidaudio speakers list"
     )
-
-
-_SHOWN = 5
 
 
 def write_voices(path: Path, voices: Iterable[StoredVoice], damaged: Iterable[str] = ()) -> None:
@@ -190,12 +184,3 @@ def check_networks(voices: Iterable[StoredVoice], network: str, path: Path | str
             f"({others[0].network[:12]}…, not {network[:12]}…)",
             remedy,
         )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(
-            f"cannot make the folder {folder}: {error.strerror}", "choose another --store"
-        ) from error

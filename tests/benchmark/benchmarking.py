@@ -23,17 +23,13 @@ from fluidaudio_cli.benchmark.grid import (
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     BenchmarkResult,
-    BoundaryRecord,
     BudgetRecord,
     CellRecord,
     DatasetRecord,
-    DerRecord,
     FileRecord,
     IterationSample,
-    JerRecord,
     MemoryRecord,
     ModelRecord,
-    OverlapRecord,
     PlanRecord,
     ProcessRecord,
     StageSample,
@@ -41,6 +37,12 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, Settings, plan_record
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.measure.environment import Environment, Machine
+from fluidaudio_cli.scoring.records import (
+    BoundaryScore,
+    DiarizationErrorRate,
+    JaccardErrorRate,
+    OverlapError,
+)
 
 STUB = Path(__file__).with_name("stub_worker.py")
 
@@ -146,11 +148,13 @@ def file_record(
     error_seconds: float = 10.0,
     peak: int | None = 50_000_000,
     latency: tuple[float, ...] = (0.010, 0.020, 0.030),
-    oracle: DerRecord | None = None,
+    oracle: DiarizationErrorRate | None = None,
 ) -> FileRecord:
     """A finished file: 50 s of reference speech, ``error_seconds`` of it confused."""
     stage = StageSample(name="segmentation", busy_seconds=0.5, calls=2)
-    der = DerRecord(missed_detection=0.0, false_alarm=0.0, confusion=error_seconds, total=50.0)
+    der = DiarizationErrorRate(
+        missed_detection=0.0, false_alarm=0.0, confusion=error_seconds, total=50.0
+    )
     return FileRecord(
         uri=uri,
         audio_seconds=audio_seconds,
@@ -168,11 +172,11 @@ def file_record(
         accuracy=AccuracyRecord(
             strict=der,
             lenient=None,
-            jer=JerRecord(speaker_error=0.5, speaker_count=2),
+            jer=JaccardErrorRate(speaker_error=0.5, speaker_count=2),
             speakers_found=2,
             speakers_true=2,
-            boundary=BoundaryRecord(offsets=(0.1, -0.3), reference=4, hypothesis=2),
-            overlap=OverlapRecord(missed=0.0, false_alarm=0.0, total=0.0),
+            boundary=BoundaryScore(offsets=(0.1, -0.3), reference=4, hypothesis=2),
+            overlap=OverlapError(missed=0.0, false_alarm=0.0, total=0.0),
             budget=BudgetRecord(
                 missed=0.0, false_alarm=0.0, overlap=0.0, confusion=error_seconds, oracle=oracle
             ),

@@ -20,12 +20,12 @@ from fluidaudio_cli.report.benchmark_junit import to_junit
 from fluidaudio_cli.report.benchmark_markdown import markdown_table, to_markdown
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, figure, remarks
 from fluidaudio_cli.report.benchmark_tables import (
-    Table,
     file_table,
     pareto_line,
     stage_table,
     summary_tables,
 )
+from fluidaudio_cli.report.tables import Table
 
 
 def full_report() -> BenchmarkReport:

@@ -12,7 +12,6 @@ from benchmarking import cell, file_record, result
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.pareto import pareto_optimal
 from fluidaudio_cli.benchmark.results import (
-    DerRecord,
     FileRecord,
     json_schema,
     read_result,
@@ -20,6 +19,7 @@ from fluidaudio_cli.benchmark.results import (
     write_result,
 )
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.scoring.records import DiarizationErrorRate
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_processes_are_joined_by_recording_and_told_apart_by_process() -> None:
 
 
 def test_counts_and_the_error_budget_are_shares_of_recordings_and_of_speech() -> None:
-    perfect = DerRecord(missed_detection=1.0, false_alarm=0.0, confusion=0.0, total=50.0)
+    perfect = DiarizationErrorRate(missed_detection=1.0, false_alarm=0.0, confusion=0.0, total=50.0)
     files = []
     for number, found in enumerate((2, 3, 5)):
         record = file_record(str(number), oracle=perfect)

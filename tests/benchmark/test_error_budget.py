@@ -7,18 +7,18 @@ import pytest
 
 from fluidaudio_cli.benchmark.accuracy import budget
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
-from fluidaudio_cli.benchmark.results import DerRecord
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES
 from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
+from fluidaudio_cli.scoring.records import DiarizationErrorRate
 from fluidaudio_cli.turns import Turn
 
 WHOLE = ((0.0, 20.0),)
 REFERENCE = (Turn(0.0, 6.0, "a"), Turn(4.0, 10.0, "b"), Turn(12.0, 15.0, "a"))
 
 
-def der(missed: float, false_alarm: float, confusion: float) -> DerRecord:
-    return DerRecord(
+def der(missed: float, false_alarm: float, confusion: float) -> DiarizationErrorRate:
+    return DiarizationErrorRate(
         missed_detection=missed, false_alarm=false_alarm, confusion=confusion, total=15.0
     )
 

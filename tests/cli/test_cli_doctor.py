@@ -12,8 +12,8 @@ import pytest
 from fluidaudio_cli.cli import models_verify
 from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.executors import select
-from fluidaudio_cli.executors.amx_lstm import kernel
 from fluidaudio_cli.executors.base import Availability
+from fluidaudio_cli.executors.lstm import kernel
 from fluidaudio_cli.models import registry
 
 Command = Callable[..., tuple[int, str, str]]

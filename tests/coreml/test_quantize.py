@@ -9,10 +9,10 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from quantized_package import QuantizedConvolution, write_quantized
 
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import read_program
-from fluidaudio_cli.coreml.quantize import QuantizedConvolution, write_quantized
 from fluidaudio_cli.errors import ModelFormatError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor

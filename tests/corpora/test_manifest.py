@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from fluidaudio_cli.corpora.manifest import all_manifests, find_manifest, read_manifest
-from fluidaudio_cli.corpora.store import Store, file_sha256
+from fluidaudio_cli.corpora.store import Store
 from fluidaudio_cli.corpora.verify import verify_dataset
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.files import file_sha256
 from tests.corpora.faulty_server import write_corpus
 
 SHIPPED = all_manifests()

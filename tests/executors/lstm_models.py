@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from fluidaudio_cli.executors.amx_lstm.stack import LstmLayer
+from fluidaudio_cli.executors.lstm.layers import LstmLayer
 
 HIDDEN = 128
 Floats = npt.NDArray[np.float32]

@@ -21,8 +21,9 @@ import pytest
 from lstm_models import HIDDEN, Doubles, Floats, plain_lstm, random_layers
 
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.stack import LstmLayer, LstmRun, LstmStack
+from fluidaudio_cli.executors.lstm import kernel
+from fluidaudio_cli.executors.lstm.layers import LstmLayer
+from fluidaudio_cli.executors.lstm.tiles import TileRun, TileStack
 
 needs_tiles = pytest.mark.skipif(
     bool(kernel.unavailable()), reason=f"the LSTM kernel cannot run: {kernel.unavailable()}"
@@ -41,7 +42,7 @@ def run(
     layers: list[LstmLayer], sequences: Floats, helper: ThreadPoolExecutor | None = None
 ) -> Floats:
     output = np.full((*sequences.shape[:2], 2 * HIDDEN), np.nan, np.float32)
-    LstmRun(LstmStack.of(layers))(sequences, output, helper)
+    TileRun(TileStack.of(layers))(sequences, output, helper)
     return output
 
 
@@ -202,14 +203,14 @@ def test_a_window_depends_on_no_other(steps: int) -> None:
 
 @needs_tiles
 def test_helper_thread_and_threads_side_by_side_change_no_bit() -> None:
-    packed = LstmStack.of(random_layers(7, 60, 3))
+    packed = TileStack.of(random_layers(7, 60, 3))
     sequences = normal(7, 18, 40, 60)
     expected = np.empty((18, 40, 256), np.float32)
-    LstmRun(packed)(sequences, expected)
+    TileRun(packed)(sequences, expected)
 
     def once_more(pool: ThreadPoolExecutor | None) -> Floats:
         output = np.empty_like(expected)
-        LstmRun(packed)(sequences, output, pool)
+        TileRun(packed)(sequences, output, pool)
         return output
 
     with ThreadPoolExecutor(1) as helper, ThreadPoolExecutor(4) as callers:
@@ -234,13 +235,13 @@ def test_helper_runs_one_direction_of_each_layer() -> None:
 
 @needs_tiles
 def test_a_run_with_buffers_used_before_is_as_a_first_one() -> None:
-    packed = LstmStack.of(random_layers(8, 33, 2))
-    used = LstmRun(packed)
+    packed = TileStack.of(random_layers(8, 33, 2))
+    used = TileRun(packed)
     for windows, steps in ((16, 30), (1, 1), (3, 100), (17, 5), (2, 64)):
         sequences = normal(windows, windows, steps, 33)
         output, expected = (np.empty((windows, steps, 256), np.float32) for _ in range(2))
         used(sequences, output)
-        LstmRun(packed)(sequences, expected)
+        TileRun(packed)(sequences, expected)
         np.testing.assert_array_equal(output, expected)
 
 
@@ -248,7 +249,7 @@ def test_a_run_with_buffers_used_before_is_as_a_first_one() -> None:
 def test_layers_are_recorded_once_for_each_sixteen_windows() -> None:
     recorded: list[tuple[str, float]] = []
     sequences = normal(9, 17, 4, 60)
-    LstmRun(LstmStack.of(random_layers(9, 60, 2)))(
+    TileRun(TileStack.of(random_layers(9, 60, 2)))(
         sequences,
         np.empty((17, 4, 256), np.float32),
         record=lambda name, seconds: recorded.append((name, seconds)),
@@ -263,13 +264,13 @@ def test_forked_child_may_use_the_tiles() -> None:
 import os
 import numpy as np
 from lstm_models import random_layers
-from fluidaudio_cli.executors.amx_lstm import kernel, stack
+from fluidaudio_cli.executors.lstm import kernel, tiles
 
 assert kernel.unavailable() == ""
-packed = stack.LstmStack.of(random_layers(0, 60, 1))
+packed = tiles.TileStack.of(random_layers(0, 60, 1))
 sequences, output = np.ones((2, 3, 60), np.float32), np.empty((2, 3, 256), np.float32)
 child = os.fork()
-stack.LstmRun(packed)(sequences, output)
+tiles.TileRun(packed)(sequences, output)
 if child:
     assert os.waitpid(child, 0)[1] == 0
 print(output.tobytes().hex())
@@ -290,14 +291,14 @@ print(output.tobytes().hex())
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "lstm.npz"
-    LstmStack.of(random_layers(10, 60, 2)).save(path)
+    TileStack.of(random_layers(10, 60, 2)).save(path)
     return path
 
 
 def test_saved_weights_are_read_back(saved: Path) -> None:
-    made, read = LstmStack.of(random_layers(10, 60, 2)), LstmStack.load(saved)
+    made, read = TileStack.of(random_layers(10, 60, 2)), TileStack.load(saved)
     assert (read.width, [layer.name for layer in read.layers]) == (60, ["l0", "l1"])
-    assert [layer.depth_tiles for layer in read.layers] == [2, 8]
+    assert [layer.directions[0].depth_tiles for layer in read.layers] == [2, 8]
     for ours, theirs in zip(made.layers, read.layers, strict=True):
         for one, other in zip(ours.directions, theirs.directions, strict=True):
             for part in ("input_weights", "state_weights", "bias"):
@@ -308,7 +309,7 @@ def test_saved_weights_are_read_back(saved: Path) -> None:
 def test_packed_weights_are_the_nearest_bf16_and_padded_with_zeros() -> None:
     """Column 0 of the tiles is the input gate of unit 0; pairs of inputs lie side by side."""
     (layer,) = random_layers(11, 33, 1)
-    packed = LstmStack.of([layer]).layers[0].directions[0].input_weights
+    packed = TileStack.of([layer]).layers[0].directions[0].input_weights
     values = (packed.astype(np.uint32) << 16).view(np.float32)
     row = np.concatenate([values[0, tile, :, 0, :].ravel() for tile in range(2)])
     exact = -layer.input_weights[0, 0].astype(np.float64) * LOG2E
@@ -333,7 +334,7 @@ def _with(path: Path, key: str, array: np.ndarray) -> None:
 
 def _flip_a_byte(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
-        start = archive.getinfo("0f.bias.npy").header_offset
+        start = archive.getinfo("0.0.bias.npy").header_offset
     content = bytearray(path.read_bytes())
     content[start + 1000] ^= 1
     path.write_bytes(content)
@@ -346,20 +347,20 @@ def _flip_a_byte(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "No data left in file"),
         (lambda path: path.write_bytes(b"text"), "pickled"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "not a zip file"),
-        (_flip_a_byte, "Bad CRC-32 for file '0f.bias.npy'"),
+        (_flip_a_byte, "Bad CRC-32 for file '0.0.bias.npy'"),
         (lambda path: np.save(path.open("wb"), np.zeros(3)), "context manager"),
-        (lambda path: _without(path, "1b.bias"), "1b.bias"),
+        (lambda path: _without(path, "1.1.bias"), "1.1.bias"),
         (lambda path: _without(path, "width"), "width"),
         (lambda path: _with(path, "width", np.zeros(2)), "only "),
-        (lambda path: _with(path, "width", np.array(70)), r"0f.input_weights is uint16\[32, 2,"),
-        (lambda path: _with(path, "names", np.array([], str)), "zip"),
+        (lambda path: _with(path, "width", np.array(70)), r"0.0.input_weights is uint16\[32, 2,"),
+        (lambda path: _with(path, "names", np.array([], str)), "no layers"),
         (
-            lambda path: _with(path, "1f.state_weights", np.zeros((32, 3, 16, 16, 2), np.uint16)),
-            r"1f.state_weights is uint16\[32, 3, 16, 16, 2\]",
+            lambda path: _with(path, "1.0.state_weights", np.zeros((32, 3, 16, 16, 2), np.uint16)),
+            r"1.0.state_weights is uint16\[32, 3, 16, 16, 2\]",
         ),
         (
-            lambda path: _with(path, "0b.bias", np.zeros((8, 4, 16))),
-            r"0b.bias is float64\[8, 4, 16\]",
+            lambda path: _with(path, "0.1.bias", np.zeros((8, 4, 16))),
+            r"0.1.bias is float64\[8, 4, 16\]",
         ),
     ],
 )
@@ -368,7 +369,7 @@ def test_damaged_or_foreign_weights_are_one_line(
 ) -> None:
     damage(saved)
     with pytest.raises(HostError, match=message) as caught:
-        LstmStack.load(saved)
+        TileStack.load(saved)
     assert caught.value.message.startswith(f"cannot read the packed LSTM {saved}: ")
     assert caught.value.remedy == "delete the file"
 

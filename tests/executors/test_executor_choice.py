@@ -118,7 +118,7 @@ def test_cuda_says_what_it_lacks_and_never_goes_on_with_the_cpu(
             if fails
             else (contextlib.nullcontext())
         ):
-            cuda._session(onnxruntime, tmp_path, onnxruntime.SessionOptions())
+            cuda._session(tmp_path, onnxruntime.SessionOptions())
     ((name, settings), cpu) = asked[str(tmp_path / "optimized.onnx")]
     assert (name, settings["use_tf32"], cpu) == (providers[0], "0", providers[1])
 

@@ -150,15 +150,13 @@ def test_only_padded_rows_are_copied(fake: FakeModel, model: FixedBatchModel) ->
     assert request.copied_bytes == 1000 + 5 * row_bytes
 
 
-def test_padding_keeps_one_place_and_old_rows_change_no_result(
-    fake: FakeModel, model: FixedBatchModel
-) -> None:
+def test_padding_keeps_one_place_and_is_zeros(fake: FakeModel, model: FixedBatchModel) -> None:
     request = model.request()
     for rows in (3, 1, 2):
         np.testing.assert_array_equal(request.run(feeds(rows))["total"], totals(rows))
     (inner,) = fake.requests
     assert len(set(inner.addresses)) == 1
-    np.testing.assert_array_equal(inner.seen[1][:, 0], [0.0, 1.0, 2.0, 0.0])
+    np.testing.assert_array_equal(inner.seen[2][:, 0], [0.0, 1.0, 0.0, 0.0])
 
 
 def test_results_land_in_the_callers_array(fake: FakeModel, model: FixedBatchModel) -> None:

@@ -13,8 +13,8 @@ from lstm_models import Floats, plain_lstm, random_layers
 
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors import kernels
-from fluidaudio_cli.executors.amx_lstm import int8, kernel
-from fluidaudio_cli.executors.amx_lstm.int8 import Int8Run, Int8Stack
+from fluidaudio_cli.executors.lstm import int8, kernel
+from fluidaudio_cli.executors.lstm.int8 import Int8Run, Int8Stack
 
 needs_library = pytest.mark.skipif(
     not Path(kernel.__file__).with_name(kernel.LIBRARY_NAME).is_file(), reason=kernel.NOT_BUILT
@@ -36,7 +36,7 @@ def noise(*shape: int) -> Floats:
 
 def run(stack: Int8Stack, x: Floats, name: str = "portable", helper: Any = None) -> Floats:
     y = np.full((*x.shape[:2], 256), np.nan, np.float32)
-    Int8Run(stack, getattr(int8.library(), f"fluidaudio_int8_lstm_{name}"))(x, y, helper)
+    Int8Run(stack, getattr(kernel.kernel(), f"fluidaudio_int8_lstm_{name}"))(x, y, helper)
     return y
 
 
@@ -84,9 +84,9 @@ def test_saved_and_read_back(stack: Int8Stack, tmp_path: Path) -> None:
     path = tmp_path / "packed.npz"
     stack.save(path)
     again = Int8Stack.load(path)
-    assert (again.width, [name for name, _ in again.layers]) == (60, ["l0", "l1", "l2"])
-    for (_, before), (_, after) in zip(stack.layers, again.layers, strict=True):
-        for one, other in zip(before, after, strict=True):
+    assert (again.width, [layer.name for layer in again.layers]) == (60, ["l0", "l1", "l2"])
+    for before, after in zip(stack.layers, again.layers, strict=True):
+        for one, other in zip(before.directions, after.directions, strict=True):
             assert np.array_equal(one.weights, other.weights)
             assert other.weights.ctypes.data % 64 == 0
 
@@ -134,5 +134,5 @@ def test_integers_only_where_allowed_and_no_tiles_are_there(
 
 
 def test_reasons_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset({"avx512f", "avx512dq", "avx512bw"}))
+    monkeypatch.setattr(kernel, "cpu_flags", lambda: frozenset({"avx512f", "avx512dq", "avx512bw"}))
     assert int8.unavailable.__wrapped__() == "the processor lacks avx512_vnni, avx512vl"

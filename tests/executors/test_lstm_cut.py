@@ -14,10 +14,10 @@ import pytest
 from lstm_models import HIDDEN, Floats, LstmGraph, lstm_model, plain_lstm
 from onnx import TensorProto, helper
 
-from fluidaudio_cli.executors.amx_lstm import kernel
-from fluidaudio_cli.executors.amx_lstm.cut import CutModel, cut_at_lstm
-from fluidaudio_cli.executors.amx_lstm.stack import LstmRun, LstmStack
 from fluidaudio_cli.executors.lowering import lower_package
+from fluidaudio_cli.executors.lstm import kernel
+from fluidaudio_cli.executors.lstm.cut import CutModel, cut_at_lstm
+from fluidaudio_cli.executors.lstm.tiles import TileRun, TileStack
 from fluidaudio_cli.resources import packages_dir
 
 
@@ -311,7 +311,7 @@ def test_the_bundled_segmentation_hears_the_same_with_the_kernel(
     cut = taken(segmentation)
     sequences = ran(cut.before, audio)
     states = np.empty((*sequences.shape[:2], 2 * HIDDEN), np.float32)
-    LstmRun(LstmStack.of(cut.layers))(sequences, states)
+    TileRun(TileStack.of(cut.layers))(sequences, states)
     with_kernel, whole = ran(cut.after, states), ran(segmentation, audio)
     error = np.abs(np.exp(with_kernel) - np.exp(whole))
     assert error.mean() <= 5e-4

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 from rich.console import Console
-from rich.text import Text
 
 from fluidaudio_cli.benchmark.results import CellRecord, MemoryRecord
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, print_table
 from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.report import benchmark_tables as tables
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, remarks
-from fluidaudio_cli.report.benchmark_tables import Table
+from fluidaudio_cli.report.tables import Table
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 60
-_STYLES = {
-    "fail": "bold red",
-    "worse": "bold red",
-    "regression": "bold red",
-    "pass": "green",
-    "better": "green",
-    "improvement": "green",
-    "inconclusive": "yellow",
-}
 
 
 def render_report(console: Console, report: BenchmarkReport, *, detailed: bool) -> None:
@@ -107,13 +97,5 @@ def _environment(console: Console, record: Environment) -> None:
 
 
 def render_table(console: Console, table: Table) -> None:
-    """Print one table, its verdicts coloured, and its note."""
-    rich = titled_table(table.title, *table.header)
-    for name, column in zip(table.header, rich.columns, strict=True):
-        if name in (table.header[0], "ran on"):
-            column.justify, column.no_wrap = "left", True
-    for row in table.rows:
-        add_row(rich, *(Text(cell, _STYLES.get(cell, "")) for cell in row))
-    console.print(rich)
-    if table.note:
-        print_line(console, table.note)
+    """Print one table; its cells' names, and what they ran on, in one piece."""
+    print_table(console, table, whole=(table.header[0], "ran on"))

@@ -123,14 +123,13 @@ def _stages(result: Diarization) -> Table:
 def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
     if result.timings.overlapped:
         yield "Stages ran side by side: their times overlap and add up to more than the total."
-    cached = "from the cache" if run.load_cached else "compiled now, and cached for the next time"
-    yield f"Models loaded before that in {run.load_seconds:.2f} s ({cached})."
-    yield f"Mode {run.plan.mode.name}; {_asked(run)}; ran {_ran(run.models)}."
-
-
-def _asked(run: RunFacts) -> str:
-    wanted = {key: value for key, value in run.plan.asked.items() if value}
-    return f"asked executor {wanted['executor']}, precision {wanted['precision']}"
+    ran, asked = run.ran, run.ran.plan.asked
+    cached = "from the cache" if ran.load_cached else "compiled now, and cached for the next time"
+    yield f"Models loaded before that in {ran.load_seconds:.2f} s ({cached})."
+    yield (
+        f"Mode {ran.plan.mode.name}; asked executor {asked['executor']}, precision "
+        f"{asked['precision']}; ran {_ran(ran.models)}."
+    )
 
 
 def _ran(models: Sequence[ModelRef]) -> str:

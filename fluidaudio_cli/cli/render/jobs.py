@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_job import HostTally, Tally
 from fluidaudio_cli.cli.render.console import stderr_console
+from fluidaudio_cli.cli.render.tables import add_row, titled_table
 
 _HOUR = 3600.0
 
@@ -49,17 +48,15 @@ def described(tally: Tally) -> str:
 
 def render_hosts(console: Console, tally: Tally) -> None:
     """Print a line for each host, and the sum."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("host")
-    for heading in ("recordings", "failed", "audio hours", "busy seconds", "RTFx busy"):
-        table.add_column(heading, justify="right")
+    headings = ("recordings", "failed", "audio hours", "busy seconds", "RTFx busy")
+    table = titled_table("", "host", *headings)
     total = HostTally()
     for host, one in sorted(tally.hosts.items()):
-        table.add_row(host, *_cells(one))
+        add_row(table, host, *_cells(one))
         total.add(one)
     if len(tally.hosts) > 1:
         table.add_section()
-        table.add_row("all", *_cells(total))
+        add_row(table, "all", *_cells(total))
     console.print(table)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.render.tables import add_row, titled_table
 from fluidaudio_cli.coreml.inspect import PackageReport
 from fluidaudio_cli.coreml.ir import Feature
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def render_report(console: Console, report: PackageReport) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from fluidaudio_cli.cli.render.tables import print_line
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.select import executor, traits_of
 from fluidaudio_cli.models.card import NARROW
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -30,6 +35,12 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "tuning", plan.tuning or "none followed"
     for note in plan.notes:
         yield "note", note
+
+
+def render_plan(console: Console, plan: Plan) -> None:
+    """Print each line."""
+    for name, text in plan_lines(plan):
+        print_line(console, f"{name:<16}{text}")
 
 
 def _kernels(plan: Plan) -> Iterator[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, print_table
 from fluidaudio_cli.profiling.records import Profile
 from fluidaudio_cli.report import profile_tables as tables
-from fluidaudio_cli.report.profile_tables import Table, time_text
+from fluidaudio_cli.report.profile_tables import time_text
 
 
 def render_profile(console: Console, profile: Profile, *, top: int, seconds: float) -> None:
@@ -16,29 +16,29 @@ def render_profile(console: Console, profile: Profile, *, top: int, seconds: flo
     ``top``: operators shown per network; ``seconds``: what the whole profile took.
     """
     print_line(console, _headline(profile))
-    _table(console, tables.stage_table(profile))
+    print_table(console, tables.stage_table(profile))
     limit = profile.bottleneck
     print_line(
         console,
         f"Bottleneck: {limit.stage} ({limit.share:.0%} of busy time), limited by {limit.limit}: "
         f"{limit.reason}",
     )
-    _table(console, tables.thread_table(profile))
+    print_table(console, tables.thread_table(profile))
     for model in profile.models:
-        _table(console, tables.operator_table(model, top))
-        _table(console, tables.kind_table(model))
+        print_table(console, tables.operator_table(model, top))
+        print_table(console, tables.kind_table(model))
     for line in tables.plan_lines(profile):
         print_line(console, line)
     report = profile.precision
     if report is not None:
-        _table(console, tables.precision_table(report))
+        print_table(console, tables.precision_table(report))
         for each in report.models:
-            _table(console, tables.error_table(each, top))
-        _table(console, tables.rate_table(report))
+            print_table(console, tables.error_table(each, top))
+        print_table(console, tables.rate_table(report))
         print_line(console, f"note: {report.note}")
     if profile.timeline.der_strict is not None:
         print_line(console, f"DER strict: {100 * profile.timeline.der_strict:.1f} %")
-    _table(console, tables.cost_table(profile))
+    print_table(console, tables.cost_table(profile))
     print_line(console, f"The whole profile took {time_text(seconds)}.")
     for note in profile.notes:
         print_line(console, f"note: {note}")
@@ -52,14 +52,3 @@ def _headline(profile: Profile) -> str:
         f"{profile.mode}, models {profile.plan['models']}; {time_text(profile.cpu_seconds)} of "
         f"processor time, models loaded in {time_text(profile.load_seconds)} ({cached})"
     )
-
-
-def _table(console: Console, table: Table) -> None:
-    """Print a table, where it has rows, and its notes."""
-    if table.rows:
-        rich = titled_table(table.title, *table.header)
-        for row in table.rows:
-            add_row(rich, *(cell.text for cell in row))
-        console.print(rich)
-    for note in table.notes:
-        print_line(console, note)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.scoring.metrics import ConditionScore, FileScore, Scores
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _POOLED = "pooled"
 _ABSENT = "n/a"

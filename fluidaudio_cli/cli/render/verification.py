@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli.models_verify import VerificationReport
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
 from fluidaudio_cli.models.registry import BundledModel
 from fluidaudio_cli.models.verification import SelfTestOutcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 _SHORT_HASH = 12
 
@@ -82,4 +83,4 @@ def _cosine(value: float) -> str:
 
 
 def _verdict(ok: bool) -> Text:
-    return Text("ok", "green") if ok else Text("FAILED", "bold red")
+    return coloured("ok", "green") if ok else coloured("FAILED", "bold red")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.voices.check import StoreCheck
 from fluidaudio_cli.voices.voice import StoredVoice, quality_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def render_voices(console: Console, path: Path, voices: Sequence[StoredVoice]) -> None:
@@ -72,26 +74,27 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
         console.print(f"{count} voices: told apart, and heard enough")
 
 
-def render_identities(console: Console, result: Diarization) -> None:
-    """Who a recording's speakers are."""
-    table = titled_table(
-        result.uri, "speaker", "seconds", "probability", "strangers as alike", "others"
-    )
-    for speaker in result.speakers:
-        found = speaker.identity
-        if found is None:  # nothing of it could be heard
-            add_row(table, speaker.label, f"{speaker.speech_seconds:.1f}", "", "", "")
-            continue
-        others = (f"{n} {p:.0%}" for n, p in found.candidates if n != found.name and p >= _WORTH)
-        add_row(
-            table,
-            speaker.label,
-            f"{speaker.speech_seconds:.1f}",
-            f"{found.probability:.1%}",
-            f"{100 * found.false_accept:.2g} %",
-            ", ".join(others),
+def render_identities(console: Console, results: Sequence[Diarization]) -> None:
+    """Who the speakers of each recording are."""
+    for result in results:
+        table = titled_table(
+            result.uri, "speaker", "seconds", "probability", "strangers as alike", "others"
         )
-    console.print(table)
+        for speaker in result.speakers:
+            seconds, found = f"{speaker.speech_seconds:.1f}", speaker.identity
+            if found is None:  # nothing of it could be heard
+                add_row(table, speaker.label, seconds, "", "", "")
+                continue
+            likely = ((n, p) for n, p in found.candidates if n != found.name and p >= _WORTH)
+            add_row(
+                table,
+                speaker.label,
+                seconds,
+                f"{found.probability:.1%}",
+                f"{100 * found.false_accept:.2g} %",
+                ", ".join(f"{name} {probability:.0%}" for name, probability in likely),
+            )
+        console.print(table)
 
 
 _WORTH = 0.01

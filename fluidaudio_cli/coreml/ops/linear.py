@@ -12,8 +12,7 @@ def _linear(op: Lowering) -> str:
     # x [..., in] times weight [out, in] transposed.
     x = op.tensor("x")
     if op.type().rank == 2:
-        bias = [op.tensor("bias")] if op.has("bias") else []
-        return op.emit("Gemm", x, op.tensor("weight"), *bias, transB=1)
+        return op.emit("Gemm", x, op.tensor("weight"), *op.given("bias"), transB=1)
     product = op.emit("MatMul", x, _matrix(op, "weight", transposed=True))
     return op.emit("Add", product, op.tensor("bias")) if op.has("bias") else product
 

@@ -53,7 +53,7 @@ def _layer_norm(op: Lowering) -> str:
             "LayerNormalization",
             op.tensor("x"),
             op.tensor("gamma"),
-            *([op.tensor("beta")] if op.has("beta") else []),
+            *op.given("beta"),
             axis=axes[0],
             epsilon=epsilon,
         )

@@ -24,6 +24,11 @@ class SpatialPadding:
     after: tuple[int, ...]
     automatic: str = ""
 
+    def reaching(self, excess: Sequence[int]) -> SpatialPadding:
+        """With ``excess`` more after each axis."""
+        after = tuple(a + e for a, e in zip(self.after, excess, strict=True))
+        return SpatialPadding(self.before, after)
+
     def attributes(self) -> dict[str, Any]:
         """As attributes of an ONNX node."""
         if self.automatic:

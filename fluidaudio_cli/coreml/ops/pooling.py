@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fluidaudio_cli.coreml.graph import Lowering
 from fluidaudio_cli.coreml.ops.padding import SpatialPadding, spatial_padding
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
@@ -34,8 +36,7 @@ def _window(op: Lowering) -> tuple[list[int], list[int], SpatialPadding, list[in
 def _max_pool(op: Lowering) -> str:
     kernel, strides, padding, excess = _window(op)
     if any(excess):
-        after = tuple(a + e for a, e in zip(padding.after, excess, strict=True))
-        padding = SpatialPadding(padding.before, after)
+        padding = padding.reaching(excess)
     return op.emit(
         "MaxPool", op.tensor("x"), kernel_shape=kernel, strides=strides, **padding.attributes()
     )
@@ -53,8 +54,7 @@ def _average(op: Lowering, x: str, exclude_padding: bool) -> str:
         padding = SpatialPadding((0,) * len(kernel), tuple(excess))
         exclude_padding = True
     elif any(excess):
-        after = tuple(a + e for a, e in zip(padding.after, excess, strict=True))
-        padding = SpatialPadding(padding.before, after)
+        padding = padding.reaching(excess)
     return op.emit(
         "AveragePool",
         x,
@@ -74,9 +74,7 @@ def _l2_pool(op: Lowering) -> str:
     if op.flag("ceil_mode"):
         raise op.error("rounds its output size up, which is not supported for L2")
     squares = op.emit("Mul", op.tensor("x"), op.tensor("x"))
-    count = 1
-    for width in op.integers("kernel_sizes"):
-        count *= width
+    count = math.prod(op.integers("kernel_sizes"))
     total = op.emit("Mul", _average(op, squares, exclude_padding=False), op.like(count))
     return op.emit("Sqrt", total)
 

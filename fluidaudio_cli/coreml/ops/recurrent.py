@@ -36,32 +36,8 @@ def _lstm(op: Lowering) -> list[str]:
         raise op.error("clips its cell gate, which is not supported")
     suffixes = _suffixes(op)
     hidden = op.array("weight_hh").shape[1]
-    inputs = [
-        _own_input(op),
-        *_weights(op, _LSTM_GATES, suffixes),
-        "",  # all sequences have full length
-        _initial_state(op, "initial_h", suffixes, hidden),
-        _initial_state(op, "initial_c", suffixes, hidden),
-        _peepholes(op, suffixes, hidden),
-    ]
-    while not inputs[-1]:
-        inputs.pop()
-    every, state, cell = op.emit_many(
-        "LSTM",
-        *inputs,
-        outputs=3,
-        hidden_size=hidden,
-        direction=op.text("direction", "forward"),
-        **_activations(
-            op,
-            len(suffixes),
-            (
-                ("recurrent_activation", "sigmoid"),
-                ("cell_activation", "tanh"),
-                ("activation", "tanh"),
-            ),
-        ),
-    )
+    named = (("recurrent_activation", "sigmoid"), ("cell_activation", "tanh"))
+    every, state, cell = _layer(op, "LSTM", _LSTM_GATES, suffixes, named, outputs=3)
     last = _merge_state(op, state, len(suffixes), hidden)
     return [
         _sequence(op, every, last, len(suffixes), hidden),
@@ -85,26 +61,41 @@ def _simple(
     op: Lowering, kind: str, gates: tuple[int, ...], attributes: dict[str, Any], with_gates: bool
 ) -> list[str]:
     hidden = op.array("weight_hh").shape[1]
-    inputs = [
-        _own_input(op),
-        *_weights(op, gates, ("",)),
-        "",
-        _initial_state(op, "initial_h", ("",), hidden),
-    ]
-    while not inputs[-1]:
-        inputs.pop()
     named = (("recurrent_activation", "sigmoid"),) if with_gates else ()
-    every, state = op.emit_many(
-        kind,
-        *inputs,
-        outputs=2,
-        hidden_size=hidden,
-        direction=op.text("direction", "forward"),
-        **_activations(op, 1, (*named, ("activation", "tanh"))),
-        **attributes,
-    )
+    every, state = _layer(op, kind, gates, ("",), named, outputs=2, **attributes)
     last = _merge_state(op, state, 1, hidden)
     return [_sequence(op, every, last, 1, hidden), last]
+
+
+def _layer(
+    op: Lowering,
+    kind: str,
+    gates: tuple[int, ...],
+    suffixes: tuple[str, ...],
+    activations: tuple[tuple[str, str], ...],
+    *,
+    outputs: int,
+    **attributes: Any,
+) -> list[str]:
+    """The layer itself; ``activations``: parameters before the last, with their defaults."""
+    hidden = op.array("weight_hh").shape[1]
+    inputs = [_own_input(op), *_weights(op, gates, suffixes)]
+    inputs.append("")  # all sequences have full length
+    inputs.append(_initial_state(op, "initial_h", suffixes, hidden))
+    if kind == "LSTM":
+        inputs.append(_initial_state(op, "initial_c", suffixes, hidden))
+        inputs.append(_peepholes(op, suffixes, hidden))
+    while not inputs[-1]:
+        inputs.pop()
+    return op.emit_many(
+        kind,
+        *inputs,
+        outputs=outputs,
+        hidden_size=hidden,
+        direction=op.text("direction", "forward"),
+        **_activations(op, len(suffixes), (*activations, ("activation", "tanh"))),
+        **attributes,
+    )
 
 
 def _suffixes(op: Lowering) -> tuple[str, ...]:

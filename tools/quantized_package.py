@@ -1,6 +1,6 @@
 """Write a package whose convolutions multiply 8-bit integers (W8A8), with coremltools.
 
-What the integers are is decided elsewhere (``tools/narrow_embedding.py``); here a program gets
+What the integers are is decided by ``narrow_embedding.py``; here a program gets
 them: ``quantize`` and ``dequantize`` before each convolution, its weights as int8.
 """
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.executors.amx_lstm import int8, kernel
-from fluidaudio_cli.executors.amx_lstm.cut import cut_at_lstm
-from fluidaudio_cli.executors.amx_lstm.int8 import Int8Stack
-from fluidaudio_cli.executors.amx_lstm.model import LstmModel
-from fluidaudio_cli.executors.amx_lstm.stack import LstmStack
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.kernels import NARROW, Cut
+from fluidaudio_cli.executors.lstm import int8, kernel
+from fluidaudio_cli.executors.lstm.cut import cut_at_lstm
+from fluidaudio_cli.executors.lstm.int8 import Int8Stack
+from fluidaudio_cli.executors.lstm.layers import PackedStack
+from fluidaudio_cli.executors.lstm.model import LstmModel
+from fluidaudio_cli.executors.lstm.tiles import TileStack
 
 
 class LstmKernel:
@@ -27,7 +28,7 @@ class LstmKernel:
         name: str,
         title: str,
         precision: str,
-        stack: type[LstmStack | Int8Stack],
+        stack: type[PackedStack[Any]],
         file: str,
         reason: Callable[[], str],
     ) -> None:
@@ -56,7 +57,7 @@ class LstmKernel:
         stack = self._stack.of(found.layers)
         return Cut(found.before, found.after, lambda folder: stack.save(folder / self._file))
 
-    def restore(self, folder: Path) -> LstmStack | Int8Stack | None:
+    def restore(self, folder: Path) -> PackedStack[Any] | None:
         """The packed weights."""
         path = folder / self._file
         return self._stack.load(path) if path.is_file() else None
@@ -71,7 +72,7 @@ AMX_LSTM = LstmKernel(
     "amx_lstm",
     "LSTM on AMX tiles",
     "bf16",
-    LstmStack,
+    TileStack,
     "lstm.npz",
     lambda: kernel.unavailable(),
 )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.amx_lstm.stack import LstmLayer
+from fluidaudio_cli.executors.lstm.kernel import HIDDEN
+from fluidaudio_cli.executors.lstm.layers import LstmLayer
 
 # Batch first outside the layers, second inside.
 _SWAP = [1, 0, 2]

@@ -29,22 +29,30 @@ _NEEDED_FLAGS = frozenset(
 )
 
 
-@lru_cache(maxsize=1)
-def unavailable() -> str:
-    """Why the kernel cannot run here; empty when it can."""
-    if not has_amx_bf16():
-        return "the processor has no AMX tiles for bf16"
-    missing = sorted(_NEEDED_FLAGS - cpu_flags())
+def lacking(needed: frozenset[str]) -> str:
+    """Why functions of the library that need these flags cannot run here; empty when they can."""
+    missing = sorted(needed - cpu_flags())
     if missing:
         return f"the processor lacks {', '.join(missing)}"
-    library = Path(__file__).with_name(LIBRARY_NAME)
-    if not library.is_file():
+    if not Path(__file__).with_name(LIBRARY_NAME).is_file():
         return NOT_BUILT
     try:
-        granted = kernel().fluidaudio_request_tiles() == 0
+        kernel()
     except (OSError, AttributeError) as error:
         # Without a function: the library of another version.
         return f"it does not load: {error}"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def unavailable() -> str:
+    """Why the kernel for tiles cannot run here; empty when it can."""
+    if not has_amx_bf16():
+        return "the processor has no AMX tiles for bf16"
+    reason = lacking(_NEEDED_FLAGS)
+    if reason:
+        return reason
+    granted = kernel().fluidaudio_request_tiles() == 0
     return "" if granted else "the system does not grant the use of AMX tiles"
 
 
@@ -52,9 +60,23 @@ def unavailable() -> str:
 def kernel_version() -> str:
     """Changes with the compiled kernel and with what prepares its weights."""
     digest = hashlib.sha256()
-    for name in (LIBRARY_NAME, "cut.py", "stack.py", "int8.py"):
+    for name in (LIBRARY_NAME, "cut.py", "layers.py", "tiles.py", "int8.py"):
         digest.update(Path(__file__).with_name(name).read_bytes())
     return f"kernel {digest.hexdigest()[:8]}"
+
+
+class Int8Layer(ctypes.Structure):
+    """``layer`` of int8.c: one direction, its input, weights and output."""
+
+    _fields_ = [
+        ("bytes", ctypes.c_void_p),
+        ("floats", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("width", "steps", "rows", "reverse")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("weights", "float_weights", "scale", "bias", "output", "exact", "cells")
+        ),
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -74,4 +96,6 @@ def kernel() -> ctypes.CDLL:
     library.fluidaudio_lstm_pack_input.restype = None
     library.fluidaudio_lstm_unpack_output.argtypes = [pointer, number, number, pointer]
     library.fluidaudio_lstm_unpack_output.restype = None
+    for function in (library.fluidaudio_int8_lstm_portable, library.fluidaudio_int8_lstm_vnni):
+        function.argtypes, function.restype = [ctypes.POINTER(Int8Layer)], None
     return library

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Protocol, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 
-from fluidaudio_cli.executors.amx_lstm.kernel import HIDDEN
-from fluidaudio_cli.executors.amx_lstm.stack import Floats, Record
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
-
-
-class LstmRunner(Protocol):
-    """Layers with buffers of their own, for one caller at a time."""
-
-    def __call__(
-        self,
-        sequences: Floats,
-        output: Floats,
-        helper: Executor | None = None,
-        record: Record | None = None,
-    ) -> None:
-        """Run on ``sequences`` (windows, steps, width); write ``output`` (windows, steps, 256)."""
-
-
-class PackedLayers(Protocol):
-    """Layers whose weights a kernel reads."""
-
-    @property
-    def arithmetic(self) -> str:
-        """As in a profile: ``amx_bf16``."""
-
-    def runner(self) -> LstmRunner:
-        """A run with buffers of its own."""
+from fluidaudio_cli.executors.loaded import OperatorTotals
+from fluidaudio_cli.executors.lstm.kernel import HIDDEN
+from fluidaudio_cli.executors.lstm.layers import Floats, PackedStack
 
 
 class LstmModel:
@@ -46,7 +22,9 @@ class LstmModel:
     ``before`` has one output and ``after`` one input, both (windows, steps, features).
     """
 
-    def __init__(self, before: CompiledModel, stack: PackedLayers, after: CompiledModel) -> None:
+    def __init__(
+        self, before: CompiledModel, stack: PackedStack[Any], after: CompiledModel
+    ) -> None:
         self.parts = (before, after)
         self.stack = stack
         self.inputs = before.inputs
@@ -58,8 +36,7 @@ class LstmModel:
         # side. With several streams every processor has a sequence of its own.
         side_by_side = self.ran.streams == 1 and (self.ran.threads or 1) > 1
         self.helper = ThreadPoolExecutor(1, "lstm") if side_by_side else None
-        self._lstm_times: dict[str, tuple[int, float]] = {}
-        self._lock = threading.Lock()
+        self._totals = OperatorTotals()
 
     def request(self) -> LstmRequest:
         """A new request with buffers of its own."""
@@ -67,19 +44,11 @@ class LstmModel:
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Times of all runs so far, slowest first."""
-        times = [time for part in self.parts for time in part.operator_times()]
-        with self._lock:
-            times += [
-                OperatorTime(name, "LSTM", self.stack.arithmetic, calls, seconds)
-                for name, (calls, seconds) in self._lstm_times.items()
-            ]
-        return tuple(sorted(times, key=lambda each: each.seconds, reverse=True))
+        return self._totals.times([one for part in self.parts for one in part.operator_times()])
 
     def record(self, layer: str, seconds: float) -> None:
         """Add one run of one LSTM layer."""
-        with self._lock:
-            calls, total = self._lstm_times.get(layer, (0, 0.0))
-            self._lstm_times[layer] = (calls + 1, total + seconds)
+        self._totals.add((layer, "LSTM", self.stack.arithmetic), seconds)
 
     def close(self) -> None:
         """Free the compiled parts."""
