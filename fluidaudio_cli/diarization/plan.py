@@ -302,7 +302,10 @@ class _Precisions:
         wanted = self._asked.mode.embedding.narrow
         if wanted != "auto":
             return wanted
-        left = {self._asked.precision, self._asked.mode.execution.precision} == {"auto"}
+        asked = self._asked
+        left = {asked.precision, asked.mode.execution.precision} == {"auto"}
+        # One window at a time keeps short voices no more exact, and has time to spare.
+        left = left and not asked.low_latency
         return "auto" if left and self._available.integers else False
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:

@@ -44,6 +44,7 @@ def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
+        "embedding.narrow": "auto",
         "embedding.exact_below_seconds": 2.0,
     }
     assert changes(load_mode("reference"), balanced) == {

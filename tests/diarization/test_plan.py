@@ -92,11 +92,12 @@ def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precisi
     def variant(mode: str | ModeConfig, on: Availability = VNNI, **asked: Any) -> str:
         return plan(mode, on=machine(on), **asked).networks["embedding"].variant
 
-    assert variant("fast") == "narrow"
-    assert [variant(mode) for mode in ("balanced", "accurate", "reference")] == [""] * 3
+    assert [variant(mode) for mode in ("fast", "accurate")] == ["narrow"] * 2
+    assert [variant(mode) for mode in ("balanced", "reference")] == [""] * 2
     assert variant("fast", executor="onnxruntime") == ""
     assert variant("fast", BF16) == ""
     assert variant("fast", precision="fp32") == ""
+    assert variant("fast", low_latency=True) == ""
     exact = replace(load_mode("fast").execution, precision="fp32")
     assert variant(replace(load_mode("fast"), execution=exact)) == ""
     # Where the mode insists, whatever else is asked for.
