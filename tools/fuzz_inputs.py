@@ -1,6 +1,6 @@
 """Mutate inputs of every kind and see that each is answered: a result, or one line and a code.
 
-    python tools/fuzz_inputs.py [--count 10000] [--seed 0] [--jobs 2] [--keep FOLDER]
+    python tools/fuzz_inputs.py [--count 10000] [--seed 0] [--jobs 2] [--keep FOLDER] [--salvage]
 
 Case ``i`` of a seed is always the same. Each runs in a process of its own, forked from one that
 has imported everything, under a limit of memory and of time; what the command line would do is
@@ -58,6 +58,25 @@ _CODECS = {
     "webm": "libopus",
     "mka": "pcm_s16le",
 }
+_MORE_CODECS = {
+    "flv": "aac",
+    "avi": "libmp3lame",
+    "asf": "mp2",
+    "ts": "mp2",
+    "mpg": "mp2",
+    "wtv": "mp2",
+    "nut": "libmp3lame",
+    "mkv": "ac3",
+    "oga": "flac",
+    "ismv": "aac",
+    "mov": "alac",
+    "voc": "pcm_u8",
+    "ac3": "ac3",
+    "tta": "tta",
+    "wv": "wavpack",
+    "au": "pcm_mulaw",
+}
+"""Tried with --salvage only, so that the cases of a seed stay the same."""
 _NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e400", "1e-320", "9" * 400, "0x10", "", "true")
 _WORDS = ("{", "}", "[", "]", '"', "'", ":", "- ", "<NA>", "\t", "\0", "\n", "\ufeff", "é", ";")
 _ODD: tuple[Any, ...] = (
@@ -121,7 +140,7 @@ def kinds(folder: Path, with_result: bool = True) -> dict[str, Kind]:
         return Kind(seeds, read, "tree", 1)
 
     known = {
-        "audio": Kind(tuple(_recordings(folder / "audio")), _decode, "binary", 3),
+        "audio": Kind(tuple(_recordings(folder / "audio", _CODECS)), _decode, "binary", 3),
         "rttm": of_text((rttm,), lambda path: _run("score", path, rttm)),
         "uem": of_text((uem,), lambda path: _run("score", rttm, rttm, "--uem", path)),
         "lab": of_text((lab,), lambda path: _run("score", path, lab)),
@@ -137,17 +156,28 @@ def kinds(folder: Path, with_result: bool = True) -> dict[str, Kind]:
     return known
 
 
-def _recordings(folder: Path) -> Iterator[Path]:
+def salvaged(folder: Path) -> dict[str, Kind]:
+    """Recordings in every container, read with and without salvage."""
+    recordings = tuple(_recordings(folder, _CODECS | _MORE_CODECS))
+    return {
+        "audio": Kind(recordings, _decode, "binary", 1),
+        "salvage": Kind(recordings, partial(_decode, salvage=True), "binary", 1),
+    }
+
+
+def _recordings(folder: Path, codecs: dict[str, str]) -> Iterator[Path]:
     """A second of tones in every container."""
     folder.mkdir(exist_ok=True)
     rate = 48_000
     tones = np.sin(np.arange(rate) * np.linspace(0.01, 0.1, rate)).astype(np.float32) * 0.3
-    for suffix, codec in _CODECS.items():
+    for suffix, codec in codecs.items():
         path = folder / f"tones.{suffix}"
         with av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=rate, layout="mono")
             frame = av.AudioFrame.from_ndarray(tones[None], format="fltp", layout="mono")
             frame.sample_rate = rate
+            if suffix in _MORE_CODECS:
+                frame.pts = 0
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         yield path
@@ -200,11 +230,11 @@ def _run(*arguments: str | Path) -> int:
     return process.run([str(argument) for argument in arguments])
 
 
-def _decode(path: Path) -> int:
+def _decode(path: Path, salvage: bool = False) -> int:
     from fluidaudio_cli.audio.source import open_audio
 
     block = np.empty(160_000, np.float32)
-    with open_audio(path) as stream:
+    with open_audio(path, salvage=salvage) as stream:
         while stream.read_into(block):
             pass
     return 0
@@ -462,12 +492,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--no-result", action="store_true", help="leave benchmark results out")
+    parser.add_argument("--salvage", action="store_true", help="only audio, in more containers")
     given = parser.parse_args()
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fluidaudio-fuzz-seeds-") as folder:
-        known = kinds(Path(folder), not given.no_result)
+        seeds = Path(folder) / "seeds"
+        known = salvaged(seeds) if given.salvage else kinds(seeds, not given.no_result)
         numbers = range(given.first, given.first + given.count)
         outcomes = list(fuzz(numbers, given.seed, known, given.keep, given.jobs))
     for name in known:

@@ -129,6 +129,7 @@ class ByteSource:
             if not data:
                 self._is_cut = self._is_cut or exceeds_file(self.header, start)
                 self._is_cut = self._is_cut or self._ogg_is_cut()
+                self._note_cut_packet(self.header, start)
         return _patched(data, start, self._patches)
 
     def close(self) -> None:
@@ -163,11 +164,14 @@ class ByteSource:
         self._is_cut = exceeds_file(header, total)
         if header.data_start is not None and (end is None or end < total):
             tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
-            if end is None or not header.is_trailer(tail, end + len(tail) == total):
+            if tail.startswith(self._magic):
+                self._note_joined()
+            elif end is None or not header.is_trailer(tail, end + len(tail) == total):
                 self._patches = {**header.patches, **header.open_end(total)}
                 self._open_bytes = total
                 if end is not None:
                     self._note_longer(header)
+        self._note_cut_packet(header, total)
         self._tail = self._read_at(max(0, total - OGG_PAGE_BYTES), OGG_PAGE_BYTES)
         self._is_cut = self._is_cut or self._ogg_is_cut()
         self._position = self._raw.seek(0)
@@ -185,15 +189,26 @@ class ByteSource:
     def _decide_end(self) -> None:
         """At the stated end of a pipe's samples: is what follows sound?"""
         tail = _read_up_to(self._raw, _TRAILER_BYTES, self._head)
-        if not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
+        if tail.startswith(self._magic):
+            self._note_joined()
+        elif not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
             self._head, self._end = tail, None
             self._note_longer(self.header)
 
     def _note_longer(self, header: Header) -> None:
+        stated = f"{header.data_bytes} bytes" if not header.seconds else f"{header.seconds:.2f} s"
         self.notes.append(
-            f"its header states {header.seconds or 0:.2f} s and is not believed: "
-            "what follows is sound as well"
+            f"its header states {stated} and is not believed: what follows is sound as well"
         )
+
+    def _note_cut_packet(self, header: Header, total: int) -> None:
+        """Nothing states how long such a recording is, and a recorder may have been stopped."""
+        note = "it ends within a packet: if it was cut off, what is missing is not known"
+        if header.packet_bytes and total % header.packet_bytes and note not in self.notes:
+            self.notes.append(note)
+
+    def _note_joined(self) -> None:
+        self.notes.append("another recording follows in the same file, and was not read: part them")
 
     def _spool(self) -> None:
         """Copy a pipe to disk that cannot be read forward."""

@@ -51,6 +51,11 @@ class OpenedContainer:
         """FFmpeg's names of the container."""
         return frozenset(self.container.format.name.split(","))
 
+    @property
+    def streams(self) -> list[Any]:
+        """Sound, pictures and the like; a damaged packet may claim others, of no known codec."""
+        return [s for s in self.container.streams if s.codec_context is not None]
+
     def close(self) -> None:
         """Release FFmpeg's contexts and the file."""
         self.container.close()
@@ -135,6 +140,11 @@ def _audio_tracks(container: Any, label: str) -> tuple[Any, ...]:
         raise AudioError(
             f"{label} has no audio stream that can be decoded "
             f"(container {container.format.name}, streams: {', '.join(kinds)})",
+            NOT_AUDIO_REMEDY,
+        )
+    if container.format.name == "flac" and not tracks[0].codec_context.extradata:
+        raise AudioError(
+            f"{label} is not a media file that can be decoded: no FLAC header is at its beginning",
             NOT_AUDIO_REMEDY,
         )
     return tracks

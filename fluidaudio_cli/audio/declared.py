@@ -17,7 +17,7 @@ _TOLERANCES = {
     **dict.fromkeys(("flac", "aiff", "au", "w64"), _SAMPLE_SECONDS),
     # It may count encoder delay and padding that the decoder drops (AAC at 8 kHz: 0.13 s). Ogg
     # has its last page's time.
-    **dict.fromkeys(("mov", "caf", "ogg"), _CODEC_SECONDS),
+    **dict.fromkeys(("mov", "caf", "ogg", "mxf"), _CODEC_SECONDS),
 }
 """Containers whose stated length binds, and by how much a whole file may fall short of it."""
 
@@ -49,30 +49,33 @@ class DeclaredLength:
         """Seconds that are there beyond what the header states, as ``missing``; 0 if few."""
         if self.seconds is None or self.tolerance is None:
             return 0.0
-        more = (last if self.from_zero else last - first) - self.seconds
+        more = min(last, last - first) - self.seconds
         return more if more > _CODEC_SECONDS else 0.0
 
 
 def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
     """Read the length of ``stream`` from the container, or what its header says of its data."""
     container, header, names = opened.container, opened.file.header, opened.formats
+    if header.fragmented and not opened.file.seekable():
+        return DeclaredLength()  # FFmpeg tells the first fragment's
     mended = opened.file.mended_seconds
+    # The longest stream's end binds the audio if that is all there is.
+    of_file = _CODEC_SECONDS if len(opened.streams) == 1 else None
+    if header.play_seconds is not None and names & {"asf", "mp3"}:
+        return DeclaredLength(header.play_seconds, of_file, from_zero=True)
     stated = header.seconds is not None or (header.data_start is not None and "wav" in names)
     if mended is not None or stated:  # chunks behind the samples count in FFmpeg's length
         return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
-        if "mp3" in names and header.mp3_counts_frames:
-            tolerances.append(_CODEC_SECONDS)
         seconds = float(stream.duration * stream.time_base)
-        # Ogg has the last page's time stamp.
-        return DeclaredLength(seconds, tolerances[0] if tolerances else None, "ogg" in names)
+        # Ogg has the last page's time stamp, fragments the last one's.
+        from_zero = "ogg" in names or header.fragmented
+        return DeclaredLength(seconds, tolerances[0] if tolerances else None, from_zero)
     if container.duration is not None and container.duration > 0:
-        # Matroska counts from time stamp 0, and has the longest stream's end: it binds the audio
-        # if that is all there is.
-        only = "matroska" in names and len(container.streams) == 1
+        of_zero = bool(names & {"matroska", "flv"})
         seconds = container.duration / _MICROSECONDS
-        return DeclaredLength(seconds, _CODEC_SECONDS if only else None, "matroska" in names)
+        return DeclaredLength(seconds, of_file if of_zero else None, from_zero=of_zero)
     return DeclaredLength()
 
 

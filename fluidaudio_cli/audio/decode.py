@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import av.error
-from av.stream import Disposition
 
 from fluidaudio_cli.audio.batch import FrameBatcher
 from fluidaudio_cli.audio.container import (
@@ -25,6 +23,7 @@ from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame, Polarity, Silence
 from fluidaudio_cli.audio.timeline import (
     JITTER_SECONDS,
     MAX_PAUSE_SECONDS,
+    Doubts,
     PauseTooLongError,
     Timeline,
 )
@@ -35,6 +34,9 @@ Block = PcmFrame | Silence
 _BARE_FRAMES = frozenset({"mp3", "aac", "ac3", "eac3"})
 """Bare sequences of frames without a header: a cut recording may begin or end with junk."""
 
+_FRAMED_CODECS = frozenset({"mp3float", "mp2float", "mp1float", "ac3", "eac3", "dca"})
+"""Whose frames follow each other in a WAV as in a bare recording."""
+
 _TAG_MAGICS = (b"ID3", b"TAG", b"APETAGEX")
 """Tags found between the frames of such recordings where several were joined to one file."""
 
@@ -44,12 +46,6 @@ _TIMED = frozenset(
 )
 """Containers that stamp packets with times of their own; others count samples."""
 
-_SKIPS_DAMAGE = frozenset({"ogg", "matroska"})
-"""Where FFmpeg drops what is damaged without a word and reads on at the next page or cluster."""
-
-_HOLE_BYTES = 512
-"""Bytes between two packets, beyond headers of pages and clusters, that no packet accounts for."""
-
 _COARSE_STEPS = 32
 """Below so many steps of loudness (six bits with the sign), rounding hides who speaks: two voices
 that are told apart at 33 steps are one at 26."""
@@ -57,17 +53,16 @@ that are told apart at 33 steps are one at 26."""
 _LARGEST_FRAME_BYTES = 8191
 """Of MP3 and ADTS. A packet with more holds junk behind a broken frame, decode as it may."""
 
+_WAVES = frozenset({"wav", "w64"})
+
+_UNMARKED_CODECS = frozenset({"amrnb", "amrwb"})
+"""Bare frames without a mark where they begin: after damage, rubbish is read as frames."""
+
 _HOLE_SECONDS = 5.0
 """A gap in time so soon after a hole is its doing; in Ogg it shows a page later."""
 
 _MOST_LOST_SECONDS = 3600.0
 """Of a container that counts samples: more is a damaged count of them."""
-
-_MIX_SECONDS = 10.0
-"""A track is waited for while others run ahead by so much; containers interleave by far less."""
-
-_DecodeError = (av.error.FFmpegError, OSError, ValueError)
-"""What a damaged file can raise: FFmpeg's errors, and those of reading where it points."""
 
 
 class TrackDecoder:
@@ -89,11 +84,18 @@ class TrackDecoder:
         self._file = opened.file
         self._label = opened.file.label
         self._salvage = salvage
-        self._bare = bool(opened.formats & _BARE_FRAMES)
+        codec: str = stream.codec_context.name
         self._timed = bool(opened.formats & _TIMED)
+        wave = bool(opened.formats & _WAVES)
+        self._bare = bool(opened.formats & _BARE_FRAMES) or (wave and codec in _FRAMED_CODECS)
+        self._many_a_packet = wave and codec.startswith("adpcm_")
+        # FFmpeg guesses the length of TTA's last frame, by which it is decoded.
+        self._end_fails = codec == "tta" and "matroska" in opened.formats
+        self._unmarked = not self._timed and codec in _UNMARKED_CODECS
         self._declared = declared_length(opened, stream)
         self._batcher = FrameBatcher()
         self._timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
+        self._doubts = Doubts()
         self._polarity = Polarity()
         self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far
@@ -106,8 +108,10 @@ class TrackDecoder:
         self._tick_seconds = 0.0
         # Of a bare stream: bytes that gave frames, where they end, packets that failed since.
         self._bytes = self._bytes_end = self._failed = 0
-        self._frame_seconds = 0.0
+        self._frame_seconds = self._failed_seconds = 0.0
         self._disbelieved = 0
+        self._unread = False
+        self._stamped, self._is_ogg = True, "ogg" in opened.formats
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
@@ -118,8 +122,10 @@ class TrackDecoder:
         seconds, zero = self._declared.seconds, self._timeline.zero or 0.0
         if seconds is None:
             return None
-        begin = 0.0 if self._declared.from_zero else self._timeline.started_at or 0.0
-        return max(0.0, seconds + begin - zero)
+        begin = self._timeline.started_at or 0.0
+        if self._declared.from_zero and seconds > begin:
+            begin = 0.0
+        return seconds + begin - zero
 
     @property
     def notes(self) -> list[str]:
@@ -138,8 +144,8 @@ class TrackDecoder:
             notes.append(
                 f"its time stamps begin anew {_counted(timeline.restarts, 'time')}: read end to end"
             )
-        if self._disbelieved:
-            stamps = _counted(self._disbelieved, "impossible time stamp")
+        if disbelieved := self._disbelieved + self._doubts.refuted:
+            stamps = _counted(disbelieved, "impossible time stamp")
             notes.append(f"not believed: {stamps}")
         if self._polarity.found:
             notes.append("a channel is the first one inverted; it was turned back for the mix")
@@ -154,6 +160,13 @@ class TrackDecoder:
                 f"{lost_seconds:.2f} s could not be decoded at "
                 f"{_counted(len(self.lost), 'place')}, and count as silence"
             )
+            if self._unmarked:
+                notes.append("times behind the first of them may be wrong: AMR cannot tell them")
+        if self._unread:
+            notes.append(
+                f"what follows {self._timeline.position:.2f} s could not be read; how long that "
+                "is, is not known"
+            )
         return notes
 
     def push(self, packet: Any, hole: bool = False) -> None:
@@ -163,12 +176,14 @@ class TrackDecoder:
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            if not (self._bare or self._salvage):
+            if not (self._bare or self._salvage or self._end_fails):
+                self._settle()
                 self._drain()
                 self._fail(error)
             elif not bytes(packet).startswith(_TAG_MAGICS):
                 self._damage = error
                 self._failed += 1
+                self._failed_seconds = (packet.duration or 0) * self._tick_seconds
                 if self._salvage:  # or its rests would sound in the next frame
                     packet.stream.codec_context.flush_buffers()
             return
@@ -185,11 +200,22 @@ class TrackDecoder:
             self._take(frame)
             if self.done:
                 return
+        if frames and self._many_a_packet:
+            self._check_whole(packet, sum(frame.samples for frame in frames))
 
-    def finish(self, broken: Exception | None = None) -> None:
+    def skip(self, seconds: float) -> None:
+        """The next packet is later by so much than its time stamp tells."""
+        self._timeline.delay(seconds)
+
+    def begin_later(self, seconds: float) -> None:
+        """The time stamps so far were too early by so much; the next one is right."""
+        self._timeline.begin_later(seconds)
+
+    def finish(self, broken: Exception | None) -> None:
         """No more packets, because of ``broken`` if reading them failed."""
         if self.done:
             return
+        self._settle()
         self._drain()
         self.done = True
         if self.error is not None:
@@ -207,7 +233,11 @@ class TrackDecoder:
         missing, self._excess = self._declared.missing(*stamps), self._declared.excess(*stamps)
         if self._disbelieved:
             return
-        if missing and self._salvage:
+        if self._end_fails and self._damage is not None:
+            self._lose(end, end + self._failed_seconds)
+        elif self._salvage and not missing:
+            self._unread = broken is not None or self._damage is not None
+        elif missing and self._salvage:
             self._lose(end, end + missing)
         elif missing:
             self.cut(end + missing)
@@ -218,6 +248,7 @@ class TrackDecoder:
         if self._salvage:
             if stated_seconds is not None and stated_seconds > end:
                 self._lose(end, stated_seconds)
+            self._unread = self._unread or stated_seconds is None
             return
         stated = "" if stated_seconds is None else f"its header states {stated_seconds:.2f} s, "
         self.error = AudioError(
@@ -228,21 +259,40 @@ class TrackDecoder:
     def wait_until(self, seconds: float) -> None:
         """Fill up with silence to ``seconds``, since no packet of this track comes before."""
         if not self.done and seconds > self._timeline.position:
+            self._settle()
+        if not self.done and seconds > self._timeline.position:
             self._drain()
             self._silence(seconds - self._timeline.position)
 
     def _take(self, frame: Any) -> None:
-        samples, rate = frame.samples, frame.sample_rate
         if not self._heard:
-            self.sample_rate, self.channels = rate, frame.layout.nb_channels
+            self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
             self._tick_seconds = float(frame.time_base or 0)  # a Fraction: slow in each frame
-        repeated = 0.0
+        # Ogg counts samples; a chained recording of another rate is stamped as of the first.
+        self._stamped = self._stamped and not (
+            self._is_ogg and frame.sample_rate != self.sample_rate
+        )
+        pts = frame.pts if self._stamped else None
+        seconds = None if pts is None else pts * self._tick_seconds
+        if not self._timed or self._doubts.goes_on(seconds, frame.samples / frame.sample_rate):
+            self._lay(frame, seconds)
+            return
+        for settled in self._doubts.push(frame, seconds, frame.samples / frame.sample_rate):
+            self._lay(*settled)
+
+    def _settle(self) -> None:
+        """Believe what is in doubt: nothing more comes to prove it wrong."""
+        for settled in self._doubts.drain():
+            self._lay(*settled)
+
+    def _lay(self, frame: Any, seconds: float | None) -> None:
+        """Put a frame on the time line, at its time stamp."""
+        if self.done:
+            return
+        samples, rate, repeated = frame.samples, frame.sample_rate, 0.0
         if self._timed or self._salvage:
-            pts = frame.pts
             try:
-                gap, repeated = self._timeline.place(
-                    None if pts is None else pts * self._tick_seconds
-                )
+                gap, repeated = self._timeline.place(seconds)
             except PauseTooLongError as error:
                 gap = 0.0
                 self._refuse_pause(error.seconds)
@@ -266,6 +316,17 @@ class TrackDecoder:
         self._timeline.advance(self._frame_seconds)
         for block in self._batcher.push(frame):
             self._add(PcmFrame(block))
+
+    def _check_whole(self, packet: Any, samples: int) -> None:
+        """A packet of several frames, of which one does not decode, gives those before it.
+
+        PyAV hands those out and keeps the error.
+        """
+        missing = (packet.duration or 0) * self._tick_seconds - samples / self.sample_rate
+        if missing < max(self._frame_seconds, JITTER_SECONDS) or self._salvage:
+            return
+        self._drain()
+        self._fail(ValueError("a frame does not decode"))
 
     def _count_bytes(self, packet: Any) -> None:
         """Move the time line on by what bytes that gave no frame would have lasted.
@@ -376,89 +437,3 @@ def _counted(number: int, what: str) -> str:
 
 def _louder(loudest: tuple[int, int], other: tuple[int, int] | None) -> tuple[int, int] | None:
     return max(loudest, other) if other is not None and other[0] <= _COARSE_STEPS else None
-
-
-class Demuxer:
-    """Packets of one container dealt out to the decoders of its chosen tracks."""
-
-    def __init__(self, opened: OpenedContainer, salvage: bool) -> None:
-        self._opened = opened
-        self._holes = _HoleFinder() if opened.formats & _SKIPS_DAMAGE else None
-        zero = _beginning(opened)
-        self.tracks = [TrackDecoder(opened, stream, zero, salvage) for stream in opened.chosen]
-        self._by_index = {
-            stream.index: track for stream, track in zip(opened.chosen, self.tracks, strict=True)
-        }
-        # To see holes, every packet must be seen.
-        streams = opened.chosen if self._holes is None else ()
-        self._packets: Iterator[Any] = opened.container.demux(*streams)
-
-    def next_block(self, track: TrackDecoder) -> Block | None:
-        """The next block of ``track``; ``None`` at its end. Raises its ``AudioError``."""
-        while not track.blocks and not track.done:
-            self._read_packet()
-            if not track.blocks:
-                ahead = max(other.handed_seconds for other in self.tracks)
-                track.wait_until(ahead - _MIX_SECONDS)
-        if track.blocks:
-            return track.blocks.popleft()
-        if track.error is not None:
-            raise track.error
-        return None
-
-    def _read_packet(self) -> None:
-        try:
-            packet = next(self._packets, None)
-        except _DecodeError as error:
-            self._finish(error)
-            return
-        if packet is None:
-            self._finish(None)
-            return
-        hole = self._holes is not None and self._holes.before(packet)
-        track = self._by_index.get(packet.stream_index)
-        if track is not None:
-            track.push(packet, hole)
-
-    def _finish(self, broken: Exception | None) -> None:
-        file = self._opened.file
-        for track in self.tracks:
-            track.finish(broken)
-            if file.is_cut and track.error is None:
-                track.cut(file.header.seconds)
-
-
-class _HoleFinder:
-    """Notices bytes that belong to no packet: what FFmpeg dropped as damaged.
-
-    ``packet.pos`` is that of its page or block, so that sizes add up from one to the next.
-    """
-
-    def __init__(self) -> None:
-        self._accounted = -1
-        self._holes = 0
-        self._told: dict[int, int] = {}  # holes so far when a stream's last packet came
-
-    def before(self, packet: Any) -> bool:
-        """Whether there is a hole between this packet of its stream and the one before."""
-        position, size, stream = packet.pos, packet.size, packet.stream_index
-        if position is None or position < 0:
-            return False
-        if 0 <= self._accounted < position - _HOLE_BYTES:
-            self._holes += 1
-        self._accounted = max(self._accounted, position) + size
-        told = self._told.get(stream, self._holes)
-        self._told[stream] = self._holes
-        return told != self._holes
-
-
-def _beginning(opened: OpenedContainer) -> float | None:
-    """Time stamp of the container's beginning; ``None``: that of the only track's first sample."""
-    starts = [
-        float(stream.start_time * stream.time_base)
-        for stream in opened.container.streams
-        if stream.type in ("audio", "video")
-        and stream.start_time is not None
-        and not stream.disposition & Disposition.attached_pic
-    ]
-    return min(starts) if len(starts) > 1 else None

@@ -29,6 +29,20 @@ _MISCOUNT_BYTES = 64
 _WTV = bytes.fromhex("b7d80020")
 """Of Windows Television: tables of its sectors are anywhere."""
 
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEAD_BYTES = 65_536
+
+_EBML = bytes.fromhex("1a45dfa3")
+_SEGMENT = bytes.fromhex("18538067")
+_EBML_HEAD_BYTES = 4096
+
+_MP4_INDEX_BYTES = 65_536
+"""An index of fragments is short, as it lists no samples."""
+
+_TS_BYTES = 188
+"""Of an MPEG-TS packet, which begins with 0x47."""
+
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -53,9 +67,11 @@ class Header:
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
-    ``mp3_counts_frames``: an MP3 whose header states its length. ``index_at_end``: it cannot be
-    read forward, as an MP4 whose index is behind its samples. ``endless``: chunks without end
-    before any samples, which FFmpeg would walk through.
+    ``index_at_end``: it cannot be read forward, as an MP4 whose index is behind its samples.
+    ``fragmented``: an MP4 whose parts say each where and how long they are. ``endless``: chunks
+    without end before any samples, which FFmpeg would walk through. ``packet_bytes``: all are that
+    long.
+    ``file_bytes`` and ``play_seconds``: size and length of the whole, where it states them.
     """
 
     data_start: int | None = None
@@ -64,9 +80,12 @@ class Header:
     patches: Mapping[int, bytes] = field(default_factory=dict)
     size_field: _SizeField | None = None
     layout: _Layout | None = None
-    mp3_counts_frames: bool = False
     index_at_end: bool = False
+    fragmented: bool = False
     endless: bool = False
+    packet_bytes: int | None = None
+    file_bytes: int | None = None
+    play_seconds: float | None = None
 
     @property
     def data_end(self) -> int | None:
@@ -78,6 +97,8 @@ class Header:
     @property
     def seconds(self) -> float | None:
         """Length as stated."""
+        if self.play_seconds is not None:
+            return self.play_seconds
         if self.data_bytes is None or not self.bytes_per_second:
             return None
         return self.data_bytes / self.bytes_per_second
@@ -147,9 +168,18 @@ def read_header(read_at: ReadAt) -> Header:
             return Header(patches={8: b"\xff" * 4})
         if magic[:4] == _WTV:
             return Header(index_at_end=True)
+        if magic[:4] == b"RIFF" and magic[8:12] == b"AVI ":  # of several, the first
+            (size,) = struct.unpack("<I", magic[4:8])
+            return Header(file_bytes=size + 8 if size < _UNKNOWN_32[1][0] else None)
+        if magic == _ASF:
+            return _read_asf(read_at(0, _ASF_HEAD_BYTES))
+        if magic[:4] == _EBML:
+            return Header(file_bytes=_matroska_bytes(read_at(0, _EBML_HEAD_BYTES)))
+        if all(read_at(at * _TS_BYTES, 1) == b"G" for at in range(3)):
+            return Header(packet_bytes=_TS_BYTES)
         if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return Header(index_at_end=_index_at_end(read_at))
-        return Header(mp3_counts_frames=_mp3_counts_frames(read_at))
+            return _read_mp4(read_at)
+        return Header(play_seconds=_mp3_seconds(read_at))
     except struct.error:  # the header itself is cut off: FFmpeg will say so
         return Header()
 
@@ -246,38 +276,69 @@ def _are_chunks(layout: _Layout, tail: bytes, whole: bool) -> bool:
 
 
 def exceeds_file(header: Header, total_bytes: int) -> bool:
-    """Whether the header states more samples than the file of ``total_bytes`` holds."""
-    end = header.data_end
+    """Whether the header states more than the file of ``total_bytes`` holds."""
+    end = header.data_end if header.file_bytes is None else header.file_bytes
     return end is not None and end - total_bytes > _MISCOUNT_BYTES
 
 
-def _index_at_end(read_at: ReadAt) -> bool:
-    """Whether an MP4's samples come before the index that tells where they are."""
+def _read_mp4(read_at: ReadAt) -> Header:
+    """Whether an MP4's samples come before the index that tells where they are, or in fragments."""
     offset = 0
     for _ in range(_MOST_CHUNKS):
         size, kind = struct.unpack(">I4s", read_at(offset, 8))
-        if kind in (b"moov", b"mdat"):
-            return bool(kind == b"mdat")
+        if kind == b"mdat":
+            return Header(index_at_end=True)
+        if kind == b"moov":
+            return Header(fragmented=b"mvex" in read_at(offset, min(size, _MP4_INDEX_BYTES)))
         if size == 1:
             (size,) = struct.unpack(">Q", read_at(offset + 8, 8))
         if size < 8:
-            return False
+            break
         offset += size
-    return False
+    return Header()
 
 
-def _mp3_counts_frames(read_at: ReadAt) -> bool:
+def _read_asf(head: bytes) -> Header:
+    """Size and play duration less preroll, of an ASF's File Properties (specification, 3.2)."""
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0:
+        return Header()
+    size, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, at + 40)
+    if flags & 1:  # a broadcast: unknown
+        return Header()
+    return Header(file_bytes=size or None, play_seconds=max(0.0, play / 1e7 - preroll / 1e3))
+
+
+def _matroska_bytes(head: bytes) -> int | None:
+    """Size of the file by its only segment's; ``None`` if that is open (RFC 8794, 4 and 6)."""
+    name, _, rest = head.partition(_SEGMENT)
+    if not rest or not rest[0]:
+        return None
+    width = 9 - rest[0].bit_length()  # zeros before the first bit tell of further bytes
+    unknown = (1 << 7 * width) - 1
+    size = int.from_bytes(rest[:width], "big") & unknown
+    return None if size == unknown else len(name) + len(_SEGMENT) + width + size
+
+
+def _mp3_seconds(read_at: ReadAt) -> float | None:
+    """Length by the frames that the Xing or Info tag in the first one counts, if it does."""
     start, head = 0, read_at(0, 10)
     if len(head) == 10 and head.startswith(b"ID3"):
         # Four times seven bits (ID3v2.4, section 6.2).
         start = 10 + sum(
             (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
         )
-    found = re.search(rb"\xff[\xe2-\xff]", read_at(start, _MP3_HEAD_BYTES), re.DOTALL)
-    if found is None:
-        return False
-    first_frame = found.string[found.start() : found.start() + 44]
-    return b"Xing" in first_frame or b"Info" in first_frame
+    head = read_at(start, _MP3_HEAD_BYTES)
+    frame = re.search(rb"\xff[\xe2-\xff].{2,38}?(Xing|Info)...(.)(....)", head, re.DOTALL)
+    if frame is None or not frame[2][0] & 1:
+        return None
+    # Of the frame's header (ISO 11172-3 and 13818-3, 2.4.2.3): two bits of version, of rate.
+    _, version, third = frame[0][:3]
+    divisor = {3: 1, 2: 2, 0: 4}.get(version >> 3 & 3)
+    if divisor is None or third >> 2 & 3 == 3:
+        return None
+    rate = (44_100, 48_000, 32_000)[third >> 2 & 3] / divisor
+    return int.from_bytes(frame[3], "big") * (1152 if divisor == 1 else 576) / rate
 
 
 def ogg_page_is_cut(tail: bytes) -> bool:

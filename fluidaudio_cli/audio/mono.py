@@ -10,7 +10,8 @@ from fluidaudio_cli.audio.pcm import Samples
 from fluidaudio_cli.audio.resample import Resampler
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.audio.decode import Block, Demuxer, TrackDecoder
+    from fluidaudio_cli.audio.decode import Block, TrackDecoder
+    from fluidaudio_cli.audio.demux import Demuxer
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything that leaves this package."""

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from fluidaudio_cli.audio.container import OpenedContainer, TrackChoice, open_container
-from fluidaudio_cli.audio.decode import Demuxer
+from fluidaudio_cli.audio.demux import Demuxer
 from fluidaudio_cli.audio.mono import SAMPLE_RATE as SAMPLE_RATE
 from fluidaudio_cli.audio.mono import MonoTrack
 from fluidaudio_cli.audio.pcm import Samples

@@ -7,7 +7,7 @@ between is silence.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 JITTER_SECONDS = 0.015
 """Smaller deviations are rounding (time stamps in whole milliseconds) or a clock's drift. Less
@@ -16,6 +16,16 @@ than a packet of any common codec, 20 ms: one lost packet counts."""
 _REPEAT_SECONDS = 1.0
 """Time stamps that go back by less repeat what was there already; by more, a new count begins
 (joined files, a restarted stream), which goes on where the last one ended."""
+
+_DOUBTFUL_SECONDS = 0.5
+"""A time stamp that jumps by more is believed when those behind it bear it out; Opus without
+speech sends a packet every 0.4 s."""
+
+_PROOF_SECONDS = 1.0
+"""Of sound behind such a jump: more than a packet of any container that stamps only the first."""
+
+Stamped = tuple[Any, float | None]
+"""A frame and its time stamp in seconds."""
 
 MAX_PAUSE_SECONDS = 24 * 3600.0
 """All pauses of a recording together. More is a broken time stamp rather than a break."""
@@ -37,6 +47,51 @@ class PauseTooLongError(Exception):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class Doubts:
+    """Frames whose time stamps jump, held back until those behind bear them out.
+
+    One wild time stamp among good ones would move all that follows.
+    """
+
+    def __init__(self) -> None:
+        self._next: float | None = None  # stamp of a frame that follows the last one believed
+        self._held: list[Stamped] = []
+        self._held_seconds = 0.0
+        self.refuted = 0
+
+    def goes_on(self, seconds: float | None, duration: float) -> bool:
+        """Whether a frame needs no ``push``: nothing is held, and its stamp is no jump."""
+        if self._held or seconds is None or self._next is None:
+            return False
+        if abs(seconds - self._next) >= _DOUBTFUL_SECONDS:
+            return False
+        self._next = seconds + duration
+        return True
+
+    def push(self, frame: Any, seconds: float | None, duration: float) -> list[Stamped]:
+        """Take a frame; return those that are settled, with no time stamp if it is refuted."""
+        old = None if self._next is None else self._next + self._held_seconds
+        goes_on = (
+            old is None or abs((old if seconds is None else seconds) - old) < _DOUBTFUL_SECONDS
+        )
+        if goes_on and self._held and seconds is not None:
+            self.refuted += 1
+            self._held = [(held, None) for held, _ in self._held]
+        self._held.append((frame, seconds))
+        self._held_seconds += duration
+        in_doubt = not goes_on or (len(self._held) > 1 and seconds is None)
+        if in_doubt and self._held_seconds < _PROOF_SECONDS:
+            return []
+        begin = old if seconds is None else seconds
+        self._next = None if begin is None else begin + duration
+        return self.drain()
+
+    def drain(self) -> list[Stamped]:
+        """All that are held."""
+        settled, self._held, self._held_seconds = self._held, [], 0.0
+        return settled
 
 
 class Timeline:
@@ -87,6 +142,12 @@ class Timeline:
     def delay(self, seconds: float) -> None:
         """All time stamps from now on are too early by ``seconds``."""
         self._shift += seconds
+
+    def begin_later(self, seconds: float) -> None:
+        """All time stamps so far were too early by ``seconds``."""
+        if self.zero is not None and self.started_at is not None:
+            self.zero += seconds
+            self.started_at += seconds
 
     def advance(self, seconds: float) -> None:
         """``seconds`` of samples or silence were put there."""

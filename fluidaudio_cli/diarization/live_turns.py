@@ -7,6 +7,7 @@ names under which they have spoken most. At the end the same evidence gives what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -334,5 +335,8 @@ class LiveTurns:
                 names[rest[row]] = old[column]
         for label in labels:
             if label not in names:
-                names[label] = self._next_name()
+                unused = [each for each in self.speakers if each not in names.values()]
+                # There are no more people than that: it must be one of those who have a name.
+                full = len(unused) + len(names) >= (self._bounds.most or math.inf)
+                names[label] = unused[0] if unused and full else self._next_name()
         return names

@@ -63,11 +63,11 @@ class EmbeddingRules:
 
     Voices with less clean speech than ``exact_below_seconds`` are embedded in
     ``exact_precision``; 0 is never. ``narrow``: by the network in 8-bit integers, if the model
-    card has one.
+    card has one; ``auto`` where the executor gains by it and precisions are left to ``auto``.
     """
 
     batch: int
-    narrow: bool
+    narrow: Literal[True, False, "auto"]
     exact_below_seconds: float
     exact_precision: Literal["fp32", "bf16", "fp16"]
 

@@ -228,12 +228,12 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     notes = _of_card(asked.card)
     for role, variant, wanted_so in (
         ("segmentation", DISTILLED, mode.segmentation.distilled),
-        ("embedding", NARROW, mode.embedding.narrow),
+        ("embedding", NARROW, chooser.narrow()),
     ):
         if wanted_so and role in networks:
             if f"{variant} {role}" in asked.card.packages:
                 networks[role] = replace(networks[role], variant=variant)
-            else:
+            elif wanted_so != "auto":
                 notes.append(
                     f"model card {asked.card.name} has no {role}.{variant}_file: "
                     "its usual network runs"
@@ -296,6 +296,17 @@ class _Precisions:
         if source == "--precision":
             self.notes.append(f"{role} runs in {lowest}, the lowest its model card allows")
         return lowest
+
+    def narrow(self) -> bool | str:
+        """Whether voices are embedded in 8-bit integers; ``auto`` is forgone without a word."""
+        wanted = self._asked.mode.embedding.narrow
+        if wanted != "auto":
+            return wanted
+        asked = self._asked
+        left = {asked.precision, asked.mode.execution.precision} == {"auto"}
+        # One window at a time keeps short voices no more exact, and has time to spare.
+        left = left and not asked.low_latency
+        return "auto" if left and self._available.integers else False
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:
         """What voices with little speech are embedded in; empty for the same as the others."""

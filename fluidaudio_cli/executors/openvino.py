@@ -38,7 +38,12 @@ from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
-from fluidaudio_cli.executors.machine import cpu_identity, has_fast_bf16, processors
+from fluidaudio_cli.executors.machine import (
+    cpu_identity,
+    has_fast_bf16,
+    has_fast_integers,
+    processors,
+)
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -71,7 +76,11 @@ class OpenVinoExecutor(CachingExecutor):
         except ExecutorUnavailableError as error:
             return Availability(False, error.message, error.remedy)
         return Availability(
-            True, version=version, precisions=precisions, fastest=_fastest(precisions)
+            True,
+            version=version,
+            precisions=precisions,
+            fastest=_fastest(precisions),
+            integers=has_fast_integers(),
         )
 
     def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:

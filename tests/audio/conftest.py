@@ -93,12 +93,13 @@ def encode(tmp_path: Path) -> Encode:
         rate: int = 16_000,
         with_video: bool = False,
         shift: Callable[[float], float | None] = lambda _: 0.0,
+        container_options: dict[str, str] | None = None,
         **options: str,
     ) -> Path:
         frames = samples[:, None] if samples.ndim == 1 else samples
         layout = {1: "mono", 2: "stereo", 6: "5.1"}[frames.shape[1]]
         path = tmp_path / name
-        with av.open(str(path), "w") as container:
+        with av.open(str(path), "w", options=container_options or {}) as container:
             video = _add_video(container) if with_video else None
             stream = container.add_stream(codec, rate=rate, layout=layout, options=options)
             context = stream.codec_context

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +135,17 @@ def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav, read_all: Rea
         ("a.webm", "libopus", 48_000),
         ("a.aiff", "pcm_s16be", 16_000),
         ("a.tta", "tta", 16_000),
+        ("a.avi", "libmp3lame", 44_100),
+        ("a.asf", "libmp3lame", 44_100),
+        ("film.mkv", "libopus", 48_000),
+        ("film.avi", "libmp3lame", 44_100),
+        ("film.asf", "libmp3lame", 44_100),
     ],
 )
 def test_files_cut_midway(
     name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
 ) -> None:
-    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    path = encode(noise(4.0, rate), name, codec, rate=rate, with_video=name.startswith("film"))
     whole = path.read_bytes()
     assert abs(read_all(path).size / 16_000 - 4.0) < 0.05  # whole, it decodes
     path.write_bytes(whole[: len(whole) // 2])
@@ -170,6 +175,70 @@ def test_damage_in_the_middle(
     assert re.search(r"damaged after \d\.\d\d s|only \d\.\d\d s can be decoded", message), message
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "reason"),
+    [
+        ("a.asf", "libmp3lame", 44_100, "is damaged after 2.17 s (what follows is no packet)"),
+        ("a.voc", "pcm_u8", 16_000, "is damaged after 2.06 s (what follows is no packet)"),
+        # PyAV keeps the error of a frame that follows others in its packet.
+        ("a.wav", "adpcm_ms", 16_000, "is damaged after 2.04 s (a frame does not decode)"),
+    ],
+)
+def test_the_reading_does_not_end_early_without_a_word(
+    name: str, codec: str, rate: int, reason: str, encode: Encode, read_all: ReadAll
+) -> None:
+    path = encode(noise(4.0, rate), name, codec, rate=rate)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + np.random.default_rng(3).bytes(50_000) + content[middle:])
+    assert reason in failure(path, read_all)
+
+
+def test_rubbish_that_claims_the_rest_of_an_flv(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(4.0, 44_100), "a.flv", "libmp3lame", rate=44_100)
+    content = path.read_bytes()
+    tag = flv_tag(content)
+    picture = b"\x09" + (len(content) - tag).to_bytes(3, "big") + bytes(7) + b"\x2f"
+    path.write_bytes(content[:tag] + picture + content[tag:])
+    assert "its header states 4.03 s, only 2.04 s can be decoded" in failure(path, read_all)
+
+
+def flv_tag(content: bytes | bytearray) -> int:
+    """Where a tag begins in the middle: type, length, time stamp, stream, content, length again."""
+    tag = 13
+    while tag < len(content) // 2:
+        tag += 11 + int.from_bytes(content[tag + 1 : tag + 4], "big") + 4
+    return tag
+
+
+def test_one_wild_time_stamp_moves_nothing(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(4.0, 44_100), "a.flv", "aac", rate=44_100)
+    whole, content = read_all(path), bytearray(path.read_bytes())
+    content[flv_tag(content) + 4] ^= 0x80  # 2.3 h later
+    path.write_bytes(content)
+    assert np.array_equal(read_all(path), whole)
+    with open_audio(path) as stream:
+        while stream.read_into(np.empty(16_000, np.float32)):
+            pass
+        assert stream.info.notes == ("not believed: 1 impossible time stamp",)
+
+
+def test_a_stream_that_only_appeared_on_the_way_is_no_crash(
+    encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV cannot flush the decoder of such a stream (SWF, FLV, MPEG-TS)."""
+    path = encode(noise(1.0), "a.flac", "flac")
+    with open_audio(path) as stream:
+        packets = stream._tracks[0]._demuxer._packets
+
+        def failing() -> Iterator[Any]:
+            yield from packets
+            raise IndexError("list index out of range")
+
+        monkeypatch.setattr(stream._tracks[0]._demuxer, "_packets", failing())
+        assert stream.read_into(np.empty(20_000, np.float32)) == 16_000
+
+
 def test_what_precedes_the_damage_is_handed_out(encode: Encode) -> None:
     path = encode(noise(4.0), "a.flac", "flac")
     whole = path.read_bytes()
@@ -182,6 +251,14 @@ def test_what_precedes_the_damage_is_handed_out(encode: Encode) -> None:
             stream.read_into(np.empty(32_000, np.float32))
 
 
+@pytest.mark.parametrize("salvage", [False, True])
+def test_flac_without_its_header_is_refused(salvage: bool, encode: Encode) -> None:
+    path = encode(noise(1.0), "a.flac", "flac")
+    path.write_bytes(bytes(700) + path.read_bytes())
+    with pytest.raises(AudioError, match="no FLAC header is at its beginning"):
+        open_audio(path, salvage=salvage)
+
+
 def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> None:
     path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
     clean = read_all(path)
@@ -189,11 +266,34 @@ def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> 
     assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
 
 
-def test_joined_mp3_files_are_one_recording(encode: Encode, read_all: ReadAll) -> None:
-    path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
-    once = read_all(path).size
-    path.write_bytes(path.read_bytes() * 2)  # the second begins with an ID3 tag
-    assert abs(read_all(path).size - 2 * once) < 2_000
+@pytest.mark.parametrize("rates", [(44_100, 44_100), (16_000, 44_100), (44_100, 22_050)])
+def test_joined_mp3_files_are_one_recording(
+    rates: tuple[int, int], encode: Encode, read_all: ReadAll
+) -> None:
+    paths = [encode(noise(2.0, r), f"{k}.mp3", "libmp3lame", rate=r) for k, r in enumerate(rates)]
+    # The second begins with an ID3 tag.
+    paths[0].write_bytes(paths[0].read_bytes() + paths[1].read_bytes())
+    assert abs(read_all(paths[0]).size - 64_000) < 2_500
+
+
+def test_an_mpeg_ts_that_ends_within_a_packet_is_told(encode: Encode) -> None:
+    path = encode(noise(1.0, 48_000), "a.ts", "mp2", rate=48_000)
+    for cut, notes in (
+        (0, ()),
+        (100, ("it ends within a packet: if it was cut off, what is missing is not known",)),
+    ):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+        with open_audio(path) as stream:
+            assert stream.info.notes == notes
+
+
+def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
+    path = write_wav(np.zeros(8_000, np.int16))
+    path.write_bytes(path.read_bytes() * 2)
+    with open_audio(path) as stream:
+        assert stream.info.notes == (
+            "another recording follows in the same file, and was not read: part them",
+        )
 
 
 def test_a_header_that_points_outside_the_file(encode: Encode) -> None:

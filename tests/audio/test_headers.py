@@ -181,6 +181,7 @@ def test_a_pipe_that_ends_early_is_cut_off(read_bytes: Any) -> None:
         ("a.wtv", "mp2", 48_000),
         ("a.ogg", "libopus", 48_000),
         ("a.mp3", "libmp3lame", 44_100),
+        ("a.ismv", "aac", 44_100),  # fragments, whose first one states its own length
     ],
 )
 def test_compressed_sound_from_a_pipe(

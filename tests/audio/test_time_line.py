@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
-from fluidaudio_cli.audio.timeline import PauseTooLongError, Placement, Timeline
+from fluidaudio_cli.audio.timeline import Doubts, PauseTooLongError, Placement, Timeline
 from fluidaudio_cli.errors import AudioError
 
 Floats = npt.NDArray[np.float32]
@@ -60,7 +61,11 @@ def test_sound_that_starts_later_than_the_picture(
         assert "of its time line hold no audio and count as silence" in stream.info.notes[0]
 
 
-@pytest.mark.parametrize(("name", "codec", "rate"), [*CODECS, ("a.ogg", "libopus", 48_000)])
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    # FFmpeg stamps the first page of FLAC in Ogg with 0 whatever it says.
+    [*CODECS, ("a.ogg", "libopus", 48_000), ("a.oga", "flac", 16_000)],
+)
 def test_sound_alone_counts_from_its_own_start(
     name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
 ) -> None:
@@ -68,6 +73,8 @@ def test_sound_alone_counts_from_its_own_start(
     samples = read_all(path)
     assert heard_at(samples) == pytest.approx([0.5, 2.5], abs=0.025)
     assert samples.size / SAMPLE_RATE == pytest.approx(3.0, abs=0.05)
+    with open_audio(path) as stream:
+        assert stream.info.notes == ()
 
 
 @pytest.mark.parametrize("with_video", [False, True])
@@ -102,6 +109,23 @@ def test_chained_ogg_files_are_read_end_to_end(encode: Encode, read_all: ReadAll
     assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5, 3.5, 5.5], abs=0.01)
 
 
+def test_fragments_joined_in_the_middle_are_whole(encode: Encode, read_all: ReadAll) -> None:
+    options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"}
+    path = encode(clicks(44_100), "a.mp4", "aac", rate=44_100, container_options=options)
+    content = path.read_bytes()
+    starts = [at.start() - 4 for at in re.finditer(b"moof", content)]
+    path.write_bytes(content[: starts[0]] + content[starts[4] :])  # 0.51 s each
+    assert heard_at(read_all(path)) == pytest.approx([2.5 - 4 * 0.511 + 0.023], abs=0.02)
+
+
+def test_chained_flac_of_another_rate_lasts_as_long(encode: Encode, read_all: ReadAll) -> None:
+    """FFmpeg stamps the second part as if its samples had the first part's rate."""
+    path = encode(clicks(44_100), "a.oga", "flac", rate=44_100)
+    other = encode(clicks(16_000), "b.oga", "flac")
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5, 3.5, 5.5], abs=0.002)
+
+
 def test_hours_of_pause_take_no_memory(encode: Encode) -> None:
     path = encode(
         clicks(16_000), "a.mka", "pcm_s16le", shift=lambda t: 7_200.0 if t >= 1.5 else 0.0
@@ -127,6 +151,20 @@ def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode, read_al
         assert stream.read_into(np.empty(100_000, np.float32)) == pytest.approx(48_000, abs=200)
         assert stream.info.notes == ("not believed: 1 impossible time stamp",)
         assert stream.info.lost == ()
+
+
+def test_a_jump_is_believed_when_what_follows_bears_it_out() -> None:
+    doubts = Doubts()
+    assert doubts.push("a", 10.0, 0.4) == [("a", 10.0)]
+    assert doubts.push("b", 18_000.0, 0.4) == []
+    assert doubts.push("c", 10.8, 0.4) == [("b", None), ("c", 10.8)]
+    assert doubts.push("d", 3.0, 0.4) == []
+    assert doubts.push("e", None, 0.4) == []
+    assert doubts.push("f", 3.8, 0.4) == [("d", 3.0), ("e", None), ("f", 3.8)]
+    assert doubts.push("g", 4.2, 0.4) == [("g", 4.2)]
+    assert doubts.push("h", 5.5, 0.4) == []
+    assert doubts.drain() == [("h", 5.5)]
+    assert doubts.refuted == 1
 
 
 def test_placement_by_hand() -> None:

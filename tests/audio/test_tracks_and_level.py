@@ -68,6 +68,24 @@ def test_a_track_or_the_mix_of_all(
     assert (info.tracks, info.track) == (2, None if track == "all" else track)
 
 
+def test_a_track_of_few_words_is_mixed_at_its_times(tmp_path: Path) -> None:
+    path, words = tmp_path / "sparse.mka", (0.5, 12.5, 24.5)
+    with av.open(str(path), "w", format="matroska") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in LEVELS]
+        frames = [(float(second), 0, 0, 16_000) for second in range(30)]
+        frames += [(second, 1, 9_000, 320) for second in words]
+        for second, index, level, count in sorted(frames):
+            frame = av.AudioFrame.from_ndarray(
+                np.full((1, count), level, np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.time_base = 16_000, Fraction(1, 16_000)
+            frame.pts = round(second * 16_000)
+            container.mux(streams[index].encode(frame))
+    samples, _ = read(path, track="all")
+    starts = np.nonzero(np.diff(samples, prepend=0.0) > 0)[0] / 16_000
+    assert starts == pytest.approx(words, abs=1e-3)
+
+
 def test_without_a_choice_the_tracks_are_named(two_tracks: Path) -> None:
     _, info = read(two_tracks)
     assert info.track == 1
@@ -156,9 +174,11 @@ def test_salvage_keeps_what_follows_the_damage_in_place(encode: Encode) -> None:
         ("a.aac", "aac", 44_100),
         ("a.ac3", "ac3", 48_000),
         ("a.eac3", "eac3", 48_000),
+        ("a.wav", "libmp3lame", 44_100),
+        ("a.avi", "libmp3lame", 44_100),
     ],
 )
-def test_salvage_of_a_bare_stream_counts_the_bytes_that_gave_nothing(
+def test_salvage_counts_the_bytes_that_gave_nothing(
     name: str, codec: str, rate: int, encode: Encode
 ) -> None:
     click = np.zeros(10 * rate, np.float32)
@@ -184,6 +204,24 @@ def test_damage_is_no_pause(name: str, codec: str, junk: int, encode: Encode) ->
     samples, info = read(path, salvage=True)
     assert samples.size / 16_000 == pytest.approx(12.0, abs=0.05)
     assert len(info.lost) == 1
+
+
+def test_tta_in_matroska_lacks_its_last_frame(encode: Encode) -> None:
+    path = encode(speech(2.5), "a.mkv", "tta", shift=lambda _: 1.0)
+    samples, info = read(path)
+    assert samples.size / 16_000 == pytest.approx(2.09, abs=0.01)  # two of 1.04 s
+    assert info.lost == ((pytest.approx(2.09, abs=0.01), pytest.approx(2.5, abs=0.01)),)
+    assert info.notes[-1] == "0.41 s could not be decoded at 1 place, and count as silence"
+
+
+def test_salvage_of_amr_tells_that_times_are_lost_with_its_frames(tmp_path: Path) -> None:
+    path, frame = tmp_path / "a.amr", b"\x3c" + bytes(31)
+    path.write_bytes(b"#!AMR\n" + frame * 50 + b"\x74" + bytes(31) + frame * 50)
+    with pytest.raises(AudioError, match=r"is damaged after 1\.00 s"):
+        read(path)
+    assert "times behind the first of them may be wrong: AMR cannot tell them" in (
+        read(path, salvage=True)[1].notes
+    )
 
 
 def test_salvage_believes_no_absurd_count_of_samples(encode: Encode) -> None:
@@ -214,3 +252,13 @@ def test_salvage_of_a_file_cut_off_tells_what_is_missing(write_wav: WriteWav) ->
     path.write_bytes(path.read_bytes()[: 44 + 24_000])
     samples, info = read(path, salvage=True)
     assert (samples.size, info.lost) == (12_000, ((0.75, 2.0),))
+
+
+def test_salvage_tells_that_what_is_missing_is_unknown(encode: Encode) -> None:
+    path = encode(speech(2.0, 48_000), "a.mkv", "libopus", rate=48_000, with_video=True)
+    path.write_bytes(path.read_bytes()[:-9_000])
+    samples, info = read(path, salvage=True)
+    assert info.notes == (
+        f"what follows {samples.size / 16_000:.2f} s could not be read; how long that is, "
+        "is not known",
+    )

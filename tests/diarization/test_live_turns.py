@@ -16,6 +16,7 @@ from fluidaudio_cli.diarization.ledger import Ledger, Revision
 from fluidaudio_cli.diarization.live_turns import LiveTurns
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.online import CachedSpeaker, Exemplar
 from fluidaudio_cli.turns import Turn
 
 STEP = SAMPLE_RATE // 2
@@ -135,6 +136,20 @@ def test_at_most_one_speaker_while_it_goes_on() -> None:
     (turn,) = live.tentative()
     assert (turn.start, turn.speaker) == (0.0, "SPEAKER_00")
     assert turn.end == pytest.approx(90.0, abs=0.04)
+    live.close()
+
+
+@pytest.mark.parametrize(("at_most", "name"), [(2, "SPEAKER_01"), (3, "SPEAKER_02")])
+def test_where_there_are_no_more_people_a_new_voice_is_one_of_them(at_most: int, name: str) -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, STEP, SpeakerBounds(at_most=at_most))
+    first, *_, other = EVIDENCE[:40]
+    live.push(first)
+    (somebody,) = live.online.speakers
+    somebody.hear(Exemplar(first.voices[0].vector, 5.0, 1.0), load_mode("balanced").calibration)
+    # A second name, of whom nothing was heard that would stay.
+    live.online.speakers.append(CachedSpeaker())
+    created = live.push(other).created
+    assert created[-1] == live.speakers[-1] == name
     live.close()
 
 

@@ -32,7 +32,10 @@ def changes(mode: ModeConfig, base: ModeConfig) -> dict[str, object]:
 
 def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     balanced = load_mode("balanced")
-    assert changes(load_mode("fast"), balanced) == {"windows.step_seconds": 10.0}
+    assert changes(load_mode("fast"), balanced) == {
+        "windows.step_seconds": 10.0,
+        "embedding.narrow": "auto",
+    }
     assert changes(load_mode("turbo"), balanced) == {
         "windows.step_seconds": 10.0,
         "embedding.narrow": True,
@@ -41,6 +44,7 @@ def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
+        "embedding.narrow": "auto",
         "embedding.exact_below_seconds": 2.0,
     }
     assert changes(load_mode("reference"), balanced) == {
@@ -75,7 +79,7 @@ def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
 
 
 def test_titles_are_the_files_first_comments() -> None:
-    assert mode_title("fast") == ("The fastest without 8-bit integers: every moment is seen once.")
+    assert mode_title("fast") == 'Faster than "balanced": every moment is seen once.'
 
 
 def test_a_file_extends_a_mode_or_another_file_and_keeps_their_lines(tmp_path: Path) -> None:

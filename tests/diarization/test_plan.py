@@ -28,6 +28,7 @@ ONNX = Availability(True, version="1", precisions=("fp32",), fastest="fp32")
 BF16 = Availability(True, version="1", precisions=("fp32", "bf16"), fastest="fp32")
 # Tiles make bf16 the fastest.
 AMX = replace(BF16, fastest="bf16")
+VNNI = replace(BF16, integers=True)
 CORE_ML = Availability(True, version="1", precisions=("fp32", "fp16"))
 
 
@@ -85,6 +86,27 @@ def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() ->
     made = resolve(Asked(mode=load_mode("turbo"), card=without), machine(), None)
     assert not made.networks["embedding"].variant
     assert made.notes == ("model card mine has no embedding.narrow_file: its usual network runs",)
+
+
+def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precision() -> None:
+    def variant(mode: str | ModeConfig, on: Availability = VNNI, **asked: Any) -> str:
+        return plan(mode, on=machine(on), **asked).networks["embedding"].variant
+
+    assert [variant(mode) for mode in ("fast", "accurate")] == ["narrow"] * 2
+    assert [variant(mode) for mode in ("balanced", "reference")] == [""] * 2
+    assert variant("fast", executor="onnxruntime") == ""
+    assert variant("fast", BF16) == ""
+    assert variant("fast", precision="fp32") == ""
+    assert variant("fast", low_latency=True) == ""
+    exact = replace(load_mode("fast").execution, precision="fp32")
+    assert variant(replace(load_mode("fast"), execution=exact)) == ""
+    # Where the mode insists, whatever else is asked for.
+    assert variant("turbo", BF16, precision="fp32") == "narrow"
+    card = load_card()
+    assert card.embedding is not None
+    without = replace(card, name="mine", embedding=replace(card.embedding, narrow_file=""))
+    made = resolve(Asked(mode=load_mode("fast"), card=without), machine(VNNI), None)
+    assert (made.networks["embedding"].variant, made.notes) == ("", ())
 
 
 def test_a_precision_asked_for_holds_for_all_that_stand_it_and_the_rest_is_said() -> None:

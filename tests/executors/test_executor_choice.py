@@ -209,3 +209,16 @@ def test_bf16_is_fast_with_instructions_for_it(
 ) -> None:
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
     assert machine.has_fast_bf16() is fast
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [({"avx512f", "avx512_bf16"}, False), ({"avx512_vnni"}, True), ({"avx2", "avx_vnni"}, True)],
+)
+def test_integers_are_fast_with_instructions_for_them(
+    flags: set[str], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags))
+    assert machine.has_fast_integers() is fast
+    availability = executor("openvino").availability()
+    assert availability.integers is fast

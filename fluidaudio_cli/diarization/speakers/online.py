@@ -286,8 +286,14 @@ class OnlineSpeakers:
                 if together[row, column]:
                     numbers[int(fresh[row])] = waiting[column]
         now = self.recent[-1].end
+        unused = [number for number in waiting if number not in numbers.values()]
         for label in fresh.tolist():
-            if label not in numbers:
+            if label in numbers:
+                continue
+            if self._most is not None and len(numbers) + len(unused) >= self._most and unused:
+                # There are no more people than that: it must be one who has a number.
+                numbers[label] = unused.pop(0)
+            else:
                 numbers[label] = len(self.speakers)
                 self.speakers.append(CachedSpeaker(born=now))
         labels = np.array([numbers[label] for label in found.tolist()], np.intp)
