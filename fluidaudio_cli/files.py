@@ -8,6 +8,7 @@ running one needs, and goes the next time something is written beside it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fluidaudio_cli.errors import HostError
 
@@ -64,6 +66,15 @@ def write_text_atomic(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, whole or not at all."""
     with atomic_path(target) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The keys of a JSON file that was kept to save work; none where it is not as it was kept."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import read_record, write_text_atomic
 from fluidaudio_cli.measure.environment import package_versions, source_digest
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.registry import packages_of
@@ -115,9 +115,5 @@ def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:
 
 
 def _remembered(path: Path) -> int | None:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    peak = record.get("peak_bytes") if isinstance(record, dict) else None
+    peak = read_record(path).get("peak_bytes")
     return peak if isinstance(peak, int) and peak > 0 else None

@@ -25,7 +25,7 @@ from fluidaudio_cli.corpora.protocol import (
     validator_of,
 )
 from fluidaudio_cli.errors import DownloadError, HostError
-from fluidaudio_cli.files import file_sha256, write_text_atomic
+from fluidaudio_cli.files import file_sha256, read_record, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -91,11 +91,8 @@ class _Partial:
 
     def validator(self) -> str | None:
         """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
-        try:
-            note = json.loads(self.note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        if not isinstance(note, dict) or note.get("url") != self.url:
+        note = read_record(self.note)
+        if note.get("url") != self.url:
             return None
         validator = note.get("validator")
         return validator if isinstance(validator, str) else None

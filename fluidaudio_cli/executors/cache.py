@@ -35,6 +35,7 @@ from fluidaudio_cli.files import (
     atomic_path,
     file_sha256,
     folder_files,
+    read_record,
     remove_orphans,
     temporary_folder,
 )
@@ -288,11 +289,8 @@ def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any
 
 
 def _read_meta(folder: Path) -> dict[str, Any] | None:
-    try:
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
+    meta = read_record(folder / _META)
+    if meta.get("schema") != SCHEMA:
         return None
     if not isinstance(meta.get("files"), dict) or not isinstance(meta.get("details"), dict):
         return None

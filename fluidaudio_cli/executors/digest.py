@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors
 from fluidaudio_cli.executors.cache import CompileCache
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import read_record, write_text_atomic
 
 # Coarsest timestamps in use (FAT) have a grain of 2 s.
 SETTLED_AFTER_SECONDS = 3.0
@@ -71,11 +71,8 @@ def _fingerprint(package: Path) -> tuple[str, float]:
 
 
 def _remembered(memo: Path, fingerprint: str) -> str | None:
-    try:
-        record = json.loads(memo.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("fingerprint") != fingerprint:
+    record = read_record(memo)
+    if record.get("fingerprint") != fingerprint:
         return None
     digest = record.get("sha256")
     return digest if isinstance(digest, str) and len(digest) == 64 else None
