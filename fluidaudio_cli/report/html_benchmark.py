@@ -26,10 +26,10 @@ from fluidaudio_cli.report.html_page import (
     facts,
     header,
     labelled_rows,
-    layout,
     line,
     page,
     paragraph,
+    plot,
     section,
     table,
     ticks_at,
@@ -225,18 +225,14 @@ def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Fig
     lowest, highest = min(x for x, *_ in points), max(x for x, *_ in points)
     # Room for the numbers, which stand to the right of their points.
     room = max(0.1 * (highest - lowest), 0.03 * highest, 0.1)
-    return {
-        "data": traces,
-        "layout": layout(
-            420,
-            showlegend=False,
-            margin={"l": 8, "r": 8, "t": 20, "b": 40},
-            xaxis=axis(
-                "DER strict, %", range=[lowest - 0.4 * room, highest + 1.2 * room], nticks=7
-            ),
-            yaxis=log_axis("x real time", slowest, fastest),
-        ),
-    }
+    return plot(
+        traces,
+        420,
+        showlegend=False,
+        margin={"l": 8, "r": 8, "t": 20, "b": 40},
+        xaxis=axis("DER strict, %", range=[lowest - 0.4 * room, highest + 1.2 * room], nticks=7),
+        yaxis=log_axis("x real time", slowest, fastest),
+    )
 
 
 def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
@@ -289,8 +285,8 @@ def _latency_chart(cells: Sequence[CellRecord]) -> list[str]:
 def _boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Figure:
     """A box and its points for each row, lying, so that names of any length can be read."""
     highest = max((max(values) for _, values in rows if values), default=1.0)
-    return {
-        "data": [
+    return plot(
+        [
             {
                 "type": "box",
                 "orientation": "h",
@@ -307,13 +303,11 @@ def _boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Figure:
             }
             for number, (name, values) in enumerate(rows)
         ],
-        "layout": layout(
-            90 + _ROW_PIXELS * len(rows),
-            showlegend=False,
-            xaxis=axis(title, range=[0, 1.05 * highest], nticks=7),
-            **labelled_rows([name for name, _ in rows], *_LABELS),
-        ),
-    }
+        90 + _ROW_PIXELS * len(rows),
+        showlegend=False,
+        xaxis=axis(title, range=[0, 1.05 * highest], nticks=7),
+        **labelled_rows([name for name, _ in rows], *_LABELS),
+    )
 
 
 def differences_figure(differences: Sequence[DifferenceRecord]) -> Figure | None:
@@ -342,20 +336,18 @@ def differences_figure(differences: Sequence[DifferenceRecord]) -> Figure | None
             }
         )
     room = 0.08 * max(max(ends) - min(ends), 0.1)
-    return {
-        "data": traces,
-        "layout": layout(
-            90 + _ROW_PIXELS * len(shown),
-            showlegend=False,
-            xaxis=axis(
-                "DER strict, points more than the other",
-                range=[min(ends) - room, max(ends) + room],
-                zeroline=True,
-                nticks=7,
-            ),
-            **labelled_rows([f"{each.cell} against {each.base}" for each in shown], *_LABELS),
+    return plot(
+        traces,
+        90 + _ROW_PIXELS * len(shown),
+        showlegend=False,
+        xaxis=axis(
+            "DER strict, points more than the other",
+            range=[min(ends) - room, max(ends) + room],
+            zeroline=True,
+            nticks=7,
         ),
-    }
+        **labelled_rows([f"{each.cell} against {each.base}" for each in shown], *_LABELS),
+    )
 
 
 def lengths_figure(cells: Sequence[CellRecord], name: str) -> Figure | None:
@@ -373,23 +365,21 @@ def lengths_figure(cells: Sequence[CellRecord], name: str) -> Figure | None:
     values = [y for points in lines.values() for _, y in points]
     across = log_axis("length of the audio", lengths[0], lengths[-1])
     across |= ticks_at(lengths, map(length_name, lengths))
-    return {
-        "data": [
+    return plot(
+        [
             line(series, sorted(points), number)
             for number, (series, points) in enumerate(lines.items())
         ],
-        "layout": layout(
-            330,
-            margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=across,
-            yaxis={
-                "title": {"text": heading(name)},
-                "automargin": True,
-                "range": [0, 1.1 * max(values)],
-                "nticks": 7,
-            },
-        ),
-    }
+        330,
+        margin={"l": 8, "r": 8, "t": 34, "b": 40},
+        xaxis=across,
+        yaxis={
+            "title": {"text": heading(name)},
+            "automargin": True,
+            "range": [0, 1.1 * max(values)],
+            "nticks": 7,
+        },
+    )
 
 
 def _environment(result: BenchmarkResult) -> str:

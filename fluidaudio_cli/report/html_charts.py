@@ -20,9 +20,9 @@ from fluidaudio_cli.report.html_page import (
     Figure,
     axis,
     labelled_rows,
-    layout,
     line,
     plain_text,
+    plot,
     time_axis,
 )
 from fluidaudio_cli.turns import Turn
@@ -67,17 +67,15 @@ def waterfall(profile: Profile) -> Figure:
                 for bar in joined(own, profile.started, end * _FINEST)
             )
         traces.append(_bars(thread, rows, PALETTE[number % len(PALETTE)]))
-    return {
-        "data": traces,
-        "layout": layout(
-            90 + _ROW_PIXELS * len(stages),
-            barmode="overlay",
-            showlegend=len(threads) > 1,
-            margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=time_axis("seconds from the start of the run", end),
-            **labelled_rows(stages, _LABEL_SHIFT),
-        ),
-    }
+    return plot(
+        traces,
+        90 + _ROW_PIXELS * len(stages),
+        barmode="overlay",
+        showlegend=len(threads) > 1,
+        margin={"l": 8, "r": 8, "t": 34, "b": 40},
+        xaxis=time_axis("seconds from the start of the run", end),
+        **labelled_rows(stages, _LABEL_SHIFT),
+    )
 
 
 # Of a row's height: bars take this much, below the row's label.
@@ -156,19 +154,17 @@ def operators(models: Sequence[ModelProfile], top: int) -> Figure | None:
             }
         )
     labels = [f"{layer.layer} · {layer.op or 'executor'}" for _, layer in rows]
-    return {
-        "data": traces,
-        "layout": layout(
-            90 + _ROW_PIXELS * len(rows),
-            barmode="overlay",
-            margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=axis(
-                "milliseconds in one run, all calls and threads",
-                range=[0, 1.04e3 * rows[0][1].seconds],
-            ),
-            **labelled_rows(labels, _LABEL_SHIFT),
+    return plot(
+        traces,
+        90 + _ROW_PIXELS * len(rows),
+        barmode="overlay",
+        margin={"l": 8, "r": 8, "t": 34, "b": 40},
+        xaxis=axis(
+            "milliseconds in one run, all calls and threads",
+            range=[0, 1.04e3 * rows[0][1].seconds],
         ),
-    }
+        **labelled_rows(labels, _LABEL_SHIFT),
+    )
 
 
 def kinds(models: Sequence[ModelProfile]) -> Figure | None:
@@ -204,30 +200,28 @@ def kinds(models: Sequence[ModelProfile]) -> Figure | None:
     if rest:
         others = [sum(shares.get(op, 0.0) for op in rest) for shares in by_model]
         traces.append(trace("others", others, GREY))
-    return {
-        "data": traces,
-        "layout": layout(
-            150 + 46 * len(shown),
-            barmode="stack",
-            margin={"l": 8, "r": 8, "t": 8, "b": 40},
-            legend={
-                "orientation": "h",
-                "x": 0,
-                "y": -0.3,
-                "yanchor": "top",
-                "traceorder": "normal",
-            },
-            xaxis=axis("% of the network's operator time", range=[0, 100]),
-            **labelled_rows([model.name for model in shown], _LABEL_SHIFT),
-        ),
-    }
+    return plot(
+        traces,
+        150 + 46 * len(shown),
+        barmode="stack",
+        margin={"l": 8, "r": 8, "t": 8, "b": 40},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": -0.3,
+            "yanchor": "top",
+            "traceorder": "normal",
+        },
+        xaxis=axis("% of the network's operator time", range=[0, 100]),
+        **labelled_rows([model.name for model in shown], _LABEL_SHIFT),
+    )
 
 
 def memory(curve: Sequence[tuple[float, int]], baseline: int) -> Figure:
     """Resident memory over the run, and where it started."""
     end = max((at for at, _ in curve), default=1.0)
-    return {
-        "data": [
+    return plot(
+        [
             line(
                 "resident memory",
                 [(at, size / 1e6) for at, size in curve],
@@ -244,13 +238,11 @@ def memory(curve: Sequence[tuple[float, int]], baseline: int) -> Figure:
                 hoverinfo="skip",
             ),
         ],
-        "layout": layout(
-            280,
-            margin={"l": 8, "r": 8, "t": 34, "b": 40},
-            xaxis=time_axis("seconds from the start of the run", end),
-            yaxis=axis("MB"),
-        ),
-    }
+        280,
+        margin={"l": 8, "r": 8, "t": 34, "b": 40},
+        xaxis=time_axis("seconds from the start of the run", end),
+        yaxis=axis("MB"),
+    )
 
 
 def diarization(timeline: Timeline, seconds: float) -> Figure:
@@ -278,16 +270,14 @@ def diarization(timeline: Timeline, seconds: float) -> Figure:
         if spans:
             total = sum(end - start for start, end in spans)
             row(f"error · {kind}, {total:.1f} s", spans, _ERROR_COLOUR, 1.0)
-    return {
-        "data": traces,
-        "layout": layout(
-            70 + _ROW_PIXELS * max(1, len(labels)),
-            barmode="overlay",
-            showlegend=False,
-            xaxis=time_axis("seconds of the recording", seconds),
-            **labelled_rows(labels, _LABEL_SHIFT),
-        ),
-    }
+    return plot(
+        traces,
+        70 + _ROW_PIXELS * max(1, len(labels)),
+        barmode="overlay",
+        showlegend=False,
+        xaxis=time_axis("seconds of the recording", seconds),
+        **labelled_rows(labels, _LABEL_SHIFT),
+    )
 
 
 def _of(turns: Sequence[Turn], speaker: str) -> list[tuple[float, float]]:
@@ -334,13 +324,11 @@ def precision(models: Sequence[PrecisionProfile]) -> Figure | None:
         )
     if not traces:
         return None
-    return {
-        "data": traces,
-        "layout": layout(
-            360,
-            margin={"l": 8, "r": 8, "t": 34, "b": 110},
-            legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
-            xaxis=axis("% of the network's operations, in order"),
-            yaxis=axis("RMS error / RMS of fp32", type="log", exponentformat="power"),
-        ),
-    }
+    return plot(
+        traces,
+        360,
+        margin={"l": 8, "r": 8, "t": 34, "b": 110},
+        legend={"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
+        xaxis=axis("% of the network's operations, in order"),
+        yaxis=axis("RMS error / RMS of fp32", type="log", exponentformat="power"),
+    )

@@ -145,8 +145,8 @@ def chart(name: str, figure: Figure, label: str) -> str:
     )
 
 
-def layout(height: int, **more: Any) -> dict[str, Any]:
-    """What all charts have in common: no template, no background, little margin."""
+def plot(traces: Sequence[dict[str, Any]], height: int, **more: Any) -> Figure:
+    """A figure in the manner of all: no template, no background, little margin."""
     common: dict[str, Any] = {
         "template": "none",
         "height": height,
@@ -158,7 +158,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "hoverlabel": {"align": "left"},
         "bargap": 0.2,
     }
-    return common | more
+    return {"data": traces, "layout": common | more}
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.benchmark.trials import error_curve, expected_and_observed
 from fluidaudio_cli.report.benchmark_tables import short_figures
-from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
+from fluidaudio_cli.report.html_page import Figure, axis, line, plot, ticks_at
 from fluidaudio_cli.report.tables import Table
 
 _FIGURES = {
@@ -91,12 +91,10 @@ def det_figure(result: BenchmarkResult) -> Figure | None:
         return None
     quantiles = [float(ndtri(mark / 100.0)) for mark in _MARKS]
     marks = ticks_at(quantiles, [f"{mark:g}" for mark in _MARKS])
-    return {
-        "data": traces,
-        "layout": layout(
-            460,
-            showlegend=True,
-            xaxis=axis("false accepts, %", **marks),
-            yaxis=axis("false rejects, %", **marks),
-        ),
-    }
+    return plot(
+        traces,
+        460,
+        showlegend=True,
+        xaxis=axis("false accepts, %", **marks),
+        yaxis=axis("false rejects, %", **marks),
+    )

@@ -9,7 +9,7 @@ from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.robustness import Degradation, degradations, doubling
 from fluidaudio_cli.report.benchmark_tables import interval_ends, short_figures
-from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, layout, line
+from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, line, plot
 from fluidaudio_cli.report.tables import Table
 
 _PARTS = ("der_strict", "missed", "false_alarm", "confusion", "speaker_count", "count_bias")
@@ -71,15 +71,13 @@ def factor_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
             traces.append(line(series, points, number, error_y=bars))
         yield (
             factor,
-            {
-                "data": traces,
-                "layout": layout(
-                    240,
-                    showlegend=len(names) > 1,
-                    xaxis=axis(factor, type="category"),
-                    yaxis=axis("DER strict, %", rangemode="tozero"),
-                ),
-            },
+            plot(
+                traces,
+                240,
+                showlegend=len(names) > 1,
+                xaxis=axis(factor, type="category"),
+                yaxis=axis("DER strict, %", rangemode="tozero"),
+            ),
         )
 
 
@@ -109,8 +107,8 @@ def crossing_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
             ]
             yield (
                 f"{series}: {first} and {second}",
-                {
-                    "data": [
+                plot(
+                    [
                         {
                             "type": "heatmap",
                             "x": axes[1],
@@ -123,12 +121,10 @@ def crossing_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
                             "<extra></extra>",
                         }
                     ],
-                    "layout": layout(
-                        280,
-                        xaxis=axis(second, type="category"),
-                        yaxis=axis(first, type="category"),
-                    ),
-                },
+                    280,
+                    xaxis=axis(second, type="category"),
+                    yaxis=axis(first, type="category"),
+                ),
             )
 
 

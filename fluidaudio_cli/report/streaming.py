@@ -8,7 +8,7 @@ from fluidaudio_cli.benchmark.grid import STREAMING
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.report.benchmark_tables import short_figures
-from fluidaudio_cli.report.html_page import Figure, axis, layout, line, ticks_at
+from fluidaudio_cli.report.html_page import Figure, axis, line, plot, ticks_at
 from fluidaudio_cli.report.tables import Table
 
 _ERRORS = ("online_der", "online_ratio", "refined_der", "refined_ratio", "der_strict")
@@ -74,15 +74,13 @@ def latency_figure(result: BenchmarkResult) -> Figure | None:
         return None
     ticks = sorted({x for points in lines.values() for x, _ in points})
     most = max(y for points in lines.values() for _, y in points)
-    return {
-        "data": [
+    return plot(
+        [
             line(f"{series}, {label}", [(x, round(y, 3)) for x, y in sorted(points)], number)
             for number, ((series, label), points) in enumerate(lines.items())
         ],
-        "layout": layout(
-            360,
-            showlegend=True,
-            xaxis=axis("latency, s", type="log", **ticks_at(ticks)),
-            yaxis=axis("DER strict, %", range=[0, 1.1 * most]),
-        ),
-    }
+        360,
+        showlegend=True,
+        xaxis=axis("latency, s", type="log", **ticks_at(ticks)),
+        yaxis=axis("DER strict, %", range=[0, 1.1 * most]),
+    )
