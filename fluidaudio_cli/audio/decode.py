@@ -248,7 +248,9 @@ class TrackDecoder:
         if self._salvage:
             if stated_seconds is not None and stated_seconds > end:
                 self._lose(end, stated_seconds)
-            self._unread = self._unread or stated_seconds is None
+            # A length that binds has told already what is missing; Ogg's is that of its last page.
+            binds = self._declared.tolerance is not None and not self._is_ogg
+            self._unread = self._unread or (stated_seconds is None and not binds)
             return
         stated = "" if stated_seconds is None else f"its header states {stated_seconds:.2f} s, "
         self.error = AudioError(

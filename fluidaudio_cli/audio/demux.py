@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import av.error
-from av.stream import Disposition
 
 from fluidaudio_cli.audio.byte_source import READ_BYTES
 from fluidaudio_cli.audio.container import OpenedContainer
@@ -169,10 +168,8 @@ def _beginning(opened: OpenedContainer) -> float | None:
     """Time stamp of the container's beginning; ``None``: that of the only track's first sample."""
     starts = [
         float(stream.start_time * stream.time_base)
-        for stream in opened.container.streams
-        if stream.type in ("audio", "video")
-        and stream.start_time is not None
-        and not stream.disposition & Disposition.attached_pic
+        for stream in opened.streams
+        if stream.type in ("audio", "video") and stream.start_time is not None
     ]
     return min(starts) if len(starts) > 1 else None
 
