@@ -111,11 +111,11 @@ class Demuxer:
             return
         before, self._last[index] = self._last[index], packet
         if broken is not None and "avi" in self._opened.formats:
-            broken.skip(_unseen_seconds(before, packet))
+            broken.timeline.delay(_unseen_seconds(before, packet))
         if self._first_page and before is not None and packet.pos != before.pos:
             self._first_page = False
             late = packet.pts - before.pts - before.duration
-            self.tracks[0].begin_later(max(0.0, float(late * packet.time_base)))
+            self.tracks[0].timeline.begin_later(max(0.0, float(late * packet.time_base)))
 
     def _finish(self, broken: Exception | None) -> None:
         file = self._opened.file
