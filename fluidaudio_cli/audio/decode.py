@@ -71,8 +71,8 @@ class TrackDecoder:
     ``done``: no more will come, because of ``error`` if there is one: a packet that does not
     decode, samples that are not finite, a file cut before the length its header states, a track
     without any sample; the message tells how much came before. With ``salvage`` such a stretch is
-    silence instead, and in ``lost`` (start and end in seconds on the time line). ``timeline`` places
-    its frames by their time stamps.
+    silence instead, and in ``lost`` (start and end in seconds on the time line). ``timeline``
+    places its frames by their time stamps.
     """
 
     def __init__(
