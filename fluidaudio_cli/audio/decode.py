@@ -228,7 +228,7 @@ class TrackDecoder:
             return
         if self._end_fails and self._damage is not None:
             self._lose(end, end + self._failed_seconds)
-        elif self._salvage and not missing:
+        elif (self._salvage or self._declared.tolerance is None) and not missing:
             self._unread = broken is not None or self._damage is not None
         elif missing and self._salvage:
             self._lose(end, end + missing)
