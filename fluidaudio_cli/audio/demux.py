@@ -111,13 +111,15 @@ class Demuxer:
         if index not in self._last:
             return
         before, self._last[index] = self._last[index], packet
+        if before is None or before.pts is None or packet.pts is None:
+            return
         if broken is not None and "avi" in self._opened.formats:
             if index not in self._chunks:
                 self._chunks[index] = _chunk_stamps(packet.stream)
             broken.timeline.delay(_unseen_seconds(self._chunks[index], before, packet))
-        if self._first_page and before is not None and packet.pos != before.pos:
+        if self._first_page and packet.pos != before.pos:
             self._first_page = False
-            late = packet.pts - before.pts - before.duration
+            late = packet.pts - before.pts - (before.duration or 0)
             self.tracks[0].timeline.begin_later(max(0.0, float(late * packet.time_base)))
 
     def _finish(self, broken: Exception | None) -> None:
@@ -187,8 +189,7 @@ def _unseen_seconds(stamps: dict[int, int], before: Any, packet: Any) -> float:
 
     FFmpeg numbers the chunks that it finds; those in a hole are missing from its time stamps.
     """
-    first = None if before is None else stamps.get(before.pos)
-    second = stamps.get(packet.pos)
+    first, second = stamps.get(before.pos), stamps.get(packet.pos)
     if not first or second is None:  # without its index nobody knows
         return 0.0
     # The index counts chunks or bytes, as the stream does; packets are stamped in ticks.
