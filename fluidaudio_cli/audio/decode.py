@@ -96,7 +96,7 @@ class TrackDecoder:
         self._declared = declared_length(opened, stream)
         self._batcher = FrameBatcher()
         self.timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
-        self._doubts = Doubts()
+        self._doubts = Doubts(zero)
         self._polarity = Polarity()
         self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far
