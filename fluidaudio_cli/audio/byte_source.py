@@ -13,13 +13,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from fluidaudio_cli.audio.headers import (
-    OGG_PAGE_BYTES,
-    Header,
-    exceeds_file,
-    ogg_page_is_cut,
-    read_header,
-)
+from fluidaudio_cli.audio.headers import Header, exceeds_file, read_header
+from fluidaudio_cli.audio.stated import OGG_PAGE_BYTES, ogg_page_is_cut
 from fluidaudio_cli.errors import AudioError, HostError
 from fluidaudio_cli.recordings import STDIN, Place, Url
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import av
 import av.error
+from av.stream import Disposition
 
 from fluidaudio_cli.audio.byte_source import READ_BYTES, ByteSource
 from fluidaudio_cli.errors import AudioError
@@ -53,8 +54,13 @@ class OpenedContainer:
 
     @property
     def streams(self) -> list[Any]:
-        """Sound, pictures and the like; a damaged packet may claim others, of no known codec."""
-        return [s for s in self.container.streams if s.codec_context is not None]
+        """All but covers, and what damaged packets claim, of no known codec."""
+        return [
+            stream
+            for stream in self.container.streams
+            if stream.codec_context is not None
+            and not stream.disposition & Disposition.attached_pic
+        ]
 
     def close(self) -> None:
         """Release FFmpeg's contexts and the file."""

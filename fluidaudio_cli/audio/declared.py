@@ -27,12 +27,12 @@ class DeclaredLength:
     """``seconds`` as the container states or estimates it, counted from the track's beginning.
 
     ``tolerance`` is by how much a whole file may fall short; ``None`` if the length is a guess.
-    ``from_zero``: counted from time stamp 0 instead.
+    ``from_zero``: counted from time stamp 0 instead; ``None``: one of the two.
     """
 
     seconds: float | None = None
     tolerance: float | None = None
-    from_zero: bool = False
+    from_zero: bool | None = False
 
     def missing(self, first: float, last: float) -> float:
         """Seconds that the header promises beyond ``last``; 0 where that proves nothing.
@@ -42,7 +42,7 @@ class DeclaredLength:
         """
         if self.seconds is None or self.tolerance is None:
             return 0.0
-        short = self.seconds - (last if self.from_zero else last - first)
+        short = self.seconds - (last - first if self.from_zero is False else last)
         return short if short > self.tolerance else 0.0
 
     def excess(self, first: float, last: float) -> float:
@@ -61,21 +61,27 @@ def declared_length(opened: OpenedContainer, stream: Any) -> DeclaredLength:
     mended = opened.file.mended_seconds
     # The longest stream's end binds the audio if that is all there is.
     of_file = _CODEC_SECONDS if len(opened.streams) == 1 else None
-    if header.play_seconds is not None and names & {"asf", "mp3"}:
-        return DeclaredLength(header.play_seconds, of_file, from_zero=True)
+    play = header.play_seconds
+    if play is not None and "mp3" in names:
+        # FFmpeg takes delay and padding off, but guesses where several files were joined.
+        own = _stated(stream, container) or 0.0
+        return DeclaredLength(own if abs(own - play) < _CODEC_SECONDS else play, _CODEC_SECONDS)
+    if play is not None and "asf" in names:
+        return DeclaredLength(play, of_file, from_zero=True)
     stated = header.seconds is not None or (header.data_start is not None and "wav" in names)
     if mended is not None or stated:  # chunks behind the samples count in FFmpeg's length
         return DeclaredLength(mended or header.seconds or _stated(stream, container))
     if stream.duration is not None and stream.time_base is not None and stream.duration > 0:
         tolerances = [_TOLERANCES[name] for name in names if name in _TOLERANCES]
         seconds = float(stream.duration * stream.time_base)
-        # Ogg has the last page's time stamp, fragments the last one's.
-        from_zero = "ogg" in names or header.fragmented
+        # Ogg has the last page's time stamp.
+        from_zero = None if header.fragmented else "ogg" in names
         return DeclaredLength(seconds, tolerances[0] if tolerances else None, from_zero)
     if container.duration is not None and container.duration > 0:
-        of_zero = bool(names & {"matroska", "flv"})
         seconds = container.duration / _MICROSECONDS
-        return DeclaredLength(seconds, of_file if of_zero else None, from_zero=of_zero)
+        if names & {"matroska", "flv"}:
+            return DeclaredLength(seconds, of_file, True if "matroska" in names else None)
+        return DeclaredLength(seconds)
     return DeclaredLength()
 
 

@@ -71,7 +71,8 @@ class TrackDecoder:
     ``done``: no more will come, because of ``error`` if there is one: a packet that does not
     decode, samples that are not finite, a file cut before the length its header states, a track
     without any sample; the message tells how much came before. With ``salvage`` such a stretch is
-    silence instead, and in ``lost`` (start and end in seconds on the time line).
+    silence instead, and in ``lost`` (start and end in seconds on the time line). ``timeline``
+    places its frames by their time stamps.
     """
 
     def __init__(
@@ -94,8 +95,8 @@ class TrackDecoder:
         self._unmarked = not self._timed and codec in _UNMARKED_CODECS
         self._declared = declared_length(opened, stream)
         self._batcher = FrameBatcher()
-        self._timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
-        self._doubts = Doubts()
+        self.timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
+        self._doubts = Doubts(zero)
         self._polarity = Polarity()
         self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
         self.handed_seconds = 0.0  # of all blocks so far
@@ -119,10 +120,10 @@ class TrackDecoder:
     @property
     def duration_seconds(self) -> float | None:
         """The end of the time line as far as the header tells it, once the first block is there."""
-        seconds, zero = self._declared.seconds, self._timeline.zero or 0.0
+        seconds, zero = self._declared.seconds, self.timeline.zero or 0.0
         if seconds is None:
             return None
-        begin = self._timeline.started_at or 0.0
+        begin = self.timeline.started_at or 0.0
         if self._declared.from_zero and seconds > begin:
             begin = 0.0
         return seconds + begin - zero
@@ -130,7 +131,7 @@ class TrackDecoder:
     @property
     def notes(self) -> list[str]:
         """What the user should know of the track so far."""
-        timeline, notes = self._timeline, []
+        timeline, notes = self.timeline, []
         lost_seconds = sum(end - start for start, end in self.lost)
         if self._timed and timeline.paused_seconds - lost_seconds > JITTER_SECONDS:
             notes.append(
@@ -164,7 +165,7 @@ class TrackDecoder:
                 notes.append("times behind the first of them may be wrong: AMR cannot tell them")
         if self._unread:
             notes.append(
-                f"what follows {self._timeline.position:.2f} s could not be read; how long that "
+                f"what follows {self.timeline.position:.2f} s could not be read; how long that "
                 "is, is not known"
             )
         return notes
@@ -193,7 +194,7 @@ class TrackDecoder:
             self._failed += 1
             return
         if hole:
-            self._hole_at = self._timeline.position
+            self._hole_at = self.timeline.position
         if frames and self._bare and self._salvage:
             self._count_bytes(packet)
         for frame in frames:
@@ -202,14 +203,6 @@ class TrackDecoder:
                 return
         if frames and self._many_a_packet:
             self._check_whole(packet, sum(frame.samples for frame in frames))
-
-    def skip(self, seconds: float) -> None:
-        """The next packet is later by so much than its time stamp tells."""
-        self._timeline.delay(seconds)
-
-    def begin_later(self, seconds: float) -> None:
-        """The time stamps so far were too early by so much; the next one is right."""
-        self._timeline.begin_later(seconds)
 
     def finish(self, broken: Exception | None) -> None:
         """No more packets, because of ``broken`` if reading them failed."""
@@ -228,14 +221,14 @@ class TrackDecoder:
         if damage is not None and not (self._salvage and self._heard):
             self._fail(damage)
             return
-        end = self._timeline.position
-        stamps = self._timeline.started_at or 0.0, end + (self._timeline.zero or 0.0)
+        end = self.timeline.position
+        stamps = self.timeline.started_at or 0.0, end + (self.timeline.zero or 0.0)
         missing, self._excess = self._declared.missing(*stamps), self._declared.excess(*stamps)
         if self._disbelieved:
             return
         if self._end_fails and self._damage is not None:
             self._lose(end, end + self._failed_seconds)
-        elif self._salvage and not missing:
+        elif (self._salvage or self._declared.tolerance is None) and not missing:
             self._unread = broken is not None or self._damage is not None
         elif missing and self._salvage:
             self._lose(end, end + missing)
@@ -244,11 +237,13 @@ class TrackDecoder:
 
     def cut(self, stated_seconds: float | None) -> None:
         """The file is known to be shorter than its header says."""
-        end = self._timeline.position
+        end = self.timeline.position
         if self._salvage:
             if stated_seconds is not None and stated_seconds > end:
                 self._lose(end, stated_seconds)
-            self._unread = self._unread or stated_seconds is None
+            # A length that binds has told already what is missing; Ogg's is that of its last page.
+            binds = self._declared.tolerance is not None and not self._is_ogg
+            self._unread = self._unread or (stated_seconds is None and not binds)
             return
         stated = "" if stated_seconds is None else f"its header states {stated_seconds:.2f} s, "
         self.error = AudioError(
@@ -258,11 +253,11 @@ class TrackDecoder:
 
     def wait_until(self, seconds: float) -> None:
         """Fill up with silence to ``seconds``, since no packet of this track comes before."""
-        if not self.done and seconds > self._timeline.position:
+        if not self.done and seconds > self.timeline.position:
             self._settle()
-        if not self.done and seconds > self._timeline.position:
+        if not self.done and seconds > self.timeline.position:
             self._drain()
-            self._silence(seconds - self._timeline.position)
+            self._silence(seconds - self.timeline.position)
 
     def _take(self, frame: Any) -> None:
         if not self._heard:
@@ -292,7 +287,7 @@ class TrackDecoder:
         samples, rate, repeated = frame.samples, frame.sample_rate, 0.0
         if self._timed or self._salvage:
             try:
-                gap, repeated = self._timeline.place(seconds)
+                gap, repeated = self.timeline.place(seconds)
             except PauseTooLongError as error:
                 gap = 0.0
                 self._refuse_pause(error.seconds)
@@ -308,12 +303,12 @@ class TrackDecoder:
         if repeated:
             self._drain()
             count = min(samples, round(repeated * rate))
-            self._timeline.advance((samples - count) / rate)
+            self.timeline.advance((samples - count) / rate)
             if count < samples:
                 self._add(PcmFrame(frame).without(count))
             return
         self._frame_seconds = samples / rate
-        self._timeline.advance(self._frame_seconds)
+        self.timeline.advance(self._frame_seconds)
         for block in self._batcher.push(frame):
             self._add(PcmFrame(block))
 
@@ -337,13 +332,13 @@ class TrackDecoder:
         begin = packet.pos
         if begin is None or begin < 0:
             return
-        if self._damage is not None and self._heard and self._timeline.position > 0:
+        if self._damage is not None and self._heard and self.timeline.position > 0:
             skipped = begin - self._bytes_end
-            seconds = skipped * self._timeline.position / max(1, self._bytes)
+            seconds = skipped * self.timeline.position / max(1, self._bytes)
             # The packets that failed are counted already.
             uncounted = seconds - self._failed * self._frame_seconds
             if uncounted > JITTER_SECONDS:
-                self._timeline.delay(uncounted)
+                self.timeline.delay(uncounted)
         self._failed = 0
         self._bytes += packet.size
         self._bytes_end = begin + packet.size
@@ -351,7 +346,7 @@ class TrackDecoder:
     def _gap(self, seconds: float) -> None:
         """Silence up to the next frame: a pause, or what was lost."""
         self._drain()
-        begin = self._timeline.position
+        begin = self.timeline.position
         damage = self._damage
         if damage is None and begin - self._hole_at < _HOLE_SECONDS:
             damage = ValueError("bytes in between belong to no packet")
@@ -369,13 +364,13 @@ class TrackDecoder:
         self._drain()
         self.done = True
         self.error = AudioError(
-            f"{self._label} states a pause of {seconds:.0f} s at {self._timeline.position:.2f} s, "
+            f"{self._label} states a pause of {seconds:.0f} s at {self.timeline.position:.2f} s, "
             f"more than {MAX_PAUSE_SECONDS / 3600:.0f} h: its time stamps are damaged",
             "write it anew with another program, or add --salvage to read on without the pause",
         )
 
     def _silence(self, seconds: float) -> None:
-        self._timeline.advance(seconds)
+        self.timeline.advance(seconds)
         self._put(Silence(round(seconds * self.sample_rate), self.sample_rate))
 
     def _drain(self) -> None:
@@ -417,7 +412,7 @@ class TrackDecoder:
     def _fail(self, error: Exception) -> None:
         if self.error is not None:  # what came before was bad already
             return
-        reason, seconds = reason_of(error), self._timeline.position
+        reason, seconds = reason_of(error), self.timeline.position
         self.done = True
         if self._heard:
             self.error = AudioError(

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import av.error
-from av.stream import Disposition
 
 from fluidaudio_cli.audio.byte_source import READ_BYTES
 from fluidaudio_cli.audio.container import OpenedContainer
@@ -63,6 +62,7 @@ class Demuxer:
         }
         self._last: dict[int, Any] = dict.fromkeys(stream.index for stream in opened.streams)
         self._watched = self._first_page or bool(opened.formats & (_NO_TRAILER | {"avi"}))
+        self._chunks: dict[int, dict[int, int]] = {}  # of an AVI's streams, by position
         # To see holes and the end, every packet must be seen.
         all_streams = opened.formats & (_SKIPS_DAMAGE | _NO_TRAILER)
         self._packets: Iterator[Any] = opened.container.demux(*() if all_streams else opened.chosen)
@@ -111,12 +111,16 @@ class Demuxer:
         if index not in self._last:
             return
         before, self._last[index] = self._last[index], packet
+        if before is None or before.pts is None or packet.pts is None:
+            return
         if broken is not None and "avi" in self._opened.formats:
-            broken.skip(_unseen_seconds(before, packet))
-        if self._first_page and before is not None and packet.pos != before.pos:
+            if index not in self._chunks:
+                self._chunks[index] = _chunk_stamps(packet.stream)
+            broken.timeline.delay(_unseen_seconds(self._chunks[index], before, packet))
+        if self._first_page and packet.pos != before.pos:
             self._first_page = False
-            late = packet.pts - before.pts - before.duration
-            self.tracks[0].begin_later(max(0.0, float(late * packet.time_base)))
+            late = packet.pts - before.pts - (before.duration or 0)
+            self.tracks[0].timeline.begin_later(max(0.0, float(late * packet.time_base)))
 
     def _finish(self, broken: Exception | None) -> None:
         file = self._opened.file
@@ -169,24 +173,23 @@ def _beginning(opened: OpenedContainer) -> float | None:
     """Time stamp of the container's beginning; ``None``: that of the only track's first sample."""
     starts = [
         float(stream.start_time * stream.time_base)
-        for stream in opened.container.streams
-        if stream.type in ("audio", "video")
-        and stream.start_time is not None
-        and not stream.disposition & Disposition.attached_pic
+        for stream in opened.streams
+        if stream.type in ("audio", "video") and stream.start_time is not None
     ]
     return min(starts) if len(starts) > 1 else None
 
 
-def _unseen_seconds(before: Any, packet: Any) -> float:
+def _chunk_stamps(stream: Any) -> dict[int, int]:
+    """Time stamps in an AVI's index, by the positions of what the chunks hold."""
+    return {entry.pos + _AVI_CHUNK_HEADER_BYTES: entry.timestamp for entry in stream.index_entries}
+
+
+def _unseen_seconds(stamps: dict[int, int], before: Any, packet: Any) -> float:
     """How long the chunks lasted that an AVI's index has between two packets of a stream.
 
     FFmpeg numbers the chunks that it finds; those in a hole are missing from its time stamps.
     """
-    stamps = {entry.pos: entry.timestamp for entry in packet.stream.index_entries}
-    first, second = (
-        stamps.get(p.pos - _AVI_CHUNK_HEADER_BYTES) if p is not None else None
-        for p in (before, packet)
-    )
+    first, second = stamps.get(before.pos), stamps.get(packet.pos)
     if not first or second is None:  # without its index nobody knows
         return 0.0
     # The index counts chunks or bytes, as the stream does; packets are stamped in ticks.

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-ReadAt = Callable[[int, int], bytes]
-"""(offset, count) to that many bytes of the recording, fewer where they cannot be had."""
+from fluidaudio_cli.audio.stated import MOST_CHUNKS, ReadAt, Stated, read_stated
 
 _UNKNOWN_32 = (range(1), range(0x7FFF_0000, 0x8000_1000), range(0xFFFF_0000, 0x1_0000_0000))
 """Data sizes written by programs that stream and cannot know it (FFmpeg, SoX, arecord write the
@@ -26,23 +25,6 @@ _UNKNOWN_64 = 1 << 60
 _MISCOUNT_BYTES = 64
 """Some writers count the header as sound; and so few bytes behind it are none."""
 
-_WTV = bytes.fromhex("b7d80020")
-"""Of Windows Television: tables of its sectors are anywhere."""
-
-_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_HEAD_BYTES = 65_536
-
-_EBML = bytes.fromhex("1a45dfa3")
-_SEGMENT = bytes.fromhex("18538067")
-_EBML_HEAD_BYTES = 4096
-
-_MP4_INDEX_BYTES = 65_536
-"""An index of fragments is short, as it lists no samples."""
-
-_TS_BYTES = 188
-"""Of an MPEG-TS packet, which begins with 0x47."""
-
 _TAGS = (b"ID3", b"TAG", b"APETAGEX")
 _CHUNKS = frozenset(
     b"LIST,id3 ,ID3 ,bext,fact,cue ,smpl,iXML,JUNK,PAD ,PEAK,DISP,axml,chna,umid,acid,inst,strc,"
@@ -51,27 +33,14 @@ _CHUNKS = frozenset(
 )
 """Chunks known to follow samples; others count if their sizes lead exactly to the end."""
 
-_MOST_CHUNKS = 1000
-"""Before the samples: more are zeros or garbage, of which a file can hold millions."""
-
-_MP3_HEAD_BYTES = 512
-"""From the first frame's beginning; its Xing or Info tag is within the first 40 bytes."""
-
-OGG_PAGE_BYTES = 65_307
-"""The longest Ogg page: a header of 27 bytes, 255 lengths, 255 segments of 255 bytes."""
-
 
 @dataclass(frozen=True)
-class Header:
+class Header(Stated):
     """``data_start`` and ``data_bytes`` of a chunked format; ``None``: not one, or unknown.
 
     ``bytes_per_second`` of its samples. ``patches``: bytes to be read instead, by offset.
     ``size_field``: where that length is stated, and how; ``layout``: how chunks are written.
-    ``index_at_end``: it cannot be read forward, as an MP4 whose index is behind its samples.
-    ``fragmented``: an MP4 whose parts say each where and how long they are. ``endless``: chunks
-    without end before any samples, which FFmpeg would walk through. ``packet_bytes``: all are that
-    long.
-    ``file_bytes`` and ``play_seconds``: size and length of the whole, where it states them.
+    ``endless``: chunks without end before any samples, which FFmpeg would walk through.
     """
 
     data_start: int | None = None
@@ -80,12 +49,7 @@ class Header:
     patches: Mapping[int, bytes] = field(default_factory=dict)
     size_field: _SizeField | None = None
     layout: _Layout | None = None
-    index_at_end: bool = False
-    fragmented: bool = False
     endless: bool = False
-    packet_bytes: int | None = None
-    file_bytes: int | None = None
-    play_seconds: float | None = None
 
     @property
     def data_end(self) -> int | None:
@@ -166,20 +130,7 @@ def read_header(read_at: ReadAt) -> Header:
             return _read_chunks(layout, read_at)
         if magic[:4] == b".snd" and not any(magic[8:12]):  # written to a pipe; FFmpeg refuses it
             return Header(patches={8: b"\xff" * 4})
-        if magic[:4] == _WTV:
-            return Header(index_at_end=True)
-        if magic[:4] == b"RIFF" and magic[8:12] == b"AVI ":  # of several, the first
-            (size,) = struct.unpack("<I", magic[4:8])
-            return Header(file_bytes=size + 8 if size < _UNKNOWN_32[1][0] else None)
-        if magic == _ASF:
-            return _read_asf(read_at(0, _ASF_HEAD_BYTES))
-        if magic[:4] == _EBML:
-            return Header(file_bytes=_matroska_bytes(read_at(0, _EBML_HEAD_BYTES)))
-        if all(read_at(at * _TS_BYTES, 1) == b"G" for at in range(3)):
-            return Header(packet_bytes=_TS_BYTES)
-        if magic[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return _read_mp4(read_at)
-        return Header(play_seconds=_mp3_seconds(read_at))
+        return Header(**vars(read_stated(magic, read_at)))
     except struct.error:  # the header itself is cut off: FFmpeg will say so
         return Header()
 
@@ -198,7 +149,7 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
     offset, rate, long_size_at = layout.first, 0.0, None
     patches: dict[int, bytes] = {}
     size_bytes = struct.calcsize(layout.size)
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(MOST_CHUNKS):
         name = read_at(offset, layout.id_bytes)[:4]
         (size,) = struct.unpack(layout.size, read_at(offset + layout.id_bytes, size_bytes))
         size_at = offset + layout.id_bytes
@@ -219,11 +170,16 @@ def _read_chunks(layout: _Layout, read_at: ReadAt) -> Header:
                 size = -1
             size -= layout.data_skip
             known = 0 < size < _UNKNOWN_64
-            start = body + layout.data_skip
-            # A CAF whose packets differ in size lists them, mostly at its end.
-            listed = layout is _CAF and not rate
-            stated = size if known else None
-            return Header(start, stated, rate, patches, size_field, layout, index_at_end=listed)
+            return Header(
+                # A CAF whose packets differ in size lists them, mostly at its end.
+                index_at_end=layout is _CAF and not rate,
+                data_start=body + layout.data_skip,
+                data_bytes=size if known else None,
+                bytes_per_second=rate,
+                patches=patches,
+                size_field=size_field,
+                layout=layout,
+            )
         if size < 0:
             return Header()
         offset = body + size + -(body + size - layout.first) % layout.alignment
@@ -279,74 +235,3 @@ def exceeds_file(header: Header, total_bytes: int) -> bool:
     """Whether the header states more than the file of ``total_bytes`` holds."""
     end = header.data_end if header.file_bytes is None else header.file_bytes
     return end is not None and end - total_bytes > _MISCOUNT_BYTES
-
-
-def _read_mp4(read_at: ReadAt) -> Header:
-    """Whether an MP4's samples come before the index that tells where they are, or in fragments."""
-    offset = 0
-    for _ in range(_MOST_CHUNKS):
-        size, kind = struct.unpack(">I4s", read_at(offset, 8))
-        if kind == b"mdat":
-            return Header(index_at_end=True)
-        if kind == b"moov":
-            return Header(fragmented=b"mvex" in read_at(offset, min(size, _MP4_INDEX_BYTES)))
-        if size == 1:
-            (size,) = struct.unpack(">Q", read_at(offset + 8, 8))
-        if size < 8:
-            break
-        offset += size
-    return Header()
-
-
-def _read_asf(head: bytes) -> Header:
-    """Size and play duration less preroll, of an ASF's File Properties (specification, 3.2)."""
-    at = head.find(_ASF_PROPERTIES)
-    if at < 0:
-        return Header()
-    size, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, at + 40)
-    if flags & 1:  # a broadcast: unknown
-        return Header()
-    return Header(file_bytes=size or None, play_seconds=max(0.0, play / 1e7 - preroll / 1e3))
-
-
-def _matroska_bytes(head: bytes) -> int | None:
-    """Size of the file by its only segment's; ``None`` if that is open (RFC 8794, 4 and 6)."""
-    name, _, rest = head.partition(_SEGMENT)
-    if not rest or not rest[0]:
-        return None
-    width = 9 - rest[0].bit_length()  # zeros before the first bit tell of further bytes
-    unknown = (1 << 7 * width) - 1
-    size = int.from_bytes(rest[:width], "big") & unknown
-    return None if size == unknown else len(name) + len(_SEGMENT) + width + size
-
-
-def _mp3_seconds(read_at: ReadAt) -> float | None:
-    """Length by the frames that the Xing or Info tag in the first one counts, if it does."""
-    start, head = 0, read_at(0, 10)
-    if len(head) == 10 and head.startswith(b"ID3"):
-        # Four times seven bits (ID3v2.4, section 6.2).
-        start = 10 + sum(
-            (byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
-        )
-    head = read_at(start, _MP3_HEAD_BYTES)
-    frame = re.search(rb"\xff[\xe2-\xff].{2,38}?(Xing|Info)...(.)(....)", head, re.DOTALL)
-    if frame is None or not frame[2][0] & 1:
-        return None
-    # Of the frame's header (ISO 11172-3 and 13818-3, 2.4.2.3): two bits of version, of rate.
-    _, version, third = frame[0][:3]
-    divisor = {3: 1, 2: 2, 0: 4}.get(version >> 3 & 3)
-    if divisor is None or third >> 2 & 3 == 3:
-        return None
-    rate = (44_100, 48_000, 32_000)[third >> 2 & 3] / divisor
-    return int.from_bytes(frame[3], "big") * (1152 if divisor == 1 else 576) / rate
-
-
-def ogg_page_is_cut(tail: bytes) -> bool:
-    """Whether the last Ogg page in ``tail``, the file's last bytes, is incomplete."""
-    page = tail.rfind(b"OggS")
-    if page < 0:
-        return False  # other data behind the pages; FFmpeg skips it
-    segments = tail[page + 26 : page + 27]
-    lengths = tail[page + 27 : page + 27 + segments[0]] if segments else b""
-    whole = bool(segments) and len(lengths) == segments[0]
-    return not whole or page + 27 + len(lengths) + sum(lengths) > len(tail)

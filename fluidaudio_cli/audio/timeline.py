@@ -24,6 +24,10 @@ speech sends a packet every 0.4 s."""
 _PROOF_SECONDS = 1.0
 """Of sound behind such a jump: more than a packet of any container that stamps only the first."""
 
+_FALSE_START_SECONDS = 3600.0
+"""A longer pause behind the first second is none: the first packets were stamped wrongly, as some
+recorders of live streams do."""
+
 Stamped = tuple[Any, float | None]
 """A frame and its time stamp in seconds."""
 
@@ -52,11 +56,12 @@ class PauseTooLongError(Exception):
 class Doubts:
     """Frames whose time stamps jump, held back until those behind bear them out.
 
-    One wild time stamp among good ones would move all that follows.
+    One wild time stamp among good ones would move all that follows. ``begin``: where the first
+    one is expected.
     """
 
-    def __init__(self) -> None:
-        self._next: float | None = None  # stamp of a frame that follows the last one believed
+    def __init__(self, begin: float | None = None) -> None:
+        self._next = begin  # stamp of a frame that follows the last one believed
         self._held: list[Stamped] = []
         self._held_seconds = 0.0
         self.refuted = 0
@@ -126,6 +131,10 @@ class Timeline:
         if abs(ahead) < JITTER_SECONDS:
             return IN_PLACE
         if ahead > 0:
+            if 0 < self.position < _PROOF_SECONDS and ahead > _FALSE_START_SECONDS:
+                self._shift -= ahead
+                self.restarts += 1
+                return IN_PLACE
             if self.paused_seconds + ahead > self._longest:
                 self._shift -= ahead
                 raise PauseTooLongError(ahead)

@@ -287,6 +287,18 @@ def test_an_mpeg_ts_that_ends_within_a_packet_is_told(encode: Encode) -> None:
             assert stream.info.notes == notes
 
 
+def test_bare_frames_that_end_within_one_are_told(encode: Encode, read_all: ReadAll) -> None:
+    path = encode(noise(1.0, 44_100), "a.aac", "aac", rate=44_100)
+    path.write_bytes(path.read_bytes()[:-2_000])
+    seconds = read_all(path).size / 16_000
+    with open_audio(path) as stream:
+        while stream.read_into(np.empty(16_000, np.float32)):
+            pass
+        assert stream.info.notes == (
+            f"what follows {seconds:.2f} s could not be read; how long that is, is not known",
+        )
+
+
 def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
     path = write_wav(np.zeros(8_000, np.int16))
     path.write_bytes(path.read_bytes() * 2)

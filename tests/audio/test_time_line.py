@@ -167,6 +167,19 @@ def test_a_jump_is_believed_when_what_follows_bears_it_out() -> None:
     assert doubts.refuted == 1
 
 
+def test_a_wrong_stamp_of_the_first_packet_is_no_pause() -> None:
+    timeline = Timeline(None)
+    assert timeline.place(0.0) == Placement()
+    timeline.advance(0.02)
+    assert timeline.place(18_000.0) == Placement()
+    timeline.advance(1.0)
+    assert timeline.place(18_003.0).gap_seconds == pytest.approx(2.0)
+    assert timeline.restarts == 1
+    doubts = Doubts(0.0)
+    assert doubts.push("a", 18_000.0, 0.02) == []
+    assert doubts.push("b", 0.02, 0.02) == [("a", None), ("b", 0.02)]
+
+
 def test_placement_by_hand() -> None:
     timeline = Timeline(10.0)
     assert timeline.place(12.0) == Placement(gap_seconds=2.0)
