@@ -19,6 +19,7 @@ from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.counting import (
     Odds,
     count_probabilities,
+    crowding,
     least_harmful_split,
     merge_likely,
     merge_to,
@@ -106,14 +107,19 @@ def find_speakers(
     def spoken(groups: Groups) -> tuple[Floats, Floats]:
         return groups.totals, groups.seconds / voices.inside
 
+    crowd = 0.0
+
     def odds(groups: Groups) -> Floats:
-        likely = groups.same_person(calibration, mixture.unlike)
+        likely = groups.same_person(calibration, mixture.unlike) - crowd
         return likely if known is None else likely + known.agreement(*spoken(groups))
 
     def anchors(groups: Groups) -> Anchors | None:
         return None if known is None else known.anchors(*spoken(groups))
 
     groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
+    crowd = crowding(len(groups))
+    if crowd:
+        groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
     shares = shares_of(through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
     groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
