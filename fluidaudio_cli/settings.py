@@ -114,9 +114,10 @@ def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudio
         fitting = next((part for part in choices if type(given) is part), choices[0])
         return _value(fitting, given, where, path, error)
     if origin is Literal:
-        if given in parts:
+        if any(given == part and type(given) is type(part) for part in parts):  # 1 is not true
             return given
-        raise error(f"{path}: {where} is {given!r}", f"use {', '.join(map(str, parts))}")
+        words = (str(part).lower() if isinstance(part, bool) else str(part) for part in parts)
+        raise error(f"{path}: {where} is {given!r}", f"use {', '.join(words)}")
     if origin is tuple and isinstance(given, list):
         return tuple(
             _value(parts[0], each, f"{where}[{number}]", path, error)

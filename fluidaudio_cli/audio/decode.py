@@ -28,6 +28,7 @@ from fluidaudio_cli.audio.timeline import (
     Timeline,
 )
 from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.wording import counted
 
 Block = PcmFrame | Silence
 
@@ -126,7 +127,7 @@ class TrackDecoder:
         begin = self.timeline.started_at or 0.0
         if self._declared.from_zero and seconds > begin:
             begin = 0.0
-        return seconds + begin - zero
+        return max(0.0, seconds + begin - zero)
 
     @property
     def notes(self) -> list[str]:
@@ -137,16 +138,16 @@ class TrackDecoder:
             notes.append(
                 f"{timeline.paused_seconds:.2f} s of its time line hold no audio and count as "
                 f"silence (pauses or lost packets at "
-                f"{_counted(timeline.pauses, 'place')}, or a late start)"
+                f"{counted(timeline.pauses, 'place')}, or a late start)"
             )
         if self._excess and not self._file.notes:
             notes.append(f"it is {self._excess:.2f} s longer than its header states")
         if timeline.restarts:
             notes.append(
-                f"its time stamps begin anew {_counted(timeline.restarts, 'time')}: read end to end"
+                f"its time stamps begin anew {counted(timeline.restarts, 'time')}: read end to end"
             )
         if disbelieved := self._disbelieved + self._doubts.refuted:
-            stamps = _counted(disbelieved, "impossible time stamp")
+            stamps = counted(disbelieved, "impossible time stamp")
             notes.append(f"not believed: {stamps}")
         if self._polarity.found:
             notes.append("a channel is the first one inverted; it was turned back for the mix")
@@ -159,7 +160,7 @@ class TrackDecoder:
         if self.lost:
             notes.append(
                 f"{lost_seconds:.2f} s could not be decoded at "
-                f"{_counted(len(self.lost), 'place')}, and count as silence"
+                f"{counted(len(self.lost), 'place')}, and count as silence"
             )
             if self._unmarked:
                 notes.append("times behind the first of them may be wrong: AMR cannot tell them")
@@ -424,10 +425,6 @@ class TrackDecoder:
             self.error = AudioError(
                 f"{self._label} has no audio that decodes ({reason})", NOT_AUDIO_REMEDY
             )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _louder(loudest: tuple[int, int], other: tuple[int, int] | None) -> tuple[int, int] | None:

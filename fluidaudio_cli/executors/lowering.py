@@ -59,10 +59,11 @@ def lower_checked(
     from fluidaudio_cli.executors.onnxruntime import cpu_session, plain_options
 
     content = lower_to_bytes(read_program(package, function), float_type)
+    # Types and operators are checked as well without optimisation; and ONNX Runtime 1.32 can crash
+    # while it optimizes fp16 graphs for AVX-512.
+    options = plain_options(_FATAL)
     try:
-        # Types and operators are checked as well without optimisation; and ONNX Runtime 1.32 can
-        # crash while it optimizes fp16 graphs for AVX-512.
-        cpu_session(content, plain_options(_FATAL))
+        cpu_session(content, options)
     except Exception as error:  # no common class, and none that is documented
         reason = " ".join(str(error).split())
         raise ModelFormatError(

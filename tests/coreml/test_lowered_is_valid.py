@@ -15,7 +15,8 @@ from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usu
 from coremltools.converters.mil.mil import types
 
 from fluidaudio_cli.coreml.inspect import inspect_package
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ExecutorUnavailableError, ModelFormatError
+from fluidaudio_cli.executors import onnxruntime as executor
 from fluidaudio_cli.executors.lowering import lower_checked
 
 IOS17 = ct.target.iOS17
@@ -115,3 +116,18 @@ def test_inspect_asks_the_lowering(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError) as caught:
         lower_checked(path)
     assert caught.value.message == report.refusal
+
+
+def test_without_onnx_runtime_the_package_is_not_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def program(x: Any) -> Any:
+        return mb.relu(x=x, name="y")
+
+    def missing() -> Any:
+        raise ExecutorUnavailableError("onnxruntime cannot be imported: gone")
+
+    path = package(tmp_path, program, tensor(2, 3))
+    monkeypatch.setattr(executor, "runtime", missing)
+    with pytest.raises(ExecutorUnavailableError, match="cannot be imported: gone"):
+        lower_checked(path)

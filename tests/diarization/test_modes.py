@@ -121,6 +121,10 @@ def test_networks_give_the_thresholds(tmp_path: Path) -> None:
             "embedding.exact_precision is 'auto': use fp32, bf16, fp16",
         ),
         (
+            "extends: fast\nembedding:\n  narrow: 1\n",
+            "embedding.narrow is 1: use true, false, auto",
+        ),
+        (
             "extends: fast\nexecution:\n  executor: tpu\n",
             "execution.executor is 'tpu': use auto, coreml, openvino, onnxruntime, cuda",
         ),
