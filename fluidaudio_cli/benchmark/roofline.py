@@ -10,14 +10,15 @@ the three binds it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from fluidaudio_cli.benchmark.results import CellRecord, RooflineRecord, StageSample
+from fluidaudio_cli.executors.gemm_probe import products_of
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.limits import MachinePeaks
-from fluidaudio_cli.models.card import BUNDLED, load_card
+from fluidaudio_cli.models.card import BUNDLED, NARROW, load_card
 
 Bound = Literal["compute", "cache bandwidth", "memory bandwidth"]
 
@@ -79,7 +80,10 @@ def network_work(package: Path, batch: int, precision: str = "fp32") -> NetworkW
 def roofline_records(
     cells: Sequence[CellRecord], peaks: MachinePeaks
 ) -> tuple[RooflineRecord, ...]:
-    """The networks of every cell of this program, in the median pass of its longest audio."""
+    """The networks of every cell of this program, in the median pass of its longest audio.
+
+    Their ``precision`` is that of their products.
+    """
     records: list[RooflineRecord] = []
     for cell in cells:
         if cell.cell.program or not cell.finished:
@@ -90,12 +94,19 @@ def roofline_records(
         stages = by_time[(len(by_time) - 1) // 2].stages
         runs = {name: run["ran"] for name, run in cell.executors.items()}
         loads = stage_loads(stages, runs)  # type: ignore[arg-type]
-        work = {
-            each.stage: network_work(card.packages[each.stage], each.batch, each.precision)
-            for each in loads
-            if each.stage in card.networks
-        }
-        records += roofline_rows(cell.name, loads, longest.audio_seconds, peaks, work)
+        networks: Mapping[str, Any] = cell.plan.get("networks") or {}  # type: ignore[assignment]
+        variants = {role: str(each["variant"]) for role, each in networks.items()}
+        work = {}
+        rows = []
+        for each in loads:
+            variant = variants.get(each.stage, "")
+            if each.stage in card.networks:
+                package = card.packages[f"{variant} {each.stage}".strip()]
+                work[each.stage] = network_work(package, each.batch, each.precision)
+            ran = runs[each.stage]["executor"]  # type: ignore[index,call-overload]
+            products = products_of(str(ran), each.precision, narrow=variant == NARROW)
+            rows.append(replace(each, precision=products))
+        records += roofline_rows(cell.name, rows, longest.audio_seconds, peaks, work)
     return tuple(records)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from fluidaudio_cli.coreml.costs import OperationCost, operation_costs
@@ -226,12 +226,15 @@ def kind_profiles(layers: Sequence[LayerProfile]) -> tuple[KindProfile, ...]:
 
 
 def measure_peaks(
-    models: Mapping[str, CompiledModel], wanted: bool
+    models: Mapping[str, CompiledModel], narrow: Collection[str], wanted: bool
 ) -> dict[str, Peak | Unavailable]:
-    """For each model what this machine can do in its precision with the threads of one call."""
+    """For each model what this machine can do in its products with the threads of one call.
+
+    ``narrow``: names of those in 8-bit integers.
+    """
     if not wanted:
         return dict.fromkeys(models, Unavailable("not measured (--no-peaks)"))
-    from fluidaudio_cli.executors.gemm_probe import PRODUCTS
+    from fluidaudio_cli.executors.gemm_probe import PRODUCTS, products_of
     from fluidaudio_cli.measure.limits import measure_machine
 
     found: dict[tuple[str, str, int], Peak | Unavailable] = {}
@@ -241,18 +244,19 @@ def measure_peaks(
         if not traits_of(ran.executor).says_device:
             peaks[name] = Unavailable(f"{ran.executor} does not say which processor it used")
             continue
-        if (ran.executor, ran.precision) not in PRODUCTS:
-            peaks[name] = Unavailable(f"products in {ran.precision} are not measured")
+        products = products_of(ran.executor, ran.precision, narrow=name in narrow)
+        if (ran.executor, products) not in PRODUCTS:
+            peaks[name] = Unavailable(f"products in {products} are not measured")
             continue
         threads = max(1, (ran.threads or 1) // ran.streams)
-        key = (ran.executor, ran.precision, threads)
+        key = (ran.executor, products, threads)
         if key not in found:
             try:
-                machine = measure_machine((threads,), [(ran.executor, ran.precision)])
+                machine = measure_machine((threads,), [(ran.executor, products)])
                 found[key] = Peak(
-                    ran.precision,
+                    products,
                     threads,
-                    machine.flops_per_second(ran.precision, threads),
+                    machine.flops_per_second(products, threads),
                     machine.bytes_per_second("cache", threads),
                 )
             except HostError as error:

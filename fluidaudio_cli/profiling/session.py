@@ -24,7 +24,7 @@ from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.environment import busy_before, describe
-from fluidaudio_cli.models.card import BUNDLED, load_card
+from fluidaudio_cli.models.card import BUNDLED, NARROW, load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -182,7 +182,8 @@ def _model_profiles(
         missing = Unavailable(error.message)
         times, work, cost = dict.fromkeys(models, missing), dict.fromkeys(models, (0, 0)), None
     step("machine's peaks")
-    peaks = measure_peaks(models, options.peaks)
+    narrow = [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
+    peaks = measure_peaks(models, narrow, options.peaks)
     return tuple(
         model_profile(
             name, model, pipeline.packages[name].package, times[name], work[name], peaks[name]

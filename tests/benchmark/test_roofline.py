@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fluidaudio_cli.benchmark.roofline import (
     NetworkWork,
     StageLoad,
     network_work,
+    roofline_records,
     roofline_rows,
     stage_loads,
 )
@@ -24,6 +26,7 @@ from fluidaudio_cli.measure.bandwidth import (
     measure_bandwidth,
 )
 from fluidaudio_cli.measure.limits import MachinePeaks, measure_machine
+from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.registry import package_of
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import summary_tables
@@ -213,3 +216,26 @@ def test_findings_and_tables_hold_limits_and_shares() -> None:
     (row,) = tables["Networks against these limits"].rows
     assert (row[0], row[-1]) == ("fast: embedding (bf16)", "cache bandwidth")
     assert "unavailable: openvino int8: not here" in remarks(report)
+
+
+@pytest.mark.parametrize(
+    ("executor", "products", "peak"),
+    [("openvino", "int8", 1000e9), ("onnxruntime", "fp32", 100e9)],
+)
+def test_a_narrow_network_is_held_against_the_products_that_it_runs_in(
+    executor: str, products: str, peak: float
+) -> None:
+    record = file_record(walls=(4.0,), audio_seconds=1000.0)
+    sample = record.iterations[0].model_copy(update={"stages": STAGES})
+    measured = cell("fast", record.model_copy(update={"iterations": (sample,)}))
+    ran = {"executor": executor, "precision": "fp32", "threads": 1, "streams": 1}
+    plan = {"networks": {"embedding": {"variant": "narrow"}}}
+    measured = measured.model_copy(
+        update={"executors": {"embedding": {"asked": {}, "ran": ran}}, "plan": plan}
+    )
+    peaks = replace(PEAKS, gemm=(*PEAKS.gemm, GemmPeak("openvino", "int8", 1, 1000e9, 900e9)))
+    (network,) = roofline_records([measured], peaks)
+    work = network_work(load_card().packages["narrow embedding"], 10)
+    assert network.precision == products
+    assert network.achieved == pytest.approx(20 * work.flops / 6.0)
+    assert network.share_of_peak == pytest.approx(network.achieved / peak)

@@ -101,7 +101,7 @@ def test_model_without_operator_times_says_why() -> None:
     unknown = Unavailable("not recorded"), (1, 1), Unavailable("no")
     found = model_profile("fbank", model, package, *unknown)
     assert str(found.layers) == "unavailable: not recorded"
-    assert measure_peaks({"fbank": model}, wanted=False) == {
+    assert measure_peaks({"fbank": model}, (), wanted=False) == {
         "fbank": Unavailable("not measured (--no-peaks)")
     }
     model.close()
