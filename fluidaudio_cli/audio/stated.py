@@ -103,7 +103,9 @@ def _read_asf(head: bytes) -> Stated:
     size, _, _, play, _, preroll, flags = struct.unpack_from("<6QI", head, at + 40)
     if flags & 1:  # a broadcast: unknown
         return Stated()
-    return Stated(file_bytes=size or None, play_seconds=max(0.0, play / 1e7 - preroll / 1e3))
+    seconds = play / 1e7 - preroll / 1e3
+    # A recorder that was stopped leaves zeros.
+    return Stated(file_bytes=size or None, play_seconds=seconds if seconds > 0 else None)
 
 
 def _matroska_bytes(head: bytes) -> int | None:
@@ -135,7 +137,8 @@ def _mp3_seconds(read_at: ReadAt) -> float | None:
     if divisor is None or third >> 2 & 3 == 3:
         return None
     rate = (44_100, 48_000, 32_000)[third >> 2 & 3] / divisor
-    return int.from_bytes(frame[3], "big") * (1152 if divisor == 1 else 576) / rate
+    # None at all is unknown.
+    return int.from_bytes(frame[3], "big") * (1152 if divisor == 1 else 576) / rate or None
 
 
 def ogg_page_is_cut(tail: bytes) -> bool:

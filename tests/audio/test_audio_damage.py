@@ -299,6 +299,30 @@ def test_bare_frames_that_end_within_one_are_told(encode: Encode, read_all: Read
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "offset", "size", "seconds"),
+    [
+        ("a.asf", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"), 64, 8, None),
+        # By its number of bytes.
+        ("a.mp3", b"Info", 8, 4, pytest.approx(2.0, abs=0.2)),
+    ],
+)
+def test_a_length_of_nothing_is_unknown(
+    name: str, before: bytes, offset: int, size: int, seconds: Any, encode: Encode
+) -> None:
+    """As a recorder leaves it that was stopped."""
+    path = encode(noise(2.0, 44_100), name, "libmp3lame", rate=44_100)
+    content = bytearray(path.read_bytes())
+    at = content.index(before) + offset
+    content[at : at + size] = bytes(size)
+    path.write_bytes(content)
+    with open_audio(path) as stream:
+        assert stream.info.duration_seconds == seconds
+        while stream.read_into(np.empty(16_000, np.float32)):
+            pass
+        assert stream.info.notes == ()
+
+
 def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
     path = write_wav(np.zeros(8_000, np.int16))
     path.write_bytes(path.read_bytes() * 2)
