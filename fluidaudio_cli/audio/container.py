@@ -54,7 +54,7 @@ class OpenedContainer:
 
     @property
     def streams(self) -> list[Any]:
-        """All but covers, and what damaged packets claim, of no known codec."""
+        """All but covers and streams of no known codec, which damaged packets claim."""
         return [
             stream
             for stream in self.container.streams

@@ -26,9 +26,9 @@ _NO_TRAILER = frozenset({"asf", "flv", "nut", "rm", "swf", "voc"})
 """Where FFmpeg takes a damaged place for the end, without a word, though nothing long may follow
 the last packet: an index at most."""
 
-_TRAILER_SHARE = 0.1
+_TRAILER_SHARE = 0.1  # of the file
 _TRAILER_BYTES = 16_384
-"""Of an ASF, packets are padded to one size."""
+"""More than both together behind the last packet is no index (an ASF pads its last packet)."""
 
 _MIX_SECONDS = 10.0
 """A track is waited for while others run ahead by so much; containers interleave by far less."""

@@ -289,7 +289,8 @@ class _Writer:
                 self._view.close()
             messages.say(
                 f"{diarizer.seconds:.1f} s, {counted(len(event['speakers']), 'speaker')}, "
-                f"{len(turns)} turns, {figures.revisions} revisions; a step took "
+                f"{counted(len(turns), 'turn')}, {counted(figures.revisions, 'revision')}; "
+                "a step took "
                 f"{1000 * figures.percentile(0.5):.0f} ms (p99 "
                 f"{1000 * figures.percentile(0.99):.0f} ms) of {diarizer.step_seconds:g} s"
             )

@@ -146,7 +146,7 @@ def flexible_symbol(input_name: str, axis: int) -> str:
 
 
 def metadata_of(named: Sequence[str], others: Mapping[str, str]) -> dict[str, str]:
-    """Description, version, author and licence, where there are, then what the user named."""
+    """Description, version, author and licence (``named``) unless empty, then ``others``."""
     keys = ("description", "version", "author", "license")
     known = {key: text for key, text in zip(keys, named, strict=True) if text}
     return {**known, **dict(sorted(others.items()))}

@@ -77,7 +77,7 @@ class Tokens:
             raise self.error(f"expected '{text}', found {self._shown()}")
 
     def until(self, text: str) -> Iterator[None]:
-        """Go on, commas between left out, until the next token reads ``text``, which is taken."""
+        """One turn for each item of a list that ends with ``text``: takes it, and the commas."""
         while not self.accept(text):
             yield
             self.accept(",")

@@ -69,8 +69,10 @@ def check_card(card: ModelCard, audio: Path, reference: tuple[Turn, ...]) -> lis
 def _heard(
     card: ModelCard, mode: ModeConfig, names: dict[str, str], audio: Path, *, diarize: bool = True
 ) -> tuple[list[str], list[WindowEvidence]]:
-    """Faults in shapes and scores of the networks of ``names``, by role what the faults call
-    them; where there are none, what the networks hear in ``audio``."""
+    """Faults in shapes and scores of some networks, and without any, what is heard in ``audio``.
+
+    ``names``: which networks, by role, and what their faults call them.
+    """
     with closing(load_pipeline(mode, models=card.path, precision="fp32", tuning=False)) as pipeline:
         faults = [
             fault

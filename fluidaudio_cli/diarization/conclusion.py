@@ -44,7 +44,7 @@ class Conclusion:
         evidence: EvidenceLog,
         notes: tuple[str, ...],
     ) -> Diarization:
-        """As of ``audio``, of which ``seconds`` were decoded."""
+        """The diarization of ``audio``, of which ``seconds`` were decoded."""
         return Diarization(
             audio.uri,
             audio,

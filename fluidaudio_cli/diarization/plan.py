@@ -298,13 +298,13 @@ class _Precisions:
         return lowest
 
     def narrow(self) -> bool | str:
-        """Whether voices are embedded in 8-bit integers; ``auto`` is forgone without a word."""
+        """Whether voices are embedded in 8-bit integers; ``auto``: if the card has the network."""
         wanted = self._asked.mode.embedding.narrow
         if wanted != "auto":
             return wanted
         asked = self._asked
         left = {asked.precision, asked.mode.execution.precision} == {"auto"}
-        # One window at a time keeps short voices no more exact, and has time to spare.
+        # One window at a time has time to spare, and no more exact network for short voices.
         left = left and not asked.low_latency
         return "auto" if left and self._available.integers else False
 

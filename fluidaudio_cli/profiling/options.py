@@ -15,9 +15,8 @@ class Options:
     """What is profiled, as ``diarize`` would run it, and how much is measured.
 
     ``models``: name or path of a model card; ``wishes``: what else a plan is made of. ``tuning``:
-    follow what was stored for this machine.
-    ``peaks``: measure what the machine can do, some seconds. ``reference``, ``uem``: files to
-    score the turns with.
+    follow what was stored for this machine. ``peaks``: measure what the machine can do, some
+    seconds. ``reference``, ``uem``: files to score the turns with.
     """
 
     mode: str = "balanced"

@@ -121,8 +121,8 @@ class PassCost:
 
     @classmethod
     def of_pairs(cls, name: str, plain: Sequence[float], measured: Sequence[float]) -> PassCost:
-        """Of runs in turn, without and with it."""
-        ratios = [second / first for first, second in zip(plain, measured, strict=True)]
+        """Medians of runs made in turn, ``plain`` ones without it and ``measured`` ones with it."""
+        ratios = [with_it / without for without, with_it in zip(plain, measured, strict=True)]
         median = statistics.median
         return cls(name, median(plain), median(measured), median(ratios), len(ratios))
 

@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table; all columns but the first hold figures. ``notes``: what is to be known of it.
+    """A titled table; all columns but the first hold figures. ``notes`` stand below it.
 
     A cell that is a plain text is sorted by the number it begins with, if any.
     """

@@ -18,6 +18,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration, log_likelihood_ratio
 from fluidaudio_cli.diarization.speakers.counting import (
     count_probabilities,
+    crowding,
     least_harmful_split,
     merge_likely,
     merge_to,
@@ -210,6 +211,11 @@ def test_told_of_fewer_the_least_speech_is_put_at_risk() -> None:
     # No pair is likely: 30 s with 60 s would be a shade likelier, the 2 s cost less.
     assert merge_to(three_groups(), odds, 2).tolist() == [0, 0, 1]
     assert merge_to(three_groups(), odds, 1).tolist() == [0, 0, 0]
+
+
+def test_more_people_than_usual_are_taken_for_one_the_less_readily() -> None:
+    assert [crowding(people) for people in (1, 4)] == [0.0, 0.0]
+    assert crowding(8) == pytest.approx(np.log(2.0))
 
 
 def test_told_of_more_the_likely_part_goes_or_the_smallest() -> None:

@@ -41,10 +41,13 @@ def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
 
 
 def print_table(console: Console, made: Made, *, whole: tuple[str, ...] = ()) -> None:
-    """Print a table if it has rows, verdicts coloured, and its notes; ``whole``: columns."""
+    """Print a table if it has rows, verdicts coloured, and its notes.
+
+    ``whole``: headings of columns whose texts stand on the left and are not broken.
+    """
     table = titled_table(made.title, *made.header)
     for name, column in zip(made.header, table.columns, strict=True):
-        if name in whole:  # are not broken
+        if name in whole:
             column.justify, column.no_wrap = "left", True
     for row in made.texts:
         add_row(table, *(coloured(text, _STYLES.get(text, "")) for text in row))

@@ -25,7 +25,7 @@ class SpatialPadding:
     automatic: str = ""
 
     def reaching(self, excess: Sequence[int]) -> SpatialPadding:
-        """With ``excess`` more after each axis."""
+        """The same with ``excess`` more at the end of each axis."""
         after = tuple(a + e for a, e in zip(self.after, excess, strict=True))
         return SpatialPadding(self.before, after)
 

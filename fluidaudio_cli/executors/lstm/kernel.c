@@ -3,7 +3,7 @@
  * The gates of all steps that fit a small buffer are projected from the input at once; then each
  * step adds what the state contributes, straight from the tiles to the vector units. Weights come
  * packed, with columns ordered so that the four gates of 16 units lie side by side, and scaled so
- * that both activations begin with a power of two (see stack.py, which packs them):
+ * that both activations begin with a power of two (see layers.py and tiles.py, which pack them):
  *     sigmoid(x) = 1 / (1 + 2^(-x log2 e)),   tanh(x) = (1 - 2^(-2x log2 e)) / (1 + 2^(-2x log2 e)).
  * Products are bf16 and sums fp32; the cell state stays fp32. A row's result does not depend on
  * the rows beside it.
