@@ -27,7 +27,7 @@ _HEAD_BYTES = 64 * 1024
 _TRAILER_BYTES = 1 << 20
 """Looked at behind the samples to tell sound from tags; those of a recorder are far shorter."""
 
-_SPOOLED = "its index is at its end: the pipe was copied to a temporary file first"
+_SPOOLED = "it cannot be read forward: the pipe was copied to a temporary file first"
 
 
 class ByteSource:
