@@ -44,9 +44,9 @@ _FOLLOWED_SECONDS = 2.0
 _LEAST_TRUST = 0.05
 _FOLLOWING = GRID.hop_seconds * np.arange(WINDOW_FRAMES, 0, -1)
 _TRUST = np.clip(_FOLLOWING / _FOLLOWED_SECONDS, _LEAST_TRUST, 1.0).astype(np.float32) ** 2
-# How often, in seconds of audio: often while little is known, seldom once much is.
+# How often, in seconds of audio, and as a share of what is clustered, of which an hour takes 0.4 s.
 _REFINE_SECONDS = 10.0
-_REFINE_SHARE = 0.05
+_REFINE_SHARE = 0.01
 # How long later the result is taken, whether or not it was ready sooner: the same stream gives
 # the same turns on any machine.
 _REFINE_DELAY_SECONDS = 1.0
@@ -230,8 +230,9 @@ class LiveTurns:
         if self._refining is not None and self._end >= self._refining[0]:
             refined, self._refining = self._refining[1].result(), None
             change = self._take(change, refined)
-        due = max(_REFINE_SECONDS, _REFINE_SHARE * self._end / SAMPLE_RATE)
         log = self.online.evidence
+        covered = min(log.windows, _MOST_WINDOWS) * self._grid / SAMPLE_RATE
+        due = max(_REFINE_SECONDS, _REFINE_SHARE * covered)
         waited = (self._end - self._refined_at) / SAMPLE_RATE
         if self._refining is None and log.windows > 1 and waited >= due and len(log.vectors):
             self._refined_at = self._end

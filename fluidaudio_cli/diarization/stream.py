@@ -24,6 +24,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.windows import Samples, Window, window_count
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.executors.machine import return_large_blocks
 from fluidaudio_cli.turns import Turn
 
 SHORTEST_LATENCY = 0.5
@@ -117,6 +118,7 @@ class LiveDiarizer:
                 f"{pipeline.plan.models} follows speakers itself, and is not for streams",
                 "give --models with a segmentation and an embedding",
             )
+        return_large_blocks()
         self.step_seconds = step_for(latency_seconds, mode)
         self.step_samples = round(self.step_seconds * SAMPLE_RATE)
         latency_samples = round(latency_seconds * SAMPLE_RATE)

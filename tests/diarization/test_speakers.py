@@ -203,6 +203,27 @@ def test_likely_pairs_are_merged_and_numbers_follow() -> None:
     assert groups.totals.tolist() == [[1, 0, 1], [0, 1, 0]]
 
 
+def test_of_twice_the_people_two_groups_are_half_as_often_one_person() -> None:
+    assert [crowding(people) for people in (0, 1, 4)] == [0.0, 0.0, 0.0]
+    assert crowding(8) == pytest.approx(np.log(2.0))
+    assert crowding(16) - crowding(8) == pytest.approx(np.log(2.0))
+
+
+def test_a_crowd_weighs_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+
+    def noted(people: int) -> float:
+        told.append(people)
+        return 1e9 if people == 6 else 0.0
+
+    monkeypatch.setattr(offline, "crowding", noted)
+    few, many = ([[number % people] for number in range(24)] for people in (5, 6))
+    assert (found_in(voices(few)).found, told) == (5, [5])
+    # Now nothing that starts apart becomes one.
+    assert found_in(voices(many, noise=1.0)).found > 6
+    assert told == [5, 6]
+
+
 def test_told_of_fewer_the_least_speech_is_put_at_risk() -> None:
     def odds(groups: Groups) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         likely = np.array([[-9.0, -3.1, -3.0], [-3.1, -9.0, -3.2], [-3.0, -3.2, -9.0]])

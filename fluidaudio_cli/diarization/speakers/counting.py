@@ -47,7 +47,7 @@ def crowding(people: int) -> float:
     One group in so many is the other's. In conversations of 7 to 12 people, whose pairs are not
     among those fitted to, this finds the right number in 41 instead of 19 %.
     """
-    return max(0.0, math.log(people / _USUAL_PEOPLE))
+    return math.log(max(people, _USUAL_PEOPLE) / _USUAL_PEOPLE)
 
 
 def merge_to(groups: Groups, odds: Odds, most: int) -> NDArray[np.intp]:

@@ -34,7 +34,7 @@ from fluidaudio_cli.diarization.frames import (
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
-from fluidaudio_cli.diarization.speakers.counting import merge_likely
+from fluidaudio_cli.diarization.speakers.counting import crowding, merge_likely
 from fluidaudio_cli.diarization.speakers.known import Anchors
 from fluidaudio_cli.diarization.speakers.links import Links, linked
 from fluidaudio_cli.diarization.speakers.mixture import (
@@ -244,8 +244,13 @@ class OnlineSpeakers:
             return
         fresh = _beside(prior, mixture.groups_of(start))
 
+        crowd = crowding(len(cached))
+
         def odds(groups: Groups) -> Floats:
             likely = groups.same_person(self._calibration, mixture.unlike)
+            # Only with those in the cache: of the last seconds' groups few are of many people.
+            likely[: len(cached)] -= crowd
+            likely[:, : len(cached)] -= crowd
             likely[: len(cached), : len(cached)] = -np.inf
             return likely
 
