@@ -234,11 +234,6 @@ def test_told_of_fewer_the_least_speech_is_put_at_risk() -> None:
     assert merge_to(three_groups(), odds, 1).tolist() == [0, 0, 0]
 
 
-def test_more_people_than_usual_are_taken_for_one_the_less_readily() -> None:
-    assert [crowding(people) for people in (1, 4)] == [0.0, 0.0]
-    assert crowding(8) == pytest.approx(np.log(2.0))
-
-
 def test_told_of_more_the_likely_part_goes_or_the_smallest() -> None:
     seconds = np.array([20.0, 0.3, 8.0])
     assert least_harmful_split(np.array([-4.0, 3.0, 2.0]), seconds, most_harm=0.5) == 0
