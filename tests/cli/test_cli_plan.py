@@ -51,6 +51,12 @@ def test_a_plan_in_words(command: Command) -> None:
     assert lines["tuning"] == "none followed"
 
 
+def test_a_narrow_network_that_runs_in_floats_says_so(command: Command) -> None:
+    _, out, _ = command("plan", "--performance-mode", "turbo", "--executor", "onnxruntime")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert lines["embedding"] == "8-bit integers, computed in fp32, 8 at a time"
+
+
 def test_a_tuning_is_in_the_plan_and_one_flag_leaves_it_out(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from fluidaudio_cli.coreml.costs import OperationCost
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.executors.base import ExecutorOptions, OperatorTime
+from fluidaudio_cli.executors.gemm_probe import GemmPeak
 from fluidaudio_cli.executors.select import select_executor
+from fluidaudio_cli.measure import limits
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.profiling.models import (
     kind_profiles,
@@ -17,7 +23,7 @@ from fluidaudio_cli.profiling.models import (
     measure_peaks,
     model_profile,
 )
-from fluidaudio_cli.profiling.records import Unavailable
+from fluidaudio_cli.profiling.records import Peak, Unavailable
 
 COSTS = (
     OperationCost("conv", "conv_1", 1000, 40, 60, 200),
@@ -105,3 +111,21 @@ def test_model_without_operator_times_says_why() -> None:
         "fbank": Unavailable("not measured (--no-peaks)")
     }
     model.close()
+
+
+def test_a_network_in_integers_is_held_against_their_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"bf16": 200e9, "int8": 400e9}
+
+    def measured(threads: tuple[int], products: Sequence[tuple[str, str]]) -> limits.MachinePeaks:
+        ((name, precision),) = products
+        return limits.MachinePeaks(
+            (GemmPeak(name, precision, *threads, rates[precision], 0.0),), ()
+        )
+
+    monkeypatch.setattr(limits, "measure_machine", measured)
+    ran = SimpleNamespace(executor="openvino", precision="bf16", threads=2, streams=2)
+    models: Any = dict.fromkeys(("segmentation", "embedding"), SimpleNamespace(ran=ran))
+    assert measure_peaks(models, ["embedding"], wanted=True) == {
+        "segmentation": Peak("bf16", 1, 200e9, None),
+        "embedding": Peak("int8", 1, 400e9, None),
+    }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli.render.tables import print_line
 from fluidaudio_cli.diarization.plan import Plan
+from fluidaudio_cli.executors.gemm_probe import products_of
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.select import executor, traits_of
 from fluidaudio_cli.models.card import NARROW
@@ -24,7 +25,8 @@ def plan_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     for role, network in plan.networks.items():
         precision = "its own precision" if network.precision == "auto" else network.precision
         if network.variant == NARROW:
-            precision = f"8-bit integers and {precision}"
+            integers = products_of(plan.executor, network.precision, narrow=True) == "int8"
+            precision = f"8-bit integers{' and' if integers else ', computed in'} {precision}"
         elif network.variant:
             precision = f"{network.variant}, {precision}"
         yield role, f"{precision}, {network.batch} at a time"
