@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.networks import check_supported
-from fluidaudio_cli.diarization.pipeline import Loading, Pipeline
+from fluidaudio_cli.diarization.pipeline import Loading, Pipeline, usual
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING, Asked, Machine, Plan, resolve
 from fluidaudio_cli.diarization.tuning import load_tuning
 from fluidaudio_cli.executors.base import CompiledModel
@@ -101,6 +101,7 @@ def load(
         packages[EXACT_EMBEDDING] = packages["embedding"]
     for role, network in plan.networks.items():
         if network.variant:
+            packages[usual(role)] = packages[role]
             packages[role] = packages[f"{network.variant} {role}"]
 
     def load_network(role: str) -> CompiledModel:

@@ -29,7 +29,7 @@ from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.models.card import ModelCard
+from fluidaudio_cli.models.card import NARROW, ModelCard
 from fluidaudio_cli.models.registry import Model
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, Url
@@ -39,12 +39,18 @@ from fluidaudio_cli.recordings import Place, Url
 class Loading:
     """What loading the models took, before any audio was seen.
 
-    ``cached``: every model came compiled from the cache. ``packages``: by role.
+    ``cached``: every model came compiled from the cache. ``packages``: by role; by
+    :func:`usual` those in whose place another runs.
     """
 
     seconds: float
     cached: bool
     packages: Mapping[str, Model]
+
+
+def usual(role: str) -> str:
+    """What the package is called in whose place another runs."""
+    return f"usual {role}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,13 @@ class Pipeline:
             [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
         )
         self.models = tuple(
-            ModelRef(name, self.packages[name].sha256, asdict(model.asked), asdict(model.ran))
+            ModelRef(
+                name,
+                self.packages[name].sha256,
+                asdict(model.asked),
+                asdict(model.ran),
+                self.packages[usual(name)].sha256 if plan.networks[name].variant == NARROW else "",
+            )
             for name, model in self._compiled.items()
         )
 

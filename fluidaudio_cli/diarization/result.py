@@ -99,9 +99,13 @@ class Diarization:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which package ran, and how: asked and actual."""
+    """Which package ran, and how: asked and actual.
+
+    ``stands_for``: of a narrow one the hash of the usual one, whose results its own are taken for.
+    """
 
     name: str
     sha256: str
     asked: Mapping[str, object]
     ran: Mapping[str, object]
+    stands_for: str = ""

@@ -134,11 +134,13 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
 def network_of(models: Sequence[ModelRef]) -> str:
     """SHA-256 of the embedding network, without which vectors mean nothing.
 
+    The same network in 8-bit integers is no other one: voices are compared across both.
+
     Raises ``UsageError`` for models of which none is one.
     """
     for model in models:
         if model.name == "embedding":
-            return model.sha256
+            return model.stands_for or model.sha256
     raise UsageError(
         "these models have no embedding network: they know no voice again",
         "leave out --models, or give a card with an embedding",

@@ -86,6 +86,15 @@ def enrolled(place: Path, lines: dict[str, str]) -> Callable[..., None]:
     return put
 
 
+def test_voices_are_known_again_by_their_network_in_integers(
+    loaded_once: Callable[..., Pipeline],
+) -> None:
+    balanced, turbo = (loaded_once(make_plan(mode)).models for mode in ("balanced", "turbo"))
+    hashes = [{each.name: each.sha256 for each in models} for models in (balanced, turbo)]
+    assert hashes[0]["embedding"] != hashes[1]["embedding"]
+    assert network_of(balanced) == network_of(turbo) == hashes[0]["embedding"]
+
+
 def test_names_from_the_store_to_the_turns_and_back(
     command: Command,
     pieces: dict[str, Path],
