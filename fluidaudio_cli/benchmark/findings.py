@@ -185,10 +185,13 @@ def _error_difference(
 
 
 def growth(cells: Sequence[CellRecord]) -> tuple[GrowthRecord, ...]:
-    """One record for each series of cells that differ in the length of the audio only."""
+    """One record for each series of cells that differ in the length of the audio only.
+
+    Not of streams: each tells its own growth.
+    """
     series: dict[Cell, list[CellRecord]] = {}
     for record in cells:
-        if record.cell.length is not None:
+        if record.cell.length is not None and record.cell.latency is None:
             series.setdefault(record.cell.at(length=None), []).append(record)
     return tuple(_growth(cell.name, records) for cell, records in series.items())
 

@@ -221,7 +221,8 @@ class Study:
 
     Cells in turn have their processes side by side and their passes A B A B …, so that a drift
     of the machine falls on both alike. ``measure``: for a study that measures something else than
-    passes over recordings: cells, how to load one's pipeline, and progress, to their records.
+    passes over recordings: cells, how to load one's pipeline and what its recordings are, and
+    progress, to their records.
     """
 
     name: str

@@ -121,6 +121,7 @@ def identify_study(folder: VoiceFolder, **levels: Sequence[object]) -> Study:
     def measure(
         wanted: Sequence[Cell],
         load: Callable[[Cell], Pipeline],
+        _items: object = None,
         progress: ProgressCallback = no_progress,
     ) -> Iterator[CellRecord]:
         for kind in dict.fromkeys(cell.at(condition="") for cell in wanted):

@@ -258,7 +258,7 @@ def _stream_der(kind: str, over: bool = False) -> Compute:
     """Error of what a stream said, in percent, or ``over`` that of its end."""
 
     def compute(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        found = [getattr(record, kind) for record in _streams(files)]
+        found = [e for each in _streams(files) if (e := getattr(each, kind)) is not None]
         if not found:
             return ()
         rate = 100.0 * reduce(add, found).rate

@@ -120,7 +120,8 @@ class StreamingRecord(Record):
     """One recording as a stream; what it was at its end is the file's ``accuracy``.
 
     ``online``: of what was final or tentative once the latency was over; ``refined``: of what
-    stood after the corrections of the background, before the end's. ``delays``: seconds from each
+    stood after the corrections of the background, before the end's; neither without a reference.
+    ``delays``: seconds from each
     speaker's first word to the first event with the name that this speaker has at the end.
     ``switches``: turns of the reference that were given another name than the same speaker's
     turn before, of ``turns``; ``switches_end``: the same of what stands at the end.
@@ -129,8 +130,8 @@ class StreamingRecord(Record):
     ``memory``: (seconds of sound, resident bytes).
     """
 
-    online: DiarizationErrorRate
-    refined: DiarizationErrorRate
+    online: DiarizationErrorRate | None = None
+    refined: DiarizationErrorRate | None = None
     delays: tuple[float, ...]
     unnamed: int = Field(default=0, ge=0)
     switches: int = Field(ge=0)

@@ -158,14 +158,14 @@ class BenchmarkRun:
             self._note(line)
         before = environment.cpu_snapshot()
         for study in self.grid.studies:
-            if study.measure is not None:
-                self._run_own(study, study.measure)
-                continue
-            if self.pool is not None:
-                self._run_side_by_side(study, self.pool)
-                continue
             with ExitStack() as stack:
-                self._run_study(study, stack)
+                self._files = self._make_audio(study, stack)
+                if study.measure is not None:
+                    self._run_own(study, study.measure)
+                elif self.pool is not None:
+                    self._run_side_by_side(study, self.pool)
+                else:
+                    self._run_study(study, stack)
         for line in environment.busy_during(before, environment.cpu_snapshot()):
             self._note(line)
         self._update(findings=self.conclude(self._result), complete=True)
@@ -179,7 +179,6 @@ class BenchmarkRun:
 
     def _run_study(self, study: Study, stack: ExitStack) -> None:
         own = {cell for owner, cell in self.grid.cells if owner is study}
-        self._files = self._make_audio(study, stack)
         self._caches: dict[str, dict[str, str]] = {}
         self._shared: dict[str, tuple[Worker, dict[str, Any]]] = {}
         for index in range(study.effort.processes):
@@ -195,7 +194,7 @@ class BenchmarkRun:
             return load_pipeline(self.grid.mode_to_load(cell), **options)
 
         pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
-        for record in measure(pending, load, self.hooks.progress):
+        for record in measure(pending, load, self._items, self.hooks.progress):
             self._keep(record)
 
     def _run_side_by_side(self, study: Study, pool: Callable[[Work], Pool]) -> None:

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.benchmark.accuracy import assess, reference_turns
-from fluidaudio_cli.benchmark.grid import STREAMING, Cell, Effort, Recordings, Study, crossed
+from fluidaudio_cli.benchmark.grid import STREAMING, Cell, Effort, Study, crossed
 from fluidaudio_cli.benchmark.results import (
     CellRecord,
     FileRecord,
@@ -46,26 +46,31 @@ def parse_latencies(text: str) -> tuple[float, ...]:
 
 
 def streaming_study(
-    recordings: Recordings, latencies: Sequence[float], **levels: Sequence[object]
+    latencies: Sequence[float], lengths: Sequence[float] = (), **levels: Sequence[object]
 ) -> Study:
-    """Every combination of the levels at every latency; measured here, one after another."""
-    cells = crossed(**levels, latency=tuple(latencies))
+    """Every combination of the levels at every latency; measured here, one after another.
+
+    ``lengths``: of audio made of the recordings, which has no reference, instead of these.
+    """
+    cells = crossed(**levels, latency=tuple(latencies), length=tuple(lengths) or (None,))
 
     def measure(
         wanted: Sequence[Cell],
         load: Callable[..., Pipeline],
+        items: Callable[[Cell], Sequence[Any]],
         progress: ProgressCallback = no_progress,
     ) -> Iterator[CellRecord]:
-        total, done = len(wanted) * len(recordings.items), 0
-        for kind in dict.fromkeys(cell.at(latency=None) for cell in wanted):
+        total, done = sum(len(items(cell)) for cell in wanted), 0
+        for kind in dict.fromkeys(cell.at(latency=None, length=None) for cell in wanted):
             pipeline = load(kind, low_latency=True)
             try:
-                for cell in (each for each in wanted if each.at(latency=None) == kind):
+                for cell in (c for c in wanted if c.at(latency=None, length=None) == kind):
                     assert cell.latency is not None
                     step_for(cell.latency, pipeline.mode)
                     files = []
-                    for item in recordings.items:
-                        files.append(_file(item, pipeline, cell.latency))
+                    for item in items(cell):
+                        scored = cell.length is None
+                        files.append(_file(item, pipeline, cell.latency, scored=scored))
                         done += 1
                         progress(done, total)
                     process = ProcessRecord(load_seconds=pipeline.load_seconds, files=tuple(files))
@@ -79,11 +84,11 @@ def streaming_study(
     return Study(STREAMING, cells, once, measure=measure)
 
 
-def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
+def _file(item: Any, pipeline: Pipeline, latency: float, *, scored: bool) -> FileRecord:
     """One recording as a stream, as fast as it goes; failed where it cannot be read or scored."""
     diarizer = LiveDiarizer(pipeline, latency)
     try:
-        reference = reference_turns(item)
+        reference = reference_turns(item) if scored else ()
         said: list[Turn] = []
         reader = Ledger()
         named: dict[str, float] = {}
@@ -117,10 +122,10 @@ def _file(item: Any, pipeline: Pipeline, latency: float) -> FileRecord:
         return FileRecord(
             uri=item.uri,
             audio_seconds=seconds,
-            accuracy=assess(item, conclusion.turns, seconds),
+            accuracy=assess(item, conclusion.turns, seconds) if scored else None,
             streaming=StreamingRecord(
-                online=assess(item, said, seconds).strict,
-                refined=assess(item, reader.turns(), seconds).strict,
+                online=assess(item, said, seconds).strict if scored else None,
+                refined=assess(item, reader.turns(), seconds).strict if scored else None,
                 delays=delays,
                 unnamed=unnamed,
                 switches=switches(reference, said),

@@ -257,7 +257,9 @@ def benchmark(
     gates = tuple(each for path in gate or () for each in read_gates(path))
     base = read_result(baseline) if baseline is not None else None
     asked = benchmark_plan.Asked(
-        modes=tuple(performance_mode or [SCALING_MODE if scaling else DEFAULT_MODE]),
+        modes=tuple(
+            performance_mode or [SCALING_MODE if scaling and not streaming else DEFAULT_MODE]
+        ),
         models=tuple(models or ["bundled"]),
         executor=executor,
         precision=precision,

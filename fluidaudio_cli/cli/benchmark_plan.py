@@ -149,7 +149,7 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     if asked.latencies:
         from fluidaudio_cli.benchmark.streaming import streaming_study
 
-        main = streaming_study(conditions[""].recordings, asked.latencies, **levels)
+        main = streaming_study(asked.latencies, asked.lengths, **levels)
     if asked.robustness:
         from fluidaudio_cli.benchmark.robustness import robustness_study
 
@@ -162,7 +162,7 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         fixed = {name: levels[name] for name in ("models", "threads")}
         found.append(studies.ablation_study(tuple(written), asked.effort, **fixed))
         modes = {**written, **modes}
-    if asked.lengths:
+    if asked.lengths and not asked.latencies:
         counts = tuple(sorted({1, *(asked.threads or (processors(),))}))
         series = {**levels, "threads": counts}
         found.append(studies.scaling_study(asked.lengths, asked.effort, **series))

@@ -60,7 +60,15 @@ APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
         ),
         "streaming": (
             "measures streams alone, without {}",
-            (*_AS_THEY_ARE, "condition", "robustness", "identify", *_IN_WORKERS),
+            (
+                "against",
+                "roofline",
+                "ablation",
+                "condition",
+                "robustness",
+                "identify",
+                *_IN_WORKERS,
+            ),
         ),
         **dict.fromkeys(
             ("workers", "cluster"),

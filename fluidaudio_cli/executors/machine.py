@@ -47,7 +47,7 @@ def limit_malloc_arenas() -> None:
 
 
 def return_large_blocks() -> None:
-    """Let glibc's allocator give blocks of a megabyte back at once, however often they come.
+    """Let glibc's allocator give blocks of 256 KiB and more back at once, however often they come.
 
     Else it keeps ever larger ones, between which an hour of small ones is strewn: a stream of an
     hour and 37 speakers grew by 14 MB after its first ten minutes, and by 6 with this.
@@ -55,7 +55,7 @@ def return_large_blocks() -> None:
     mmap_threshold = -3  # M_MMAP_THRESHOLD in malloc.h
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(mmap_threshold, 2**20)
+            ctypes.CDLL(None).mallopt(mmap_threshold, 2**18)
 
 
 @lru_cache(maxsize=1)

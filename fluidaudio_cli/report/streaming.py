@@ -28,13 +28,15 @@ _LINES = {"online_der": "online", "refined_der": "refined", "der_strict": "at th
 def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
     """Error, behaviour and computing of every latency."""
     cells = [cell for cell in result.of_study(STREAMING) if cell.finished]
-    yield _table(
-        "Streaming: error",
-        cells,
-        _ERRORS,
-        "online: what was final or tentative once the latency was over; refined: after the "
-        "background's corrections; strict: what stands at the end, as of a file",
-    )
+    scored = [cell for cell in cells if cell.cell.length is None]
+    if scored:
+        yield _table(
+            "Streaming: error",
+            scored,
+            _ERRORS,
+            "online: what was final or tentative once the latency was over; refined: after the "
+            "background's corrections; strict: what stands at the end, as of a file",
+        )
     yield _table("Streaming: names", cells, _BEHAVIOUR, "created and withdrawn: per recording")
     yield _table(
         "Streaming: computing",

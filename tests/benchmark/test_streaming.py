@@ -64,6 +64,7 @@ def test_a_run_in_every_format_with_gates(
     stream, accuracy = file.streaming, file.accuracy
     assert stream is not None
     assert accuracy is not None
+    assert stream.online is not None
     assert (stream.step_seconds, len(stream.computing)) == (2.5, 11)
     assert (stream.turns, stream.unnamed, len(stream.delays)) == (10, 0, 2)
     assert accuracy.strict.rate < stream.online.rate < 0.4
@@ -79,3 +80,26 @@ def test_a_run_in_every_format_with_gates(
     assert "| DER online, % |" in files[2].read_text(encoding="utf-8")
     assert "chart-streaming" in files[3].read_text(encoding="utf-8")
     assert json.loads(files[0].read_text())["schema"] == "fluidaudio.benchmark/2"
+
+
+def test_streams_of_any_length_have_no_error_but_figures_of_computing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["benchmark", "--streaming", "--latency", "10", "--single-file", "sample"]
+    path = tmp_path / "r.json"
+    assert run([*arguments, "--scaling", "--scaling-lengths", "35s,20s", "-o", str(path)]) == 0
+    out, _ = capsys.readouterr()
+    assert "Streaming: computing" in out
+    assert "Streaming: error" not in out
+    result = read_result(path)
+    assert [cell.cell.name for cell in result.cells] == [
+        "balanced/20 s/after 10 s",
+        "balanced/35 s/after 10 s",
+    ]
+    (file,) = result.cells[1].finished
+    assert file.accuracy is None
+    assert file.audio_seconds == 35.0
+    assert file.streaming is not None
+    assert file.streaming.online is None
+    assert len(file.streaming.computing) == 13
+    assert result.findings.growth == ()
