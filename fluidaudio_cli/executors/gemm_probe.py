@@ -113,7 +113,8 @@ def _openvino(precision: str, threads: int, shape: Shape) -> Callable[[], object
             f"openvino was asked for {precision} products and runs {', '.join(sorted(ran))}"
         )
     request = compiled.create_infer_request()
-    request.set_input_tensor(openvino.Tensor(_numbers(shape[0]), shared_memory=True))
+    # A copy: shared, nothing would keep the array, and its memory may be given back at once.
+    request.set_input_tensor(openvino.Tensor(_numbers(shape[0])))
     return lambda: request.infer()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +136,17 @@ def test_products_are_measured_in_what_they_ran_in() -> None:
     assert gemm_peak("openvino", "fp32", 1, seconds=0.02).flops_per_second > 1e8
     with pytest.raises(ExecutorUnavailableError, match="onnxruntime has no bf16 product"):
         gemm_peak("onnxruntime", "bf16", 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_product_keeps_its_operands_though_memory_is_given_back() -> None:
+    """A stream lets the allocator do so (``return_large_blocks``)."""
+    script = (
+        "from fluidaudio_cli.executors import gemm_probe, machine\n"
+        "machine.return_large_blocks()\n"
+        "assert gemm_probe.gemm_peak('openvino', 'fp32', 1, seconds=0.02).flops_per_second > 1e8\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_precision_that_would_run_as_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
