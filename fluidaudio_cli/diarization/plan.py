@@ -306,6 +306,8 @@ class _Precisions:
         left = {asked.precision, asked.mode.execution.precision} == {"auto"}
         # One window at a time has time to spare, and no more exact network for short voices.
         left = left and not asked.low_latency
+        # What tune stored was measured, and its error compared, with the usual network.
+        left = left and self._tuning is None
         return "auto" if left and self._available.integers else False
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:

@@ -98,6 +98,7 @@ def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precisi
     assert variant("fast", BF16) == ""
     assert variant("fast", precision="fp32") == ""
     assert variant("fast", low_latency=True) == ""
+    assert variant("fast", tuning=TUNED) == ""
     exact = replace(load_mode("fast").execution, precision="fp32")
     assert variant(replace(load_mode("fast"), execution=exact)) == ""
     # Where the mode insists, whatever else is asked for.
