@@ -138,7 +138,7 @@ def test_products_are_measured_in_what_they_ran_in() -> None:
         gemm_peak("onnxruntime", "bf16", 1)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose allocator this is")
 def test_a_product_keeps_its_operands_though_memory_is_given_back() -> None:
     """A stream lets the allocator do so (``return_large_blocks``)."""
     script = (

@@ -170,7 +170,8 @@ def _recorded(plain_load: Callable[..., Any], log: list[Call]) -> Callable[..., 
     def load(model: Any, *arguments: Any, **options: Any) -> Any:
         compiled = plain_load(model, *arguments, **options)
         plain = compiled.request
-        compiled.request = lambda: Recorder(model.name, plain(), log)
+        # The embedding may be the one in 8-bit integers.
+        compiled.request = lambda: Recorder(model.name.removesuffix("-int8"), plain(), log)
         return compiled
 
     return load
