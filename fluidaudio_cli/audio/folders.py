@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.errors import AudioError, os_errors
 from fluidaudio_cli.recordings import (
     STDIN,
     Place,
@@ -120,13 +120,9 @@ def _or_none(found: Iterable[Place], place: Place, what: str, remedy: str) -> It
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-        raise AudioError(
-            f"cannot list {folder}: {error.strerror or error}", "check its rights"
-        ) from error
+    refused = os_errors(f"cannot list {folder}", "check its rights", AudioError)
+    with refused, os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     for name in names:
         path = folder / name
         if path.is_dir():

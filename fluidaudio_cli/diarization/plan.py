@@ -303,12 +303,11 @@ class _Precisions:
         if wanted != "auto":
             return wanted
         asked = self._asked
-        left = {asked.precision, asked.mode.execution.precision} == {"auto"}
-        # One window at a time has time to spare, and no more exact network for short voices.
-        left = left and not asked.low_latency
-        # What tune stored was measured, and its error compared, with the usual network.
-        left = left and self._tuning is None
-        return "auto" if left and self._available.integers else False
+        left_open = {asked.precision, asked.mode.execution.precision} == {"auto"}
+        # What tune stored was measured, and its error compared, with the usual network. One window
+        # at a time has time to spare, and no more exact network for short voices.
+        usual = self._tuning is not None or asked.low_latency
+        return "auto" if left_open and not usual and self._available.integers else False
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:
         """What voices with little speech are embedded in; empty for the same as the others."""

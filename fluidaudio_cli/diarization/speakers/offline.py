@@ -116,10 +116,11 @@ def find_speakers(
     def anchors(groups: Groups) -> Anchors | None:
         return None if known is None else known.anchors(*spoken(groups))
 
-    groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
+    begun = mixture.groups_of(start)
+    groups, numbers, _ = merge_likely(begun, odds)
     crowd = crowding(len(groups))
     if crowd:
-        groups, numbers, _ = merge_likely(mixture.groups_of(start), odds)
+        groups, numbers, _ = merge_likely(begun, odds)
     shares = shares_of(through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
     groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
