@@ -19,6 +19,7 @@ enum {
     HIDDEN = 128,
     BOTH = 2 * HIDDEN,      /* of both directions */
     UNITS = 16,             /* hidden units side by side */
+    BLOCKS = HIDDEN / UNITS,
     GATES = 4,              /* input, forget, cell, output */
     GROUP = 4,              /* rows worked on together, for which weights are loaded once */
     QUAD = 4,               /* bytes that are multiplied and added up at once */
@@ -146,15 +147,15 @@ VNNI INLINE __m512 inverse(__m512 x)
     return _mm512_mul_ps(near, _mm512_fnmadd_ps(x, near, _mm512_set1_ps(2)));
 }
 
-/* Adds `quads` times four bytes of each row times their weights; where the weights end. */
+/* Adds `quads` times four bytes of each of `group` rows times their weights; where those end. */
 VNNI INLINE const int8_t *add_products(__m512i sums[GATES][GROUP], const uint8_t *const rows[GROUP],
-                                       int quads, const int8_t *weights)
+                                       int group, int quads, const int8_t *weights)
 {
     for (int quad = 0; quad < quads; quad++, weights += QUAD * GATES * UNITS) {
         __m512i own[GATES];
         FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
             own[gate] = _mm512_load_si512(weights + gate * QUAD * UNITS);
-        FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+        FOUR_TIMES for (int number = 0; number < group; number++) {
             int32_t four;
             memcpy(&four, rows[number] + quad * QUAD, sizeof four);
             const __m512i bytes = _mm512_set1_epi32(four);
@@ -165,32 +166,36 @@ VNNI INLINE const int8_t *add_products(__m512i sums[GATES][GROUP], const uint8_t
     return weights;
 }
 
-/* 16 units of a group of rows. */
-VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int block)
+/* 16 units of a group of rows: `group` is a number that the compiler sees, at most GROUP.
+ * `ahead`: what the inputs of a row alone come to at this step, or null. */
+VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int group, int block,
+                           const __m512i (*ahead)[GATES])
 {
     const uint8_t *bytes[GROUP], *states[GROUP];
     __m512i sums[GATES][GROUP];
     __m512 gates[GATES][GROUP];
-    FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+    FOUR_TIMES for (int number = 0; number < group; number++) {
         bytes[number] = rows[number].bytes;
         states[number] = rows[number].state;
         FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
-            sums[gate][number] = _mm512_setzero_si512();
+            sums[gate][number] = ahead ? ahead[block][gate] : _mm512_setzero_si512();
     }
     const int8_t *weights = it->weights + block * block_bytes(it);
-    if (it->bytes)
-        weights = add_products(sums, bytes, INPUT_QUADS, weights);
-    add_products(sums, states, STATE_QUADS, weights);
+    if (ahead)
+        weights += INPUT_QUADS * QUAD * GATES * UNITS;
+    else if (it->bytes)
+        weights = add_products(sums, bytes, group, INPUT_QUADS, weights);
+    add_products(sums, states, group, STATE_QUADS, weights);
     FOUR_TIMES for (int gate = 0; gate < GATES; gate++) {
         const size_t at = ((size_t)block * GATES + gate) * UNITS;
         const __m512 scale = _mm512_load_ps(it->scale + at), bias = _mm512_load_ps(it->bias + at);
-        FOUR_TIMES for (int number = 0; number < GROUP; number++)
+        FOUR_TIMES for (int number = 0; number < group; number++)
             gates[gate][number] =
                 _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[gate][number]), scale, bias);
     }
     const float *own = it->float_weights + (size_t)block * it->width * GATES * UNITS;
     for (int k = 0; it->floats && k < it->width; k++, own += GATES * UNITS) {
-        FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+        FOUR_TIMES for (int number = 0; number < group; number++) {
             const __m512 value = _mm512_set1_ps(rows[number].floats[k]);
             FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
                 gates[gate][number] = _mm512_fmadd_ps(
@@ -198,7 +203,7 @@ VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int block)
         }
     }
     const __m512 one = _mm512_set1_ps(1);
-    FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+    FOUR_TIMES for (int number = 0; number < group; number++) {
         float *cells = rows[number].cells + block * UNITS;
         const __m512 enter = _mm512_add_ps(one, power_of_two(gates[0][number]));
         const __m512 keep = _mm512_add_ps(one, power_of_two(gates[1][number]));
@@ -221,18 +226,52 @@ VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int block)
     }
 }
 
+/* The first row alone, a window of a live stream. Its weights come from beyond the nearest cache
+ * at every step; those of inputs, which are known beforehand, once for a group of steps. */
+VNNI static void run_alone(const layer *it, const uint8_t *silence)
+{
+    for (int first = 0; first < it->steps; first += GROUP) {
+        __m512i ahead[GROUP][BLOCKS][GATES];
+        row steps[GROUP];
+        for (int number = 0; number < GROUP; number++) {
+            const int count = first + number < it->steps ? first + number : it->steps - 1;
+            steps[number] = row_of(it, 0, count, silence);
+        }
+        for (int block = 0; it->bytes && block < BLOCKS; block++) {
+            const uint8_t *bytes[GROUP];
+            __m512i sums[GATES][GROUP];
+            FOUR_TIMES for (int number = 0; number < GROUP; number++) {
+                bytes[number] = steps[number].bytes;
+                FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+                    sums[gate][number] = _mm512_setzero_si512();
+            }
+            add_products(sums, bytes, GROUP, INPUT_QUADS, it->weights + block * block_bytes(it));
+            FOUR_TIMES for (int number = 0; number < GROUP; number++)
+                FOUR_TIMES for (int gate = 0; gate < GATES; gate++)
+                    ahead[number][block][gate] = sums[gate][number];
+        }
+        for (int number = 0; number < GROUP && first + number < it->steps; number++)
+            for (int block = 0; block < BLOCKS; block++)
+                run_block(it, &steps[number], 1, block, it->bytes ? ahead[number] : NULL);
+    }
+}
+
 EXPORT VNNI void fluidaudio_int8_lstm_vnni(const layer *it)
 {
     uint8_t silence[HIDDEN];
     memset(silence, 128, sizeof silence);
     memset(it->cells, 0, sizeof(float) * padded(it->rows) * HIDDEN);
+    if (it->rows == 1) {
+        run_alone(it, silence);
+        return;
+    }
     for (int count = 0; count < it->steps; count++) {
         for (int first = 0; first < it->rows; first += GROUP) {
             row rows[GROUP];
             for (int number = 0; number < GROUP; number++)
                 rows[number] = row_of(it, first + number, count, silence);
-            for (int block = 0; block < HIDDEN / UNITS; block++)
-                run_block(it, rows, block);
+            for (int block = 0; block < BLOCKS; block++)
+                run_block(it, rows, GROUP, block, NULL);
         }
     }
 }
