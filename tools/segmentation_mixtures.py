@@ -127,7 +127,12 @@ class Sounds:
 
 
 def gather(
-    voices: Mapping[str, Path], timing: Path, noise: Path, scratch: Path, seed: int
+    voices: Mapping[str, Path],
+    timing: Path,
+    noise: Path,
+    scratch: Path,
+    seed: int,
+    farthest_metres: float = 3.0,
 ) -> Sounds:
     """Read everything; ``scratch``: for readers at other speeds."""
     rng = np.random.default_rng([seed, 1])
@@ -135,7 +140,8 @@ def gather(
     rooms = []
     for _ in range(_ROOMS):
         room = draw_room(float(rng.uniform(0.1, 0.9)), 3.0, rng)
-        places = zip(rng.uniform(0.4, 3.0, _SEATS), rng.uniform(0, 6.28, _SEATS), strict=True)
+        metres = rng.uniform(0.4, farthest_metres, _SEATS)
+        places = zip(metres, rng.uniform(0, 6.28, _SEATS), strict=True)
         rooms.append([impulse_response(room, seat(room, d, a), rng) for d, a in places])
     noises = [read_audio(path) for path in sorted(noise.iterdir()) if path.suffix != ".tsv"]
     noises = [noise for noise in noises if noise.size > 2 * SAMPLE_RATE]
@@ -180,10 +186,13 @@ def _babble(
 
 
 class Mixer:
-    """Draws windows."""
+    """Draws windows; ``level_spread_db`` between speakers, at ``least_snr_db`` or better."""
 
-    def __init__(self, sounds: Sounds) -> None:
+    def __init__(
+        self, sounds: Sounds, level_spread_db: float = 3.5, least_snr_db: float = 2.0
+    ) -> None:
         self._of = sounds
+        self._level_spread_db, self._least_snr_db = level_spread_db, least_snr_db
 
     def draw(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.uint8]]:
         """(160000,) samples, and (589,) the set of speakers of each frame, a bit for each."""
@@ -199,7 +208,7 @@ class Mixer:
         for speaker in speakers:
             voice = self._of.voices[persons[speaker]][int(rng.integers(len(SPEEDS)))]
             said = np.zeros(size, np.float32)
-            gain = float(rng.normal(0, 3.5))
+            gain = float(rng.normal(0, self._level_spread_db))
             words = int(rng.integers(voice.milliseconds))
             for turn in turns:
                 if turn.speaker == speaker:
@@ -259,7 +268,8 @@ class Mixer:
             track = self._of.noises[int(rng.integers(len(self._of.noises)))]
             at = np.arange(WINDOW_SAMPLES) + int(rng.integers(track.size))
             noise = np.take(track, at, mode="wrap")
-            gain = level * from_db(-float(rng.uniform(2, 35))) / max(rms(noise), 1e-9)
+            snr = float(rng.uniform(self._least_snr_db, 35))
+            gain = level * from_db(-snr) / max(rms(noise), 1e-9)
             mixed = mixed + noise * np.float32(gain)
         mixed = mixed * np.float32(from_db(float(rng.uniform(-45, -14))) / max(rms(mixed), 1e-9))
         if rng.random() < 0.04:

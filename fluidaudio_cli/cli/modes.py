@@ -61,7 +61,8 @@ def show(
         keys = max(len(key) for key, _, _ in rows)
         places = max(len(str(place)) for _, _, place in rows)
         for key, value, place in rows:
-            line = f"{key:<{keys}}  {value!s:<12}  {place!s:<{places}}  {place.reason}"
+            shown = str(value).lower() if isinstance(value, bool) else value  # as in the file
+            line = f"{key:<{keys}}  {shown!s:<12}  {place!s:<{places}}  {place.reason}"
             console.print(line, markup=False, soft_wrap=True)
 
     report_output.write_report(output, output_format, document, render)

@@ -73,7 +73,9 @@ ThreadsOption = Annotated[
 ModelsOption = Annotated[
     str,
     typer.Option(
-        "--models", metavar="NAME|PATH", help="bundled, or a model card (.yaml) of other networks."
+        "--models",
+        metavar="NAME|PATH",
+        help="bundled, published (the same, none adapted), or a model card (.yaml).",
     ),
 ]
 NoTuningOption = Annotated[

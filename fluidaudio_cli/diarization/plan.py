@@ -27,7 +27,7 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.executors.select import Availabilities, choose, traits_of
-from fluidaudio_cli.models.card import BUNDLED, DISTILLED, NARROW, ModelCard, NetworkCard
+from fluidaudio_cli.models.card import DISTILLED, NARROW, ModelCard, NetworkCard
 from fluidaudio_cli.settings import build
 
 # The embedding network once more, for voices that need it more exactly.
@@ -244,7 +244,7 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     threads = asked.threads or machine.processors
     plan = Plan(
         mode=mode,
-        models=asked.card.name if asked.card.name == BUNDLED else str(asked.card.path),
+        models=asked.card.name if asked.card.ships else str(asked.card.path),
         executor=executor,
         compute_units=_compute_units(asked, tuning, executor, traits),
         networks=networks,
@@ -350,7 +350,7 @@ class _Precisions:
 
 def _of_card(card: ModelCard) -> list[str]:
     """What a user's card leaves open, which is then as with the bundled networks."""
-    if card.name == BUNDLED:
+    if card.ships:
         return []
     parts = {"thresholds": card.thresholds}
     if card.diarizer is None:

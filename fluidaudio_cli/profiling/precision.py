@@ -26,8 +26,9 @@ from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.layer_outputs import LayerRunner
 from fluidaudio_cli.executors.select import select_executor
+from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.loading import load_model
-from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.models.registry import Model, packages_of
 from fluidaudio_cli.profiling.layer_errors import (
     RANGES,
     ErrorCounter,
@@ -98,11 +99,15 @@ def audio_windows(path: Path, count: int) -> list[Piece]:
     return windows
 
 
+def _bundled() -> dict[str, Model]:
+    return packages_of(load_card())
+
+
 def _pieces(windows: Sequence[Piece], models: Mapping[str, CompiledModel]) -> Pieces:
     """Inputs of one item for each model: windows, their loudest stretches, and those' frames."""
     length = int(models["fbank"].inputs[0].shape[-1] or 0)
     stretches = [_loudest(window, length) for window in windows]
-    runner = LayerRunner(tapped_model(read_program(bundled_models()["fbank"].package)).model)
+    runner = LayerRunner(tapped_model(read_program(_bundled()["fbank"].package)).model)
     rows = int(models["embedding"].inputs[0].shape[1] or 0)
     frames = []
     for stretch in stretches:
@@ -121,7 +126,7 @@ def _loudest(window: Piece, length: int) -> Piece:
 
 
 def _model_rows(name: str, pieces: Pieces, model: CompiledModel) -> list[PrecisionProfile]:
-    program = read_program(bundled_models()[name].package)
+    program = read_program(_bundled()[name].package)
     exact = tapped_model(program)
     runner = LayerRunner(exact.model)
     given, output = model.inputs[0].name, model.outputs[0].name
@@ -199,7 +204,7 @@ def _executed(
         return Unavailable(f"{executor.name} does not run the package's own mix of precisions")
     try:
         wanted = dataclasses.replace(model.asked, precision=precision)  # type: ignore[arg-type]
-        loaded = load_model(bundled_models()[name], executor, wanted)
+        loaded = load_model(_bundled()[name], executor, wanted)
     except FluidAudioError as error:
         return Unavailable(error.message)
     request = loaded.request()

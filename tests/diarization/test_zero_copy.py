@@ -170,8 +170,9 @@ def _recorded(plain_load: Callable[..., Any], log: list[Call]) -> Callable[..., 
     def load(model: Any, *arguments: Any, **options: Any) -> Any:
         compiled = plain_load(model, *arguments, **options)
         plain = compiled.request
-        # The embedding may be the one in 8-bit integers.
-        compiled.request = lambda: Recorder(model.name.removesuffix("-int8"), plain(), log)
+        # segmentation-adapted, and embedding-int8 where the processor gains by it.
+        role = model.name.split("-")[0]
+        compiled.request = lambda: Recorder(role, plain(), log)
         return compiled
 
     return load

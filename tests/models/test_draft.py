@@ -20,7 +20,7 @@ def test_the_bundled_packages_draft_the_bundled_card(tmp_path: Path) -> None:
     draft = draft_card(SHIPPED, tmp_path)
     path = tmp_path / "drafted.yaml"
     path.write_text(draft.text, encoding="utf-8")
-    drafted, ours = read_card(path), load_card()
+    drafted, ours = read_card(path), load_card("published")
     for role, network in ours.networks.items():
         found = drafted.networks[role]
         unknown = {"file": network.file, "licence": network.licence}

@@ -35,8 +35,8 @@ _PEERS: dict[str, _PeerKind] = {
         remedy="install it with: pip install 'fluidaudio[peers]'",
         our_models=True,
         remarks=(
-            "same two networks with the weights of our packages, fp32 on its own ONNX Runtime, "
-            "one window and one crop at a time",
+            "the two networks with the weights that were published (ours: --models published), "
+            "fp32 on its own ONNX Runtime, one window and one crop at a time",
             "10 s windows every 1 s, which sherpa-onnx fixes; ours every step of the mode",
             "one crop per local speaker and window of any length, with CAM++'s pooling over "
             "segments of 100 steps; ours has at most 200 frames, where that is the global mean",

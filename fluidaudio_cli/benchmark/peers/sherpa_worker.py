@@ -1,4 +1,4 @@
-"""sherpa-onnx in the worker process, with the two networks of our packages.
+"""sherpa-onnx in the worker process, with the two networks as they were published.
 
 Run as ``python -m fluidaudio_cli.benchmark.peers.sherpa_worker``.
 """
