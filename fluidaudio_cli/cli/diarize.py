@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -253,6 +254,7 @@ def diarize(
             AudioSource(Path(), None, wanted, salvage),
             run,
             result_of,
+            None if kept is None else partial(evidence_path, kept),
         )
         tell(tally, spread, as_json)
         if link and kept is not None:

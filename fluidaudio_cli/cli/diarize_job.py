@@ -137,18 +137,19 @@ class Job:
         source: AudioSource,
         results: DiarizeRun,
         path_of: Callable[[str], Path],
+        beside: Callable[[str], Path] | None = None,
     ) -> Tally:
         """Do what is not done.
 
         ``plan``: what results depend on; ``source``: how to open recordings; ``path_of``: where
-        ``results`` puts each.
+        ``results`` puts each, and ``beside`` what it keeps besides.
         """
         from fluidaudio_cli.cli.render.jobs import job_bar
 
         tally = Tally(len(self._recordings))
         began = time.perf_counter()
         with closing(Manifest(self._folder, plan, resume=self.options.resume)) as manifest:
-            tally.before = manifest.settle(self._recordings, path_of)
+            tally.before = manifest.settle(self._recordings, path_of, beside)
             if tally.before:
                 messages.say(
                     f"{tally.before} of {tally.recordings} recordings are done: {manifest.path}"
@@ -236,12 +237,17 @@ def _facts(run: RunFacts, outcome: Outcome) -> RunFacts:
 
 def job_plan(plan: Plan, **more: Any) -> dict[str, Any]:
     """What the results depend on: ``plan`` without what only makes it fast, and ``more``."""
+    from fluidaudio_cli.models.card import load_card
+    from fluidaudio_cli.models.registry import packages_of
+
     mode = plan.mode.as_dict()
     del mode["execution"]["workers"]
+    packages = packages_of(load_card(plan.models))
     return {
         "fluidaudio": __version__,
         "mode": mode,
         "models": plan.models,
+        "packages": {role: package.sha256[:12] for role, package in packages.items()},
         "executor": plan.executor,
         "compute_units": plan.compute_units,
         "precision": {role: network.precision for role, network in plan.networks.items()},

@@ -79,18 +79,26 @@ class Manifest:
                 self.close()
                 raise
 
-    def settle(self, recordings: Recordings, result_of: Callable[[str], Path]) -> int:
+    def settle(
+        self,
+        recordings: Recordings,
+        result_of: Callable[[str], Path],
+        beside: Callable[[str], Path] | None = None,
+    ) -> int:
         """Mark what is done, and what a worker was lost with; how many are done.
 
-        Done is what the manifest says so of, unless the recording has changed since, or its
-        result (``result_of`` of the uri) is not there as it was written. Raises ``UsageError``
-        where another recording's result has the name of one of ``recordings``.
+        Done is what the manifest says so of, unless the recording has changed since, its result
+        (``result_of`` of the uri) is not there as it was written, or what is kept ``beside`` it is
+        gone. Raises ``UsageError`` where another recording's result has the name of one of
+        ``recordings``.
         """
         for entry in self._entries():
             recording = recordings.called(entry.get("uri", ""))
             if recording is None:
                 continue
             state = self._state(entry, recording, result_of(recording.uri))
+            if state is State.settled and beside and not beside(recording.uri).is_file():
+                state = State.waiting
             recordings.set(recording.number, state)
         return recordings.count(State.settled)
 

@@ -14,6 +14,7 @@ import pytest
 
 from fluidaudio_cli.cli.diarize_job import HostTally, Tally
 from fluidaudio_cli.cli.render.jobs import described
+from fluidaudio_cli.models.registry import bundled_models
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -85,6 +86,30 @@ def test_a_list_of_files_and_urls_is_done_once(
     assert summary_document["schema"] == "fluidaudio.job-summary/1"
     assert (summary_document["done"], summary_document["failed"]) == (4, 0)
     assert sum(host["audio_seconds"] for host in summary_document["hosts"]) == 44.0
+
+
+def test_evidence_that_is_gone_is_made_again_and_other_networks_are_another_plan(
+    command: Command, write_wav: WriteWav, piece: Samples, tmp_path: Path
+) -> None:
+    for name in "ab":
+        write_wav(piece, f"talks/{name}.wav")
+    out, kept = tmp_path / "out", tmp_path / "evidence"
+    arguments = ("diarize", tmp_path / "talks", *FAST, "--output-dir", out, "--save-evidence", kept)
+    assert command(*arguments)[0] == 0
+    (kept / "b.npz").unlink()
+    code, _, err = command(*arguments)
+    assert (code, err.splitlines()[0]) == (
+        0,
+        f"1 of 2 recordings are done: {out / 'manifest.jsonl'}",
+    )
+    assert (kept / "b.npz").is_file()
+    # The set's name alone would not tell a card whose packages were changed.
+    manifest = out / "manifest.jsonl"
+    sha256 = bundled_models()["segmentation-adapted"].sha256[:12]
+    manifest.write_text(manifest.read_text().replace(sha256, "0123456789ab"))
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert f"another plan (packages.segmentation 0123456789ab, not {sha256})" in err
 
 
 @reads_urls

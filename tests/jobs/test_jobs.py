@@ -115,6 +115,9 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
     result("gone").unlink()
     recordings = Recordings(talks)
     with closing(Manifest(tmp_path, plan)) as manifest:
+        assert manifest.settle(recordings, result, lambda uri: tmp_path / f"{uri}.npz") == 0
+        (tmp_path / "same.npz").touch()
+        assert manifest.settle(recordings, result, lambda uri: tmp_path / f"{uri}.npz") == 1
         assert manifest.settle(recordings, result) == 1
         counts = {state.name: recordings.count(state) for state in State}
         assert counts == {"settled": 1, "suspect": 1, "waiting": 3, "failed": 0}
