@@ -226,6 +226,7 @@ VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int group, in
     }
 }
 
+/* Each a function of its own: inlined side by side, four rows took a sixth longer. */
 #define RUN_BLOCKS(name, group) \
     VNNI static __attribute__((noinline)) void name(const layer *it, const row rows[GROUP]) \
     { \
