@@ -116,8 +116,7 @@ def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudio
     if origin is Literal:
         if any(given == part and type(given) is type(part) for part in parts):  # 1 is not true
             return given
-        words = (str(part).lower() if isinstance(part, bool) else str(part) for part in parts)
-        raise error(f"{path}: {where} is {given!r}", f"use {', '.join(words)}")
+        raise error(f"{path}: {where} is {given!r}", f"use {', '.join(map(spelt, parts))}")
     if origin is tuple and isinstance(given, list):
         return tuple(
             _value(parts[0], each, f"{where}[{number}]", path, error)
@@ -135,6 +134,11 @@ def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudio
         name = {"tuple": "list", "Mapping": "keys and values"}.get(plain.__name__, plain.__name__)
         raise error(f"{path}: {where} is {given!r}", f"give a value of type {name}")
     return given
+
+
+def spelt(value: object) -> str:
+    """A plain value as a file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

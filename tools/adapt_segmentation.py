@@ -17,22 +17,15 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from segmentation_mixtures import SPEEDS, Mixer, Sounds, gather
-from train_segmentation import (
-    CHECKPOINT_SECONDS,
-    LARGEST_GRADIENT,
-    REPORT_STEPS,
-    cross_entropy,
-    made,
-    tell,
-)
+from segmentation_mixtures import SPEEDS, Mixer, Sounds, gather, readers_in
+from train_segmentation import cross_entropy, made
+from training import CHECKPOINT_SECONDS, REPORT_STEPS, Learning, Pace, tell
 
 from fluidaudio_cli.models.build import published_segmentation, ship_adapted
 from fluidaudio_cli.models.networks import Segmentation
@@ -41,12 +34,8 @@ from fluidaudio_cli.simulate.voices import read_audio
 
 BATCH = 32
 STEPS = 1000
-LEARNING_RATE = 2e-4
-"""Twice as much diverged after 640 steps."""
-
-WARM_UP_STEPS = 50
-AVERAGE_KEEPS = 0.997
-"""Share of the running mean that a step leaves: it spans the last three hundred."""
+PACE = Pace(learning_rate=2e-4, warm_up_steps=50, average_keeps=0.997)
+"""Twice the rate diverged after 640 steps. The mean spans the last three hundred."""
 
 SHARE = 0.35
 """Of the learnt weights in what is shipped, the rest being the published ones. With half, noise
@@ -58,54 +47,23 @@ LEVEL_SPREAD_DB, LEAST_SNR_DB, FARTHEST_METRES = 6.0, 0.0, 4.0
 CHECKED_WINDOWS = 256
 
 
-class Training:
-    """A network on its way, as a checkpoint holds it."""
+class Training(Learning[Segmentation]):
+    """The published network on its way to another."""
 
     def __init__(self, published: Segmentation, seed: int) -> None:
-        self.network = copy.deepcopy(published).train()
-        self.mean = copy.deepcopy(published).eval()
+        network = copy.deepcopy(published).train()
         # The sinc filters and the level that they meet are the published network's.
-        self.network.sincnet.conv1d[0].requires_grad_(False)
-        self.network.sincnet.wav_norm1d.requires_grad_(False)
-        learnt = [each for each in self.network.parameters() if each.requires_grad]
-        self.optimizer = torch.optim.AdamW(learnt, LEARNING_RATE, (0.9, 0.98), weight_decay=0.0)
-        self.seed, self.step, self.seconds = seed, 0, 0.0
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        state = torch.load(path, weights_only=True)
-        for name in ("network", "mean", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.seed, self.step, self.seconds = state["seed"], state["step"], state["seconds"]
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        draft = path.with_suffix(".draft")
-        state = {
-            name: getattr(self, name).state_dict() for name in ("network", "mean", "optimizer")
-        }
-        torch.save(state | {n: getattr(self, n) for n in ("seed", "step", "seconds")}, draft)
-        draft.replace(path)
+        network.sincnet.conv1d[0].requires_grad_(False)
+        network.sincnet.wav_norm1d.requires_grad_(False)
+        super().__init__(network, PACE, weight_decay=0.0, seed=seed)
 
     def learn(self, mixer: Mixer, steps: int) -> float:
         """One step of ``steps``; nats a frame between the truth and what was found."""
-        rate = LEARNING_RATE * min(1, (self.step + 1) / WARM_UP_STEPS)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * self.step / steps))
         audio, truth = draw(mixer, [self.seed, 9, self.step], BATCH)
         with torch.autocast("cpu", torch.bfloat16):
             found = self.network(audio)
         error = cross_entropy(truth, found.float()).mean()
-        self.optimizer.zero_grad()
-        error.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
-        self.step += 1
-        keep = min(AVERAGE_KEEPS, self.step / (self.step + 10))
-        with torch.no_grad():
-            pairs = zip(self.mean.parameters(), self.network.parameters(), strict=True)
-            for mean, value in pairs:
-                mean.lerp_(value, 1 - keep)
+        self.descend(error, self.step / steps)
         return float(error.detach())
 
 
@@ -182,9 +140,7 @@ def facts(training: Training, readers: list[str], distances: dict[str, float]) -
 
 def sounds_of(asked: argparse.Namespace) -> tuple[Sounds, list[str]]:
     """What mixtures are made of, and the names of the readers."""
-    kept = set(filter(None, asked.without.split(",")))
-    files = sorted(p for p in asked.voices.iterdir() if p.suffix in (".flac", ".wav", ".opus"))
-    voices = {path.stem: path for path in files if path.stem not in kept}
+    voices = readers_in(asked.voices, asked.without.split(","))
     scratch = asked.work / "voices"
     scratch.mkdir(parents=True, exist_ok=True)
     sounds = gather(voices, asked.timing, asked.noise, scratch, asked.seed, FARTHEST_METRES)
@@ -211,8 +167,7 @@ def main() -> None:
     mixer = Mixer(sounds, LEVEL_SPREAD_DB, LEAST_SNR_DB)
     published = published_segmentation(asked.weights)
     training = Training(published, asked.seed)
-    if (asked.work / "checkpoint.pt").exists():
-        training.load(asked.work / "checkpoint.pt")
+    training.load(asked.work / "checkpoint.pt")
     if not asked.export:
         train(training, mixer, asked.steps, asked.work)
         return

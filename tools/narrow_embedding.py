@@ -16,7 +16,6 @@ chance, but sums follow processor and threads: another run gave 0.98895 at worst
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
-from fluidaudio_cli.models.registry import MANIFEST_NAME, bundled_models
+from fluidaudio_cli.models.registry import bundled_models, enter, entries_of
 from fluidaudio_cli.resources import packages_dir
 
 Floats = NDArray[np.float32]
@@ -238,12 +237,9 @@ def sensitivities(network: Network, crops: Floats, made: Convolutions) -> dict[s
 
 def write_entry(folder: Path, package: Path, figures: Mapping[str, Any]) -> None:
     """Put the package into the manifest of ``folder``, beside the one it is made of."""
-    path = folder / MANIFEST_NAME
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    entries = {entry["name"]: entry for entry in manifest["models"]}
-    source = entries["embedding"]
+    source = entries_of(folder)["embedding"]
     limits = {"min_cosine": LEAST_COSINE}
-    entries[NAME] = source | {
+    entry = source | {
         "name": NAME,
         "package": package.name,
         "sha256": package_sha256(package),
@@ -253,8 +249,7 @@ def write_entry(folder: Path, package: Path, figures: Mapping[str, Any]) -> None
         "selftest": source["selftest"]
         | {"tolerances": dict.fromkeys(source["selftest"]["tolerances"], limits)},
     }
-    manifest["models"] = list(entries.values())
-    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    enter(folder, entry)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -124,6 +124,12 @@ class Sounds:
     meetings: Sequence[Sequence[tuple[str, float, float]]]
     rooms: Sequence[Sequence[Samples]]
     noises: Sequence[Samples]
+
+
+def readers_in(folder: Path, without: Collection[str]) -> dict[str, Path]:
+    """The files of readers by name, but for those that are kept for measuring."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".flac", ".wav", ".opus"))
+    return {path.stem: path for path in files if path.stem not in without}
 
 
 def gather(
@@ -343,8 +349,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=15)
     asked = parser.parse_args()
     kept = set(filter(None, asked.without.split(",")))
-    files = sorted(p for p in asked.voices.iterdir() if p.suffix in (".flac", ".wav", ".opus"))
-    voices = {path.stem: path for path in files if path.stem not in kept}
+    voices = readers_in(asked.voices, kept)
     scratch = asked.output / "voices"
     scratch.mkdir(parents=True, exist_ok=True)
     made = {"seed": asked.seed, "readers": sorted(voices), "speeds": SPEEDS, "kept": sorted(kept)}

@@ -15,11 +15,8 @@ killed goes on, with a new pass; new shards are found at each. With ``--steps`` 
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import json
-import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from segmentation_mixtures import MELS, WINDOW_SAMPLES, spectrum
 from segmentation_student import CLASSES, Shipped, Student
+from training import CHECKPOINT_SECONDS, REPORT_STEPS, Learning, Pace, tell
 
 from fluidaudio_cli.coreml.build import PackageRecipe, convert_to_package
 from fluidaudio_cli.coreml.package import package_sha256
@@ -37,8 +35,8 @@ from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import compare, save_arrays
-from fluidaudio_cli.files import write_text_atomic
-from fluidaudio_cli.models.registry import MANIFEST_NAME
+from fluidaudio_cli.files import folder_bytes
+from fluidaudio_cli.models.registry import enter, entries_of
 from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate.voices import read_audio
 
@@ -52,18 +50,14 @@ LEAST_EIGHT_BIT_WEIGHTS = 10_000
 FP32_OPERATIONS = "waveform normalisation, energies and their logarithm, log-softmax"
 
 BATCH = 32
-LEARNING_RATE = 1.2e-3
-WARM_UP_STEPS = 300
+PACE = Pace(learning_rate=1.2e-3, warm_up_steps=300, average_keeps=0.999)
+"""The mean spans the last thousand steps."""
+
 WEIGHT_DECAY = 0.01
-LARGEST_GRADIENT = 1.0
-AVERAGE_KEEPS = 0.999
-"""Share of the running mean that a step leaves: it spans the last thousand steps."""
 
 TRUTH_WEIGHT = 0.3
 """Of the truth's cross-entropy beside the teacher's, which knows real meetings."""
 
-CHECKPOINT_SECONDS = 120
-REPORT_STEPS = 50
 CHECK_STEPS = 500
 
 SPEAKERS = 3
@@ -160,79 +154,29 @@ def varied(frames: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     return frames
 
 
-class Training:
-    """A student on its way, as a checkpoint holds it."""
+class Training(Learning[Student]):
+    """A student on its way."""
+
+    counts = (*Learning.counts, "passes", "windows")
 
     def __init__(self, seed: int) -> None:
         torch.manual_seed(seed)
-        self.seed = seed
-        self.student = Student()
-        self.mean = copy.deepcopy(self.student).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.student.parameters(), LEARNING_RATE, (0.9, 0.98), weight_decay=WEIGHT_DECAY
-        )
-        self.step = 0
-        self.seconds = 0.0
+        super().__init__(Student(), PACE, WEIGHT_DECAY, seed)
         self.passes = 0
         self.windows = 0
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        state = torch.load(path, weights_only=True)
-        self.student.load_state_dict(state["student"])
-        self.mean.load_state_dict(state["mean"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.seed, self.step, self.seconds = state["seed"], state["step"], state["seconds"]
-        self.passes, self.windows = state["passes"], state["windows"]
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        draft = path.with_suffix(".draft")
-        torch.save(
-            {
-                "student": self.student.state_dict(),
-                "mean": self.mean.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "seed": self.seed,
-                "step": self.step,
-                "seconds": self.seconds,
-                "passes": self.passes,
-                "windows": self.windows,
-            },
-            draft,
-        )
-        draft.replace(path)
 
     def learn(
         self, forward: Any, batch: Sequence[torch.Tensor], done: float
     ) -> tuple[float, float]:
         """One step at the share ``done`` of the training; the two losses, nats a frame."""
         frames, teacher, truth = batch
-        rate = LEARNING_RATE * min(1, (self.step + 1) / WARM_UP_STEPS)
-        rate *= 0.5 + 0.5 * math.cos(math.pi * min(done, 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
             found = forward(frames)
         entropy = -(teacher * teacher.clamp_min(1e-9).log()).sum(dim=2).mean()
         distance = cross_entropy(teacher, found).mean()
         error = cross_entropy(truth, found).mean()
-        self.optimizer.zero_grad()
-        (distance + TRUTH_WEIGHT * error).backward()
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
-        self.step += 1
-        self._average()
+        self.descend(distance + TRUTH_WEIGHT * error, done)
         return float((distance - entropy).detach()), float(error.detach())
-
-    def _average(self) -> None:
-        keep = min(AVERAGE_KEEPS, self.step / (self.step + 10))
-        for name, value in self.student.state_dict().items():
-            kept = self.mean.state_dict()[name]  # detached: no gradients
-            if value.is_floating_point():
-                kept.lerp_(value, 1 - keep)
-            else:
-                kept.copy_(value)
 
     def check(self, path: Path) -> float:
         """Share of frames that the mean student decides as the teacher, in a shard's windows."""
@@ -251,7 +195,7 @@ class Training:
 
 def train(training: Training, asked: argparse.Namespace) -> None:
     """Until the minutes or steps asked for are over."""
-    forward = torch.compile(training.student) if asked.compile else training.student
+    forward = torch.compile(training.network) if asked.compile else training.network
     shards, saved, last = Shards(asked.shards), time.monotonic(), time.monotonic()
     sums = np.zeros(2)
     while True:
@@ -338,12 +282,8 @@ def export(training: Training, speech: Path, made: dict[str, Any], target: Path)
         # What the rounded weights give: how far executors stray from that is the question.
         {"log_probabilities": found[-1:]},
     )
-    path = target / MANIFEST_NAME
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    entries = {entry["name"]: entry for entry in manifest["models"]}
-    taught = entries["segmentation"]
-    size = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
-    entries[NAME] = taught | {
+    taught = entries_of(target)["segmentation"]
+    entry = taught | {
         "name": NAME,
         "package": package.name,
         "sha256": package_sha256(package),
@@ -361,9 +301,8 @@ def export(training: Training, speech: Path, made: dict[str, Any], target: Path)
         },
         "selftest": taught["selftest"] | {"file": f"{NAME}.selftest.npz"},
     }
-    manifest["models"] = list(entries.values())
-    write_text_atomic(path, json.dumps(manifest, indent=2) + "\n")
-    tell(f"{package}: {size / 1e6:.2f} MB; to PyTorch: {close}")
+    enter(target, entry)
+    tell(f"{package}: {folder_bytes(package) / 1e6:.2f} MB; to PyTorch: {close}")
 
 
 def _shrink(package: Path) -> None:
@@ -403,11 +342,6 @@ def report(training: Training, shards: Path, found: dict[str, float]) -> dict[st
     }
 
 
-def tell(line: str) -> None:
-    """On stderr, at once."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def main() -> None:
     """Train, or write what was trained."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -423,8 +357,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     training = Training(asked.seed)
-    if (asked.work / "checkpoint.pt").exists():
-        training.load(asked.work / "checkpoint.pt")
+    training.load(asked.work / "checkpoint.pt")
     torch.set_num_threads(1)
     if asked.export:
         made = report(training, asked.shards, training.checks(asked.check))

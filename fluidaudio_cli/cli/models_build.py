@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import HostError, InputError, os_errors
 from fluidaudio_cli.files import atomic_path, scratch_folder
-from fluidaudio_cli.models.registry import MANIFEST_NAME
+from fluidaudio_cli.models.registry import MANIFEST_NAME, enter, entries_of
 from fluidaudio_cli.resources import datasets_dir, packages_dir
 
 
@@ -43,7 +42,9 @@ def build_packages(weights: Path, output: Path | None) -> None:
         built = scratch.enter_context(scratch_folder(target))
     with scratch:
         build_models(weights, _speech(), built, lambda line: typer.echo(line, err=True))
-        _keep_others(built / MANIFEST_NAME, target / MANIFEST_NAME)
+        # The manifest goes on speaking of packages that are not made of the published weights.
+        made = entries_of(built)
+        enter(built, *(entry for name, entry in entries_of(target).items() if name not in made))
         for licence in bundled.glob("LICENSE.*"):
             shutil.copy(licence, built)
         # The manifest last: it must not speak of packages that are not there yet.
@@ -51,16 +52,6 @@ def build_packages(weights: Path, output: Path | None) -> None:
             with atomic_path(target / item.name) as place:
                 item.replace(place)
     typer.echo(f"wrote {target}", err=True)
-
-
-def _keep_others(built: Path, kept: Path) -> None:
-    """Let the manifest go on speaking of packages that are not made of weights (8-bit ones)."""
-    if not kept.is_file():
-        return
-    manifest, before = (json.loads(path.read_text(encoding="utf-8")) for path in (built, kept))
-    names = {entry["name"] for entry in manifest["models"]}
-    manifest["models"] += [entry for entry in before["models"] if entry["name"] not in names]
-    built.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _speech() -> NDArray[np.float32]:

@@ -48,6 +48,7 @@ def show(
 ) -> None:
     """Show every value of a mode: what it is, the file and line it comes from, and why."""
     from fluidaudio_cli.diarization.modes import load_mode
+    from fluidaudio_cli.settings import spelt
 
     mode = load_mode(name)
     rows = [(key, value, mode.origins[key]) for key, value in mode.values().items()]
@@ -61,8 +62,7 @@ def show(
         keys = max(len(key) for key, _, _ in rows)
         places = max(len(str(place)) for _, _, place in rows)
         for key, value, place in rows:
-            shown = str(value).lower() if isinstance(value, bool) else value  # as in the file
-            line = f"{key:<{keys}}  {shown!s:<12}  {place!s:<{places}}  {place.reason}"
+            line = f"{key:<{keys}}  {spelt(value):<12}  {place!s:<{places}}  {place.reason}"
             console.print(line, markup=False, soft_wrap=True)
 
     report_output.write_report(output, output_format, document, render)

@@ -5,7 +5,6 @@ Needs the extra ``[convert]``. Everything measured goes into the manifest beside
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,9 +22,8 @@ from fluidaudio_cli.errors import HostError, InputError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import compare, save_arrays
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models import networks
-from fluidaudio_cli.models.registry import MANIFEST_NAME, SCHEMA
+from fluidaudio_cli.models.registry import enter
 
 Samples = NDArray[np.float32]
 
@@ -103,18 +101,14 @@ def _ship(
     package = target / f"{network.name}.mlpackage"
     report(f"converting {network.name}")
     convert_to_package(network.module, network.example, network.recipe, package)
-    frames = _fbank_reference(speech)
-    parity = _parity(network, package, speech, frames, target)
+    parity = _parity(network, package, speech, target)
     report(f"{network.name}: " + ", ".join(f"{key} {value}" for key, value in parity.items()))
     selftest = f"{network.name}.selftest.npz"
-    _write_selftest(network, speech, frames, target / selftest)
+    _write_selftest(network, speech, target / selftest)
     facts = inspect_package(package)
     if facts.slice_by_index:
         raise HostError(f"{network.name} has {facts.slice_by_index} slice_by_index")
-    path = target / MANIFEST_NAME
-    shipped = json.loads(path.read_text(encoding="utf-8"))["models"] if path.exists() else []
-    entries = {entry["name"]: entry for entry in shipped}
-    entries[network.name] = {
+    entry = {
         "name": network.name,
         "package": package.name,
         "sha256": package_sha256(package),
@@ -128,8 +122,7 @@ def _ship(
         "parity": parity,
         "selftest": {"file": selftest, "tolerances": network.tolerances},
     }
-    manifest = {"schema": SCHEMA, "models": list(entries.values())}
-    write_text_atomic(path, json.dumps(manifest, indent=2) + "\n")
+    enter(target, entry)
     return parity
 
 
@@ -269,9 +262,7 @@ def _embedding_fp32(operation: Any) -> bool:
     )
 
 
-def _parity(
-    network: _Network, package: Path, speech: Samples, frames: Samples, scratch: Path
-) -> dict[str, float]:
+def _parity(network: _Network, package: Path, speech: Samples, scratch: Path) -> dict[str, float]:
     """Figures of agreement with PyTorch, or ``HostError`` when they are not good enough."""
     if isinstance(network.module, networks.Segmentation):
         return _segmentation_parity(network, package, speech, scratch)
@@ -322,7 +313,7 @@ def _segmentation_parity(
     return figures
 
 
-def _write_selftest(network: _Network, speech: Samples, frames: Samples, path: Path) -> None:
+def _write_selftest(network: _Network, speech: Samples, path: Path) -> None:
     """Fixed input and PyTorch's output for it."""
     if isinstance(network.module, networks.Segmentation):
         inputs = {"audio": _windows(speech)[-1:]}
@@ -331,7 +322,7 @@ def _write_selftest(network: _Network, speech: Samples, frames: Samples, path: P
         inputs = {"audio": _crop_audio(speech)[-1:]}
         outputs = {"frames": kaldi_fbank(inputs["audio"][0, 0])[None].astype(np.float32)}
     else:
-        inputs = {"frames": _crops(frames)[-2:]}
+        inputs = {"frames": _crops(_fbank_reference(speech))[-2:]}
         outputs = {"embedding": _torch(network.module, inputs["frames"])}
     save_arrays(path, inputs, outputs)
 
