@@ -19,10 +19,28 @@ from fluidaudio_cli.executors.lstm.int8 import Int8Run, Int8Stack
 needs_library = pytest.mark.skipif(
     not Path(kernel.__file__).with_name(kernel.LIBRARY_NAME).is_file(), reason=kernel.NOT_BUILT
 )
-needs_vnni = pytest.mark.skipif(
-    bool(int8.unavailable()), reason=f"the LSTM kernel cannot run: {int8.unavailable()}"
-)
 LAYERS = random_layers(3, 60, 3)
+
+
+def forms(*names: str) -> pytest.MarkDecorator:
+    """Parametrize by forms of the kernel; those that this processor cannot run are skipped."""
+    needed = {"portable": frozenset[str](), **int8.FORMS}
+    reasons = {name: kernel.lacking(needed[name]) for name in names}
+    return pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param(
+                name,
+                marks=pytest.mark.skipif(
+                    bool(reason), reason=f"the LSTM kernel cannot run: {reason}"
+                ),
+            )
+            for name, reason in reasons.items()
+        ],
+    )
+
+
+fast_forms, every_form = forms("vnni", "avx2"), forms("portable", "vnni", "avx2")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +52,9 @@ def noise(*shape: int) -> Floats:
     return np.random.default_rng(5).normal(0.0, 1.0, shape).astype(np.float32)
 
 
-def run(stack: Int8Stack, x: Floats, name: str = "portable", helper: Any = None) -> Floats:
+def run(stack: Int8Stack, x: Floats, form: str = "portable", helper: Any = None) -> Floats:
     y = np.full((*x.shape[:2], 256), np.nan, np.float32)
-    Int8Run(stack, getattr(kernel.kernel(), f"fluidaudio_int8_lstm_{name}"))(x, y, helper)
+    Int8Run(stack, form)(x, y, helper)
     return y
 
 
@@ -49,35 +67,34 @@ def test_portable_form_is_an_lstm_but_for_rounding(stack: Int8Stack) -> None:
     assert float(np.sqrt((difference**2).mean())) < 0.003
 
 
-@needs_vnni
-@pytest.mark.parametrize("rows", [1, 4, 19])
-def test_fast_form_gives_the_same(rows: int, stack: Int8Stack) -> None:
+@fast_forms
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 19])
+def test_fast_forms_give_the_same(rows: int, form: str, stack: Int8Stack) -> None:
     x = noise(rows, 17, 60)
-    fast, portable = run(stack, x, "vnni"), run(stack, x)
+    fast, portable = run(stack, x, form), run(stack, x)
     # A sum near the middle of two bytes may be rounded either way, which later steps hear.
     assert np.abs(fast - portable).max() < 0.01
     assert float(np.abs(fast - portable).mean()) < 5e-4
     # Before anything was rounded they differ by their powers of two only.
     one = Int8Stack.of(LAYERS[:1])
-    assert np.abs(run(one, x[:, :1], "vnni") - run(one, x[:, :1])).max() < 5e-5
+    assert np.abs(run(one, x[:, :1], form) - run(one, x[:, :1])).max() < 5e-5
 
 
-@needs_vnni
-def test_a_window_depends_neither_on_others_nor_on_a_helper(stack: Int8Stack) -> None:
+@fast_forms
+def test_a_window_depends_neither_on_others_nor_on_a_helper(form: str, stack: Int8Stack) -> None:
     x = noise(6, 11, 60)
-    together = run(stack, x, "vnni")
+    together = run(stack, x, form)
     for row in range(6):
-        assert np.array_equal(run(stack, x[row : row + 1], "vnni")[0], together[row])
+        assert np.array_equal(run(stack, x[row : row + 1], form)[0], together[row])
     with ThreadPoolExecutor(1) as helper:
-        assert np.array_equal(run(stack, x, "vnni", helper), together)
+        assert np.array_equal(run(stack, x, form, helper), together)
 
 
-@needs_library
-def test_great_values_stay_within_bounds(stack: Int8Stack) -> None:
-    for name in ("portable", *([] if int8.unavailable() else ["vnni"])):
-        y = run(stack, noise(2, 5, 60) * np.float32(1e4), name)
-        assert np.isfinite(y).all()
-        assert np.abs(y).max() <= 1.0
+@every_form
+def test_great_values_stay_within_bounds(form: str, stack: Int8Stack) -> None:
+    y = run(stack, noise(2, 5, 60) * np.float32(1e4), form)
+    assert np.isfinite(y).all()
+    assert np.abs(y).max() <= 1.0
 
 
 def test_saved_and_read_back(stack: Int8Stack, tmp_path: Path) -> None:
@@ -133,6 +150,20 @@ def test_integers_only_where_allowed_and_no_tiles_are_there(
     assert kernels.kernel_for("fp32", "auto") is None
 
 
-def test_reasons_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "cpu_flags", lambda: frozenset({"avx512f", "avx512dq", "avx512bw"}))
-    assert int8.unavailable.__wrapped__() == "the processor lacks avx512_vnni, avx512vl"
+@pytest.mark.parametrize(
+    ("flags", "form", "reason"),
+    [
+        ({"avx2"}, "avx2", "the processor lacks fma"),
+        ({"avx2", "fma", "avx512f", "avx512_vnni"}, "avx2", ""),
+        ({"avx2", "fma", *int8.FORMS["vnni"]}, "vnni", ""),
+    ],
+)
+def test_the_fastest_form_that_a_processor_has(
+    flags: set[str], form: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(kernel, "kernel", lambda: None)
+    assert int8.fastest_form() == form
+    found = int8.unavailable.__wrapped__()
+    assert found == reason or (not reason and found == kernel.NOT_BUILT)

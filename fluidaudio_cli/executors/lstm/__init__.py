@@ -5,5 +5,5 @@ runs at 3 to 8 % of this machine's bf16 peak. ``cut`` takes them out of a lowere
 says what kernels have in common. ``tiles`` computes in bf16 on matrix tiles (Intel AMX;
 ``kernel.c`` keeps one step's work in the cache and on the tiles). Where the kernels were not built
 or the processor lacks tiles, the runtime's own LSTM is used; or, if a mode allows it, ``int8``,
-which computes the same layers in 8-bit integers (AVX-512 VNNI).
+which computes the same layers in 8-bit integers (AVX-512 VNNI, or AVX2).
 """

@@ -1,4 +1,4 @@
-"""The same layers in 8-bit integers, for processors with AVX-512 VNNI and without tiles.
+"""The same layers in 8-bit integers, for processors with AVX-512 VNNI or AVX2 and without tiles.
 
 ``int8.c`` says how numbers lie; here weights are packed for it. States and weights are rounded to
 bytes, which changes 0.2 % of the segmentation network's decisions: a mode must ask for it.
@@ -25,6 +25,7 @@ from fluidaudio_cli.executors.lstm.layers import (
     LstmRun,
     PackedStack,
 )
+from fluidaudio_cli.executors.machine import cpu_flags
 
 _UNITS, _GATES, _QUAD = 16, 4, 4
 _BLOCKS = HIDDEN // _UNITS
@@ -32,13 +33,23 @@ _BLOCKS = HIDDEN // _UNITS
 _ZERO, _STEPS = 128, 127
 # Of a gate's largest weight: where its range may end, for the least squared error.
 _RANGES = np.linspace(0.75, 1.0, 11)
-_NEEDED_FLAGS = frozenset(("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"))
+# What each form of the kernel needs, the fastest first.
+FORMS = {
+    "vnni": frozenset(("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni")),
+    "avx2": frozenset(("avx2", "fma")),
+}
 
 
 @lru_cache(maxsize=1)
 def unavailable() -> str:
     """Why the kernel cannot run here; empty when it can."""
-    return lacking(_NEEDED_FLAGS)
+    return lacking(FORMS[fastest_form()])
+
+
+def fastest_form() -> str:
+    """Of those that the processor has the instructions for; the least demanding if of none."""
+    *better, least = FORMS
+    return next((form for form in better if FORMS[form] <= cpu_flags()), least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +69,7 @@ class Int8Direction:
 class Int8Stack(PackedStack[Int8Direction]):
     """Layers packed for integers; only the first reads floats."""
 
-    arithmetic = "vnni_int8"
+    arithmetic = "int8"
     direction = Int8Direction
 
     @classmethod
@@ -110,13 +121,13 @@ class Int8Stack(PackedStack[Int8Direction]):
 class Int8Run(LstmRun):
     """Runs a stack in integers; for one caller at a time.
 
-    ``function``: of the library, by default the fast one. The windows that a call takes at a time
+    ``form``: of the kernel, by default the fastest one. The windows that a call takes at a time
     are few enough that what one direction reads and writes of them stays in the cache.
     """
 
-    def __init__(self, stack: Int8Stack, function: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, stack: Int8Stack, form: str = "") -> None:
         super().__init__(stack)
-        self._function = function or kernel().fluidaudio_int8_lstm_vnni
+        self._function = getattr(kernel(), f"fluidaudio_int8_lstm_{form or fastest_form()}")
         self._cells = [aligned_empty((MAX_ROWS * HIDDEN,), np.float32) for _ in range(2)]
         # The output of one layer is the input of the next.
         self._states = [aligned_empty((0,), np.uint8)] * 2

@@ -96,6 +96,7 @@ def kernel() -> ctypes.CDLL:
     library.fluidaudio_lstm_pack_input.restype = None
     library.fluidaudio_lstm_unpack_output.argtypes = [pointer, number, number, pointer]
     library.fluidaudio_lstm_unpack_output.restype = None
-    for function in (library.fluidaudio_int8_lstm_portable, library.fluidaudio_int8_lstm_vnni):
+    for form in ("portable", "vnni", "avx2"):
+        function = getattr(library, f"fluidaudio_int8_lstm_{form}")
         function.argtypes, function.restype = [ctypes.POINTER(Int8Layer)], None
     return library
