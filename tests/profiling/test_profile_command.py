@@ -51,6 +51,10 @@ def profiled(tmp_path_factory: pytest.TempPathFactory, sample_wav: Path) -> Path
     return folder
 
 
+# What takes the time of networks; runtimes make few of them part of another.
+_PRODUCTS = {"conv", "lstm", "linear", "matmul"}
+
+
 def document(profiled: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((profiled / "profile.json").read_text())
     return found
@@ -71,7 +75,10 @@ def test_document_holds_the_whole_profile(profiled: Path) -> None:
     assert found["peak_rss_bytes"] >= found["baseline_rss_bytes"] > 10_000_000
     names = [model["name"] for model in found["models"]]
     assert names == ["segmentation", "fbank", "embedding"]
-    assert all(model["attributed_share"] > 0.9 for model in found["models"])
+    for model in found["models"]:
+        products = [layer for layer in model["layers"] if layer["op"] in _PRODUCTS]
+        timed = [layer for layer in products if layer["seconds"] > 0]
+        assert len(timed) > 0.9 * len(products) > 1, model["name"]
     assert found["models"][0]["peak"] == "unavailable: not measured (--no-peaks)"
     assert [cost["name"].split()[0] for cost in found["costs"]] == [
         "stage",
