@@ -25,7 +25,7 @@ from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
@@ -62,16 +62,22 @@ _RANGES = {
 
 
 class Pairs(NamedTuple):
-    """Pairs of voices far apart in time: cosine, seconds heard of each, whether one person.
+    """Pairs of voices far apart in time: their cosine, and whether they are one person.
 
-    ``weights``: of each, adding up to a half for one person and for two.
+    ``seconds`` (2, n) heard of each, ``purity`` (2, n): see :func:`links.purity`. ``weights``:
+    adding up to a half for one person and for two.
     """
 
     cosine: Floats
     seconds: Floats
-    other_seconds: Floats
+    purity: Floats
     same: NDArray[np.bool_]
     weights: Floats
+
+    def reliable(self, calibration: Calibration) -> tuple[Floats, Floats]:
+        """How far both voices of each say whose they are."""
+        one, other = calibration.reliability_of(self.seconds, self.purity)
+        return one, other
 
 
 def known_of(folder: Path, pipeline: Pipeline, progress: ProgressCallback) -> list[Known]:
@@ -124,7 +130,7 @@ def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: i
 
 def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
     """The pairs of each recording, each recording counting alike."""
-    step, most = mode.windows.step_seconds, mode.crops.per_speaker * CROP_SECONDS
+    step = mode.windows.step_seconds
     parts = []
     for log, reference in known:
         labels = np.concatenate(
@@ -133,19 +139,20 @@ def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
         rows = np.flatnonzero(
             log.vectors.any(axis=1) & (log.clean_seconds >= MIN_CLEAN_SECONDS) & (labels >= 0)
         )
-        first, second = (rows[side] for side in np.triu_indices(len(rows), 1))
-        windows = log.voice_windows
-        far = (windows[second] - windows[first]) * step >= _APART_SECONDS
-        first, second = first[far], second[far]
-        if len(first):
-            heard = np.minimum(log.clean_seconds, most)
-            cosine = np.einsum("nd,nd->n", log.vectors[first], log.vectors[second])
-            same = labels[first] == labels[second]
-            weights = np.full(len(first), 1.0 / len(first))
-            parts.append((cosine, heard[first], heard[second], same, weights))
+        pairs = rows[np.array(np.triu_indices(len(rows), 1))]
+        first, second = log.voice_windows[pairs]
+        pairs = pairs[:, (second - first) * step >= _APART_SECONDS]
+        if pairs.size:
+            voices, links = speaker_model(mode, log).heard()
+            cosine = np.einsum("nd,nd->n", *log.vectors[pairs])
+            same = np.equal(*labels[pairs])
+            weights = np.full(len(same), 1.0 / len(same))
+            parts.append((cosine, voices.heard_seconds[pairs], links.purity[pairs], same, weights))
     if not parts:
         raise InputError("the recordings have no two voices far enough apart", "give longer ones")
-    cosine, seconds, other, same, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
+    cosine, seconds, pure, same, weights = (
+        np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)
+    )
     if same.all() or not same.any():
         raise InputError(
             "the recordings have no two voices of one person and of two",
@@ -153,7 +160,7 @@ def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
         )
     for kind in (same, ~same):
         weights[kind] /= 2.0 * weights[kind].sum()
-    return Pairs(cosine.astype(np.float64), seconds, other, same, weights)
+    return Pairs(cosine.astype(np.float64), seconds, pure, same, weights)
 
 
 def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
@@ -161,21 +168,22 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
     same, other = pairs.same, ~pairs.same
 
     def expected(values: Floats, which: NDArray[np.bool_]) -> tuple[Calibration, Floats]:
-        half, steepness = np.abs(values)
-        shaped = replace(start, half_seconds=float(half), steepness=float(steepness))
-        both = shaped.reliability_of(pairs.seconds) * shaped.reliability_of(pairs.other_seconds)
-        return shaped, np.sqrt(both)[which]
+        half, steepness, power = (float(value) for value in np.abs(values))
+        shaped = replace(start, half_seconds=half, steepness=steepness, purity=power)
+        one, other = pairs.reliable(shaped)
+        return shaped, np.sqrt(one * other)[which]
 
     def misfit(values: Floats) -> float:
         error = pairs.cosine[same] - expected(values, same)[1]
         return float(pairs.weights[same] @ error**2)
 
-    found = minimize(misfit, [start.half_seconds, start.steepness], method="Nelder-Mead").x
+    begin = [start.half_seconds, start.steepness, start.purity]
+    found = minimize(misfit, begin, method="Nelder-Mead").x
     shaped, likeness = expected(found, other)
     weights = pairs.weights[other] * likeness
     unlike = float(weights @ pairs.cosine[other] / (weights @ likeness))
     plain = replace(shaped, unlike_cosine=unlike, pair_slope=1.0, pair_offset=0.0)
-    ratios = plain.same_person(pairs.cosine, pairs.seconds, pairs.other_seconds)
+    ratios = plain.same_person(pairs.cosine, *pairs.reliable(plain))
     slope, offset = minimize(
         lambda line: cllr(line[0] * ratios + line[1], pairs), [1.0, 0.0], method="Nelder-Mead"
     ).x
@@ -244,7 +252,7 @@ def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
 
 def worth(pairs: Pairs, calibration: Calibration) -> Iterator[str]:
     """How good the log-odds are on ``pairs``, and whether they mean what they say; lines."""
-    odds = calibration.same_person(pairs.cosine, pairs.seconds, pairs.other_seconds)
+    odds = calibration.same_person(pairs.cosine, *pairs.reliable(calibration))
     yield f"{len(odds)} pairs, Cllr {cllr(odds, pairs):.3f} (1: knows nothing)"
     said = 1.0 / (1.0 + np.exp(-odds))
     for low in np.arange(0.0, 1.0, 0.2):

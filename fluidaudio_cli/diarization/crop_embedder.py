@@ -28,25 +28,28 @@ Vectors = NDArray[np.float32]
 class PendingVoice:
     """A local speaker that is still being embedded.
 
-    ``missing``: vectors to come; ``vectors``: those there are, of unit length.
+    ``missing``: vectors to come; ``vectors``: those there are, of unit length; ``frames``: how many
+    each heard.
     """
 
-    __slots__ = ("copied_bytes", "missing", "speaker", "vectors")
+    __slots__ = ("copied_bytes", "frames", "missing", "speaker", "vectors")
 
     def __init__(self, speaker: LocalSpeaker) -> None:
         self.speaker = speaker
         self.missing = 0
         self.vectors: list[Vectors] = []
+        self.frames: list[int] = []
         self.copied_bytes = 0
 
-    def add(self, vector: Vectors) -> None:
-        """One of those that are missing."""
+    def add(self, vector: Vectors, frames: int = 1) -> None:
+        """One of those that are missing; ``frames``: what it weighs beside the voice's others."""
         self.vectors.append(vector)
+        self.frames.append(frames)
         self.missing -= 1
 
     def voice(self, size: int) -> Vectors:
         """(size,) of unit length; zeros where nothing was embedded."""
-        return mean_direction(self.vectors, size)
+        return mean_direction(self.vectors, self.frames, size)
 
 
 class CropEmbedder:
@@ -92,8 +95,8 @@ class CropEmbedder:
                 voice.copied_bytes += _fill_by_repetition(frames[row], crop, heard[row])
         with clock.stage("embedding", count):
             vectors = unit_length(self._network.run(heard))
-        for vector, (voice, _) in zip(vectors, self._waiting, strict=True):
-            voice.add(vector)
+        for vector, (voice, crop) in zip(vectors, self._waiting, strict=True):
+            voice.add(vector, sum(last - first for first, last in crop))
         self._waiting.clear()
 
     def discard(self) -> None:
@@ -107,13 +110,14 @@ def unit_length(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
-def mean_direction(vectors: Sequence[Vectors], size: int) -> Vectors:
-    """Unit-length mean of unit vectors (size,); zeros of none."""
+def mean_direction(vectors: Sequence[Vectors], weights: Sequence[int], size: int) -> Vectors:
+    """Unit-length mean of unit vectors (size,), each with its weight; zeros of none."""
     if not vectors:
         return np.zeros(size, np.float32)
     if len(vectors) == 1:
         return np.array(vectors[0])
-    return np.asarray(unit_length(np.stack(vectors).mean(axis=0, keepdims=True))[0])
+    weighted = np.stack(vectors) * np.array(weights, np.float32)[:, None]
+    return np.asarray(unit_length(weighted.mean(axis=0, keepdims=True))[0])
 
 
 def _lay_end_to_end(window: Window, crop: Crop, out: Vectors) -> int:

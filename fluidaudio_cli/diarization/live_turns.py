@@ -273,7 +273,8 @@ class LiveTurns:
             if label < 0 or clean[row] < MIN_CLEAN_SECONDS or not log.vectors[row].any():
                 continue
             time = ((first + window) * self._grid + WINDOW_SAMPLES) / SAMPLE_RATE
-            voice = Exemplar(log.vectors[row].copy(), min(float(clean[row]), most), time)
+            heard, reliable = min(float(clean[row]), most), float(found.reliable[row])
+            voice = Exemplar(log.vectors[row].copy(), heard, reliable, time)
             exemplars.setdefault(str(label), []).append(voice)
         return exemplars
 

@@ -145,7 +145,7 @@ def test_where_there_are_no_more_people_a_new_voice_is_one_of_them(at_most: int,
     first, *_, other = EVIDENCE[:40]
     live.push(first)
     (somebody,) = live.online.speakers
-    somebody.hear(Exemplar(first.voices[0].vector, 5.0, 1.0), load_mode("balanced").calibration)
+    somebody.hear(Exemplar(first.voices[0].vector, 5.0, 0.7, 1.0))
     # A second name, of whom nothing was heard that would stay.
     live.online.speakers.append(CachedSpeaker())
     created = live.push(other).created

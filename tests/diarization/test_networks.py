@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fluidaudio_cli.diarization.crop_embedder import _fill_by_repetition
+from fluidaudio_cli.diarization.crop_embedder import PendingVoice, _fill_by_repetition
+from fluidaudio_cli.diarization.local_speakers import LocalSpeaker
 from fluidaudio_cli.diarization.networks import Segmenter, VoiceNetwork, check_supported
 from fluidaudio_cli.diarization.powerset import MEMBERSHIP, decode_speakers, subsets
 from fluidaudio_cli.errors import UsageError
@@ -125,3 +126,12 @@ def test_windows_of_another_length_are_refused_by_name() -> None:
                 inputs={"audio": ("batch", 1, 80_000)}, outputs={"segments": ("batch", 293, 7)}
             )
         )
+
+
+def test_a_voice_is_the_mean_of_its_crops_by_what_they_heard() -> None:
+    voice = PendingVoice(LocalSpeaker(0, 2.6, (), np.zeros(589, bool)))
+    assert voice.voice(2).tolist() == [0.0, 0.0]
+    voice.add(np.array([1.0, 0.0], np.float32), 200)
+    assert voice.voice(2).tolist() == [1.0, 0.0]
+    voice.add(np.array([0.0, 1.0], np.float32), 50)
+    assert voice.voice(2) == pytest.approx(np.array([4.0, 1.0]) / np.sqrt(17.0))

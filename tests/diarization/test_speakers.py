@@ -53,7 +53,8 @@ def voices(
 def unlinked(sound: Voices) -> Links:
     none = np.zeros(0)
     pairs = np.zeros((0, 2), np.intp)
-    return Links(pairs, none, none, none, sound.clean_seconds, sound.windows)
+    pure = np.full(len(sound.windows), 0.8)  # as in conversations, on average
+    return Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure)
 
 
 def found_in(sound: Voices, bounds: SpeakerBounds = ANY) -> SpeakerLabels:
@@ -93,18 +94,31 @@ def test_likelihood_ratio_is_that_of_the_two_covariance_model() -> None:
 
 def test_same_person_by_cosine_and_seconds() -> None:
     cosines = np.linspace(-0.2, 0.9, 12)
-    long, short = (CALIBRATION.same_person(cosines, s, s) for s in (2.0, 0.6))
+    long, short = (
+        CALIBRATION.same_person(cosines, reliable, reliable)
+        for reliable in CALIBRATION.reliability_of(np.array([2.0, 0.6]))
+    )
     assert (np.diff(long) > 0).all()
     # Short voices say less, for and against.
     assert long[-1] > short[-1] > 0 > short[0] > long[0]
     # What the bundled networks' card says of two seconds each.
-    assert CALIBRATION.same_person(0.7, 2.0, 2.0) == pytest.approx(3.806, abs=0.001)
-    assert CALIBRATION.same_person(0.1, 2.0, 2.0) == pytest.approx(-3.299, abs=0.001)
+    (reliable,) = CALIBRATION.reliability_of(np.array([2.0]))
+    found = CALIBRATION.same_person(np.array([0.7, 0.1]), reliable, reliable)
+    assert found == pytest.approx([3.741, -6.723], abs=0.001)
+
+
+def test_what_was_hardly_heard_alone_says_less() -> None:
+    seconds = np.array([2.0, 2.0])
+    surely, hardly = CALIBRATION.reliability_of(seconds, np.array([1.0, 0.5]))
+    assert hardly == pytest.approx(surely * 0.5**CALIBRATION.purity)
+    assert hardly < 0.6 * surely
 
 
 def test_a_calibration_names_what_is_wrong_with_it() -> None:
     values = asdict(CALIBRATION)
     assert Calibration.of(values, "card.yaml") == CALIBRATION
+    old = {name: value for name, value in values.items() if name != "purity"}
+    assert Calibration.of(old, "card.yaml") == replace(CALIBRATION, purity=0.0)
     missing = {name: value for name, value in values.items() if name != "spread"}
     with pytest.raises(UsageError) as caught:
         Calibration.of(missing | {"sped": 1}, "card.yaml")
@@ -139,12 +153,14 @@ def test_links_of_overlapping_and_touching_windows() -> None:
     assert links.together[3:] == pytest.approx([0.0, 0.0], abs=1e-3)
     assert links.active_seconds[0] == pytest.approx(shared, rel=1e-4)
     assert links.windows.tolist() == [0, 1, 1, 2]
+    # The first of the second window speaks, if at all, only while another surely does.
+    assert links.purity == pytest.approx([1.0, 0.0, 0.8, 1.0])
 
 
 def test_no_links_in_silence() -> None:
     links = LinkCollector(160_000).links()
     assert links.pairs.shape == (0, 2)
-    assert links.active_seconds.shape == (0,)
+    assert links.active_seconds.shape == links.purity.shape == (0,)
 
 
 # --- windows ---

@@ -27,10 +27,11 @@ class Calibration:
     """Facts about an embedding network and the segmentation before it.
 
     Voices: ``reliability`` of endless speech, of which half is reached after ``half_seconds``,
-    the more abruptly the greater ``steepness``;
-    ``overlapped_reliability``: likewise of voices that never speak alone. ``spread``: variance
-    between two parts of a recording of one person, however long. ``unlike_cosine``: between two
-    people; ``unlike_weight``: how many pairs of one window outweigh it by the recording's own.
+    the more abruptly the greater ``steepness``, times how purely it was heard to the power
+    ``purity`` (see :func:`links.purity`). ``overlapped_reliability``: likewise of voices that never
+    speak alone. ``spread``: variance between two parts of a recording of one person, however long.
+    ``unlike_cosine``: between two people; ``unlike_weight``: how many pairs of one window outweigh
+    it by the recording's own.
 
     Giving voices to speakers: ``sharpness``: effective dimensions. ``repetition``: windows that
     see the same moment are worth (their number) to this power, together, less than apart.
@@ -97,6 +98,7 @@ class Calibration:
     stranger_skew: float
     count_temper: float
     count_margin: float
+    purity: float = 0.0
     telephone: tuple[float, ...] = ()
 
     @classmethod
@@ -104,14 +106,15 @@ class Calibration:
         """From a mapping of all fields; ``UsageError`` names ``where`` if one is off."""
         names = {field.name for field in fields(cls)}
         given = set(values) if isinstance(values, Mapping) else set()
-        if wrong := ", ".join(sorted((names ^ given) - {"telephone"})):
+        optional = {"purity", "telephone"} - given
+        if wrong := ", ".join(sorted((names ^ given) - optional)):
             raise UsageError(
                 f"the calibration in {where} lacks or does not know: {wrong}",
                 "write it with fluidaudio models check CARD --calibrate FOLDER",
             )
         try:
             telephone = tuple(float(value) for value in values.get("telephone", ()))
-            numbers = {name: float(values[name]) for name in names - {"telephone"}}
+            numbers = {name: float(values[name]) for name in names & given - {"telephone"}}
             return cls(**numbers, telephone=telephone)
         except (TypeError, ValueError) as error:
             raise UsageError(
@@ -123,9 +126,12 @@ class Calibration:
         """All fields, as a card states them."""
         return {name: np.round(value, digits).tolist() for name, value in asdict(self).items()}
 
-    def reliability_of(self, seconds: Floats) -> Floats:
-        """Mean cosine of voices of one person, each heard alone for ``seconds``."""
-        return self.reliability * self._grown(seconds)
+    def reliability_of(self, seconds: Floats, purity: Floats | float = 1.0) -> Floats:
+        """Mean cosine of voices of one person, each heard alone for ``seconds``.
+
+        ``purity``: how surely alone, as :class:`links.Links` has it.
+        """
+        return np.asarray(self.reliability * self._grown(seconds) * purity**self.purity)
 
     def across_reliability_of(self, seconds: Floats) -> Floats:
         """Mean cosine of one person's voices in two recordings, each heard for ``seconds``."""
@@ -161,18 +167,14 @@ class Calibration:
         return np.asarray(-self.sharpness / 2.0 * (np.log(variance) + distance / variance))
 
     def same_person(
-        self,
-        cosine: Floats | float,
-        seconds: Floats | float,
-        other_seconds: Floats | float,
+        self, cosine: Floats | float, reliable: Floats | float, other: Floats | float
     ) -> Floats:
         """Log-odds that two voices are one person, at even odds beforehand.
 
-        ``cosine`` between unit vectors that heard ``seconds`` and ``other_seconds`` of clean
-        speech; arrays broadcast.
+        ``cosine`` between unit vectors of the reliabilities ``reliable`` and ``other``; arrays
+        broadcast.
         """
-        reliable = self.reliability_of(np.maximum(np.asarray(seconds, np.float64), SHORTEST))
-        other = self.reliability_of(np.maximum(np.asarray(other_seconds, np.float64), SHORTEST))
+        reliable, other = np.asarray(reliable, np.float64), np.asarray(other, np.float64)
         ratio = log_likelihood_ratio(
             np.asarray(cosine) / np.sqrt(reliable * other),
             1.0 / reliable,

@@ -30,7 +30,7 @@ class Links(NamedTuple):
     in which both speak, ``apart`` (m,): seconds in which one does, of the time that both windows
     see. ``adjoining`` (m,): 0 to 1, how surely both speak at the boundary of windows that touch.
     ``active_seconds`` (n,): for how long each voice is present in its window; ``windows`` (n,):
-    number of that.
+    number of that. ``purity`` (n,): how surely each is alone while it is, see :func:`purity`.
     """
 
     pairs: NDArray[np.intp]
@@ -39,6 +39,7 @@ class Links(NamedTuple):
     adjoining: Floats
     active_seconds: Floats
     windows: NDArray[np.intp]
+    purity: Floats
 
 
 class LinkCollector:
@@ -53,6 +54,7 @@ class LinkCollector:
         self._voices = 0
         self._found: list[tuple[NDArray[np.intp], Floats, Floats, Floats]] = []
         self._active: list[Floats] = []
+        self._purity: list[Floats] = []
         self._windows: list[int] = []
 
     def add(self, number: int, presence: Presence, slots: list[int]) -> None:
@@ -67,6 +69,7 @@ class LinkCollector:
             offset = GRID.window_offset(begin) - GRID.window_offset(before)
             self._found.append(linked(earlier, active, offset, first_row, self._voices))
         self._active.append(active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds)
+        self._purity.append(purity(active))
         self._recent.append((begin, self._voices, active))
         self._voices += len(slots)
         self._windows.extend([number] * len(slots))
@@ -74,14 +77,30 @@ class LinkCollector:
     def links(self) -> Links:
         """All links so far."""
         none = np.zeros(0)
-        active = np.concatenate([none, *self._active])
+        active, pure = (np.concatenate([none, *each]) for each in (self._active, self._purity))
         windows = np.array(self._windows, np.intp)
         if not self._found:
-            return Links(np.zeros((0, 2), np.intp), none, none, none, active, windows)
+            return Links(np.zeros((0, 2), np.intp), none, none, none, active, windows, pure)
         pairs, together, apart, adjoining = (
             np.concatenate(part) for part in zip(*self._found, strict=True)
         )
-        return Links(pairs, together, apart, adjoining, active, windows)
+        return Links(pairs, together, apart, adjoining, active, windows, pure)
+
+
+def purity(active: NDArray[np.float32]) -> Floats:
+    """(n,) how surely each voice is alone where it seems so, of the presence (frames, n) of all.
+
+    Segmentation is unsure where there is noise, or somebody else: what it says of a moment,
+    speaking and nobody else, is averaged over moments in proportion to itself.
+    """
+    alone = active.astype(np.float64)
+    for voice in range(active.shape[1]):
+        others = np.delete(active, voice, axis=1).max(axis=1, initial=0.0)
+        alone[:, voice] *= 1.0 - others
+    return np.asarray((alone * alone).sum(axis=0) / np.maximum(alone.sum(axis=0), _TINY))
+
+
+_TINY = 1e-6
 
 
 def linked(

@@ -147,14 +147,14 @@ class Mixture:
         heard = np.maximum(voices.heard_seconds, SHORTEST)
         clean = voices.embedded & (voices.clean_seconds >= MIN_CLEAN_SECONDS)
         overlapped = voices.embedded & ~clean
-        reliable = np.where(clean, calibration.reliability_of(heard), 0.0)
+        reliable = np.where(clean, calibration.reliability_of(heard, links.purity), 0.0)
         reliable[overlapped] = calibration.overlapped_reliability_of(
             links.active_seconds[overlapped]
         )
         self.clean = clean
         self.present_seconds = links.active_seconds
         self._embedded = voices.embedded
-        self._reliable = reliable
+        self.reliable = reliable
         self._scale = np.sqrt(reliable)
         noise = 1.0 - reliable
         self._looks = voices.windows_per_moment
@@ -248,7 +248,7 @@ class Mixture:
         uncertain = 1.0 / precisions + calibration.spread
         products = self.voices.vectors @ means.T.astype(np.float32)
         squares = (means * means).sum(axis=1)
-        scores = calibration.likelihoods(products, squares, self._reliable, uncertain)
+        scores = calibration.likelihoods(products, squares, self.reliable, uncertain)
         scores[~self._embedded] = 0.0
         scores += calibration.talk_weight * np.log(spoken / spoken.sum())
         if self._link_matrix is not None:

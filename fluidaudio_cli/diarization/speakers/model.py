@@ -95,4 +95,6 @@ def placed_speakers(log: EvidenceLog) -> SpeakerLabels:
     centroids = np.zeros((len(slots), log.vectors.shape[1]), np.float32)
     centroids[labels] = log.vectors
     seconds = np.bincount(labels, log.clean_seconds, len(slots)).astype(np.float64)
-    return SpeakerLabels(labels.astype(np.intp), centroids, seconds, {len(slots): 1.0}, len(slots))
+    certain = np.ones(len(labels))
+    count = len(slots)
+    return SpeakerLabels(labels.astype(np.intp), centroids, seconds, {count: 1.0}, count, certain)

@@ -62,6 +62,7 @@ class SpeakerLabels:
     (k, d) float32: their voices, unit length, zeros where none was long enough. ``seconds``
     (k,): for how long each speaks alone. ``counts``: probability of each number of speakers as
     the evidence has it, whatever the user said; ``found``: the number that it says.
+    ``reliable`` (n,): how far each voice says whose it is; 0 for one without a vector of its own.
     ``identities`` (k,): who they are, where voices were known; else empty.
     """
 
@@ -70,6 +71,7 @@ class SpeakerLabels:
     seconds: Floats
     counts: Mapping[int, float]
     found: int
+    reliable: Floats
     identities: tuple[Identity, ...] = ()
 
     def by_window(self, log: EvidenceLog) -> Iterator[tuple[WindowEvidence, list[int]]]:
@@ -102,7 +104,7 @@ def find_speakers(
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
         nobody = np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32)
-        return SpeakerLabels(labels, nobody, np.zeros(len(nobody)), {1: 1.0}, 1)
+        return SpeakerLabels(labels, nobody, np.zeros(len(nobody)), {1: 1.0}, 1, mixture.reliable)
 
     def spoken(groups: Groups) -> tuple[Floats, Floats]:
         return groups.totals, groups.seconds / voices.inside
@@ -147,7 +149,13 @@ def find_speakers(
         np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
     )
     return SpeakerLabels(
-        labels, centroids.astype(np.float32), spoken(final)[1], counts, found, identities
+        labels,
+        centroids.astype(np.float32),
+        spoken(final)[1],
+        counts,
+        found,
+        mixture.reliable,
+        identities,
     )
 
 

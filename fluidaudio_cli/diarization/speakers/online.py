@@ -36,7 +36,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
 from fluidaudio_cli.diarization.speakers.counting import crowding, merge_likely
 from fluidaudio_cli.diarization.speakers.known import Anchors
-from fluidaudio_cli.diarization.speakers.links import Links, linked
+from fluidaudio_cli.diarization.speakers.links import Links, linked, purity
 from fluidaudio_cli.diarization.speakers.mixture import (
     Groups,
     Labels,
@@ -67,10 +67,14 @@ _FAMILIAR_SECONDS = 1.0
 
 
 class Exemplar(NamedTuple):
-    """A voice (d,) that was heard alone for ``seconds``, up to ``time`` (s)."""
+    """A voice (d,) that was heard alone for ``seconds``, up to ``time`` (s).
+
+    ``reliable``: how far it says whose it is.
+    """
 
     vector: NDArray[np.float32]
     seconds: float
+    reliable: float
     time: float
 
 
@@ -87,19 +91,19 @@ class CachedSpeaker:
     born: float = 0.0
     withdrawn: bool = False
 
-    def hear(self, voice: Exemplar, calibration: Calibration) -> None:
+    def hear(self, voice: Exemplar) -> None:
         """Keep ``voice``, in place of a poorer look at the same stretch."""
         kept = self.exemplars
         if kept and voice.time - kept[-1].time < _STRETCH_SECONDS:
-            if voice.seconds >= kept[-1].seconds:
+            if voice.reliable >= kept[-1].reliable:
                 # The stretch keeps its time, so that it ends.
                 kept[-1] = voice._replace(time=kept[-1].time)
             return
         kept.append(voice)
         if len(kept) > MOST_EXEMPLARS:
-            seconds = np.array([each.seconds for each in kept])
+            reliable = np.array([each.reliable for each in kept])
             age = voice.time - np.array([each.time for each in kept])
-            worth = calibration.reliability_of(seconds) * 0.5 ** (age / _HALF_LIFE_SECONDS)
+            worth = reliable * 0.5 ** (age / _HALF_LIFE_SECONDS)
             del kept[int(worth.argmin())]
 
 
@@ -108,7 +112,8 @@ class Look:
     """A window that is still being decided on.
 
     ``active`` (frames, n) and ``vectors`` (n, d) of its voices, ``labels`` (n,): their speakers as
-    far as known. ``links``: with each earlier window that sees some of the same, by its start.
+    far as known. ``purity`` (n,): see :func:`links.purity`. ``links``: with each earlier window
+    that sees some of the same, by its start.
     ``heard`` (n,): when (s) each voice was last embedded with a whole crop, as far as it goes on.
     """
 
@@ -117,6 +122,7 @@ class Look:
     active: NDArray[np.float32]
     vectors: NDArray[np.float32]
     clean: Floats
+    purity: Floats
     labels: Labels
     heard: Floats
     links: dict[int, Floats]
@@ -207,10 +213,15 @@ class OnlineSpeakers:
         }
         clean = np.array([voice.clean_seconds for voice in voices], np.float64)
         unknown = np.full(len(voices), -1, np.intp)
-        self.recent.append(Look(evidence, begin, active, vectors, clean, unknown, heard, links))
+        pure = purity(active)
+        self.recent.append(
+            Look(evidence, begin, active, vectors, clean, pure, unknown, heard, links)
+        )
 
     def _cache(self, look: Look) -> None:
         """Let its speakers keep what a window heard."""
+        heard = np.clip(look.clean, SHORTEST, self._most_heard)
+        reliable = self._calibration.reliability_of(heard, look.purity)
         for row, label in enumerate(look.labels.tolist()):
             if label < 0:
                 continue
@@ -218,8 +229,8 @@ class OnlineSpeakers:
             speaker.spoken += 1.0 / self._looks
             speaker.alone += look.clean[row] / self._looks
             if look.clean[row] >= MIN_CLEAN_SECONDS and look.vectors[row].any():
-                heard = min(float(look.clean[row]), self._most_heard)
-                speaker.hear(Exemplar(look.vectors[row].copy(), heard, look.end), self._calibration)
+                vector, says = look.vectors[row].copy(), float(reliable[row])
+                speaker.hear(Exemplar(vector, float(heard[row]), says, look.end))
 
     def _decide(self) -> None:
         """Who speaks in the last windows, by all that was heard until now."""
@@ -310,8 +321,7 @@ class OnlineSpeakers:
         totals, precisions = np.zeros((len(cached), size)), np.zeros(len(cached))
         for row, number in enumerate(cached):
             exemplars = self.speakers[number].exemplars
-            seconds = np.array([each.seconds for each in exemplars])
-            reliable = self._calibration.reliability_of(np.maximum(seconds, SHORTEST))
+            reliable = np.array([each.reliable for each in exemplars])
             weights = np.sqrt(reliable) / (1.0 - reliable)
             totals[row] = weights @ np.stack([each.vector for each in exemplars])
             precisions[row] = (reliable / (1.0 - reliable)).sum()
@@ -341,6 +351,7 @@ class OnlineSpeakers:
             np.zeros(len(pairs)),
             present * GRID.hop_seconds,
             np.repeat(np.arange(len(looks)), sizes),
+            np.concatenate([look.purity for look in looks]),
         )
 
     def familiar(self, number: int, presence: Presence, slots: Sequence[int]) -> list[bool]:
@@ -385,7 +396,7 @@ class OnlineSpeakers:
                 self.speakers.append(CachedSpeaker())
             self.speakers[number].exemplars = []
             for exemplar in exemplars:
-                self.speakers[number].hear(exemplar, self._calibration)
+                self.speakers[number].hear(exemplar)
             heard = sum(each.seconds for each in self.speakers[number].exemplars)
             self.speakers[number].alone = max(self.speakers[number].alone, heard)
 
