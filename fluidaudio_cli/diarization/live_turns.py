@@ -30,7 +30,7 @@ from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
-from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
+from fluidaudio_cli.diarization.speakers.offline import LEAST_RELIABLE, SpeakerLabels
 from fluidaudio_cli.diarization.speakers.online import Exemplar, OnlineSpeakers
 from fluidaudio_cli.diarization.turn_builder import TurnBuilder, build_turns
 from fluidaudio_cli.turns import Turn
@@ -270,7 +270,8 @@ class LiveTurns:
         for row, (label, window) in enumerate(
             zip(found.labels.tolist(), log.voice_windows.tolist(), strict=True)
         ):
-            if label < 0 or clean[row] < MIN_CLEAN_SECONDS or not log.vectors[row].any():
+            alone = clean[row] >= MIN_CLEAN_SECONDS and log.vectors[row].any()
+            if label < 0 or not alone or found.reliable[row] < LEAST_RELIABLE:
                 continue
             time = ((first + window) * self._grid + WINDOW_SAMPLES) / SAMPLE_RATE
             heard, reliable = min(float(clean[row]), most), float(found.reliable[row])

@@ -45,8 +45,10 @@ MOST_COMPARED = 400
 # Mean cosine distance up to which voices start in one group. Two people are seldom so near, and
 # what starts apart can still become one.
 START_DISTANCE = 0.5
-# Shorter voices are given to speakers, but do not start one while there are longer ones.
-_START_SECONDS = 1.0
+LEAST_RELIABLE = 0.2
+"""Voices that say less of whose they are (half a second heard purely, two seconds hardly) are given
+to speakers, but do not start one while there are others, nor stand for one in a stream's cache."""
+
 # Distance up to which parts are grouped: well within one person.
 _PART_DISTANCE = 0.35
 # Passes of the mixture before and after the speakers are counted for the second time.
@@ -251,13 +253,13 @@ _COUNTS_BESIDE = 3
 def starting_groups(
     mixture: Mixture, links: Links, distance: float = START_DISTANCE, fewest: int = 1
 ) -> Labels:
-    """(n,) small pure group of each voice that is long enough to start one, else -1.
+    """(n,) small pure group of each voice that says enough to start one, else -1.
 
-    ``distance``: mean cosine distance up to which voices are one group. Where long voices are
-    fewer than ``fewest`` speakers, short ones start groups, too.
+    ``distance``: mean cosine distance up to which voices are one group. Where such voices are
+    fewer than ``fewest`` speakers, others start groups, too.
     """
     voices = mixture.voices
-    core = np.flatnonzero(mixture.clean & (voices.clean_seconds >= _START_SECONDS))
+    core = np.flatnonzero(mixture.clean & (mixture.reliable >= LEAST_RELIABLE))
     if core.size < max(2, fewest):
         core = np.flatnonzero(mixture.clean)
     start = np.full(len(voices.windows), -1, np.intp)

@@ -31,7 +31,6 @@ from fluidaudio_cli.diarization.frames import (
     WINDOW_SAMPLES,
     WINDOW_SECONDS,
 )
-from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
 from fluidaudio_cli.diarization.speakers.counting import crowding, merge_likely
@@ -47,7 +46,11 @@ from fluidaudio_cli.diarization.speakers.mixture import (
     through,
 )
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
-from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, starting_groups
+from fluidaudio_cli.diarization.speakers.offline import (
+    LEAST_RELIABLE,
+    SpeakerLabels,
+    starting_groups,
+)
 
 Floats = NDArray[np.float64]
 
@@ -228,7 +231,7 @@ class OnlineSpeakers:
             speaker = self.speakers[label]
             speaker.spoken += 1.0 / self._looks
             speaker.alone += look.clean[row] / self._looks
-            if look.clean[row] >= MIN_CLEAN_SECONDS and look.vectors[row].any():
+            if reliable[row] >= LEAST_RELIABLE and look.vectors[row].any():
                 vector, says = look.vectors[row].copy(), float(reliable[row])
                 speaker.hear(Exemplar(vector, float(heard[row]), says, look.end))
 
