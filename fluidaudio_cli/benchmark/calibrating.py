@@ -177,7 +177,8 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
         error = pairs.cosine[same] - expected(values, same)[1]
         return float(pairs.weights[same] @ error**2)
 
-    begin = [start.half_seconds, start.steepness, start.purity]
+    # The search could not leave a power of 0.
+    begin = [start.half_seconds, start.steepness, start.purity or 1.0]
     found = minimize(misfit, begin, method="Nelder-Mead").x
     shaped, likeness = expected(found, other)
     weights = pairs.weights[other] * likeness
