@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli import __version__
+from fluidaudio_cli.cli import app as app_module
 
 
 def script(
@@ -299,3 +300,15 @@ def test_closed_stdout_takes_no_file_for_itself(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, f"wrote {target}\n")
     assert target.read_text(encoding="utf-8").startswith("SPEAKER sample 1 6.")
+
+
+@pytest.mark.parametrize("name", ["diarize", "benchmark", "models", "cache"])
+def test_only_the_command_that_is_named_is_built(name: str) -> None:
+    held = app_module._holding(name)
+    names = [each.name for each in held.registered_commands]
+    assert names + [str(each.name) for each in held.registered_groups] == [name]
+
+
+@pytest.mark.parametrize("name", ["", "--help", "diarise"])
+def test_all_commands_are_built_where_none_is_named(name: str) -> None:
+    assert app_module._holding(name) is app_module.app
