@@ -91,9 +91,10 @@ def run_command(arguments: Sequence[str] | None) -> int:
     Errors pass through, those too that Typer answers by itself and otherwise than documented:
     ``OSError`` and ``KeyboardInterrupt``.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        _holding(given[0] if given else "")(given)
+        # None stays None: then Typer expands wildcards where the shell does not.
+        _holding(given[0] if given else "")(arguments)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except _SealedError as sealed:

@@ -270,7 +270,7 @@ class LiveTurns:
         for row, (label, window) in enumerate(
             zip(found.labels.tolist(), log.voice_windows.tolist(), strict=True)
         ):
-            alone = clean[row] >= MIN_CLEAN_SECONDS and log.vectors[row].any()
+            alone = clean[row] >= MIN_CLEAN_SECONDS
             if label < 0 or not alone or found.reliable[row] < LEAST_RELIABLE:
                 continue
             time = ((first + window) * self._grid + WINDOW_SAMPLES) / SAMPLE_RATE

@@ -77,7 +77,7 @@ def test_appended_formats_and_json_at_the_end(
     assert target.read_text().count("WEBVTT") == 1
     document = json.loads(saved.read_text())
     assert document["schema"] == "fluidaudio.diarization/1"
-    assert len({speaker["label"] for speaker in document["speakers"]}) == 2
+    assert [speaker["label"] for speaker in document["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
 
 
 def test_raw_samples_in_two_channels(

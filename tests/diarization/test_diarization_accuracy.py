@@ -89,7 +89,7 @@ def test_simulated_meetings_accurate(shared_data: Path) -> None:
 def test_ami_excerpts_accurate(shared_data: Path) -> None:
     folder = shared_data / AMI
     pooled = scores(diarized("accurate", folder), folder)
-    assert pooled.strict.der.rate <= 0.345
+    assert pooled.strict.der.rate <= 0.34
     assert pooled.lenient.der.rate <= 0.16
 
 

@@ -95,6 +95,6 @@ def placed_speakers(log: EvidenceLog) -> SpeakerLabels:
     centroids = np.zeros((len(slots), log.vectors.shape[1]), np.float32)
     centroids[labels] = log.vectors
     seconds = np.bincount(labels, log.clean_seconds, len(slots)).astype(np.float64)
-    certain = np.ones(len(labels))
+    certain = np.asarray(log.vectors.any(axis=1), np.float64)
     count = len(slots)
     return SpeakerLabels(labels.astype(np.intp), centroids, seconds, {count: 1.0}, count, certain)
