@@ -23,6 +23,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
     ),
     "a Mac": ("Core ML runs here", "what is said off the Mac"),
     "not installed": (
+        "the extra [convert] is not installed",
         "the extra [peers] is not installed",
         "the extra [remote] is not installed",
         "hatchling is not installed",

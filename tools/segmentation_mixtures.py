@@ -1,24 +1,25 @@
-"""Make what the segmentation student learns from: mixtures of 10 s, the teacher's word, the truth.
+"""What segmentation networks are taught with: windows of 10 s of which it is known who speaks.
 
-    python tools/segmentation_mixtures.py VOICES TIMING NOISE -o SHARDS --without a,b,c
+    python tools/segmentation_mixtures.py VOICES… --timing RTTM --noise NOISE… \\
+        --recordings REAL… --without READERS -o SOUNDS.npz
 
-VOICES: a file for each reader; TIMING: references (RTTM) of real meetings, for who speaks when;
-NOISE: recordings of noise. Each shard (``000000.npz``) holds ``windows`` of log-mel frames (the
-student's own front end), the teacher's log-probabilities and who was made to speak. Shard n of a
-seed is the same whoever makes it; those that are there already are left, so the program can be
-stopped and started, and several can work on one folder (``--share 0/2``). ``made.json`` says of
-which readers. Readers sound at five speeds, each as a person of their own.
+VOICES: folders of a file a person; RTTM: references of real meetings, for who speaks when; NOISE:
+sounds in which nobody speaks; REAL: conversations of which nobody said who speaks when, for what
+another network says of them. All is gathered in one file, so that a machine that trains needs
+PyTorch and that file. There :class:`Mixer` draws windows without a sample in them, and
+``render_mixtures.py`` renders them by the batch, on any device. Readers sound at five speeds, each
+as a person of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -26,86 +27,45 @@ import soxr
 from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
-from fluidaudio_cli.executors.base import ExecutorOptions
-from fluidaudio_cli.executors.select import select_executor
+from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import atomic_path
-from fluidaudio_cli.models.registry import bundled_models
-from fluidaudio_cli.simulate.render import WavWriter
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice
-
-Floats = NDArray[np.float32]
 
 WINDOW_SAMPLES = 160_000
 FRAMES = 589
 HOP_SAMPLES = 270
 FIRST_CENTRE = 495
-"""The teacher's frames: sample in the middle of the first, and the step to the next."""
-
-KERNEL_SAMPLES = 440
-"""27.5 ms under a Hann window: 591 frames at the teacher's hop, one more at either end."""
-
-MELS = 64
-FLOOR = 1e-6
-"""Of the window's mean power: quieter bands are taken for silence."""
-
-LEAST_VARIANCE = 1e-10
-"""Added to the window's: digital silence stays silence."""
+"""The network's frames: sample in the middle of the first, and the step to the next."""
 
 SPEEDS = (0.86, 0.93, 1.0, 1.08, 1.16)
 """Faster is higher and from a smaller head: another person."""
 
 MOST_SPEAKERS = 4
-"""One more than the student tells apart: who is left out is the teacher's choice."""
+"""One more than the networks tell apart: who is left out counts for nothing."""
 
-SHARD_WINDOWS = 64
-_ROOMS = 160
+UNTOLD = 255
+"""In place of the set of speakers: nobody said who speaks."""
+
+LEVEL_SPREAD_DB = 6.0
+LEAST_SNR_DB = 0.0
+FARTHEST_METRES = 4.0
+"""Real meetings have people who are hardly heard."""
+
+RECORDED = 0.1
+"""Share of windows from real conversations, where there are any."""
+
+_ROOMS = 400
 _SEATS = 4
 _TRACK_SECONDS = 60
+_SILENT = 300.0
+"""dB between speech and a noise that is not there."""
 
-
-def spectrum() -> tuple[Floats, Floats]:
-    """(440, 280) window times cosines and sines, and (280, 64) from their squares to mel bands.
-
-    A component every 40 Hz to 3.2 kHz, every 80 Hz above: no wider apart than a window's lobe.
-    A band of white noise of variance 1 has energy 1.
-    """
-    hertz = np.concatenate([np.arange(40, 3200, 40), np.arange(3200, 8000, 80)])
-    width = np.concatenate([np.full(79, 40.0), np.full(60, 80.0)])
-    time = np.arange(KERNEL_SAMPLES) - (KERNEL_SAMPLES - 1) / 2
-    hann = np.hanning(KERNEL_SAMPLES + 2)[1:-1]
-    phase = 2 * np.pi * np.outer(time, hertz) / SAMPLE_RATE
-    waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * hann[:, None]
-    waves /= math.sqrt(float((hann**2).sum()))
-
-    def mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 1127 * np.log1p(frequency / 700)
-
-    points = np.linspace(mel(np.array(40.0)), mel(np.array(7960.0)), MELS + 2)
-    at = mel(hertz.astype(float))
-    rise = (at[:, None] - points[:-2]) / (points[1:-1] - points[:-2])
-    fall = (points[2:] - at[:, None]) / (points[2:] - points[1:-1])
-    bands = np.maximum(np.minimum(rise, fall), 0) * width[:, None]
-    # Low bands are narrower than the step between components: they take the nearest.
-    for band in np.flatnonzero(bands.sum(axis=0) == 0):
-        bands[np.argmin(np.abs(at - points[band + 1])), band] = 1
-    bands /= bands.sum(axis=0)
-    return waves.astype(np.float32), np.concatenate([bands, bands]).astype(np.float32)
-
-
-class FrontEnd:
-    """Log-mel frames as the student's package makes them."""
-
-    def __init__(self) -> None:
-        self._waves, self._bands = spectrum()
-
-    def __call__(self, audio: Samples) -> NDArray[np.float16]:
-        """(160000,) to (591, 64)."""
-        scaled = (audio - audio.mean()) / np.sqrt(audio.var() + LEAST_VARIANCE)
-        frames = np.lib.stride_tricks.sliding_window_view(scaled, KERNEL_SAMPLES)[::HOP_SAMPLES]
-        energy = np.square(np.ascontiguousarray(frames, np.float32) @ self._waves) @ self._bands
-        return np.asarray(np.log(energy + np.float32(FLOOR)), np.float16)
+CURVE_POINTS = 8
+_NO_LIMIT = float(SAMPLE_RATE)
+_STORED_LEVEL = 0.1
+"""Of full scale: speech's peaks are up to ten times as high."""
 
 
 class Spoken(NamedTuple):
@@ -118,56 +78,108 @@ class Spoken(NamedTuple):
 
 @dataclass(frozen=True)
 class Sounds:
-    """What mixtures are made of. ``rooms``: responses of the seats of each."""
+    """What mixtures are made of. ``voices``: each person at each speed; ``rooms``: responses of
+    the seats of each; ``about``: whose voices and recordings they are."""
 
     voices: Sequence[Sequence[Voice]]
     meetings: Sequence[Sequence[tuple[str, float, float]]]
     rooms: Sequence[Sequence[Samples]]
     noises: Sequence[Samples]
-
-
-def readers_in(folder: Path, without: Collection[str]) -> dict[str, Path]:
-    """The files of readers by name, but for those that are kept for measuring."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".flac", ".wav", ".opus"))
-    return {path.stem: path for path in files if path.stem not in without}
+    recordings: Sequence[Samples]
+    about: Mapping[str, Any]
 
 
 def gather(
-    voices: Mapping[str, Path],
+    folders: Sequence[Path],
     timing: Path,
-    noise: Path,
-    scratch: Path,
-    seed: int,
-    farthest_metres: float = 3.0,
-) -> Sounds:
-    """Read everything; ``scratch``: for readers at other speeds."""
+    noises: Sequence[Path],
+    recordings: Sequence[Path],
+    without: Collection[str],
+    target: Path,
+) -> None:
+    """Read everything and write it to ``target``, without the voices named in ``without``."""
+    stored: dict[str, Any] = {}
+    for path in _audio_in(folders):
+        if path.stem in without:
+            continue
+        try:
+            voice = read_voice(path.stem, [path])
+        except InputError as error:
+            print(f"left out: {error}", file=sys.stderr)  # noqa: T201
+            continue
+        stored[f"voice:{voice.name}"] = _as_int16(voice.samples)
+        stored[f"starts:{voice.name}"] = np.array(voice.starts, np.int32)
+        stored[f"ends:{voice.name}"] = np.array(voice.ends, np.int32)
+    for kind, places in (("noise", noises), ("recording", recordings)):
+        for path in _audio_in(places):
+            samples = read_audio(path)
+            if samples.size > 2 * SAMPLE_RATE:
+                stored[f"{kind}:{path.stem}"] = _as_int16(samples / max(rms(samples), 1e-9))
+    meetings = [_turns(path) for path in sorted(timing.glob("*.rttm"))]
+    about = {"meetings": meetings, "kept": sorted(without)}
+    with atomic_path(target) as draft, draft.open("wb") as file:
+        np.savez(file, **stored, about=np.array(json.dumps(about)))
+
+
+def _audio_in(folders: Sequence[Path]) -> list[Path]:
+    kinds = (".flac", ".wav", ".opus", ".ogg")
+    return [p for folder in folders for p in sorted(folder.iterdir()) if p.suffix in kinds]
+
+
+def _as_int16(samples: Samples) -> NDArray[np.int16]:
+    scaled = np.rint(samples * (_STORED_LEVEL * 32767))
+    return np.asarray(np.clip(scaled, -32767, 32767), np.int16)
+
+
+def load(path: Path, seed: int) -> Sounds:
+    """The sounds in a file that :func:`gather` wrote, with rooms and noises drawn by ``seed``."""
     rng = np.random.default_rng([seed, 1])
-    persons = [_at_speeds(name, path, scratch) for name, path in voices.items()]
+    kinds: dict[str, dict[str, NDArray[Any]]] = {}
+    with np.load(path) as file:
+        about = json.loads(str(file["about"]))
+        for key in file.files:
+            kind, _, name = key.partition(":")
+            kinds.setdefault(kind, {})[name] = file[key]
+
+    def samples_of(kind: str) -> list[Samples]:
+        scale = np.float32(1 / (_STORED_LEVEL * 32767))
+        return [each * scale for each in kinds.get(kind, {}).values()]
+
+    recorded = zip(kinds.get("voice", {}), samples_of("voice"), strict=True)
+    persons = [
+        [_at_speed(name, said, kinds["starts"][name], kinds["ends"][name], s) for s in SPEEDS]
+        for name, said in recorded
+    ]
+    size = _TRACK_SECONDS * SAMPLE_RATE
+    noises = samples_of("noise")
+    noises += [_coloured(slope, size, rng) for slope in (0.0, 0.5, 0.5, 0.8, 1.0)]
+    noises += [_babble(persons, 6 + 4 * number, size, rng) for number in range(4)]
     rooms = []
     for _ in range(_ROOMS):
         room = draw_room(float(rng.uniform(0.1, 0.9)), 3.0, rng)
-        metres = rng.uniform(0.4, farthest_metres, _SEATS)
+        metres = rng.uniform(0.4, FARTHEST_METRES, _SEATS)
         places = zip(metres, rng.uniform(0, 6.28, _SEATS), strict=True)
         rooms.append([impulse_response(room, seat(room, d, a), rng) for d, a in places])
-    noises = [read_audio(path) for path in sorted(noise.iterdir()) if path.suffix != ".tsv"]
-    noises = [noise for noise in noises if noise.size > 2 * SAMPLE_RATE]
-    size = _TRACK_SECONDS * SAMPLE_RATE
-    noises += [_coloured(slope, size, rng) for slope in (0.0, 0.5, 0.5, 0.8, 1.0)]
-    noises += [_babble(persons, 6 + 4 * number, size, rng) for number in range(4)]
-    meetings = [_turns(path) for path in sorted(timing.glob("*.rttm"))]
-    return Sounds(persons, meetings, rooms, noises)
+    told = {name: sorted(kinds.get(name, {})) for name in ("voice", "noise", "recording")}
+    meetings = [[(name, a, b) for name, a, b in turns] for turns in about["meetings"]]
+    return Sounds(persons, meetings, rooms, noises, samples_of("recording"), told)
 
 
-def _at_speeds(name: str, path: Path, scratch: Path) -> list[Voice]:
-    made = []
-    for speed in SPEEDS:
-        copy = scratch / f"{name}-{speed}.wav"
-        if not copy.exists():
-            changed = soxr.resample(read_audio(path), SAMPLE_RATE, SAMPLE_RATE / speed)
-            with atomic_path(copy) as draft, WavWriter(draft) as wav:
-                wav.write(changed.astype(np.float32))
-        made.append(read_voice(copy.stem, [copy]))
-    return made
+def _at_speed(
+    name: str,
+    said: Samples,
+    starts: NDArray[np.int32],
+    ends: NDArray[np.int32],
+    speed: float,
+) -> Voice:
+    changed = soxr.resample(said, SAMPLE_RATE * speed, SAMPLE_RATE)
+    whole = changed.size // GRID
+    places = [
+        tuple(sorted({min(round(at / speed), whole) for at in edges.tolist()}))
+        for edges in (starts, ends)
+    ]
+    samples = np.ascontiguousarray(changed[: whole * GRID], np.float32)
+    return Voice(f"{name}-{speed}", samples, places[0], places[1])
 
 
 def _turns(path: Path) -> list[tuple[str, float, float]]:
@@ -191,97 +203,130 @@ def _babble(
     return track
 
 
+class Mixtures(NamedTuple):
+    """``b`` windows without samples: where these lie among all sounds, and what becomes of them.
+
+    ``pieces`` (n, 6): row of speakers, first sample, place in the window, length, and whether it
+    rises at its beginning and falls at its end; ``gains`` (n,). ``seats`` (b, 4): the response of
+    each speaker, 0 being none. ``curves`` (b, 8): dB at points from 0 to 8 kHz; ``bands`` (b, 2):
+    what a telephone cuts, Hz. ``noises`` (b, 2, 3): first sample, length, place in it; ``snrs``
+    (b, 2): dB. ``levels`` (b,): dB of full scale; ``clipped`` (b,): share of the peak. ``sets``
+    (b, 589): who speaks, a bit for each, or ``UNTOLD``.
+    """
+
+    pieces: NDArray[np.int64]
+    gains: NDArray[np.float32]
+    seats: NDArray[np.int64]
+    curves: NDArray[np.float32]
+    bands: NDArray[np.float32]
+    noises: NDArray[np.int64]
+    snrs: NDArray[np.float32]
+    levels: NDArray[np.float32]
+    clipped: NDArray[np.float32]
+    sets: NDArray[np.uint8]
+
+
+def joined(windows: Sequence[Mixtures]) -> Mixtures:
+    """All of them as one batch."""
+    rows = np.cumsum([0, *(window.seats.size for window in windows)])
+    pieces = [window.pieces.copy() for window in windows]
+    for each, row in zip(pieces, rows[:-1], strict=True):
+        each[:, 0] += row
+    parts = zip(*(window[1:] for window in windows), strict=True)
+    return Mixtures(np.concatenate(pieces), *(np.concatenate(part) for part in parts))
+
+
 class Mixer:
-    """Draws windows; ``level_spread_db`` between speakers, at ``least_snr_db`` or better."""
+    """Draws windows."""
 
-    def __init__(
-        self, sounds: Sounds, level_spread_db: float = 3.5, least_snr_db: float = 2.0
-    ) -> None:
+    def __init__(self, sounds: Sounds) -> None:
         self._of = sounds
-        self._level_spread_db, self._least_snr_db = level_spread_db, least_snr_db
+        places: list[tuple[int, int]] = []
+        first = 0
+        for samples in all_samples(sounds):
+            places.append((first, samples.size))
+            first += samples.size
+        speeds = len(SPEEDS) * len(sounds.voices)
+        self._voices = places[:speeds]
+        self._noises = places[speeds : speeds + len(sounds.noises)]
+        self._recordings = places[speeds + len(sounds.noises) :]
+        self._centres = (FIRST_CENTRE + HOP_SAMPLES * np.arange(FRAMES)) / SAMPLE_RATE
 
-    def draw(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.uint8]]:
-        """(160000,) samples, and (589,) the set of speakers of each frame, a bit for each."""
-        turns = self._plan(rng)
-        speakers = sorted({turn.speaker for turn in turns})
-        persons = rng.choice(len(self._of.voices), MOST_SPEAKERS, replace=False)
-        room = self._of.rooms[int(rng.integers(len(self._of.rooms)))]
+    def batch(self, rng: np.random.Generator, windows: int) -> Mixtures:
+        """So many windows."""
+        return joined([self.draw(rng) for _ in range(windows)])
+
+    def draw(self, rng: np.random.Generator) -> Mixtures:
+        """One window."""
+        pieces: list[tuple[int, ...]] = []
+        gains: list[float] = []
+        if self._recordings and rng.random() < RECORDED:
+            seats = np.zeros(MOST_SPEAKERS, np.int64)
+            sets = np.full(FRAMES, UNTOLD)
+            first, size = self._recordings[int(rng.integers(len(self._recordings)))]
+            at = int(rng.integers(max(size - WINDOW_SAMPLES, 0) + 1))
+            pieces.append((0, first + at, 0, min(WINDOW_SAMPLES, size), 0, 0))
+            gains.append(1.0)
+            least_snr = 15.0
+        else:
+            seats = self._seats(rng)
+            sets = self._speech(pieces, gains, rng)
+            least_snr = LEAST_SNR_DB
+        points = rng.normal(0, rng.uniform(0, 5), CURVE_POINTS)
+        telephone = rng.random() < 0.15
+        top = rng.uniform(3300, 4000) if telephone else _NO_LIMIT
+        bottom = rng.uniform(150, 300) if telephone and rng.random() < 0.5 else 0.0
+        noises = [self._noise(rng) for _ in range(2)]
+        snrs = [
+            float(rng.uniform(least_snr, 35)) if rng.random() < share else _SILENT
+            for share in (0.9, 0.3)
+        ]
+        clipped = rng.uniform(0.2, 0.7) if rng.random() < 0.04 else 1.0
+        return Mixtures(
+            np.array(pieces, np.int64).reshape(-1, 6),
+            np.array(gains, np.float32),
+            seats[None],
+            points[None].astype(np.float32),
+            np.array([[bottom, top]], np.float32),
+            np.array([noises], np.int64),
+            np.array([snrs], np.float32),
+            np.array([rng.uniform(-45, -14)], np.float32),
+            np.array([clipped], np.float32),
+            sets[None].astype(np.uint8),
+        )
+
+    def _seats(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        room = int(rng.integers(len(self._of.rooms)))
         dry = rng.random() < 0.15
-        size = scipy.fft.next_fast_len(WINDOW_SAMPLES + SAMPLE_RATE, real=True)
-        bins = np.zeros(size // 2 + 1, np.complex64)
+        seats = np.arange(MOST_SPEAKERS) + 1 + room * _SEATS
+        return np.zeros_like(seats) if dry else seats
+
+    def _noise(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        first, size = self._noises[int(rng.integers(len(self._noises)))]
+        return first, size, int(rng.integers(size))
+
+    def _speech(
+        self, pieces: list[tuple[int, ...]], gains: list[float], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        turns = self._plan(rng)
+        persons = rng.choice(len(self._of.voices), MOST_SPEAKERS, replace=False)
         truth = np.zeros((MOST_SPEAKERS, FRAMES), np.bool_)
-        centres = (FIRST_CENTRE + HOP_SAMPLES * np.arange(FRAMES)) / SAMPLE_RATE
-        for speaker in speakers:
-            voice = self._of.voices[persons[speaker]][int(rng.integers(len(SPEEDS)))]
-            said = np.zeros(size, np.float32)
-            gain = float(rng.normal(0, self._level_spread_db))
+        for speaker in sorted({turn.speaker for turn in turns}):
+            speed = int(rng.integers(len(SPEEDS)))
+            voice = self._of.voices[persons[speaker]][speed]
+            first, _ = self._voices[persons[speaker] * len(SPEEDS) + speed]
+            gain = float(rng.normal(0, LEVEL_SPREAD_DB))
             words = int(rng.integers(voice.milliseconds))
-            for turn in turns:
-                if turn.speaker == speaker:
-                    words = self._say(said, voice, turn, words, gain, truth, centres, rng)
-            heard = scipy.fft.rfft(said)
-            if not dry:
-                response = room[speaker]
-                response = response / np.abs(response).max()
-                heard *= scipy.fft.rfft(response, size)
-            bins += heard
-        speech = scipy.fft.irfft(bins * self._channel(bins.size, rng), size)[:WINDOW_SAMPLES]
-        mixed = self._with_noise(np.asarray(speech, np.float32), rng)
-        sets = (truth.T * (1 << np.arange(MOST_SPEAKERS))).sum(axis=1)
-        return mixed, sets.astype(np.uint8)
-
-    @staticmethod
-    def _say(
-        said: Samples,
-        voice: Voice,
-        turn: Spoken,
-        words: int,
-        gain: float,
-        truth: NDArray[np.bool_],
-        centres: NDArray[np.float64],
-        rng: np.random.Generator,
-    ) -> int:
-        start_ms, length_ms = voice.cut(words, turn.end - turn.start)
-        first = round(turn.start * SAMPLE_RATE)
-        samples = np.concatenate(list(voice.words(start_ms, length_ms)))
-        samples = samples * np.float32(from_db(gain + float(rng.normal(0, 2))))
-        samples[:GRID] *= np.linspace(0, 1, GRID, dtype=np.float32)
-        samples[-GRID:] *= np.linspace(1, 0, GRID, dtype=np.float32)
-        skipped = max(-first, 0)
-        part = samples[skipped : skipped + WINDOW_SAMPLES - max(first, 0)]
-        said[max(first, 0) : max(first, 0) + part.size] += part
-        end = turn.start + length_ms / 1000
-        truth[turn.speaker] |= (centres >= turn.start) & (centres < end)
-        return start_ms + length_ms
-
-    @staticmethod
-    def _channel(bins: int, rng: np.random.Generator) -> Floats:
-        """Gain of each frequency: a microphone's, now and then a telephone's."""
-        points = np.linspace(0, 1, 8)
-        at = np.linspace(0, 1, bins) ** 0.5
-        curve = np.interp(at, points, rng.normal(0, rng.uniform(0, 5), points.size))
-        if rng.random() < 0.15:
-            hertz = np.linspace(0, SAMPLE_RATE / 2, bins)
-            curve[hertz > rng.uniform(3300, 4000)] -= 60
-            if rng.random() < 0.5:
-                curve[hertz < rng.uniform(150, 300)] -= 40
-        return np.asarray(10 ** (curve / 20), np.float32)
-
-    def _with_noise(self, speech: Samples, rng: np.random.Generator) -> Samples:
-        level = rms(speech) or from_db(-30)
-        mixed = speech
-        if rng.random() < 0.9:
-            track = self._of.noises[int(rng.integers(len(self._of.noises)))]
-            at = np.arange(WINDOW_SAMPLES) + int(rng.integers(track.size))
-            noise = np.take(track, at, mode="wrap")
-            snr = float(rng.uniform(self._least_snr_db, 35))
-            gain = level * from_db(-snr) / max(rms(noise), 1e-9)
-            mixed = mixed + noise * np.float32(gain)
-        mixed = mixed * np.float32(from_db(float(rng.uniform(-45, -14))) / max(rms(mixed), 1e-9))
-        if rng.random() < 0.04:
-            top = float(np.abs(mixed).max()) * rng.uniform(0.2, 0.7)
-            mixed = np.clip(mixed, -top, top)
-        return np.asarray(np.rint(np.clip(mixed, -1, 1) * 32767) / 32768, np.float32)
+            for turn in (turn for turn in turns if turn.speaker == speaker):
+                start_ms, length_ms = voice.cut(words, turn.end - turn.start)
+                words = start_ms + length_ms
+                loud = from_db(gain + float(rng.normal(0, 2)))
+                for piece in _pieces(voice, start_ms, length_ms, round(turn.start * SAMPLE_RATE)):
+                    pieces.append((speaker, first + piece[0], *piece[1:]))
+                    gains.append(loud)
+                end = turn.start + length_ms / 1000
+                truth[speaker] |= (self._centres >= turn.start) & (self._centres < end)
+        return np.asarray(truth.T @ (1 << np.arange(MOST_SPEAKERS)))
 
     def _plan(self, rng: np.random.Generator) -> list[Spoken]:
         """Who speaks when: as in a meeting, as in two at once, taking turns fast, or hardly."""
@@ -291,9 +336,9 @@ class Mixer:
         if kind < 0.70:
             two = self._meeting(rng, 2)
             return two + [Spoken(s + 1, a, b) for s, a, b in self._meeting(rng, 2)]
-        if kind < 0.92:
+        if kind < 0.90:
             return list(self._in_turn(rng))
-        if kind < 0.97:
+        if kind < 0.95:
             return [Spoken(0, float(rng.uniform(-2, 8)), 10.0)]
         return []
 
@@ -325,55 +370,41 @@ class Mixer:
             speaker = (speaker + int(rng.integers(1, speakers))) % speakers
 
 
-def teacher() -> Generator[Floats, Floats, None]:
-    """A coroutine: send (n, 160000), get (n, 589, 7) log-probabilities."""
-    options = ExecutorOptions(precision="bf16")
-    model = select_executor().load(bundled_models()["segmentation"].package, options)
-    request = model.request()
-    answer = np.zeros(0, np.float32)
-    while True:
-        audio = yield answer
-        answer = np.array(request.run({"audio": audio[:, None]})["log_probabilities"], np.float32)
+def all_samples(sounds: Sounds) -> list[Samples]:
+    """Voices, noises and recordings, in the order in which mixtures number their samples."""
+    said = [voice.samples for person in sounds.voices for voice in person]
+    return [*said, *sounds.noises, *sounds.recordings]
+
+
+def _pieces(voice: Voice, start_ms: int, length_ms: int, place: int) -> Iterator[tuple[int, ...]]:
+    """A turn's samples within the window: first, place, length, whether it rises, and falls."""
+    position, left = (start_ms % voice.milliseconds) * GRID, length_ms * GRID
+    begins = 1
+    while left > 0 and place < WINDOW_SAMPLES:
+        whole = min(left, voice.samples.size - position)
+        skipped = max(-place, 0)
+        length = min(place + whole, WINDOW_SAMPLES) - max(place, 0)
+        if length > 0:
+            ends = int(whole == left and place + whole <= WINDOW_SAMPLES)
+            yield position + skipped, max(place, 0), length, begins * (skipped == 0), ends
+        begins = 0
+        left -= whole
+        place += whole
+        position = 0
 
 
 def main() -> None:
-    """Make shards until stopped or done."""
+    """Gather the sounds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("voices", type=Path)
-    parser.add_argument("timing", type=Path)
-    parser.add_argument("noise", type=Path)
+    parser.add_argument("voices", type=Path, nargs="+", help="folders of a file a person")
+    parser.add_argument("--timing", type=Path, required=True)
+    parser.add_argument("--noise", type=Path, nargs="+", required=True)
+    parser.add_argument("--recordings", type=Path, nargs="*", default=[])
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--without", default="", help="readers kept for measuring, by commas")
-    parser.add_argument("--shards", type=int, default=1000)
-    parser.add_argument("--share", default="0/1", help="make shards number a, a+b, …: a/b")
-    parser.add_argument("--seed", type=int, default=15)
+    parser.add_argument("--without", default="", help="voices kept for measuring, by commas")
     asked = parser.parse_args()
     kept = set(filter(None, asked.without.split(",")))
-    voices = readers_in(asked.voices, kept)
-    scratch = asked.output / "voices"
-    scratch.mkdir(parents=True, exist_ok=True)
-    made = {"seed": asked.seed, "readers": sorted(voices), "speeds": SPEEDS, "kept": sorted(kept)}
-    with atomic_path(asked.output / "made.json") as draft:
-        draft.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    sounds = gather(voices, asked.timing, asked.noise, scratch, asked.seed)
-    mixer, front_end, targets = Mixer(sounds), FrontEnd(), teacher()
-    next(targets)
-    first, step = map(int, asked.share.split("/"))
-    for number in range(first, asked.shards, step):
-        path = asked.output / f"{number:06d}.npz"
-        if path.exists():
-            continue
-        rng = np.random.default_rng([asked.seed, 2, number])
-        drawn = [mixer.draw(rng) for _ in range(SHARD_WINDOWS)]
-        audio = np.stack([samples for samples, _ in drawn])
-        words = [targets.send(audio[at : at + 8]) for at in range(0, SHARD_WINDOWS, 8)]
-        with atomic_path(path) as draft, draft.open("wb") as file:
-            np.savez(
-                file,
-                frames=np.stack([front_end(samples) for samples in audio]),
-                teacher=np.concatenate(words).astype(np.float16),
-                truth=np.stack([sets for _, sets in drawn]),
-            )
+    gather(asked.voices, asked.timing, asked.noise, asked.recordings, kept, asked.output)
 
 
 if __name__ == "__main__":

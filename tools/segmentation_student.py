@@ -1,19 +1,33 @@
 """The segmentation student: convolutions and three short attentions, as trained and as shipped.
 
-As trained, channels are last and the log-mel frames are given, so that a processor trains it in
-matrix products; as shipped (:class:`Shipped`), channels are first, batch normalisation lies in the
-convolutions, and the log-mel front end is the first of them. Shapes: b windows, 591 log-mel frames,
-589 frames of output, c channels at each frame, d at every fourth.
+As trained, channels are last and the log-mel frames are given (:class:`FrontEnd` makes them), so
+that they can be varied and matrix products do the work; as shipped (:class:`Shipped`), channels are
+first, batch normalisation lies in the convolutions, and the front end is the first of them. Shapes:
+b windows, 591 log-mel frames, 589 frames of output, c channels at each frame, d at every fourth.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from segmentation_mixtures import FLOOR, FRAMES, HOP_SAMPLES, LEAST_VARIANCE, MELS, spectrum
+from numpy.typing import NDArray
+from segmentation_mixtures import FRAMES, HOP_SAMPLES
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fluidaudio_cli.audio.mono import SAMPLE_RATE
+
+KERNEL_SAMPLES = 440
+"""27.5 ms under a Hann window: 591 frames at the teacher's hop, one more at either end."""
+
+MELS = 64
+FLOOR = 1e-6
+"""Of the window's mean power: quieter bands are taken for silence."""
+
+LEAST_VARIANCE = 1e-10
+"""Added to the window's: digital silence stays silence."""
 
 CLASSES = 7
 CHANNELS = 128
@@ -28,6 +42,51 @@ FRAME_MEAN, FRAME_SPREAD = -4.0, 4.0
 """Of log-mel frames in the mixtures."""
 
 _EVERY_FOURTH = (FRAMES - 1) // STRIDE + 1
+
+
+def spectrum() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(440, 280) window times cosines and sines, and (280, 64) from their squares to mel bands.
+
+    A component every 40 Hz to 3.2 kHz, every 80 Hz above: no wider apart than a window's lobe.
+    A band of white noise of variance 1 has energy 1.
+    """
+    hertz = np.concatenate([np.arange(40, 3200, 40), np.arange(3200, 8000, 80)])
+    width = np.concatenate([np.full(79, 40.0), np.full(60, 80.0)])
+    time = np.arange(KERNEL_SAMPLES) - (KERNEL_SAMPLES - 1) / 2
+    hann = np.hanning(KERNEL_SAMPLES + 2)[1:-1]
+    phase = 2 * np.pi * np.outer(time, hertz) / SAMPLE_RATE
+    waves = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * hann[:, None]
+    waves /= math.sqrt(float((hann**2).sum()))
+
+    def mel(frequency: NDArray[np.float64]) -> NDArray[np.float64]:
+        return 1127 * np.log1p(frequency / 700)
+
+    points = np.linspace(mel(np.array(40.0)), mel(np.array(7960.0)), MELS + 2)
+    at = mel(hertz.astype(float))
+    rise = (at[:, None] - points[:-2]) / (points[1:-1] - points[:-2])
+    fall = (points[2:] - at[:, None]) / (points[2:] - points[1:-1])
+    bands = np.maximum(np.minimum(rise, fall), 0) * width[:, None]
+    # Low bands are narrower than the step between components: they take the nearest.
+    for band in np.flatnonzero(bands.sum(axis=0) == 0):
+        bands[np.argmin(np.abs(at - points[band + 1])), band] = 1
+    bands /= bands.sum(axis=0)
+    return waves.astype(np.float32), np.concatenate([bands, bands]).astype(np.float32)
+
+
+class FrontEnd(nn.Module):
+    """(b, 1, 160000) samples of any level to (b, 64, 591) log energies of mel bands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        waves, bands = (torch.from_numpy(part) for part in spectrum())
+        self.level = nn.InstanceNorm1d(1, eps=LEAST_VARIANCE)
+        self.waves = _convolution(waves.T[:, None], stride=HOP_SAMPLES)
+        self.bands = _convolution(bands.T[:, :, None])
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """As the class says."""
+        waves = self.waves(self.level(audio))
+        return torch.log(self.bands(waves * waves) + FLOOR)
 
 
 class Normal(nn.BatchNorm1d):
@@ -142,10 +201,7 @@ class Shipped(nn.Module):
 
     def __init__(self, student: Student) -> None:
         super().__init__()
-        waves, bands = (torch.from_numpy(part) for part in spectrum())
-        self.level = nn.InstanceNorm1d(1, eps=LEAST_VARIANCE)
-        self.waves = _convolution(waves.T[:, None], stride=HOP_SAMPLES)
-        self.bands = _convolution(bands.T[:, :, None])
+        self.front = FrontEnd()
         stem, shift = _normalized(_by_taps(student.stem, 3), student.stem_norm)
         shift = shift - stem.sum(dim=(1, 2)) * FRAME_MEAN / FRAME_SPREAD
         self.stem = _convolution(stem / FRAME_SPREAD, shift)
@@ -163,9 +219,7 @@ class Shipped(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """As the class says."""
-        waves = self.waves(self.level(audio))
-        x = self.stem(torch.log(self.bands(waves * waves) + FLOOR))
-        x = self.before(functional.relu(x))
+        x = self.before(functional.relu(self.stem(self.front(audio))))
         y = self.context(functional.relu(self.down(x)))
         x = self.after(functional.relu(x + self.up(y)))
         return torch.log_softmax(self.head(x).transpose(1, 2), dim=2)

