@@ -37,7 +37,7 @@ def sounds(recordings: int = 0) -> Sounds:
     meeting = [("a", 20.0 + 5 * n, 22.0 + 5 * n) for n in range(20)]
     noise = rng.standard_normal(32_000).astype(np.float32)
     rooms = [[np.ones(1, np.float32)] * 4]
-    return Sounds(voices, [meeting], rooms, [noise], [noise] * recordings, {})
+    return Sounds(voices, [meeting], rooms, [noise], [noise], [noise] * recordings, {})
 
 
 def test_people_are_said_to_speak_where_their_words_are() -> None:

@@ -14,6 +14,7 @@ as a person of their own.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -56,6 +57,11 @@ FARTHEST_METRES = 4.0
 RECORDED = 0.1
 """Share of windows from real conversations, where there are any."""
 
+BABBLE = 0.25
+"""Share of noises that are many people at once: nothing is taken for a speaker so easily, and where
+it was one noise in twenty, what had been learnt of it was lost."""
+
+_BABBLES = 8
 _ROOMS = 400
 _SEATS = 4
 _TRACK_SECONDS = 60
@@ -85,6 +91,7 @@ class Sounds:
     meetings: Sequence[Sequence[tuple[str, float, float]]]
     rooms: Sequence[Sequence[Samples]]
     noises: Sequence[Samples]
+    babble: Sequence[Samples]
     recordings: Sequence[Samples]
     about: Mapping[str, Any]
 
@@ -153,7 +160,7 @@ def load(path: Path, seed: int) -> Sounds:
     size = _TRACK_SECONDS * SAMPLE_RATE
     noises = samples_of("noise")
     noises += [_coloured(slope, size, rng) for slope in (0.0, 0.5, 0.5, 0.8, 1.0)]
-    noises += [_babble(persons, 6 + 4 * number, size, rng) for number in range(4)]
+    babble = [_babble(persons, 4 + 2 * number, size, rng) for number in range(_BABBLES)]
     rooms = []
     for _ in range(_ROOMS):
         room = draw_room(float(rng.uniform(0.1, 0.9)), 3.0, rng)
@@ -162,7 +169,7 @@ def load(path: Path, seed: int) -> Sounds:
         rooms.append([impulse_response(room, seat(room, d, a), rng) for d, a in places])
     told = {name: sorted(kinds.get(name, {})) for name in ("voice", "noise", "recording")}
     meetings = [[(name, a, b) for name, a, b in turns] for turns in about["meetings"]]
-    return Sounds(persons, meetings, rooms, noises, samples_of("recording"), told)
+    return Sounds(persons, meetings, rooms, noises, babble, samples_of("recording"), told)
 
 
 def _at_speed(
@@ -246,11 +253,12 @@ class Mixer:
         for samples in all_samples(sounds):
             places.append((first, samples.size))
             first += samples.size
-        speeds = len(SPEEDS) * len(sounds.voices)
-        self._voices = places[:speeds]
-        self._noises = places[speeds : speeds + len(sounds.noises)]
-        self._recordings = places[speeds + len(sounds.noises) :]
-        self._centres = (FIRST_CENTRE + HOP_SAMPLES * np.arange(FRAMES)) / SAMPLE_RATE
+        left = iter(places)
+        self._voices = list(itertools.islice(left, len(SPEEDS) * len(sounds.voices)))
+        self._noises = list(itertools.islice(left, len(sounds.noises)))
+        self._babble = list(itertools.islice(left, len(sounds.babble)))
+        self._recordings = list(left)
+        self._centres = FIRST_CENTRE + HOP_SAMPLES * np.arange(FRAMES)
 
     def batch(self, rng: np.random.Generator, windows: int) -> Mixtures:
         """So many windows."""
@@ -302,7 +310,8 @@ class Mixer:
         return np.zeros_like(seats) if dry else seats
 
     def _noise(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        first, size = self._noises[int(rng.integers(len(self._noises)))]
+        kind = self._babble if rng.random() < BABBLE else self._noises
+        first, size = kind[int(rng.integers(len(kind)))]
         return first, size, int(rng.integers(size))
 
     def _speech(
@@ -321,11 +330,12 @@ class Mixer:
                 start_ms, length_ms = voice.cut(words, turn.end - turn.start)
                 words = start_ms + length_ms
                 loud = from_db(gain + float(rng.normal(0, 2)))
-                for piece in _pieces(voice, start_ms, length_ms, round(turn.start * SAMPLE_RATE)):
+                place = round(turn.start * SAMPLE_RATE)
+                for piece in _pieces(voice, start_ms, length_ms, place):
                     pieces.append((speaker, first + piece[0], *piece[1:]))
                     gains.append(loud)
-                end = turn.start + length_ms / 1000
-                truth[speaker] |= (self._centres >= turn.start) & (self._centres < end)
+                since = self._centres - place
+                truth[speaker] |= (since >= 0) & (since < length_ms * GRID)
         return np.asarray(truth.T @ (1 << np.arange(MOST_SPEAKERS)))
 
     def _plan(self, rng: np.random.Generator) -> list[Spoken]:
@@ -371,9 +381,9 @@ class Mixer:
 
 
 def all_samples(sounds: Sounds) -> list[Samples]:
-    """Voices, noises and recordings, in the order in which mixtures number their samples."""
+    """Voices, noises, babble and recordings: in this order mixtures number their samples."""
     said = [voice.samples for person in sounds.voices for voice in person]
-    return [*said, *sounds.noises, *sounds.recordings]
+    return [*said, *sounds.noises, *sounds.babble, *sounds.recordings]
 
 
 def _pieces(voice: Voice, start_ms: int, length_ms: int, place: int) -> Iterator[tuple[int, ...]]:

