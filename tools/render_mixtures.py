@@ -46,10 +46,23 @@ class Renderer:
 
     def __call__(self, mixtures: Mixtures) -> Tensor:
         """(b, 160000) samples, full scale ±1, rounded to 16 bits."""
-        given = Mixtures(*(torch.from_numpy(part).to(self._device) for part in mixtures))
-        bins = torch.fft.rfft(self._dry(given))
-        bins = bins * torch.fft.rfft(self._responses[given.seats], self._size)
-        bins = bins.sum(dim=1) * self._channel(given)
+        # Most speakers of most windows are silent: rows of those who are not.
+        speaks, rows = np.unique(mixtures.pieces[:, 0], return_inverse=True)
+        pieces = np.column_stack([rows, mixtures.pieces[:, 1:]])
+        seats = mixtures.seats.ravel()[speaks]
+        given = Mixtures(
+            *(
+                torch.from_numpy(part).to(self._device)
+                for part in mixtures._replace(pieces=pieces, seats=seats)
+            )
+        )
+        heard = torch.fft.rfft(self._dry(given, len(speaks)))
+        heard = heard * torch.fft.rfft(self._responses[given.seats], self._size)
+        bins = torch.zeros(
+            len(mixtures.sets), heard.shape[1], dtype=heard.dtype, device=self._device
+        )
+        bins.index_add_(0, torch.from_numpy(speaks // MOST_SPEAKERS).to(self._device), heard)
+        bins = bins * self._channel(given)
         speech = torch.fft.irfft(bins, self._size)[:, :WINDOW_SAMPLES]
         level = speech.square().mean(dim=1).sqrt()
         level = torch.where(level > 0, level, torch.full_like(level, from_db(-30)))
@@ -65,8 +78,8 @@ class Renderer:
         mixed = torch.minimum(torch.maximum(mixed, -top[:, None]), top[:, None])
         return (mixed.clamp(-1, 1) * 32767).round() / 32768
 
-    def _dry(self, given: Any) -> Tensor:
-        """(b, 4, samples): what each speaker says."""
+    def _dry(self, given: Any, speakers: int) -> Tensor:
+        """(speakers, samples): what each says."""
         row, first, place, length, rises, falls = given.pieces.unbind(dim=1)
         piece = torch.repeat_interleave(torch.arange(len(row), device=self._device), length)
         at = torch.arange(len(piece), device=self._device) - (length.cumsum(0) - length)[piece]
@@ -75,11 +88,10 @@ class Renderer:
         risen, fallen = at / (GRID - 1), (length[piece] - 1 - at) / (GRID - 1)
         gain = gain * torch.where(rises[piece] > 0, risen.clamp(max=1), 1.0)
         gain = gain * torch.where(falls[piece] > 0, fallen.clamp(max=1), 1.0)
-        rows = given.seats.numel()
-        dry = torch.zeros(rows * self._size, device=self._device)
+        dry = torch.zeros(speakers * self._size, device=self._device)
         said = self._samples[first[piece] + at].float() * gain
         dry.index_add_(0, (row * self._size + place)[piece] + at, said)
-        return dry.view(-1, MOST_SPEAKERS, self._size)
+        return dry.view(speakers, self._size)
 
     def _channel(self, given: Any) -> Tensor:
         """(b, bins) gain of each frequency: a microphone's, now and then a telephone's."""
