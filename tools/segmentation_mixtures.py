@@ -102,9 +102,13 @@ def gather(
     noises: Sequence[Path],
     recordings: Sequence[Path],
     without: Collection[str],
+    told: str,
     target: Path,
 ) -> None:
-    """Read everything and write it to ``target``, without the voices named in ``without``."""
+    """Read everything and write it to ``target``, without the voices named in ``without``.
+
+    ``told``: what it is, for the manifest of a network that learns from it.
+    """
     stored: dict[str, Any] = {}
     for path in _audio_in(folders):
         if path.stem in without:
@@ -123,7 +127,7 @@ def gather(
             if samples.size > 2 * SAMPLE_RATE:
                 stored[f"{kind}:{path.stem}"] = _as_int16(samples / max(rms(samples), 1e-9))
     meetings = [_turns(path) for path in sorted(timing.glob("*.rttm"))]
-    about = {"meetings": meetings, "kept": sorted(without)}
+    about = {"meetings": meetings, "told": told}
     with atomic_path(target) as draft, draft.open("wb") as file:
         np.savez(file, **stored, about=np.array(json.dumps(about)))
 
@@ -167,9 +171,17 @@ def load(path: Path, seed: int) -> Sounds:
         metres = rng.uniform(0.4, FARTHEST_METRES, _SEATS)
         places = zip(metres, rng.uniform(0, 6.28, _SEATS), strict=True)
         rooms.append([impulse_response(room, seat(room, d, a), rng) for d, a in places])
-    told = {name: sorted(kinds.get(name, {})) for name in ("voice", "noise", "recording")}
+    names: dict[str, Any] = {kind: sorted(kinds.get(kind, {})) for kind in ("voice", "recording")}
     meetings = [[(name, a, b) for name, a, b in turns] for turns in about["meetings"]]
-    return Sounds(persons, meetings, rooms, noises, babble, samples_of("recording"), told)
+    return Sounds(
+        persons,
+        meetings,
+        rooms,
+        noises,
+        babble,
+        samples_of("recording"),
+        names | {"told": about["told"]},
+    )
 
 
 def _at_speed(
@@ -412,9 +424,12 @@ def main() -> None:
     parser.add_argument("--recordings", type=Path, nargs="*", default=[])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--without", default="", help="voices kept for measuring, by commas")
+    parser.add_argument("--told", default="", help="what it is, for the manifest")
     asked = parser.parse_args()
     kept = set(filter(None, asked.without.split(",")))
-    gather(asked.voices, asked.timing, asked.noise, asked.recordings, kept, asked.output)
+    gather(
+        asked.voices, asked.timing, asked.noise, asked.recordings, kept, asked.told, asked.output
+    )
 
 
 if __name__ == "__main__":

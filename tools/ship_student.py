@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from convert_package import PackageRecipe, convert_to_package
+from manifest import enter, entries_of
 from segmentation_mixtures import WINDOW_SAMPLES
 from segmentation_student import CLASSES, MELS, Shipped, Student, spectrum
 from training import tell
 
-from fluidaudio_cli.coreml.build import PackageRecipe, convert_to_package
 from fluidaudio_cli.coreml.package import package_sha256
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import compare, save_arrays
 from fluidaudio_cli.files import folder_bytes
-from fluidaudio_cli.models.registry import enter, entries_of
 from fluidaudio_cli.simulate.voices import read_audio
 
 NAME = "segmentation-student"

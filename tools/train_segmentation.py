@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from published_networks import Segmentation, published_segmentation
 from segmentation_mixtures import Sounds
 from segmentation_student import FrontEnd, Student
 from torch import Tensor
@@ -35,8 +36,6 @@ from training import (
     mixtures_told,
 )
 from training import train as learn
-
-from fluidaudio_cli.models.networks import Segmentation, published_segmentation
 
 BATCH = 32
 PACE = Pace(learning_rate=1.2e-3, warm_up_steps=300, average_keeps=0.999)

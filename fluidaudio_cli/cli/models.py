@@ -77,26 +77,6 @@ def verify(
 
 
 @app.command()
-def build(
-    weights: Annotated[
-        Path, typer.Option(metavar="DIR", help="The published weights (`make weights`).")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            *report_output.OUTPUT_NAMES,
-            metavar="DIR",
-            help="Where they go. Default: in place of the bundled ones.",
-        ),
-    ] = None,
-) -> None:
-    """Rebuild the bundled packages from the published weights, and prove parity with PyTorch."""
-    from fluidaudio_cli.cli.models_build import build_packages
-
-    build_packages(weights, output)
-
-
-@app.command()
 def inspect(
     package: _Package,
     output_format: report_output.FormatOption = None,

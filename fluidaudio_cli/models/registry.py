@@ -13,7 +13,6 @@ from fluidaudio_cli.errors import ModelFormatError
 from fluidaudio_cli.executors.cache import shared_cache
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.selftest import SelfTest, Tolerance, load_arrays
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.models.card import ModelCard
 from fluidaudio_cli.resources import packages_dir
 
@@ -85,22 +84,6 @@ def bundled_models() -> Mapping[str, BundledModel]:
         raise ModelFormatError(
             f"cannot read the model manifest {path}: {error!r}", "reinstall fluidaudio"
         ) from error
-
-
-def entries_of(folder: Path) -> dict[str, Any]:
-    """What the manifest of ``folder`` says of each model, by name; nothing where there is none."""
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        return {}
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    return {entry["name"]: entry for entry in manifest["models"]}
-
-
-def enter(folder: Path, *entries: Mapping[str, Any]) -> None:
-    """Write ``entries`` into the manifest of ``folder``, each in the place of its namesake."""
-    models = entries_of(folder) | {entry["name"]: entry for entry in entries}
-    manifest = {"schema": SCHEMA, "models": list(models.values())}
-    write_text_atomic(folder / MANIFEST_NAME, json.dumps(manifest, indent=2) + "\n")
 
 
 def package_of(name_or_path: str) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent / "fixtures" / "mil"
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
 
 import coremltools as ct  # noqa: E402
 import torch  # noqa: E402
@@ -179,8 +179,7 @@ def foreign() -> dict[str, Array]:
     pooling (above) and a ReLU after the last layer.
     """
     from bundles import WEIGHTS, sample_window
-
-    from fluidaudio_cli.models.networks import Fbank, load_embedding, load_segmentation
+    from published_networks import Fbank, load_embedding, load_segmentation
 
     def state(path: str) -> Any:
         return torch.load(WEIGHTS / path, weights_only=True, map_location="cpu")

@@ -1,29 +1,38 @@
 """Rebuild the bundled packages from the published weights, and prove that they agree.
 
+    make models
+    python tools/build_models.py WEIGHTS [--output FOLDER]
+
 Needs the extra ``[convert]``. Everything measured goes into the manifest beside the packages.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published_networks as networks
 import torch
+from convert_package import PackageRecipe, convert_to_package
+from manifest import enter, entries_of
 from numpy.typing import NDArray
 
-from fluidaudio_cli.coreml.build import PackageRecipe, convert_to_package
 from fluidaudio_cli.coreml.inspect import inspect_package
 from fluidaudio_cli.coreml.package import package_sha256
 from fluidaudio_cli.errors import HostError, InputError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import compare, save_arrays
-from fluidaudio_cli.models import networks
-from fluidaudio_cli.models.registry import enter
+from fluidaudio_cli.files import atomic_path, scratch_folder
+from fluidaudio_cli.models.registry import MANIFEST_NAME
+from fluidaudio_cli.resources import datasets_dir, packages_dir
+from fluidaudio_cli.simulate.voices import read_audio
 
 Samples = NDArray[np.float32]
 
@@ -404,3 +413,28 @@ def _demand(name: str, figures: Mapping[str, float], good: bool) -> None:
 
 def _tensor(name: str, shape: list[str | int], unit: str) -> dict[str, Any]:
     return {"name": name, "shape": shape, "dtype": "float32", "unit": unit}
+
+
+def main() -> None:
+    """Convert into a folder of its own first: a failed parity check leaves all as it was."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("weights", type=Path, help="the published weights (make weights)")
+    parser.add_argument("--output", type=Path, default=packages_dir(), help="folder of packages")
+    asked = parser.parse_args()
+    speech = read_audio(datasets_dir() / "sample" / "sample.wav")
+    with scratch_folder(asked.output) as built:
+        build_models(asked.weights, speech, built, lambda line: print(line, file=sys.stderr))  # noqa: T201
+        # The manifest goes on speaking of packages that are not made of the published weights.
+        made = entries_of(built)
+        others = (each for name, each in entries_of(asked.output).items() if name not in made)
+        enter(built, *others)
+        for licence in packages_dir().glob("LICENSE.*"):
+            shutil.copy(licence, built)
+        # The manifest last: it must not speak of packages that are not there yet.
+        for item in sorted(built.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, path)):
+            with atomic_path(asked.output / item.name) as place:
+                item.replace(place)
+
+
+if __name__ == "__main__":
+    main()
