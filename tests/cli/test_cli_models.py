@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -141,22 +140,3 @@ def test_failed_self_test_shows_the_figures(command: Command, copied: Path) -> N
     assert err.startswith("fluidaudio: self-test of embedding failed on onnxruntime ")
     assert "cosine -0.99" in err
     assert err.count("\n") == 1
-
-
-def test_build_without_weights(command: Command, tmp_path: Path) -> None:
-    code, out, err = command("models", "build", "--weights", tmp_path / "none")
-    assert (code, out) == (3, "")
-    assert err == (f"fluidaudio: there are no weights at {tmp_path / 'none'}: run `make weights`\n")
-
-
-def test_build_without_torch_names_the_extra(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    code, out, err = command("models", "build", "--weights", tmp_path, "--output", tmp_path / "out")
-    assert (code, out) == (4, "")
-    assert err == (
-        "fluidaudio: converting the models needs PyTorch, which is not installed: "
-        "pip install 'fluidaudio[convert]'\n"
-    )
-    assert not (tmp_path / "out").exists()
