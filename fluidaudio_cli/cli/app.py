@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,10 +108,27 @@ def _holding(name: str) -> typer.Typer:
 
     Typer builds all commands that there are before it runs one: 40 ms of each start.
     """
+    if name == "--help":
+        return _listing()
     one = copy.copy(app)
     one.registered_commands = [each for each in app.registered_commands if each.name == name]
     one.registered_groups = [each for each in app.registered_groups if each.name == name]
     return one if one.registered_commands or one.registered_groups else app
+
+
+def _listing() -> typer.Typer:
+    """The command line with commands that have a name and a help, but no options."""
+    listed = copy.copy(app)
+    listed.registered_commands = [copy.copy(each) for each in app.registered_commands]
+    for each in listed.registered_commands:
+        each.help = each.help or inspect.getdoc(each.callback)
+        each.callback = lambda: None
+    listed.registered_groups = [copy.copy(each) for each in app.registered_groups]
+    for group in listed.registered_groups:
+        group.typer_instance = copy.copy(group.typer_instance)
+        if group.typer_instance:
+            group.typer_instance.registered_commands = []
+    return listed
 
 
 # Commands
