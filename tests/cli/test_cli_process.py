@@ -309,6 +309,17 @@ def test_only_the_command_that_is_named_is_built(name: str) -> None:
     assert names + [str(each.name) for each in held.registered_groups] == [name]
 
 
-@pytest.mark.parametrize("name", ["", "--help", "diarise"])
+def test_the_commands_are_listed_as_if_all_were_built(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for app in (app_module._holding("--help"), app_module.app):
+        app(["--help"], prog_name="fluidaudio", standalone_mode=False)
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "diarization-benchmark" in shown[0]
+    # What is listed was copied.
+    assert all(each.callback.__doc__ for each in app_module.app.registered_commands)
+
+
+@pytest.mark.parametrize("name", ["", "diarise"])
 def test_all_commands_are_built_where_none_is_named(name: str) -> None:
     assert app_module._holding(name) is app_module.app
