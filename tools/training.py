@@ -98,19 +98,22 @@ class Pace:
 class Learning(Generic[_Network]):
     """A network on its way, as a checkpoint holds it; what is kept is the mean of its weights.
 
-    ``counts``: plain values that a checkpoint holds, too.
+    ``counts``: plain values that a checkpoint holds, too; ``before``: mixtures drawn by the
+    training whose mean this one began with.
     """
 
-    counts: ClassVar[tuple[str, ...]] = ("seed", "batch", "step", "seconds")
+    counts: ClassVar[tuple[str, ...]] = ("seed", "batch", "step", "seconds", "before")
 
     def __init__(
         self, network: _Network, pace: Pace, weight_decay: float, asked: argparse.Namespace
     ) -> None:
         self.device = torch.device(asked.device)
         self.network = network.to(self.device)
+        self.before = 0
         if asked.start:
             state = torch.load(asked.start, weights_only=True, map_location=self.device)
             self.network.load_state_dict(state["mean"])
+            self.before = state["before"] + state["step"] * state["batch"]
         self.mean = copy.deepcopy(self.network).eval()
         self._pace = replace(pace, learning_rate=asked.learning_rate or pace.learning_rate)
         learnt = [each for each in network.parameters() if each.requires_grad]
@@ -125,6 +128,11 @@ class Learning(Generic[_Network]):
         ``told`` (b,): whether that is known. A step descends the first, the others are reported.
         """
         raise NotImplementedError
+
+    @property
+    def mixtures(self) -> int:
+        """How many were drawn, by a training before, too."""
+        return int(self.before + self.step * self.batch)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint, where there is one."""
@@ -261,9 +269,9 @@ def begun(asked: argparse.Namespace) -> Sounds:
 def mixtures_told(training: Learning[Any], sounds: Sounds) -> str:
     """What a network was taught with, in a sentence's part."""
     return (
-        f"{training.step * training.batch} mixtures of 10 s of {sounds.about['told']}, at "
-        f"{len(SPEEDS)} speeds, in simulated rooms, with noise, music and babble, a seventh of "
-        "them with a telephone's bandwidth"
+        f"{training.mixtures} mixtures of 10 s in simulated rooms, at {len(SPEEDS)} "
+        "speeds, with noise, music and babble, a seventh of them with a telephone's bandwidth, of "
+        f"{sounds.about['told']}"
     )
 
 
