@@ -93,7 +93,10 @@ def export(training: Adaptation, published: Segmentation, sounds: Sounds, asked:
     torch.save(shipped.state_dict(), asked.work / "adapted.pt")
     facts = {
         "trained_on": f"the published weights and {mixtures_told(training, sounds)}",
-        "not_heard": "children, real rooms and telephones, since it was published",
+        "not_heard": (
+            "children; real rooms and telephones but in ten minutes, and sentences in other "
+            "languages than English but few, since it was published"
+        ),
         "readers": sounds.about["voice"],
         "seed": training.seed,
         "steps": training.step,

@@ -107,7 +107,10 @@ def facts(training: Distillation, sounds: Sounds, asked: argparse.Namespace) -> 
     """What the network was taught with, has not heard, and how it does."""
     return {
         "trained_on": mixtures_told(training, sounds),
-        "not_heard": "children, real rooms and telephones but in the teacher's word",
+        "not_heard": (
+            "children; real rooms and telephones but in ten minutes; sentences in other languages "
+            "than English but few"
+        ),
         "readers": sounds.about["voice"],
         "seed": training.seed,
         "steps": training.step,
