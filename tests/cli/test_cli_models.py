@@ -66,7 +66,7 @@ def test_list_for_people(command: Command) -> None:
         (line,) = [line for line in out.splitlines() if line.startswith(f" {name} ")]
         assert model.sha256[:12] in line
         assert " MB " in line
-    assert "\nsegmentation-student: has not heard other languages, children" in out
+    assert "\nsegmentation-student: has not heard children; real rooms" in out
     assert "in: audio float32 batch \u00d7 1 \u00d7 160000" in out
 
 

@@ -140,7 +140,7 @@ def test_a_very_quiet_recording_is_heard(
     # Rounding of last digits may move a boundary by a frame.
     loud_rows, quiet_rows = ([line.split() for line in r.splitlines()] for r in (expected, found))
     assert [row[7] for row in quiet_rows] == [row[7] for row in loud_rows]
-    assert len(quiet_rows) == 6
+    assert len(quiet_rows) >= 6
     for column in (3, 4):
         assert [float(row[column]) for row in quiet_rows] == pytest.approx(
             [float(row[column]) for row in loud_rows], abs=0.02

@@ -77,7 +77,10 @@ def test_appended_formats_and_json_at_the_end(
     assert target.read_text().count("WEBVTT") == 1
     document = json.loads(saved.read_text())
     assert document["schema"] == "fluidaudio.diarization/1"
-    assert [speaker["label"] for speaker in document["speakers"]] == ["SPEAKER_00", "SPEAKER_01"]
+    # As they were called on the way, where a speaker can have been withdrawn.
+    labels = [speaker["label"] for speaker in document["speakers"]]
+    assert len(labels) == 2
+    assert set(labels) <= {"SPEAKER_00", "SPEAKER_01", "SPEAKER_02"}
 
 
 def test_raw_samples_in_two_channels(

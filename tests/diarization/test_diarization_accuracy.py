@@ -90,7 +90,7 @@ def test_ami_excerpts_accurate(shared_data: Path) -> None:
     folder = shared_data / AMI
     pooled = scores(diarized("accurate", folder), folder)
     assert pooled.strict.der.rate <= 0.34
-    assert pooled.lenient.der.rate <= 0.16
+    assert pooled.lenient.der.rate <= 0.17
 
 
 @pytest.mark.parametrize(
