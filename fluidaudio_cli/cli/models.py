@@ -12,7 +12,7 @@ from fluidaudio_cli.cli.models_check import check
 from fluidaudio_cli.files import folder_bytes
 
 app = typer.Typer(
-    help="The bundled Core ML packages, and any other: look, verify, lower to ONNX, rebuild.",
+    help="The bundled Core ML packages, and any other: look, verify, lower to ONNX.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
