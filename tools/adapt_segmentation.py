@@ -58,6 +58,16 @@ class Adaptation(Learning[Segmentation]):
             found = self.network(audio)
         return (cross_entropy(target, found.float()).mean(),)
 
+    def distances(self, networks: dict[str, Segmentation], sounds: Sounds) -> dict[str, float]:
+        """Nats a frame of each on mixtures that no step draws."""
+        found: dict[str, list[float]] = {name: [] for name in networks}
+        for audio, truth, _ in checked(sounds, self.seed, self.device):
+            for name, network in networks.items():
+                with torch.no_grad(), self.narrow():
+                    said = network.to(self.device)(audio).float()
+                found[name].append(float(cross_entropy(truth, said).mean()))
+        return {name: round(sum(nats) / len(nats), 4) for name, nats in found.items()}
+
 
 def between(published: Segmentation, learnt: Segmentation, share: float) -> Segmentation:
     """The network whose weights lie ``share`` of the way from the published to the learnt."""
@@ -69,17 +79,6 @@ def between(published: Segmentation, learnt: Segmentation, share: float) -> Segm
     return network
 
 
-def distance(network: Segmentation, sounds: Sounds, asked: argparse.Namespace) -> float:
-    """Nats a frame on mixtures that no step draws."""
-    network = network.to(asked.device)
-    with torch.no_grad(), torch.autocast(torch.device(asked.device).type, torch.bfloat16):
-        found = [
-            cross_entropy(truth, network(audio).float()).mean()
-            for audio, truth, _ in checked(sounds, asked)
-        ]
-    return round(float(torch.stack(found).mean()), 4)
-
-
 def export(training: Adaptation, published: Segmentation, sounds: Sounds, asked: Any) -> None:
     """The package, and the weights beside the checkpoint, for what is taught by them."""
     from build_models import ship_adapted
@@ -88,7 +87,7 @@ def export(training: Adaptation, published: Segmentation, sounds: Sounds, asked:
 
     shipped = between(published, training.mean, asked.share)
     networks = {"published": published, "learnt": training.mean, "shipped": shipped}
-    distances = {name: distance(each, sounds, asked) for name, each in networks.items()}
+    distances = training.distances(networks, sounds)
     tell(json.dumps(distances))
     torch.save(shipped.state_dict(), asked.work / "adapted.pt")
     facts = {

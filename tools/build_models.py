@@ -422,6 +422,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=packages_dir(), help="folder of packages")
     asked = parser.parse_args()
     speech = read_audio(datasets_dir() / "sample" / "sample.wav")
+    asked.output.mkdir(parents=True, exist_ok=True)
     with scratch_folder(asked.output) as built:
         build_models(asked.weights, speech, built, lambda line: print(line, file=sys.stderr))  # noqa: T201
         # The manifest goes on speaking of packages that are not made of the published weights.

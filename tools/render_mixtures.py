@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import torch
+from numpy.typing import NDArray
 from segmentation_mixtures import (
     CURVE_POINTS,
     MOST_SPEAKERS,
@@ -19,6 +20,11 @@ from torch import Tensor
 
 from fluidaudio_cli.audio.mono import SAMPLE_RATE
 from fluidaudio_cli.simulate.signals import GRID, from_db
+
+
+def between_points(at: NDArray[np.float64], points: int) -> NDArray[np.float64]:
+    """(points, n): what each of ``points`` from 0 to 1 counts for at ``at`` (n,), linearly."""
+    return np.asarray(np.maximum(1 - np.abs(at * (points - 1) - np.arange(points)[:, None]), 0))
 
 
 class Renderer:
@@ -39,9 +45,8 @@ class Renderer:
         self._size = scipy.fft.next_fast_len(WINDOW_SAMPLES + longest, real=True)
         bins = self._size // 2 + 1
         # Each bin between two points of the curve, which lie closer where the ear is finer.
-        at = torch.linspace(0, 1, bins).sqrt() * (CURVE_POINTS - 1)
-        tents = 1 - (at - torch.arange(CURVE_POINTS)[:, None]).abs()
-        self._tents = tents.clamp_min(0).to(device)
+        curve = between_points(np.sqrt(np.linspace(0, 1, bins)), CURVE_POINTS)
+        self._curve = torch.from_numpy(curve.astype(np.float32)).to(device)
         self._hertz = torch.linspace(0, SAMPLE_RATE / 2, bins).to(device)
 
     def __call__(self, mixtures: Mixtures) -> Tensor:
@@ -95,7 +100,7 @@ class Renderer:
 
     def _channel(self, given: Any) -> Tensor:
         """(b, bins) gain of each frequency: a microphone's, now and then a telephone's."""
-        curve = given.curves @ self._tents
+        curve = given.curves @ self._curve
         bottom, top = given.bands.unbind(dim=1)
         curve = curve - 60 * (self._hertz > top[:, None]) - 40 * (self._hertz < bottom[:, None])
         return 10 ** (curve / 20)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from published_networks import Segmentation, published_segmentation
+from render_mixtures import between_points
 from segmentation_mixtures import Sounds
 from segmentation_student import FrontEnd, Student
 from torch import Tensor
@@ -66,16 +67,17 @@ class Distillation(Learning[Student]):
         rng = np.random.default_rng([self.seed, 3, self.step])
         with self.narrow():
             found = self.network(varied(frames, rng)).float()
-        distance = cross_entropy(word.exp(), found).mean()
+        likely = word.exp()
+        distance = cross_entropy(likely, found).mean()
         error = cross_entropy(truth, found).mean()
-        entropy = -(word.exp() * word).sum(dim=2).mean()
+        entropy = -(likely * word).sum(dim=2).mean()
         return distance + TRUTH_WEIGHT * error, distance - entropy, error
 
-    def checks(self, sounds: Sounds, asked: argparse.Namespace) -> dict[str, float]:
+    def checks(self, sounds: Sounds) -> dict[str, float]:
         """Share of frames that the mean student decides as the teacher, and as it was made."""
         shares: dict[str, list[float]] = {"teacher": [], "truth": []}
         with torch.no_grad():
-            for audio, truth, told in checked(sounds, asked):
+            for audio, truth, told in checked(sounds, self.seed, self.device):
                 found = self.mean(self.front_end(audio).transpose(1, 2)).argmax(dim=2)
                 word = self.teacher(audio).argmax(dim=2)
                 whole = told & (truth.sum(dim=2) > 0).all(dim=1)
@@ -90,9 +92,8 @@ def varied(frames: Tensor, rng: np.random.Generator) -> Tensor:
     band = np.arange(bands)
     shift = np.where(rng.random(b) < 0.5, rng.integers(-2, 3, b), 0)
     from_band = np.clip(band + shift[:, None], 0, bands - 1)
-    at = np.linspace(0, _GAIN_POINTS - 1, bands)
-    tents = np.maximum(1 - np.abs(at - np.arange(_GAIN_POINTS)[:, None]), 0)
-    gain = rng.normal(0, 0.5, (b, _GAIN_POINTS)) * (rng.random((b, 1)) < 0.5) @ tents
+    curves = rng.normal(0, 0.5, (b, _GAIN_POINTS)) * (rng.random((b, 1)) < 0.5)
+    gain = curves @ between_points(np.linspace(0, 1, bands), _GAIN_POINTS)
     first = np.where(rng.random(b) < 0.3, rng.integers(0, bands, b), bands)[:, None]
     lost = (band >= first) & (band < first + rng.integers(1, 9, (b, 1)))
     index, gain, lost = (
@@ -103,7 +104,7 @@ def varied(frames: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.where(lost, frames.mean(dim=(1, 2), keepdim=True), frames)
 
 
-def facts(training: Distillation, sounds: Sounds, asked: argparse.Namespace) -> dict[str, Any]:
+def facts(training: Distillation, sounds: Sounds) -> dict[str, Any]:
     """What the network was taught with, has not heard, and how it does."""
     return {
         "trained_on": mixtures_told(training, sounds),
@@ -116,7 +117,7 @@ def facts(training: Distillation, sounds: Sounds, asked: argparse.Namespace) -> 
         "steps": training.step,
         "batch": training.batch,
         "minutes": round(training.seconds / 60, 1),
-        "frames_decided_alike_on_new_mixtures": training.checks(sounds, asked),
+        "frames_decided_alike_on_new_mixtures": training.checks(sounds),
     }
 
 
@@ -135,7 +136,8 @@ def main() -> None:
         # Not where it trains: a machine with a GPU needs no converter.
         from ship_student import ship
 
-        ship(training.mean.cpu(), asked.export, facts(training, sounds, asked), asked.output)
+        made_of = facts(training, sounds)
+        ship(training.mean.cpu(), asked.export, made_of, asked.output)
     else:
         learn(training, sounds, asked)
 

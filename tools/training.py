@@ -250,11 +250,13 @@ def rendered(renderer: Renderer, mixtures: Mixtures) -> tuple[Tensor, Tensor, Te
     return audio, made(mixtures.sets).to(audio.device), told.to(audio.device)
 
 
-def checked(sounds: Sounds, asked: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def checked(
+    sounds: Sounds, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The same of mixtures that no step draws."""
-    mixer, renderer = Mixer(sounds), Renderer(sounds, torch.device(asked.device))
+    mixer, renderer = Mixer(sounds), Renderer(sounds, device)
     for part in range(CHECKED_WINDOWS // _CHECKED_AT_ONCE):
-        rng = np.random.default_rng([asked.seed, _CHECKED, part])
+        rng = np.random.default_rng([seed, _CHECKED, part])
         yield rendered(renderer, mixer.batch(rng, _CHECKED_AT_ONCE))
 
 

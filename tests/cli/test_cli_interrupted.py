@@ -38,8 +38,12 @@ def test_one_file_of_many_recordings_keeps_what_was_finished(
     assert list(target.parent.iterdir()) == [target]
     uris = [line.split()[1] for line in target.read_text().splitlines()]
     assert set(uris) == {f"{number:02d}" for number in range(len(set(uris)))}
-    # Whole: all are one recording.
-    assert len({uris.count(uri) for uri in uris}) == 1
+    # Whole: all are one recording, to its last turn.
+    rows = [line.split() for line in target.read_text().splitlines()]
+    first, *others = ([row[2:] for row in rows if row[1] == uri] for uri in sorted(set(uris)))
+    assert len(first) >= 6
+    assert float(first[-1][1]) == pytest.approx(27.8, abs=0.2)
+    assert all(other == first for other in others)
     assert 1 <= len(set(uris)) < 40
 
 
