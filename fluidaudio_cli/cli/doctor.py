@@ -188,12 +188,13 @@ def _models(report: VerificationReport) -> Iterator[Finding]:
             yield Finding("models", check.model, Status.failed, detail, "reinstall fluidaudio")
     for test in report.selftests:
         name = f"{test.model} on {test.executor} in {test.precision}"
-        if test.ok:
+        if test.ok and not test.unavailable:
             detail = "; ".join(str(agreement) for agreement in test.agreements)
             yield Finding("self-tests", name, Status.ok, detail)
-        else:
-            remedy = "use another --executor or --precision"
-            yield Finding("self-tests", name, Status.failed, test.error, remedy)
+            continue
+        status = Status.absent if test.unavailable else Status.failed
+        remedy = "use another --executor or --precision"
+        yield Finding("self-tests", name, status, test.unavailable or test.error, remedy)
 
 
 def _diarization(verified: VerificationReport | None) -> tuple[Finding, Plan | None]:

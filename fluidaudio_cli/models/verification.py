@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.coreml.package import package_sha256
-from fluidaudio_cli.errors import FluidAudioError
+from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
 from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import Agreement, check
@@ -30,17 +30,21 @@ class HashCheck:
 
 @dataclass(frozen=True)
 class SelfTestOutcome:
-    """One model on one executor in one precision: the figures, or why it failed."""
+    """One model on one executor in one precision: the figures, or why it failed.
+
+    ``unavailable``: why the executor does not take this model in this precision; no fault.
+    """
 
     model: str
     executor: str
     precision: str
     agreements: tuple[Agreement, ...] = ()
     error: str = ""
+    unavailable: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether the model computes here what it should."""
+        """Whether the model computes here what it should, or is refused before it computes."""
         return not self.error
 
 
@@ -84,6 +88,8 @@ def _run(model: BundledModel, executor_name: str, precision: str) -> SelfTestOut
             report = check(compiled, model.selftest())
         finally:
             compiled.close()
+    except ExecutorUnavailableError as error:
+        return SelfTestOutcome(model.name, executor_name, precision, unavailable=str(error))
     except FluidAudioError as error:
         return SelfTestOutcome(model.name, executor_name, precision, error=str(error))
     return SelfTestOutcome(model.name, executor_name, report.ran.precision, report.agreements)

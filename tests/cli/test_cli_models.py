@@ -1,4 +1,4 @@
-"""``fluidaudio models list|verify|build``: whole packages, damaged packages, no PyTorch."""
+"""``fluidaudio models list|verify``: whole packages, damaged packages, no PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fluidaudio_cli.cli import models_verify
 from fluidaudio_cli.models import registry
+from fluidaudio_cli.models.verification import SelfTestOutcome
 from fluidaudio_cli.resources import packages_dir
 
 Command = Callable[..., tuple[int, str, str]]
@@ -100,6 +102,20 @@ def test_verify_one_executor(command: Command) -> None:
         "fluidaudio: there is no executor 'abacus': "
         "use all, auto, coreml, openvino, onnxruntime, cuda\n"
     )
+
+
+def test_a_model_that_an_executor_does_not_take_is_said_and_no_fault(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = SelfTestOutcome("embedding-int8", "openvino", "fp16", unavailable="no, because")
+    monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter((refused,)))
+    code, out, err = command("models", "verify", "--executor", "onnxruntime")
+    assert (code, err) == (0, "")
+    assert "not run here" in out
+    assert "embedding-int8 in fp16: no, because\n" in out
+    code, out, err = command("doctor")
+    assert "embedding-int8 on openvino in fp16: use another --executor or --precision\n" in out
+    assert "Everything needed is here." in out
 
 
 def test_changed_package_is_found_by_its_hash(command: Command, copied: Path) -> None:

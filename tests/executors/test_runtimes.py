@@ -14,12 +14,19 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
     UsageError,
 )
-from fluidaudio_cli.executors import ExecutorOptions, OperatorTime, TensorSpec, executor
+from fluidaudio_cli.executors import (
+    ExecutorOptions,
+    OperatorTime,
+    TensorSpec,
+    executor,
+    openvino,
+)
 from fluidaudio_cli.executors.base import CompiledModel, InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeRequest
 from fluidaudio_cli.executors.openvino import OpenVinoRequest
+from fluidaudio_cli.models.registry import bundled_models
 
 RUNTIMES = ("onnxruntime", "openvino")
 FP32 = ExecutorOptions(precision="fp32", threads=1)
@@ -265,6 +272,20 @@ def test_openvino_runs_each_precision_it_claims(package: Package, cache: Compile
         assert model.ran.precision == precision
         # Small whole numbers and quarters are exact in every precision.
         np.testing.assert_array_equal(model.request().run({"x": X.copy()})["y"], Y)
+
+
+def test_integers_beside_fp16_are_refused_before_they_are_compiled(
+    cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "_support", lambda: ("1", ("fp32", "bf16", "fp16")))
+    quantized = bundled_models()["embedding-int8"].package
+    with pytest.raises(ExecutorUnavailableError) as caught:
+        executor("openvino", cache).load(quantized, ExecutorOptions(precision="fp16"))
+    assert str(caught.value) == (
+        "openvino does not run the 8-bit integers of embedding-int8.mlpackage beside fp16: "
+        "use --precision fp32 or bf16, or another --executor"
+    )
+    assert not list(cache.root.rglob("*.blob"))
 
 
 def test_graph_the_runtime_refuses(

@@ -59,6 +59,9 @@ def render_verification(console: Console, report: VerificationReport) -> None:
         add_row(hashes, check.model, check.actual[:_SHORT_HASH], _verdict(check.ok))
     console.print(hashes)
     console.print(selftest_table(report.selftests))
+    for outcome in report.selftests:
+        if outcome.unavailable:
+            print_line(console, f"{outcome.model} in {outcome.precision}: {outcome.unavailable}")
     for name, state in report.absent.items():
         print_line(console, f"{name}: not here: {state.reason} ({state.remedy})")
 
@@ -73,7 +76,8 @@ def selftest_table(outcomes: Sequence[SelfTestOutcome]) -> Table:
         if worst is not None:
             figures = (f"{worst.max_abs:.2g}", f"{worst.rms:.2g}", _cosine(worst.cosine))
         names = (outcome.executor, outcome.precision, outcome.model)
-        add_row(table, *names, *figures, _verdict(outcome.ok))
+        verdict = coloured("not run here", "dim") if outcome.unavailable else _verdict(outcome.ok)
+        add_row(table, *names, *figures, verdict)
     return table
 
 

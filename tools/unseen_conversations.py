@@ -1,0 +1,73 @@
+"""Make the conversations on which accuracy is claimed, of readers that no network was adapted to.
+
+    python tools/unseen_conversations.py DATA -o FOLDER
+    python tools/unseen_conversations.py DATA --to-choose-by -o FOLDER
+
+DATA: the development data, of which ``voices`` (107 LibriSpeech readers) and the references of
+``sim-meetings`` are read. Who was trained on, by the manifest of the bundled packages, is left out,
+and so is who speaks in sim-meetings. Of those the second form makes others of the same kinds
+(``datasets/recipes/unseen.yaml``), to choose by, so that the first stay unseen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.resources import datasets_dir, packages_dir
+from fluidaudio_cli.simulate.batch import Sources, simulate
+from fluidaudio_cli.simulate.recipe import parse_recipe
+
+
+def main() -> None:
+    """Choose the readers and make every recipe, all recordings in one folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--to-choose-by", action="store_true", help="others, of other readers")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    asked = parser.parse_args()
+
+    path = datasets_dir() / "recipes" / "unseen.yaml"
+    recipes = yaml.safe_load(path.read_text(encoding="utf-8"))["recipes"]
+    known = meeting_readers(asked.data / "sim-meetings")
+    files = [
+        file
+        for file in sorted((asked.data / "voices").glob("*.flac"))
+        if file.stem not in trained_on() and (file.stem in known) == asked.to_choose_by
+    ]
+    with tempfile.TemporaryDirectory() as temporary, atomic_path(asked.output) as draft:
+        readers = Path(temporary) / "readers"
+        readers.mkdir()
+        for file in files:
+            (readers / file.name).symlink_to(file.resolve())
+        draft.mkdir()
+        for recipe in recipes:
+            seed = recipe["seed"] + 1000 * asked.to_choose_by
+            checked = parse_recipe({**recipe, "seed": seed}, str(path))
+            made = Path(temporary) / checked.name
+            simulate(checked, Sources(readers), made, jobs=os.cpu_count() or 1)
+            for file in made.glob(f"{checked.name}-*"):
+                (draft / file.name).write_bytes(file.read_bytes())
+
+
+def trained_on() -> set[str]:
+    """Voices that any of the bundled networks was taught with by this project."""
+    manifest = json.loads((packages_dir() / "manifest.json").read_text(encoding="utf-8"))
+    training = [model.get("training", {}) for model in manifest["models"]]
+    return {name for each in training for name in each.get("readers", ())}
+
+
+def meeting_readers(folder: Path) -> set[str]:
+    """Who speaks in recordings, as the files of ``voices`` are called."""
+    lines = [line for path in folder.glob("*.rttm") for line in path.open(encoding="utf-8")]
+    return {f"libri-{line.split()[7]}" for line in lines}
+
+
+if __name__ == "__main__":
+    main()
