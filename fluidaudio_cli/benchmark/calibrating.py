@@ -54,6 +54,8 @@ _RANGES = {
     "sharpness": (5.0, 60.0, True),
     "repetition": (0.3, 1.2, False),
     "talk_weight": (0.0, 2.0, False),
+    "two_voices": (0.5, 20.0, True),
+    "two_at_once": (0.5, 20.0, True),
     "together": (0.3, 6.0, True),
     "apart": (0.1, 3.0, True),
     "adjoining": (0.3, 6.0, True),

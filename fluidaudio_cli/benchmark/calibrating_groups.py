@@ -42,7 +42,7 @@ _LEAST_ODDS = -3.0
 _RIDGE = 0.01
 # Of the best pair of many even odds are too few: with this more before a merge's "no", numbers of
 # speakers were right in 74 instead of 64 % of other voices' conversations, at equal error.
-_READINESS = 0.7
+_READINESS = 1.1
 
 
 class Known(NamedTuple):

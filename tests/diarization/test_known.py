@@ -151,7 +151,7 @@ def recorded(vectors: Sequence[npt.NDArray[np.float32]]) -> Voices:
 def speakers_of(sound: Voices, voices: KnownPeople | None) -> SpeakerLabels:
     none = np.zeros(0)
     pairs, pure = np.zeros((0, 2), np.intp), np.ones(len(sound.windows))
-    links = Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure)
+    links = Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure, none)
     return find_speakers(sound, links, CALIBRATION, SpeakerBounds(), voices)
 
 

@@ -24,7 +24,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     merge_to,
 )
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
-from fluidaudio_cli.diarization.speakers.mixture import Groups, Voices
+from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.diarization.speakers.windows import Windows
 from fluidaudio_cli.errors import UsageError
@@ -54,7 +54,8 @@ def unlinked(sound: Voices) -> Links:
     none = np.zeros(0)
     pairs = np.zeros((0, 2), np.intp)
     pure = np.full(len(sound.windows), 0.8)  # as in conversations, on average
-    return Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure)
+    at_once = np.full(len(Windows(sound.windows).pairs()), 2.0)
+    return Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure, at_once)
 
 
 def found_in(sound: Voices, bounds: SpeakerBounds = ANY) -> SpeakerLabels:
@@ -117,8 +118,10 @@ def test_what_was_hardly_heard_alone_says_less() -> None:
 def test_a_calibration_names_what_is_wrong_with_it() -> None:
     values = asdict(CALIBRATION)
     assert Calibration.of(values, "card.yaml") == CALIBRATION
-    old = {name: value for name, value in values.items() if name != "purity"}
-    assert Calibration.of(old, "card.yaml") == replace(CALIBRATION, purity=0.0)
+    since = {"purity", "two_voices", "two_at_once"}
+    old = {name: value for name, value in values.items() if name not in since}
+    before = replace(CALIBRATION, purity=0.0, two_voices=20.0, two_at_once=0.0)
+    assert Calibration.of(old, "card.yaml") == before
     missing = {name: value for name, value in values.items() if name != "spread"}
     with pytest.raises(UsageError) as caught:
         Calibration.of(missing | {"sped": 1}, "card.yaml")
@@ -155,6 +158,20 @@ def test_links_of_overlapping_and_touching_windows() -> None:
     assert links.windows.tolist() == [0, 1, 1, 2]
     # The first of the second window speaks, if at all, only while another surely does.
     assert links.purity == pytest.approx([1.0, 0.0, 0.8, 1.0])
+    # A fifth is more likely not there.
+    assert links.at_once.tolist() == [0.0]
+
+
+def test_voices_of_one_window_speak_at_once_for_as_long_as_both_surely_do() -> None:
+    collector = LinkCollector(5 * SAMPLE_RATE)
+    presence = np.zeros((WINDOW_FRAMES, 3), np.uint8)
+    presence[:200, 0] = presence[100:300, 1] = presence[250:, 2] = 255
+    for number in range(2):
+        collector.add(number, presence, [0, 1, 2])
+    links = collector.links()
+    hop = GRID.hop_seconds
+    assert links.at_once == pytest.approx([100 * hop, 0.0, 50 * hop] * 2)
+    assert len(links.at_once) == len(Windows(links.windows).pairs())
 
 
 def test_no_links_in_silence() -> None:
@@ -186,6 +203,35 @@ def test_shares_are_the_probabilities_of_all_allowed_combinations() -> None:
     np.fill_diagonal(joint, 0.0)
     joint /= joint.sum()
     assert shares == pytest.approx(np.stack([joint.sum(axis=1), joint.sum(axis=0)]))
+
+
+def test_voices_of_a_window_are_one_speaker_where_scores_outweigh_the_odds_of_two() -> None:
+    # Windows of one, two and three voices, mixed; pairs in order of their first voice.
+    number = np.array([0, 0, 1, 2, 2, 2, 3, 3])
+    odds = np.array([1.0, 9.0, 9.0, 1.0, 9.0])
+    scores = np.zeros((8, 3))
+    scores[:, 0] = 2.0
+    windows = Windows(number, odds)
+    assert windows.pairs().tolist() == [[0, 1], [3, 4], [3, 5], [4, 5], [6, 7]]
+    labels = windows.best(scores)
+    assert labels[:3].tolist() == [0, 0, 0]
+    assert labels[3] != 0
+    assert labels[4:6].tolist() == [0, 0]
+    assert sorted(labels[6:].tolist()) == [0, 1]
+    joint = np.exp(np.add.outer(scores[0], scores[1]) - np.eye(3))
+    assert windows.shares(scores)[0] == pytest.approx(joint.sum(axis=1) / joint.sum())
+
+
+def test_voices_that_speak_at_once_are_two_people() -> None:
+    def labels(at_once: float) -> Labels:
+        # Ada and Bob in two windows each, then two voices of one that both sound like Ada.
+        sound = voices([[0], [0], [1], [1], [0, 0]])
+        links = unlinked(sound)._replace(at_once=np.array([at_once]))
+        return find_speakers(sound, links, CALIBRATION, ANY).labels
+
+    assert labels(0.0).tolist() == [0, 0, 1, 1, 0, 0]
+    assert labels(8.0)[:4].tolist() == [0, 0, 1, 1]
+    assert len(set(labels(8.0)[-2:].tolist())) == 2
 
 
 def test_with_fewer_speakers_than_voices_two_are_one() -> None:

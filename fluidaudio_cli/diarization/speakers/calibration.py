@@ -38,6 +38,9 @@ class Calibration:
     ``talk_weight``: of how much each speaker speaks. ``together``, ``apart`` per second and
     ``adjoining``: log-odds of links, never beyond ``most_link``.
 
+    Two voices of one window being two people, log-odds: ``two_voices``, and ``two_at_once`` a
+    second in which both speak. Segmentation takes one person for two now and then.
+
     Two groups of voices being one person, log-odds, a sum of what :meth:`mixture.Groups.features`
     gives: ``same_cosine`` times that of their means, once more times the cosine expected of one
     person (``same_cosine_expected``) and times the logarithm of the lesser's seconds
@@ -99,6 +102,8 @@ class Calibration:
     count_temper: float
     count_margin: float
     purity: float = 0.0
+    two_voices: float = 20.0
+    two_at_once: float = 0.0
     telephone: tuple[float, ...] = ()
 
     @classmethod
@@ -106,7 +111,7 @@ class Calibration:
         """From a mapping of all fields; ``UsageError`` names ``where`` if one is off."""
         names = {field.name for field in fields(cls)}
         given = set(values) if isinstance(values, Mapping) else set()
-        optional = {"purity", "telephone"} - given
+        optional = {"purity", "two_voices", "two_at_once", "telephone"} - given
         if wrong := ", ".join(sorted((names ^ given) - optional)):
             raise UsageError(
                 f"the calibration in {where} lacks or does not know: {wrong}",
@@ -151,6 +156,10 @@ class Calibration:
         """Log-odds of two voices being one, by seconds in which both, and in which one, speak."""
         strength = self.together * together - self.apart * apart
         return np.asarray(np.clip(strength, -self.most_link, self.most_link))
+
+    def two_odds(self, at_once: Floats) -> Floats:
+        """Log-odds of two voices of one window being two people, by seconds in which both speak."""
+        return np.asarray(self.two_voices + self.two_at_once * at_once)
 
     def likelihoods(
         self, products: Floats, squares: Floats, reliable: Floats, uncertain: Floats

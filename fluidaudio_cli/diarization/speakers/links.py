@@ -1,8 +1,9 @@
-"""What overlapping windows say of each other's voices.
+"""What windows say of each other's voices, and of their own.
 
 Two windows that see the same moment hear the same people. Their presence in the time they share
 says which of their voices are one: speech in both together speaks for it, speech in one alone
-against it. Windows that only touch say it of speech that goes on across the boundary.
+against it. Windows that only touch say it of speech that goes on across the boundary. Two voices
+of one window that speak at once are two people.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Links(NamedTuple):
     see. ``adjoining`` (m,): 0 to 1, how surely both speak at the boundary of windows that touch.
     ``active_seconds`` (n,): for how long each voice is present in its window; ``windows`` (n,):
     number of that. ``purity`` (n,): how surely each is alone while it is, see :func:`purity`.
+    ``at_once`` (p,): seconds in which both speak, of each two voices of one window, see
+    :func:`at_once`.
     """
 
     pairs: NDArray[np.intp]
@@ -40,6 +43,7 @@ class Links(NamedTuple):
     active_seconds: Floats
     windows: NDArray[np.intp]
     purity: Floats
+    at_once: Floats
 
 
 class LinkCollector:
@@ -55,6 +59,7 @@ class LinkCollector:
         self._found: list[tuple[NDArray[np.intp], Floats, Floats, Floats]] = []
         self._active: list[Floats] = []
         self._purity: list[Floats] = []
+        self._at_once: list[Floats] = []
         self._windows: list[int] = []
 
     def add(self, number: int, presence: Presence, slots: list[int]) -> None:
@@ -70,6 +75,7 @@ class LinkCollector:
             self._found.append(linked(earlier, active, offset, first_row, self._voices))
         self._active.append(active.sum(axis=0, dtype=np.float64) * GRID.hop_seconds)
         self._purity.append(purity(active))
+        self._at_once.append(at_once(active))
         self._recent.append((begin, self._voices, active))
         self._voices += len(slots)
         self._windows.extend([number] * len(slots))
@@ -77,14 +83,19 @@ class LinkCollector:
     def links(self) -> Links:
         """All links so far."""
         none = np.zeros(0)
-        active, pure = (np.concatenate([none, *each]) for each in (self._active, self._purity))
         windows = np.array(self._windows, np.intp)
+        voices = (
+            np.concatenate([none, *self._active]),
+            windows,
+            np.concatenate([none, *self._purity]),
+            np.concatenate([none, *self._at_once]),
+        )
         if not self._found:
-            return Links(np.zeros((0, 2), np.intp), none, none, none, active, windows, pure)
+            return Links(np.zeros((0, 2), np.intp), none, none, none, *voices)
         pairs, together, apart, adjoining = (
             np.concatenate(part) for part in zip(*self._found, strict=True)
         )
-        return Links(pairs, together, apart, adjoining, active, windows, pure)
+        return Links(pairs, together, apart, adjoining, *voices)
 
 
 def purity(active: NDArray[np.float32]) -> Floats:
@@ -100,7 +111,19 @@ def purity(active: NDArray[np.float32]) -> Floats:
     return np.asarray((alone * alone).sum(axis=0) / np.maximum(alone.sum(axis=0), _TINY))
 
 
+def at_once(active: NDArray[np.float32]) -> Floats:
+    """(n (n - 1) / 2,) seconds in which each two of the voices (frames, n) speak at once.
+
+    In order of :meth:`windows.Windows.pairs`: (0, 1), (0, 2) … (1, 2) ….
+    """
+    speaks = (active > _SPEAKS).astype(np.float64)
+    frames = (speaks.T @ speaks)[np.triu_indices(active.shape[1], 1)]
+    return np.asarray(frames * GRID.hop_seconds)
+
+
 _TINY = 1e-6
+# More likely than not: uncertain moments of two voices are not both.
+_SPEAKS = 0.5
 
 
 def linked(

@@ -143,7 +143,7 @@ class Mixture:
     def __init__(self, voices: Voices, links: Links, calibration: Calibration) -> None:
         self.voices = voices
         self.calibration = calibration
-        self.windows = Windows(voices.windows)
+        self.windows = Windows(voices.windows, calibration.two_odds(links.at_once))
         heard = np.maximum(voices.heard_seconds, SHORTEST)
         clean = voices.embedded & (voices.clean_seconds >= MIN_CLEAN_SECONDS)
         overlapped = voices.embedded & ~clean

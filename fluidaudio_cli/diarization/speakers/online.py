@@ -35,7 +35,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
 from fluidaudio_cli.diarization.speakers.counting import crowding, merge_likely
 from fluidaudio_cli.diarization.speakers.known import Anchors
-from fluidaudio_cli.diarization.speakers.links import Links, linked, purity
+from fluidaudio_cli.diarization.speakers.links import Links, at_once, linked, purity
 from fluidaudio_cli.diarization.speakers.mixture import (
     Groups,
     Labels,
@@ -355,6 +355,7 @@ class OnlineSpeakers:
             present * GRID.hop_seconds,
             np.repeat(np.arange(len(looks)), sizes),
             np.concatenate([look.purity for look in looks]),
+            np.concatenate([at_once(look.active) for look in looks]),
         )
 
     def familiar(self, number: int, presence: Presence, slots: Sequence[int]) -> list[bool]:

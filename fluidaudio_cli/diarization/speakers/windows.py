@@ -1,10 +1,12 @@
-"""Sharing out the voices of a window: no two of them are the same speaker.
+"""Sharing out the voices of a window: two of them are seldom the same speaker.
 
-Only where there are fewer speakers than voices, two voices are one speaker after all.
+How seldom is evidence: the longer both speak at once, the more surely they are two people. Where
+there are fewer speakers than voices, two are one at no charge.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -24,10 +26,11 @@ _FEW_VOICES = 3
 class Windows:
     """Which voices share a window.
 
-    ``windows`` (n,): window of each voice, ascending.
+    ``windows`` (n,): window of each voice, ascending. ``two_odds`` (m,): log-odds that each of
+    :meth:`pairs` are two people; without, all are beyond doubt.
     """
 
-    def __init__(self, windows: NDArray[np.intp]) -> None:
+    def __init__(self, windows: NDArray[np.intp], two_odds: Floats | None = None) -> None:
         self._size = len(windows)
         starts = np.flatnonzero(np.diff(windows, prepend=-1))
         counts = np.diff(starts, append=len(windows))
@@ -37,26 +40,40 @@ class Windows:
             if (counts == count).any()
         ]
         """For each number of voices: (windows, voices), the rows of those windows."""
+        order = self._order()
+        odds = np.full(len(order), np.inf)
+        if two_odds is not None:
+            odds[order] = two_odds
+        # For each number of voices: (windows, pairs), the pairs in order of ``combinations``.
+        self._two_odds = []
+        for group in self.groups:
+            size = len(group) * math.comb(group.shape[1], 2)
+            self._two_odds.append(odds[:size].reshape(-1, len(group)).T)
+            odds = odds[size:]
 
     def pairs(self) -> NDArray[np.intp]:
         """(m, 2) rows of all voices that share a window, in order of the first."""
+        return np.asarray(self._unordered()[self._order()])
+
+    def _unordered(self) -> NDArray[np.intp]:
         found = [
             group[:, [first, second]]
             for group in self.groups
             for first, second in combinations(range(group.shape[1]), 2)
         ]
-        if not found:
-            return np.zeros((0, 2), np.intp)
-        pairs = np.concatenate(found)
-        return np.asarray(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+        return np.concatenate([np.zeros((0, 2), np.intp), *found])
+
+    def _order(self) -> NDArray[np.intp]:
+        first, second = self._unordered().T
+        return np.asarray(np.lexsort((second, first)))
 
     def shares(self, scores: Floats) -> Floats:
         """(n, k) probabilities of each speaker for each voice from log ``scores`` (n, k)."""
         shares = np.zeros(scores.shape)
-        for group in self.groups:
+        for group, odds in zip(self.groups, self._two_odds, strict=True):
             for first in range(0, len(group), _PIECE):
                 rows = group[first : first + _PIECE]
-                top, joint = _joint(scores[rows])
+                top, joint = _joint(scores[rows], odds[first : first + _PIECE])
                 joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
                 joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
                 for voice in range(rows.shape[1]):
@@ -69,10 +86,10 @@ class Windows:
     def best(self, scores: Floats) -> NDArray[np.intp]:
         """(n,) speaker of each voice in the likeliest sharing out."""
         labels = np.full(self._size, -1, np.intp)
-        for group in self.groups:
+        for group, odds in zip(self.groups, self._two_odds, strict=True):
             for first in range(0, len(group), _PIECE):
                 rows = group[first : first + _PIECE]
-                top, joint = _joint(scores[rows])
+                top, joint = _joint(scores[rows], odds[first : first + _PIECE])
                 flat = joint.reshape(len(rows), -1).argmax(axis=1)
                 chosen = np.unravel_index(flat, joint.shape[1:])
                 for voice, choice in enumerate(chosen):
@@ -80,12 +97,13 @@ class Windows:
         return labels
 
 
-def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
+def _joint(scores: Floats, two_odds: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Choices of each voice and the joint score of each combination of them.
 
-    ``scores`` (windows, voices, speakers) → speakers (windows, voices, choices) and scores with
-    one axis for the windows and one of choices for each voice; -inf where two voices have the
-    same speaker, unless there are fewer speakers than voices.
+    ``scores`` (windows, voices, speakers), ``two_odds`` (windows, pairs) → speakers (windows,
+    voices, choices) and scores with one axis for the windows and one of choices for each voice.
+    Where two voices have the same speaker they lack the odds against it, unless there are fewer
+    speakers than voices.
     """
     count, voices, speakers = scores.shape
     kept = min(speakers, max(_CHOICES, voices) if voices <= _FEW_VOICES else voices)
@@ -99,7 +117,8 @@ def _joint(scores: Floats) -> tuple[NDArray[np.intp], Floats]:
     for voice in range(voices):
         joint = joint + value[:, voice].reshape(along(voice))
     if speakers >= voices:
-        for first, second in combinations(range(voices), 2):
+        for pair, (first, second) in enumerate(combinations(range(voices), 2)):
             one, other = top[:, first].reshape(along(first)), top[:, second].reshape(along(second))
-            joint = np.where(one == other, -np.inf, joint)
+            against = two_odds[:, pair].reshape(count, *(1,) * voices)
+            joint = np.where(one == other, joint - against, joint)
     return top, joint
