@@ -112,9 +112,17 @@ class TurnBuilder:
             return
         presence = evidence.presence()[late:] * trust[:, None]
         self._total[inside] += presence.sum(axis=1, dtype=np.float32)
+        slots: dict[int, list[int]] = {}
         for voice, label in zip(evidence.voices, labels, strict=True):
             if label >= 0:
-                self._votes[inside, label] += presence[:, voice.slot]
+                slots.setdefault(label, []).append(voice.slot)
+        for label, own in slots.items():
+            speaks = presence[:, own[0]]
+            if len(own) > 1:
+                # Taken for several, but one person: at no moment more than one.
+                speaks = presence[:, own].max(axis=1)
+                self._total[inside] -= presence[:, own].sum(axis=1, dtype=np.float32) - speaks
+            self._votes[inside, label] += speaks
 
     def forget(self) -> None:
         """Take back all votes on what is not settled."""

@@ -121,6 +121,18 @@ def test_local_speaker_without_a_speaker_counts_but_is_nobody() -> None:
     assert found.turns == frames((100, 300, 0))
 
 
+def test_two_voices_of_a_window_given_to_one_speaker_count_once() -> None:
+    # Slots 0 and 1 are speaker 0, at frames 200 to 300 both; slot 2 is hardly there.
+    one = window(
+        0, [(0, 0), (1, 0), (2, 1)], (0, 100, 300, 1.0), (1, 200, 400, 1.0), (2, 200, 300, 0.1)
+    )
+    assert rebuild(one).turns == frames((100, 400, 0))
+    other = window(
+        0, [(0, 0), (1, 0), (2, 1)], (0, 100, 300, 1.0), (1, 200, 400, 1.0), (2, 200, 300, 0.6)
+    )
+    assert rebuild(other).turns == frames((100, 400, 0), (200, 300, 1))
+
+
 def test_gaps_shorter_than_the_limit_are_filled() -> None:
     spoken = window(0, [(0, 0)], (0, 100, 200, 1.0), (0, 220, 300, 1.0), (0, 360, 400, 1.0))
     # 20 frames are 0.3375 s, 60 are 1.0125 s.

@@ -115,8 +115,9 @@ class Look:
     """A window that is still being decided on.
 
     ``active`` (frames, n) and ``vectors`` (n, d) of its voices, ``labels`` (n,): their speakers as
-    far as known. ``purity`` (n,): see :func:`links.purity`. ``links``: with each earlier window
-    that sees some of the same, by its start.
+    far as known, ``certain`` (n,): whether each is the likeliest whoever else is in the window.
+    ``purity`` (n,): see :func:`links.purity`. ``links``: with each earlier window that sees some
+    of the same, by its start.
     ``heard`` (n,): when (s) each voice was last embedded with a whole crop, as far as it goes on.
     """
 
@@ -127,6 +128,7 @@ class Look:
     clean: Floats
     purity: Floats
     labels: Labels
+    certain: NDArray[np.bool_]
     heard: Floats
     links: dict[int, Floats]
 
@@ -216,9 +218,9 @@ class OnlineSpeakers:
         }
         clean = np.array([voice.clean_seconds for voice in voices], np.float64)
         unknown = np.full(len(voices), -1, np.intp)
-        pure = purity(active)
+        pure, certain = purity(active), np.zeros(len(voices), bool)
         self.recent.append(
-            Look(evidence, begin, active, vectors, clean, pure, unknown, heard, links)
+            Look(evidence, begin, active, vectors, clean, pure, unknown, certain, heard, links)
         )
 
     def _cache(self, look: Look) -> None:
@@ -231,7 +233,9 @@ class OnlineSpeakers:
             speaker = self.speakers[label]
             speaker.spoken += 1.0 / self._looks
             speaker.alone += look.clean[row] / self._looks
-            if reliable[row] >= LEAST_RELIABLE and look.vectors[row].any():
+            # Given to somebody for want of another, it would make that one sound like two.
+            sure = look.certain[row] and reliable[row] >= LEAST_RELIABLE
+            if sure and look.vectors[row].any():
                 vector, says = look.vectors[row].copy(), float(reliable[row])
                 speaker.hear(Exemplar(vector, float(heard[row]), says, look.end))
 
@@ -284,7 +288,11 @@ class OnlineSpeakers:
         shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
         groups, numbers, _ = merge_likely(_added(prior, mixture.groups(shares)), odds)
         shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(len(groups)))
-        found = mixture.windows.best(mixture.scores(shares, anchors(len(groups))))
+        scores = mixture.scores(shares, anchors(len(groups)))
+        found = mixture.windows.best(scores)
+        certain = np.split(scores.argmax(axis=1) == found, np.cumsum(sizes)[:-1])
+        for look, sure in zip(looks, certain, strict=True):
+            look.certain = sure
         self._name(looks, sizes, found, cached)
 
     def _name(
