@@ -128,6 +128,25 @@ def test_a_cache_of_bounded_size() -> None:
     assert max(kept) <= 24
 
 
+def test_the_cache_keeps_no_voice_that_is_likelier_somebody_elses() -> None:
+    balanced = load_mode("balanced")
+    strict = replace(balanced.calibration, two_voices=1000.0)
+    live = LiveTurns(replace(balanced, calibration=strict), STEP, SAMPLE_RATE)
+    second, first = (EVIDENCE[60].voices[slot].vector for slot in range(2))
+    # In one window both voices sound like the first person: for want of another, one is the second.
+    both = np.zeros((WINDOW_FRAMES, 3), np.uint8)
+    both[:290, 0] = both[290:, 1] = 255
+    twice = tuple(LocalVoice(slot, 5.0, first) for slot in range(2))
+    for evidence in EVIDENCE[:130]:
+        doubled = evidence is EVIDENCE[80]
+        live.push(WindowEvidence.of(evidence.number, twice, both) if doubled else evidence)
+        assert not doubled or sorted(live.online.recent[-1].labels.tolist()) == [0, 1]
+        for speaker, own in zip(live.online.speakers, (first, second), strict=False):
+            assert all(each.vector @ own > 0.5 for each in speaker.exemplars)
+    live.close()
+    assert all(len(speaker.exemplars) > 5 for speaker in live.online.speakers)
+
+
 def test_at_most_one_speaker_while_it_goes_on() -> None:
     live = LiveTurns(load_mode("balanced"), STEP, SAMPLE_RATE, SpeakerBounds(at_most=1))
     for evidence in EVIDENCE:
