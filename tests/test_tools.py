@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,20 @@ def test_what_is_killed_loses_nothing() -> None:
     assert lines[-1].startswith("seed 7: 5 kills, ")
     assert ", 0 findings, " in lines[-1]
     assert code == 0
+
+
+def test_unseen_conversations_are_of_readers_that_nothing_was_trained_on(tmp_path: Path) -> None:
+    namespace = runpy.run_path(str(TOOLS / "unseen_conversations.py"))
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "sim-meetings").mkdir()
+    for name in ("libri-1081", "libri-103", "libri-1040"):
+        (tmp_path / "voices" / f"{name}.flac").touch()
+    line = "SPEAKER a 1 0.0 1.0 <NA> <NA> 103 <NA> <NA>\n"
+    (tmp_path / "sim-meetings" / "a.rttm").write_text(line)
+    assert "libri-1081" in namespace["trained_on"]()
+    for known, name in ((False, "libri-1040"), (True, "libri-103")):
+        (file,) = namespace["readers"](tmp_path, known=known)
+        assert file.stem == name
+    unseen, others = (namespace["recipes"](more) for more in (0, 1000))
+    assert sum(recipe.conversations for recipe in unseen) == 105
+    assert {recipe.seed for recipe in unseen}.isdisjoint(recipe.seed for recipe in others)
