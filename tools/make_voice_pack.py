@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from unseen_conversations import meeting_readers
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.simulate.voices import read_audio, read_voice
@@ -34,14 +35,10 @@ NOISES = {
 def main() -> None:
     """Choose, encode, write."""
     data, target = Path(sys.argv[1]), Path(__file__).parents[1] / "datasets"
-    used = {
-        line.split()[7]
-        for path in (data / "sim-meetings").glob("*.rttm")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    }
+    used = meeting_readers(data / "sim-meetings")
     with (data / "voices" / "voices.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    rows = [row for row in rows if row["speaker"].removeprefix("libri-") not in used]
+    rows = [row for row in rows if row["speaker"] not in used]
     # The longest first, so that as many as can have the whole length.
     rows.sort(key=lambda row: (-min(float(row["seconds"]), VOICE_SECONDS), row["speaker"]))
     for folder in (target / "voices", target / "noise"):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import yaml
 
 from fluidaudio_cli.files import atomic_path
 from fluidaudio_cli.resources import datasets_dir, packages_dir
+from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.simulate.batch import Sources, simulate
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
 
@@ -46,7 +48,7 @@ def main() -> None:
             made = Path(temporary) / recipe.name
             simulate(recipe, Sources(voices), made, jobs=os.cpu_count() or 1)
             for file in made.glob(f"{recipe.name}-*"):
-                (draft / file.name).write_bytes(file.read_bytes())
+                shutil.move(file, draft)
 
 
 def recipes(more: int) -> list[Recipe]:
@@ -75,8 +77,9 @@ def trained_on() -> set[str]:
 
 def meeting_readers(folder: Path) -> set[str]:
     """Who speaks in recordings, as the files of ``voices`` are called."""
-    lines = [line for path in folder.glob("*.rttm") for line in path.open(encoding="utf-8")]
-    return {f"libri-{line.split()[7]}" for line in lines}
+    read = [read_rttm(path) for path in folder.glob("*.rttm")]
+    turns = [turn for recordings in read for each in recordings.values() for turn in each]
+    return {f"libri-{turn.speaker}" for turn in turns}
 
 
 if __name__ == "__main__":

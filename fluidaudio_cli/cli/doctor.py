@@ -188,13 +188,11 @@ def _models(report: VerificationReport) -> Iterator[Finding]:
             yield Finding("models", check.model, Status.failed, detail, "reinstall fluidaudio")
     for test in report.selftests:
         name = f"{test.model} on {test.executor} in {test.precision}"
-        if test.ok and not test.unavailable:
-            detail = "; ".join(str(agreement) for agreement in test.agreements)
-            yield Finding("self-tests", name, Status.ok, detail)
-            continue
-        status = Status.absent if test.unavailable else Status.failed
-        remedy = "use another --executor or --precision"
-        yield Finding("self-tests", name, status, test.unavailable or test.error, remedy)
+        figures = "; ".join(str(agreement) for agreement in test.agreements)
+        detail = test.error or test.unavailable or figures
+        status = Status.absent if test.unavailable else Status.ok if test.ok else Status.failed
+        remedy = "" if status is Status.ok else "use another --executor or --precision"
+        yield Finding("self-tests", name, status, detail, remedy)
 
 
 def _diarization(verified: VerificationReport | None) -> tuple[Finding, Plan | None]:

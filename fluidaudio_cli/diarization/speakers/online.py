@@ -116,8 +116,8 @@ class Look:
 
     ``active`` (frames, n) and ``vectors`` (n, d) of its voices, ``labels`` (n,): their speakers as
     far as known, ``certain`` (n,): whether each is the likeliest whoever else is in the window.
-    ``purity`` (n,): see :func:`links.purity`. ``links``: with each earlier window that sees some
-    of the same, by its start.
+    ``purity`` (n,) and ``at_once``: see :class:`links.Links`. ``links``: with each earlier window
+    that sees some of the same, by its start.
     ``heard`` (n,): when (s) each voice was last embedded with a whole crop, as far as it goes on.
     """
 
@@ -127,6 +127,7 @@ class Look:
     vectors: NDArray[np.float32]
     clean: Floats
     purity: Floats
+    at_once: Floats
     labels: Labels
     certain: NDArray[np.bool_]
     heard: Floats
@@ -218,9 +219,20 @@ class OnlineSpeakers:
         }
         clean = np.array([voice.clean_seconds for voice in voices], np.float64)
         unknown = np.full(len(voices), -1, np.intp)
-        pure, certain = purity(active), np.zeros(len(voices), bool)
         self.recent.append(
-            Look(evidence, begin, active, vectors, clean, pure, unknown, certain, heard, links)
+            Look(
+                evidence,
+                begin,
+                active,
+                vectors,
+                clean,
+                purity(active),
+                at_once(active),
+                unknown,
+                np.zeros(len(voices), bool),
+                heard,
+                links,
+            )
         )
 
     def _cache(self, look: Look) -> None:
@@ -363,7 +375,7 @@ class OnlineSpeakers:
             present * GRID.hop_seconds,
             np.repeat(np.arange(len(looks)), sizes),
             np.concatenate([look.purity for look in looks]),
-            np.concatenate([at_once(look.active) for look in looks]),
+            np.concatenate([look.at_once for look in looks]),
         )
 
     def familiar(self, number: int, presence: Presence, slots: Sequence[int]) -> list[bool]:

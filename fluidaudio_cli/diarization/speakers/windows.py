@@ -40,7 +40,18 @@ class Windows:
             if (counts == count).any()
         ]
         """For each number of voices: (windows, voices), the rows of those windows."""
-        order = self._order()
+        pairs = np.concatenate(
+            [
+                np.zeros((0, 2), np.intp),
+                *(
+                    group[:, [first, second]]
+                    for group in self.groups
+                    for first, second in combinations(range(group.shape[1]), 2)
+                ),
+            ]
+        )
+        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+        self._pairs = pairs[order]
         odds = np.full(len(order), np.inf)
         if two_odds is not None:
             odds[order] = two_odds
@@ -53,19 +64,7 @@ class Windows:
 
     def pairs(self) -> NDArray[np.intp]:
         """(m, 2) rows of all voices that share a window, in order of the first."""
-        return np.asarray(self._unordered()[self._order()])
-
-    def _unordered(self) -> NDArray[np.intp]:
-        found = [
-            group[:, [first, second]]
-            for group in self.groups
-            for first, second in combinations(range(group.shape[1]), 2)
-        ]
-        return np.concatenate([np.zeros((0, 2), np.intp), *found])
-
-    def _order(self) -> NDArray[np.intp]:
-        first, second = self._unordered().T
-        return np.asarray(np.lexsort((second, first)))
+        return self._pairs
 
     def shares(self, scores: Floats) -> Floats:
         """(n, k) probabilities of each speaker for each voice from log ``scores`` (n, k)."""
