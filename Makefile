@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
-KERNEL := fluidaudio_cli/executors/lstm/kernel.c
+KERNEL := $(wildcard fluidaudio_cli/executors/lstm/*.[ch])
 UV_VERSION := 0.13.9
 TORCH_VERSION := 2.13.0
 

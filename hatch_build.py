@@ -1,7 +1,7 @@
 """Compile the LSTM kernel when the package is built; go on without it where that cannot be done.
 
-Only Linux on x86-64 has processors for it. Without a C compiler the networks' own runtime does
-the kernel's work, more slowly, and ``fluidaudio doctor`` says so.
+It has forms for Linux on x86-64 and on 64-bit ARM. Without a C compiler the networks' own runtime
+does the kernel's work, more slowly, and ``fluidaudio doctor`` says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _FOLDER = Path("fluidaudio_cli/executors/lstm")
 _LIBRARY = "libfluidaudio_lstm.so"
-_SOURCES = ("kernel.c", "int8.c")
+_SOURCES = ("tiles.c", "int8.c", "int8_avx512.c", "int8_avx2.c", "int8_neon.c")
 _FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-fvisibility=hidden")
 
 
@@ -51,7 +51,7 @@ class KernelBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 
 def _has_processors_for_it() -> bool:
-    return sys.platform == "linux" and platform.machine() == "x86_64"
+    return sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 
 
 def _compile(sources: list[Path], library: Path) -> None:

@@ -27,6 +27,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         "the extra [peers] is not installed",
         "the extra [remote] is not installed",
         "hatchling is not installed",
+        "qemu-aarch64 is not installed",
         "no Chromium here",
         "is not here: {state.reason}",
         "executor.availability().reason",

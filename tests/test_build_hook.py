@@ -21,13 +21,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = Path("fluidaudio_cli/executors/lstm")
 LIBRARY = FOLDER / "libfluidaudio_lstm.so"
 
+IS_BUILT = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
+
 needs_compiler = pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64") or shutil.which("cc") is None,
-    reason="the kernel is built on Linux on x86-64, with a C compiler",
+    not IS_BUILT or shutil.which("cc") is None,
+    reason="the kernel is built on Linux on x86-64 and 64-bit ARM, with a C compiler",
 )
 on_linux = pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64"),
-    reason="the kernel is built on Linux on x86-64",
+    not IS_BUILT, reason="the kernel is built on Linux on x86-64 and 64-bit ARM"
 )
 
 
@@ -39,7 +40,7 @@ def tree(tmp_path: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, root / name)
     (root / FOLDER).mkdir(parents=True)
-    for source in (REPOSITORY / FOLDER).glob("*.[pc]*"):
+    for source in (REPOSITORY / FOLDER).glob("*.[pch]*"):
         if source.is_file():
             shutil.copy(source, root / FOLDER)
     for name in ("LICENSE", "THIRD_PARTY_NOTICES.md", "configs/one", "datasets/sample/LICENSE"):
@@ -76,12 +77,15 @@ def test_wheel_holds_the_kernel_and_is_for_one_platform(tree: Path, tmp_path: Pa
     wheel, said = built(tree, "")
     assert "not built" not in said
     assert wheel.filename is not None
-    assert wheel.filename.endswith("-py3-none-linux_x86_64.whl")
-    assert facts(wheel)["Tag"] == "py3-none-linux_x86_64"
+    tag = f"py3-none-linux_{platform.machine()}"
+    assert wheel.filename.endswith(f"-{tag}.whl")
+    assert facts(wheel)["Tag"] == tag
     assert facts(wheel)["Root-Is-Purelib"] == "false"
     library = ctypes.CDLL(wheel.extract(LIBRARY.as_posix(), tmp_path))
-    # 32 tiles of 64 rows of 16 gates, and 16 rows of 128 cells.
-    assert library.fluidaudio_lstm_scratch_floats() == 32 * 64 * 16 + 16 * 128
+    assert library.fluidaudio_int8_lstm_portable
+    if platform.machine() == "x86_64":
+        # 32 tiles of 64 rows of 16 gates, and 16 rows of 128 cells.
+        assert library.fluidaudio_lstm_scratch_floats() == 32 * 64 * 16 + 16 * 128
     assert [path.name for path in (tree / FOLDER).glob("tmp*")] == []
 
 
@@ -108,7 +112,7 @@ def test_wheel_without_a_compiler_is_for_every_platform(
     assert facts(wheel)["Tag"] == "py3-none-any"
     assert facts(wheel)["Root-Is-Purelib"] == "true"
     assert LIBRARY.as_posix() not in wheel.namelist()
-    assert (FOLDER / "kernel.c").as_posix() in wheel.namelist()
+    assert (FOLDER / "tiles.c").as_posix() in wheel.namelist()
     assert not (tree / LIBRARY).exists()
 
 

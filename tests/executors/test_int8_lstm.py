@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +22,13 @@ needs_library = pytest.mark.skipif(
     not Path(kernel.__file__).with_name(kernel.LIBRARY_NAME).is_file(), reason=kernel.NOT_BUILT
 )
 LAYERS = random_layers(3, 60, 3)
+CROSS_COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+COMPARISON = Path(__file__).parent / "data" / "compare_int8.c"
 
 
 def forms(*names: str) -> pytest.MarkDecorator:
     """Parametrize by forms of the kernel; those that this processor cannot run are skipped."""
-    needed = {"portable": frozenset[str](), **int8.FORMS}
+    needed = {"portable": frozenset[str](), **kernel.forms_here()}
     reasons = {name: kernel.lacking(needed[name]) for name in names}
     return pytest.mark.parametrize(
         "form",
@@ -40,7 +44,7 @@ def forms(*names: str) -> pytest.MarkDecorator:
     )
 
 
-fast_forms, every_form = forms("vnni", "avx2"), forms("portable", "vnni", "avx2")
+fast_forms, every_form = forms(*kernel.forms_here()), forms("portable", *kernel.forms_here())
 
 
 @pytest.fixture(scope="module")
@@ -151,19 +155,50 @@ def test_integers_only_where_allowed_and_no_tiles_are_there(
 
 
 @pytest.mark.parametrize(
-    ("flags", "form", "reason"),
+    ("machine", "flags", "form", "reason"),
     [
-        ({"avx2"}, "avx2", "the processor lacks fma"),
-        ({"avx2", "fma", "avx512f", "avx512_vnni"}, "avx2", ""),
-        ({"avx2", "fma", *int8.FORMS["vnni"]}, "vnni", ""),
+        ("x86_64", {"avx2"}, "avx2", "the processor lacks fma"),
+        ("x86_64", {"avx2", "fma", "avx512f", "avx512_vnni"}, "avx2", ""),
+        ("x86_64", {"avx2", "fma", *kernel.FORMS["x86_64"]["vnni"]}, "vnni", ""),
+        ("aarch64", {"fp", "asimd"}, "neon", "the processor lacks asimddp"),
+        ("aarch64", {"fp", "asimd", "asimddp"}, "neon", ""),
     ],
 )
 def test_the_fastest_form_that_a_processor_has(
-    flags: set[str], form: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    machine: str, flags: set[str], form: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(kernel, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(kernel, "kernel", lambda: None)
     assert int8.fastest_form() == form
     found = int8.unavailable.__wrapped__()
     assert found == reason or (not reason and found == kernel.NOT_BUILT)
+
+
+def test_processors_of_other_kinds_have_no_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert int8.unavailable.__wrapped__() == "there is no form for this processor"
+
+
+@pytest.mark.skipif(
+    not (shutil.which(CROSS_COMPILER) and shutil.which(EMULATOR)),
+    reason="the cross compiler or qemu-aarch64 is not installed",
+)
+def test_the_form_for_arm_gives_the_same_in_emulation(tmp_path: Path) -> None:
+    sources = Path(kernel.__file__).parent
+    program = tmp_path / "compare"
+    subprocess.run(
+        [CROSS_COMPILER, "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-DFORM=neon"]
+        + [f"-I{sources}", "-o", str(program), str(COMPARISON)]
+        + [str(sources / name) for name in ("int8.c", "int8_neon.c")]
+        + ["-lm"],
+        check=True,
+    )
+    said = subprocess.run(
+        [EMULATOR, str(program)], check=True, capture_output=True, text=True
+    ).stdout
+    first_step, byte, later = map(float, said.split())
+    assert 0.0 < first_step < 5e-5
+    assert byte <= 1
+    assert later < 0.01

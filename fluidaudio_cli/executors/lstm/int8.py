@@ -1,6 +1,6 @@
-"""The same layers in 8-bit integers, for processors with AVX-512 VNNI or AVX2 and without tiles.
+"""The same layers in 8-bit integers, for processors with AVX-512 VNNI, AVX2 or ARM's dotprod.
 
-``int8.c`` says how numbers lie; here weights are packed for it. States and weights are rounded to
+``int8.h`` says how numbers lie; here weights are packed for it. States and weights are rounded to
 bytes, which changes 0.2 % of the segmentation network's decisions: a mode must ask for it.
 """
 
@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.executors.buffers import aligned_copy, aligned_empty
-from fluidaudio_cli.executors.lstm.kernel import HIDDEN, MAX_ROWS, Int8Layer, kernel, lacking
+from fluidaudio_cli.executors.lstm.kernel import (
+    HIDDEN,
+    MAX_ROWS,
+    Int8Layer,
+    forms_here,
+    kernel,
+    lacking,
+)
 from fluidaudio_cli.executors.lstm.layers import (
     GATES,
     SCALES,
@@ -33,23 +40,19 @@ _BLOCKS = HIDDEN // _UNITS
 _ZERO, _STEPS = 128, 127
 # Of a gate's largest weight: where its range may end, for the least squared error.
 _RANGES = np.linspace(0.75, 1.0, 11)
-# What each form of the kernel needs, the fastest first.
-FORMS = {
-    "vnni": frozenset(("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni")),
-    "avx2": frozenset(("avx2", "fma")),
-}
 
 
 @lru_cache(maxsize=1)
 def unavailable() -> str:
     """Why the kernel cannot run here; empty when it can."""
-    return lacking(FORMS[fastest_form()])
+    forms = forms_here()
+    return lacking(forms[fastest_form()]) if forms else "there is no form for this processor"
 
 
 def fastest_form() -> str:
     """Of those that the processor has the instructions for; the least demanding if of none."""
-    *better, least = FORMS
-    return next((form for form in better if FORMS[form] <= cpu_flags()), least)
+    *better, least = forms_here().items()
+    return next((form for form, needed in better if needed <= cpu_flags()), least[0])
 
 
 @dataclass(frozen=True, eq=False)

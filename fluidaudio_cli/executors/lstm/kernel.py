@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,11 +24,25 @@ DEPTH = 32
 # Rows beyond the last that the kernel may read, whatever they hold.
 SLACK_ROWS = 31
 
+# Forms of the kernel in integers, the fastest first, and the flags that each needs, by machine.
+FORMS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "x86_64": {
+        "vnni": frozenset(("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni")),
+        "avx2": frozenset(("avx2", "fma")),
+    },
+    "aarch64": {"neon": frozenset(("asimd", "asimddp"))},
+}
+
 NOT_BUILT = "it was not built: no fitting C compiler was found when fluidaudio was installed"
 
 _NEEDED_FLAGS = frozenset(
     ("amx_tile", "amx_bf16", "avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16")
 )
+
+
+def forms_here() -> Mapping[str, frozenset[str]]:
+    """Those of :data:`FORMS` for this kind of machine; none for most."""
+    return FORMS.get(platform.machine(), {})
 
 
 def lacking(needed: frozenset[str]) -> str:
@@ -66,7 +82,7 @@ def kernel_version() -> str:
 
 
 class Int8Layer(ctypes.Structure):
-    """``layer`` of int8.c: one direction, its input, weights and output."""
+    """``layer`` of int8.h: one direction, its input, weights and output."""
 
     _fields_ = [
         ("bytes", ctypes.c_void_p),
@@ -83,6 +99,16 @@ class Int8Layer(ctypes.Structure):
 def kernel() -> ctypes.CDLL:
     """The library with its signatures declared. Calls release the interpreter's lock."""
     library = ctypes.CDLL(str(Path(__file__).with_name(LIBRARY_NAME)))
+    for form in ("portable", *forms_here()):
+        function = getattr(library, f"fluidaudio_int8_lstm_{form}")
+        function.argtypes, function.restype = [ctypes.POINTER(Int8Layer)], None
+    if platform.machine() == "x86_64":
+        _declare_tiles(library)
+    return library
+
+
+def _declare_tiles(library: ctypes.CDLL) -> None:
+    """The functions of tiles.c."""
     pointer, number = ctypes.c_void_p, ctypes.c_int
     library.fluidaudio_request_tiles.argtypes = []
     library.fluidaudio_request_tiles.restype = number
@@ -96,7 +122,3 @@ def kernel() -> ctypes.CDLL:
     library.fluidaudio_lstm_pack_input.restype = None
     library.fluidaudio_lstm_unpack_output.argtypes = [pointer, number, number, pointer]
     library.fluidaudio_lstm_unpack_output.restype = None
-    for form in ("portable", "vnni", "avx2"):
-        function = getattr(library, f"fluidaudio_int8_lstm_{form}")
-        function.argtypes, function.restype = [ctypes.POINTER(Int8Layer)], None
-    return library
