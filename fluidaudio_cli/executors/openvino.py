@@ -44,6 +44,7 @@ from fluidaudio_cli.executors.machine import (
     has_fast_integers,
     processors,
 )
+from fluidaudio_cli.executors.openvino_faults import spared
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -114,13 +115,8 @@ class OpenVinoExecutor(CachingExecutor):
         )
 
         def build(folder: Path) -> Mapping[str, Any]:
-            model = _lowered(lowered_model(package, digest, cache), package)
-            if precision == "fp16" and _is_quantized(model):
-                others = " or ".join(name for name in precisions if name != precision)
-                raise ExecutorUnavailableError(
-                    f"openvino does not run the 8-bit integers of {package.name} beside fp16",
-                    f"use --precision {others}, or another --executor",
-                )
+            lowered = _lowered(lowered_model(package, digest, cache), package)
+            model = spared(lowered, package, precision, precisions)
             cut = kernel.cut(model) if kernel else None
             wholes = {"model": model} if cut is None else {"before": cut.before, "after": cut.after}
             # Around the kernel one window at a time: its data stay in the cache.
@@ -286,15 +282,6 @@ def _lowered(path: Path, package: Path) -> Any:
         return onnx.load(path)
     except DecodeError as error:
         raise _refusal(package, error) from error
-
-
-def _is_quantized(model: Any) -> bool:
-    """Whether it computes in 8-bit integers.
-
-    With fp16 beside them OpenVINO 2026.4 fails in some batches and errs in others, on processors
-    with AVX-512 FP16.
-    """
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
 def _refusal(package: Path, error: Exception) -> ModelFormatError:

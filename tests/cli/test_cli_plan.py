@@ -51,8 +51,10 @@ def test_a_plan_in_words(command: Command) -> None:
     assert lines["tuning"] == "none followed"
 
 
-def test_a_narrow_network_that_runs_in_floats_says_so(command: Command) -> None:
-    _, out, _ = command("plan", "--performance-mode", "turbo", "--executor", "onnxruntime")
+def test_a_narrow_network_that_runs_in_floats_says_so(command: Command, tmp_path: Path) -> None:
+    mode = tmp_path / "mine.yaml"
+    mode.write_text("extends: turbo\nembedding: {narrow: true}\n")
+    _, out, _ = command("plan", "--performance-mode", str(mode), "--executor", "onnxruntime")
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert lines["embedding"] == "8-bit integers, computed in fp32, 8 at a time"
 

@@ -87,12 +87,14 @@ def enrolled(place: Path, lines: dict[str, str]) -> Callable[..., None]:
 
 
 def test_voices_are_known_again_by_their_network_in_integers(
-    loaded_once: Callable[..., Pipeline],
+    loaded_once: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
-    balanced, turbo = (loaded_once(make_plan(mode)).models for mode in ("balanced", "turbo"))
-    hashes = [{each.name: each.sha256 for each in models} for models in (balanced, turbo)]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: balanced\nembedding: {narrow: true}\n")
+    usual, narrow = (loaded_once(make_plan(mode)).models for mode in ("balanced", str(mine)))
+    hashes = [{each.name: each.sha256 for each in models} for models in (usual, narrow)]
     assert hashes[0]["embedding"] != hashes[1]["embedding"]
-    assert network_of(balanced) == network_of(turbo) == hashes[0]["embedding"]
+    assert network_of(usual) == network_of(narrow) == hashes[0]["embedding"]
 
 
 def test_names_from_the_store_to_the_turns_and_back(

@@ -38,7 +38,7 @@ def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     }
     assert changes(load_mode("turbo"), balanced) == {
         "windows.step_seconds": 10.0,
-        "embedding.narrow": True,
+        "embedding.narrow": "auto",
         "execution.kernels": "narrow",
     }
     assert changes(load_mode("accurate"), balanced) == {

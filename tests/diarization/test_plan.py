@@ -72,18 +72,20 @@ def test_auto_takes_the_first_executor_present_and_its_fastest_precision() -> No
 
 
 def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() -> None:
-    narrow = {role: network.variant for role, network in plan("turbo").networks.items()}
+    rules = replace(load_mode("turbo").embedding, narrow=True)
+    insists = replace(load_mode("turbo"), embedding=rules)
+    narrow = {role: network.variant for role, network in plan(insists).networks.items()}
     assert narrow == {"segmentation": "", "fbank": "", "embedding": "narrow"}
-    small = replace(load_mode("turbo"), segmentation=SegmentationRules(distilled=True))
+    small = replace(insists, segmentation=SegmentationRules(distilled=True))
     assert plan(small).networks["segmentation"].variant == "distilled"
     # A voice that is to be exact is embedded by the other network, in the same precision too.
-    exact = replace(load_mode("turbo").embedding, exact_below_seconds=2.0)
-    made = plan(replace(load_mode("turbo"), embedding=exact))
+    exact = replace(insists.embedding, exact_below_seconds=2.0)
+    made = plan(replace(insists, embedding=exact))
     assert made.networks[EXACT_EMBEDDING] == NetworkPlan(precision="fp32", batch=8)
     card = load_card()
     assert card.embedding is not None
     without = replace(card, name="mine", embedding=replace(card.embedding, narrow_file=""))
-    made = resolve(Asked(mode=load_mode("turbo"), card=without), machine(), None)
+    made = resolve(Asked(mode=insists, card=without), machine(), None)
     assert not made.networks["embedding"].variant
     assert made.notes == ("model card mine has no embedding.narrow_file: its usual network runs",)
 
@@ -92,7 +94,7 @@ def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precisi
     def variant(mode: str | ModeConfig, on: Availability = VNNI, **asked: Any) -> str:
         return plan(mode, on=machine(on), **asked).networks["embedding"].variant
 
-    assert [variant(mode) for mode in ("fast", "accurate")] == ["narrow"] * 2
+    assert [variant(mode) for mode in ("turbo", "fast", "accurate")] == ["narrow"] * 3
     assert [variant(mode) for mode in ("balanced", "reference")] == [""] * 2
     assert variant("fast", executor="onnxruntime") == ""
     assert variant("fast", BF16) == ""
@@ -102,7 +104,9 @@ def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precisi
     exact = replace(load_mode("fast").execution, precision="fp32")
     assert variant(replace(load_mode("fast"), execution=exact)) == ""
     # Where the mode insists, whatever else is asked for.
-    assert variant("turbo", BF16, precision="fp32") == "narrow"
+    rules = replace(load_mode("turbo").embedding, narrow=True)
+    insists = replace(load_mode("turbo"), embedding=rules)
+    assert variant(insists, BF16, precision="fp32") == "narrow"
     card = load_card()
     assert card.embedding is not None
     without = replace(card, name="mine", embedding=replace(card.embedding, narrow_file=""))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from fluidaudio_cli.errors import (
@@ -24,8 +27,11 @@ from fluidaudio_cli.executors import (
 from fluidaudio_cli.executors.base import CompiledModel, InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.lowering import lower_package
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeRequest
 from fluidaudio_cli.executors.openvino import OpenVinoRequest
+from fluidaudio_cli.executors.openvino_faults import spared
+from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.models.registry import bundled_models
 
 RUNTIMES = ("onnxruntime", "openvino")
@@ -286,6 +292,44 @@ def test_integers_beside_fp16_are_refused_before_they_are_compiled(
         "use --precision fp32 or bf16, or another --executor"
     )
     assert not list(cache.root.rglob("*.blob"))
+
+
+def test_integers_are_refused_on_arm_whatever_is_beside_them(
+    cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    quantized = bundled_models()["embedding-int8"].package
+    with pytest.raises(ExecutorUnavailableError) as caught:
+        executor("openvino", cache).load(quantized, FP32)
+    assert str(caught.value) == (
+        "openvino does not run the 8-bit integers of embedding-int8.mlpackage on ARM: "
+        "use another --executor"
+    )
+
+
+def test_transposed_convolutions_over_one_axis_go_over_two_on_arm(
+    cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = bundled_models()["segmentation-student"]
+    graph = onnx.load_from_string(lower_package(student.package))
+
+    def kernels(model: Any) -> list[list[int]]:
+        """Sizes of the kernels of transposed convolutions."""
+        return [
+            list(attribute.ints)
+            for node in model.graph.node
+            if node.op_type == "ConvTranspose"
+            for attribute in node.attribute
+            if attribute.name == "kernel_shape"
+        ]
+
+    assert {len(kernel) for kernel in kernels(graph)} == {1}
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    wide = spared(copy.deepcopy(graph), student.package, "fp32", ("fp32",))
+    assert kernels(wide) == [[1, *kernel] for kernel in kernels(graph)]
+    # Here either form is right.
+    loaded = executor("openvino", cache).load(student.package, FP32)
+    assert check(loaded, student.selftest()).agreements[0].max_abs < 0.05
 
 
 def test_graph_the_runtime_refuses(
