@@ -105,9 +105,9 @@ def known_of(folder: Path, pipeline: Pipeline, progress: ProgressCallback) -> li
 
 def _kept(path: Path, pipeline: Pipeline) -> EvidenceLog:
     saved = read_evidence(path)
-    theirs = {model.name: model.sha256 for model in saved.models}
-    ours = {model.name: model.sha256 for model in pipeline.models}
-    if any(theirs.get(name) not in (None, sha256) for name, sha256 in ours.items()):
+    theirs = {model.name: model.comparable for model in saved.models}
+    ours = {model.name: model.comparable for model in pipeline.models}
+    if any(theirs.get(name) not in (None, network) for name, network in ours.items()):
         raise InputError(f"{path} is of other networks than the card", "make it anew, or delete it")
     if saved.plan.mode.windows != pipeline.mode.windows:
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ from fluidaudio_cli.scoring.sweep import score_turns
 _WINDOWS = 4
 _ROUNDINGS: tuple[Rounding, ...] = ("bf16", "fp16", "package")
 _SHOWN = {"package": "fp16 as packaged"}
+_INTEGERS = "8-bit integers"
 _FORMAT = {"package": "fp16"}
 _OFFSET_STEP = 32_000  # samples between the stretches of a window that a crop is chosen from
 
@@ -61,15 +62,20 @@ def precision_report(
     mode: ModeConfig,
     options: Options,
     models: Mapping[str, CompiledModel],
+    narrow: Collection[str],
     step: Callable[[str], None],
 ) -> PrecisionReport:
-    """The report on ``models`` as loaded for ``mode``, on pieces of the recording."""
+    """The report on ``models`` as loaded for ``mode``, on pieces of the recording.
+
+    ``narrow``: names of those loaded in 8-bit integers, beside which the usual ones are compared.
+    """
     windows = audio_windows(path, _WINDOWS)
     pieces = _pieces(windows, models)
     rows: list[PrecisionProfile] = []
-    for name in models:
+    # A more exact copy of the embedding has nothing of its own to compare.
+    for name in (each for each in models if each in _FIGURES):
         step(f"precision of {name}")
-        rows.extend(_model_rows(name, pieces, models[name]))
+        rows.extend(_model_rows(name, pieces, models[name], narrow=name in narrow))
     step("error rates")
     return PrecisionReport(
         tuple(rows),
@@ -125,7 +131,9 @@ def _loudest(window: Piece, length: int) -> Piece:
     return stretch
 
 
-def _model_rows(name: str, pieces: Pieces, model: CompiledModel) -> list[PrecisionProfile]:
+def _model_rows(
+    name: str, pieces: Pieces, model: CompiledModel, *, narrow: bool
+) -> list[PrecisionProfile]:
     program = read_program(_bundled()[name].package)
     exact = tapped_model(program)
     runner = LayerRunner(exact.model)
@@ -156,7 +164,18 @@ def _model_rows(name: str, pieces: Pieces, model: CompiledModel) -> list[Precisi
         rows.append(
             PrecisionProfile(name, shown, layers, entry_layer(layers), label, figure, executed)
         )
+    if narrow:
+        reason = Unavailable("not simulated: a package of its own")
+        executed = measure(answers, _results(model, pieces[name]))
+        rows.append(PrecisionProfile(name, _INTEGERS, reason, "", label, reason, executed))
     return rows
+
+
+def _results(model: CompiledModel, pieces: Sequence[Piece]) -> Arrays:
+    """What ``model`` makes of each piece, with the arithmetic it was loaded in."""
+    request = model.request()
+    given, output = model.inputs[0].name, model.outputs[0].name
+    return [np.array(request.run({given: piece})[output]) for piece in pieces]
 
 
 Arrays = Sequence[NDArray[Any]]
@@ -207,9 +226,7 @@ def _executed(
         loaded = load_model(_bundled()[name], executor, wanted)
     except FluidAudioError as error:
         return Unavailable(error.message)
-    request = loaded.request()
-    given, output = model.inputs[0].name, model.outputs[0].name
-    results = [np.array(request.run({given: piece})[output]) for piece in pieces]
+    results = _results(loaded, pieces)
     loaded.close()
     return _FIGURES[name][1](answers, results)
 

@@ -114,7 +114,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         from fluidaudio_cli.profiling.precision import precision_report
 
         step("precision")
-        report = precision_report(path, mode, options, compiled, step)
+        report = precision_report(path, mode, options, compiled, _narrow(pipeline), step)
     environment = describe()
     outcome = Profile(
         version=__version__,
@@ -170,6 +170,11 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     return outcome
 
 
+def _narrow(pipeline: Pipeline) -> list[str]:
+    """Networks that run in 8-bit integers."""
+    return [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
+
+
 def _model_profiles(
     mode: ModeConfig, path: Path, options: Options, pipeline: Pipeline, step: Step
 ) -> tuple[tuple[ModelProfile, ...], PassCost | None]:
@@ -182,8 +187,7 @@ def _model_profiles(
         missing = Unavailable(error.message)
         times, work, cost = dict.fromkeys(models, missing), dict.fromkeys(models, (0, 0)), None
     step("machine's peaks")
-    narrow = [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
-    peaks = measure_peaks(models, narrow, options.peaks)
+    peaks = measure_peaks(models, _narrow(pipeline), options.peaks)
     return tuple(
         model_profile(
             name, model, pipeline.packages[name].package, times[name], work[name], peaks[name]

@@ -140,7 +140,7 @@ def network_of(models: Sequence[ModelRef]) -> str:
     """
     for model in models:
         if model.name == "embedding":
-            return model.stands_for or model.sha256
+            return model.comparable
     raise UsageError(
         "these models have no embedding network: they know no voice again",
         "leave out --models, or give a card with an embedding",

@@ -17,6 +17,7 @@ from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.result import ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import no_progress
@@ -89,13 +90,16 @@ def test_evidence_of_other_networks_is_refused(
 ) -> None:
     (tmp_path / "a.npz").touch()
     (tmp_path / "a.rttm").write_text("SPEAKER a 1 0 1 <NA> <NA> x <NA> <NA>\n", encoding="utf-8")
-    network = SimpleNamespace(name="embedding", sha256="1")
+    network = ModelRef("embedding", "1", {}, {})
     saved = SimpleNamespace(models=[network], plan=SimpleNamespace(mode=MODE), log=EvidenceLog())
     monkeypatch.setattr(calibrating, "read_evidence", lambda path: saved)
     pipeline: Any = SimpleNamespace(models=[network], mode=MODE)
     ((log, _),) = calibrating.known_of(tmp_path, pipeline, no_progress)
     assert log is saved.log
-    pipeline.models = [SimpleNamespace(name="embedding", sha256="2")]
+    # The same network in 8-bit integers.
+    pipeline.models = [ModelRef("embedding", "3", {}, {}, stands_for="1")]
+    assert len(calibrating.known_of(tmp_path, pipeline, no_progress)) == 1
+    pipeline.models = [ModelRef("embedding", "2", {}, {})]
     with pytest.raises(InputError, match=r"a\.npz is of other networks than the card"):
         calibrating.known_of(tmp_path, pipeline, no_progress)
     other = SimpleNamespace(models=[network], mode=load_mode("fast"))

@@ -89,9 +89,12 @@ def enrolled(place: Path, lines: dict[str, str]) -> Callable[..., None]:
 def test_voices_are_known_again_by_their_network_in_integers(
     loaded_once: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
-    mine = tmp_path / "mine.yaml"
-    mine.write_text("extends: balanced\nembedding: {narrow: true}\n")
-    usual, narrow = (loaded_once(make_plan(mode)).models for mode in ("balanced", str(mine)))
+    models = []
+    for name in ("false", "true"):
+        mode = tmp_path / f"{name}.yaml"
+        mode.write_text(f"extends: balanced\nembedding: {{narrow: {name}}}\n")
+        models.append(loaded_once(make_plan(str(mode))).models)
+    usual, narrow = models
     hashes = [{each.name: each.sha256 for each in models} for models in (usual, narrow)]
     assert hashes[0]["embedding"] != hashes[1]["embedding"]
     assert network_of(usual) == network_of(narrow) == hashes[0]["embedding"]

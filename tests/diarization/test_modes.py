@@ -34,22 +34,20 @@ def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     balanced = load_mode("balanced")
     assert changes(load_mode("fast"), balanced) == {
         "windows.step_seconds": 10.0,
-        "embedding.narrow": "auto",
     }
     assert changes(load_mode("turbo"), balanced) == {
         "windows.step_seconds": 10.0,
-        "embedding.narrow": "auto",
         "execution.kernels": "narrow",
     }
     assert changes(load_mode("accurate"), balanced) == {
         "windows.step_seconds": 2.0,
         "crops.per_speaker": 2,
-        "embedding.narrow": "auto",
         "embedding.exact_below_seconds": 2.0,
     }
     assert changes(load_mode("reference"), balanced) == {
         "windows.batch": 1,
         "embedding.batch": 1,
+        "embedding.narrow": False,
         "execution.executor": "onnxruntime",
         "execution.precision": "fp32",
         "execution.kernels": "runtime",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +11,18 @@ from onnx import TensorProto
 
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Tap, rounded_to, rounds_anything, tapped_model
+from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING
 from fluidaudio_cli.executors.layer_outputs import LayerRunner
 from fluidaudio_cli.models.registry import bundled_models
+from fluidaudio_cli.profiling import precision
 from fluidaudio_cli.profiling.layer_errors import (
     RANGES,
     ErrorCounter,
     entry_layer,
     layer_errors,
 )
+from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.precision import (
     flipped_frames,
     largest_difference,
@@ -99,3 +104,26 @@ def test_figures_by_hand() -> None:
     unit = np.array([[1.0, 0.0], [0.0, 2.0]])
     other = np.array([[2.0, 0.0], [1.0, 1.0]])
     assert lowest_cosine([unit], [other]) == pytest.approx(math.sqrt(0.5))
+
+
+def test_what_runs_in_integers_has_a_row_and_its_exact_copy_has_none(
+    sample_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mode = tmp_path / "mine.yaml"
+    mode.write_text("extends: accurate\nembedding: {narrow: true}\n")
+    pipeline = load_pipeline(str(mode), executor="onnxruntime")
+    assert {"embedding", EXACT_EMBEDDING} < set(pipeline.compiled)
+    monkeypatch.setattr(precision, "_ROUNDINGS", ())
+    monkeypatch.setattr(precision, "_error_rates", lambda *_: ())
+    report = precision.precision_report(
+        sample_wav, pipeline.mode, Options(), pipeline.compiled, ["embedding"], lambda _: None
+    )
+    pipeline.close()
+    (row,) = report.models
+    assert (row.model, row.precision, row.figure_name) == (
+        "embedding",
+        "8-bit integers",
+        "lowest cosine",
+    )
+    assert isinstance(row.executed, float)
+    assert 0.98 < row.executed < 0.9999
