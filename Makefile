@@ -33,7 +33,10 @@ setup-dev: $(INSTALLED)-dev $(INSTALLED)-project ## Install what tests and check
 
 .PHONY: test
 test: setup-dev ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# Two processes, a file's tests in one of them and in their order: its fixtures are made once.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: setup-dev ## Style, types, layering

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,33 +29,28 @@ class Optimisation:
     take: Callable[[ModeConfig, ModeConfig], ModeConfig]
 
 
-def _windows(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, windows=replace(mode.windows, batch=source.windows.batch))
-
-
-def _crops(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-    return replace(mode, embedding=source.embedding)
-
-
-def _execution(key: str) -> Callable[[ModeConfig, ModeConfig], ModeConfig]:
-    """Takes one key of the section ``execution``."""
+def _value(section: str, key: str) -> Callable[[ModeConfig, ModeConfig], ModeConfig]:
+    """Takes one value of a mode."""
 
     def take(mode: ModeConfig, source: ModeConfig) -> ModeConfig:
-        value = getattr(source.execution, key)
-        return replace(mode, execution=replace(mode.execution, **{key: value}))
+        value = getattr(getattr(source, section), key)
+        changed: dict[str, Any] = {section: replace(getattr(mode, section), **{key: value})}
+        return replace(mode, **changed)
 
     return take
 
 
-_executor, _precision = _execution("executor"), _execution("precision")
+_executor, _precision = _value("execution", "executor"), _value("execution", "precision")
+_narrow, _kernels = _value("embedding", "narrow"), _value("execution", "kernels")
 
 OPTIMISATIONS = (
-    Optimisation("window-batches", "segmentation windows in batches", _windows),
-    Optimisation("crop-batches", "embedding crops in batches", _crops),
-    Optimisation("workers", "blocks side by side, one thread each", _execution("workers")),
+    Optimisation("window-batches", "segmentation windows in batches", _value("windows", "batch")),
+    Optimisation("crop-batches", "embedding crops in batches", _value("embedding", "batch")),
+    Optimisation("workers", "blocks side by side, one thread each", _value("execution", "workers")),
     Optimisation("executor", "the fastest executor instead of ONNX Runtime", _executor),
     Optimisation("precision", "bf16 where the processor has it", _precision),
-    Optimisation("kernels", "LSTM layers by the AMX kernel", _execution("kernels")),
+    Optimisation("narrow", "the embedding in 8-bit integers where they are faster", _narrow),
+    Optimisation("kernels", "LSTM layers by the AMX kernel", _kernels),
 )
 
 
@@ -74,10 +70,10 @@ def write_ablated_modes(folder: Path) -> dict[str, Path]:
         modes[f"{BASE_MODE}-without-{each.name}"] = off
     for each in OPTIMISATIONS:
         on = each.take(plain, full)
-        if each.name in ("precision", "kernels"):
+        if each.name in ("precision", "narrow", "kernels"):
             on = _executor(on, full)
-        if each.name == "kernels":
-            # The kernel computes in bf16.
+        if each.name in ("narrow", "kernels"):
+            # The kernel computes in bf16; integers are taken where no precision was asked for.
             on = _precision(on, full)
         modes[f"{PLAIN_MODE}-with-{each.name}"] = on
     paths = {}

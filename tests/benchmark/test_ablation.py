@@ -27,12 +27,17 @@ EXPECTED = {
     "balanced-without-workers": ("balanced", {"execution.workers"}),
     "balanced-without-executor": ("balanced", {"execution.executor", "execution.precision"}),
     "balanced-without-precision": ("balanced", {"execution.precision"}),
+    "balanced-without-narrow": ("balanced", {"embedding.narrow"}),
     "balanced-without-kernels": ("balanced", {"execution.kernels"}),
     "reference-with-window-batches": ("reference", {"windows.batch"}),
     "reference-with-crop-batches": ("reference", {"embedding.batch"}),
     "reference-with-workers": ("reference", {"execution.workers"}),
     "reference-with-executor": ("reference", {"execution.executor"}),
     "reference-with-precision": ("reference", {"execution.executor", "execution.precision"}),
+    "reference-with-narrow": (
+        "reference",
+        {"execution.executor", "execution.precision", "embedding.narrow"},
+    ),
     "reference-with-kernels": (
         "reference",
         {"execution.executor", "execution.precision", "execution.kernels"},
