@@ -208,5 +208,5 @@ def test_ci_ends_with_the_test_runner() -> None:
         ["make", "-n", "check"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     steps = [line for line in plan if line.startswith(".venv/bin/")]
-    assert steps[-1] == ".venv/bin/python -m pytest"
+    assert steps[-1].startswith(".venv/bin/python -m pytest -n 2 ")
     assert {"check", "format", "mypy"} <= {word for step in steps for word in step.split()}
