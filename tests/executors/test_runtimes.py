@@ -283,6 +283,7 @@ def test_openvino_runs_each_precision_it_claims(package: Package, cache: Compile
 def test_integers_beside_fp16_are_refused_before_they_are_compiled(
     cache: CompileCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(openvino, "_support", lambda: ("1", ("fp32", "bf16", "fp16")))
     quantized = bundled_models()["embedding-int8"].package
     with pytest.raises(ExecutorUnavailableError) as caught:
