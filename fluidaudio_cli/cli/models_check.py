@@ -32,6 +32,13 @@ def check(
         Path | None,
         typer.Option(metavar="FOLDER", help="Tell what the calibration is worth on these voices."),
     ] = None,
+    voices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Fit known voices too: one file, or folder of files, a voice.",
+        ),
+    ] = None,
     performance_mode: Annotated[
         str, typer.Option(metavar="MODE", help="The mode to calibrate in.")
     ] = "balanced",
@@ -71,15 +78,22 @@ def check(
         return
     # Where the calibration goes to stdout, it is alone there.
     messages.say(*lines)
-    _calibrate(loaded, calibrate, held_out, performance_mode, search, seed)
+    _calibrate(loaded, calibrate, held_out, voices, performance_mode, search, seed)
 
 
 def _calibrate(
-    card: ModelCard, folder: Path, held_out: Path | None, mode: str, search: float, seed: int
+    card: ModelCard,
+    folder: Path,
+    held_out: Path | None,
+    voices: Path | None,
+    mode: str,
+    search: float,
+    seed: int,
 ) -> None:
     import yaml
 
-    from fluidaudio_cli.benchmark import calibrating
+    from fluidaudio_cli.benchmark import calibrating, calibrating_voices
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.diarization.loading import load_pipeline
 
@@ -88,21 +102,32 @@ def _calibrate(
             f"{card.path} has nothing to calibrate: its network follows speakers itself",
             "leave out --calibrate",
         )
+    people = None if voices is None else VoiceFolder.of(voices)
     pipeline = load_pipeline(mode, models=card.path, tuning=False)
     with progress_bar("hearing recordings") as progress:
         known = calibrating.known_of(folder, pipeline, progress)
         others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
+    heard = None
+    if people is not None:
+        with progress_bar("hearing voices") as progress:
+            heard = calibrating_voices.hear(people, pipeline, progress)
     pipeline.close()
     fitted = calibrating.fit(known, pipeline.mode, search, seed)
-    messages.say(
-        "across_… and stranger_…, which only known voices and links need, are left as they are: "
-        "tools/fit_voices.py fits them to people with several recordings"
-    )
     for name, recordings in (("fitted to", known), ("held out", others)):
         if recordings is not None:
             messages.say(f"{name}: {len(recordings)} recordings")
             pairs = calibrating.pairs_of(recordings, pipeline.mode)
             for line in calibrating.worth(pairs, fitted):
                 messages.say(line)
+    if people is None or heard is None:
+        messages.say(
+            "across_… and stranger_…, which only known voices and links need, are left as they "
+            "are: --voices DIR fits them to people by name"
+        )
+    else:
+        fifths = calibrating_voices.Fifths.of(heard, fitted)
+        fitted = calibrating_voices.fit_all(heard, fitted)
+        messages.say(f"{len(people.items)} voices, each fifth by a fit to the others:")
+        messages.say(*fifths.worth())
     values = fitted.rounded(_DIGITS)
     typer.echo(yaml.safe_dump({"calibration": values}, sort_keys=False), nl=False)

@@ -35,6 +35,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
     "stream": {"max_false_accept": "known", "store": "known"},
     "models check": {
         "held_out": "calibrate",
+        "voices": "calibrate",
         "performance_mode": "calibrate",
         "search": "calibrate",
         "seed": "search",

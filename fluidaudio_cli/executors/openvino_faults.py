@@ -65,7 +65,11 @@ def _widen_transposed_convolutions(model: Any) -> None:
             helper.make_node("Unsqueeze", [x, axes], [wide["x"]]),
             helper.make_node("Unsqueeze", [weight, axes], [wide["weight"]]),
             helper.make_node(
-                "ConvTranspose", [wide["x"], wide["weight"], *bias], [wide["result"]], **attributes
+                "ConvTranspose",
+                [wide["x"], wide["weight"], *bias],
+                [wide["result"]],
+                node.name,
+                **attributes,
             ),
             helper.make_node("Squeeze", [wide["result"], axes], [result]),
         ]
