@@ -130,7 +130,7 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
     """Reliability by least squares, strangers by moments, log-odds by least Cllr."""
     same, other = trials.same, ~trials.same
     start = replace(start, telephone=trials.telephone)
-    cosine = trials.compared(start).cosine
+    begin = [0.7, 0.8, 1.5]
 
     def shaped(values: Floats) -> Calibration:
         most, half, steepness = np.abs(values)
@@ -141,11 +141,13 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
             across_steepness=float(steepness),
         )
 
+    cosine = trials.compared(shaped(np.array(begin))).cosine
+
     def misfit(values: Floats) -> float:
         error = cosine[same] - trials.compared(shaped(values)).likeness[same]
         return float(trials.weights[same] @ error**2)
 
-    found = shaped(_least(misfit, [0.7, 0.8, 1.5]))
+    found = shaped(_least(misfit, begin))
     likeness = trials.compared(found).likeness[other]
     weights = trials.weights[other] * likeness
     unlike = float(weights @ cosine[other] / (weights @ likeness))

@@ -182,6 +182,7 @@ def voices_of(
 def _measured(
     cells: Sequence[Cell], pipeline: Pipeline, folder: VoiceFolder, progress: ProgressCallback
 ) -> Iterator[CellRecord]:
+    pipeline.mode.calibration.check_across()
     lengths = [item.samples.size / SAMPLE_RATE for item in folder.items]
     trials = {}
     for cell in cells:

@@ -121,13 +121,14 @@ def _calibrate(
                 messages.say(line)
     if people is None or heard is None:
         messages.say(
-            "across_… and stranger_…, which only known voices and links need, are left as they "
-            "are: --voices DIR fits them to people by name"
+            "across_… and stranger_…, which known voices and links need, are left as they are, or "
+            "out: --voices DIR fits them"
         )
     else:
         fifths = calibrating_voices.Fifths.of(heard, fitted)
         fitted = calibrating_voices.fit_all(heard, fitted)
         messages.say(f"{len(people.items)} voices, each fifth by a fit to the others:")
-        messages.say(*fifths.worth())
+        for line in fifths.worth():
+            messages.say(line)
     values = fitted.rounded(_DIGITS)
     typer.echo(yaml.safe_dump({"calibration": values}, sort_keys=False), nl=False)

@@ -155,6 +155,8 @@ class Linker:
     """Results in, the same results with linked speakers out; meanwhile they lie on the disk."""
 
     def __init__(self, calibration: Calibration) -> None:
+        # Before anything is heard.
+        calibration.check_across()
         self._calibration = calibration
         self._speakers: list[LinkedSpeaker] = []
         self._count = 0

@@ -169,7 +169,7 @@ def test_an_interruption_promises_no_file_that_is_not_finished(tmp_path: Path) -
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "fluidaudio: interrupted"
     assert "finished files are kept" not in stderr

@@ -73,7 +73,7 @@ def test_an_interruption_deletes_the_audio_and_keeps_what_is_measured(tmp_path: 
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=180)
     assert process.returncode == 130
     assert stderr.splitlines()[-2:] == [
         f"finished files are kept in {output}; go on with --resume",

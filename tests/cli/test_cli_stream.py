@@ -156,7 +156,7 @@ def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Pa
             if '"time":7.515' in line:  # the last whole step
                 break
         started.send_signal(signal.SIGINT)
-        out, err = started.communicate(timeout=60)
+        out, err = started.communicate(timeout=180)
     assert started.returncode == 130
     assert err == f"wrote {saved}\nfluidaudio: interrupted\n"
     *_, summary = events = _events("".join(lines) + out)

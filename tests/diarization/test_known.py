@@ -10,13 +10,16 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import pearson3
 
-from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.modes import calibration_of, load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import Directions, KnownPeople, KnownVoice
 from fluidaudio_cli.diarization.speakers.links import Links
 from fluidaudio_cli.diarization.speakers.mixture import Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.models.card import load_card
+from fluidaudio_cli.voices.linking import Linker
 
 Floats = npt.NDArray[np.float64]
 BUNDLED = load_mode("balanced").calibration
@@ -196,3 +199,28 @@ def test_directions_of_nothing_are_zeros() -> None:
     found = Directions.of(np.zeros((2, SIZE), np.float32), np.zeros(2), CALIBRATION)
     assert not found.vectors.any()
     assert found.reliable.tolist() == [0.0, 0.0]
+
+
+def test_a_calibration_that_knows_of_no_other_recordings_gives_no_names() -> None:
+    within = BUNDLED.within_recordings()
+    assert not {name for name in within.rounded(4) if name.startswith(("across_", "stranger_"))}
+    # As a card states it, and read back.
+    again = Calibration.of(within.rounded(4), "a card")
+    voice = KnownVoice("Ada", np.eye(2, dtype=np.float32)[:1], np.array([9.0]))
+    for calibration in (within, again):
+        with pytest.raises(UsageError, match=r"strangers would be taken .* --voices DIR"):
+            KnownPeople([voice], calibration)
+        with pytest.raises(UsageError, match="strangers would be taken"):
+            Linker(calibration)
+
+
+def test_values_for_other_recordings_are_stated_together() -> None:
+    values = BUNDLED.rounded(4)
+    del values["stranger_skew"]
+    with pytest.raises(UsageError, match=r"the calibration in a card lacks .*: stranger_skew"):
+        Calibration.of(values, "a card")
+
+
+def test_a_card_of_other_networks_without_a_calibration_knows_nobody() -> None:
+    mine = replace(load_card(), calibration={})
+    assert calibration_of(mine) == BUNDLED.within_recordings()

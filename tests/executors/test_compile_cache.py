@@ -261,7 +261,7 @@ def test_of_concurrent_processes_one_builds(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "cache"), str(log)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = sorted(process.communicate(timeout=60)[0].strip() for process in running)
+    answers = sorted(process.communicate(timeout=180)[0].strip() for process in running)
     assert answers == ["graph False", "graph True", "graph True", "graph True"]
     assert log.read_text() == "built\n"
 

@@ -11,7 +11,7 @@ crops could not be told from a richer one. Everything is fitted by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,9 @@ class Calibration:
     ``pair_offset``.
 
     Two speakers of different recordings, each by all that was heard of it there: ``across_...``
-    likewise. Two people have a cosine of ``stranger_cosine`` with a standard deviation of
-    ``stranger_spread`` and a skewness of ``stranger_skew``, however long they are heard.
+    likewise, 0 where it is not known. Two people have a cosine of ``stranger_cosine`` with a
+    standard deviation of ``stranger_spread`` and a skewness of ``stranger_skew``, however long they
+    are heard.
     ``telephone`` (d,): unit direction in which a telephone's bandwidth moves every voice; across
     recordings that part of a voice counts for nothing. Empty where it is not known.
 
@@ -90,20 +91,20 @@ class Calibration:
     same_offset: float
     pair_slope: float
     pair_offset: float
-    across_reliability: float
-    across_half_seconds: float
-    across_steepness: float
-    across_unlike: float
-    across_slope: float
-    across_offset: float
-    stranger_cosine: float
-    stranger_spread: float
-    stranger_skew: float
     count_temper: float
     count_margin: float
     purity: float = 0.0
     two_voices: float = 20.0
     two_at_once: float = 0.0
+    across_reliability: float = 0.0
+    across_half_seconds: float = 0.0
+    across_steepness: float = 0.0
+    across_unlike: float = 0.0
+    across_slope: float = 0.0
+    across_offset: float = 0.0
+    stranger_cosine: float = 0.0
+    stranger_spread: float = 0.0
+    stranger_skew: float = 0.0
     telephone: tuple[float, ...] = ()
 
     @classmethod
@@ -112,6 +113,8 @@ class Calibration:
         names = {field.name for field in fields(cls)}
         given = set(values) if isinstance(values, Mapping) else set()
         optional = {"purity", "two_voices", "two_at_once", "telephone"} - given
+        if not given & ACROSS:
+            optional |= ACROSS
         if wrong := ", ".join(sorted((names ^ given) - optional)):
             raise UsageError(
                 f"the calibration in {where} lacks or does not know: {wrong}",
@@ -128,8 +131,25 @@ class Calibration:
             ) from error
 
     def rounded(self, digits: int) -> dict[str, Any]:
-        """All fields, as a card states them."""
-        return {name: np.round(value, digits).tolist() for name, value in asdict(self).items()}
+        """All fields that are known, as a card states them."""
+        return {
+            name: np.round(value, digits).tolist()
+            for name, value in asdict(self).items()
+            if name not in ACROSS or self.across_reliability > 0.0
+        }
+
+    def within_recordings(self) -> Calibration:
+        """Without what is known of people across recordings."""
+        return replace(self, telephone=(), **dict.fromkeys(ACROSS, 0.0))
+
+    def check_across(self) -> None:
+        """``UsageError`` where it does not say how people compare across recordings."""
+        if self.across_reliability <= 0.0:
+            raise UsageError(
+                "the model card does not say how voices compare across recordings: strangers "
+                "would be taken for people who are known",
+                "fit it: fluidaudio models check CARD --calibrate FOLDER --voices DIR",
+            )
 
     def reliability_of(self, seconds: Floats, purity: Floats | float = 1.0) -> Floats:
         """Mean cosine of voices of one person, each heard alone for ``seconds``.
@@ -194,6 +214,11 @@ class Calibration:
         )
         return np.asarray(self.pair_slope * ratio + self.pair_offset)
 
+
+ACROSS = frozenset(
+    field.name for field in fields(Calibration) if field.name.startswith(("across_", "stranger_"))
+)
+"""Fields about two people of different recordings: all of them, or none."""
 
 SHORTEST = 0.05
 """Seconds; a voice counts as heard for at least this."""

@@ -89,7 +89,11 @@ class Directions:
     def of(
         cls, vectors: NDArray[np.floating[Any]], seconds: Floats, calibration: Calibration
     ) -> Directions:
-        """Of voices (k, d) that were each heard in one recording, for ``seconds`` (k,)."""
+        """Of voices (k, d) that were each heard in one recording, for ``seconds`` (k,).
+
+        ``UsageError`` for a calibration that says nothing of that.
+        """
+        calibration.check_across()
         heard = vectors.any(axis=1)
         reliable = np.where(heard, calibration.across_reliability_of(seconds), 0.0)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
