@@ -46,7 +46,7 @@ _RANGES = np.linspace(0.75, 1.0, 11)
 def unavailable() -> str:
     """Why the kernel cannot run here; empty when it can."""
     forms = forms_here()
-    return lacking(forms[fastest_form()]) if forms else "there is no form for this processor"
+    return lacking(forms[fastest_form()]) if forms else "it is for Linux on x86-64 or 64-bit ARM"
 
 
 def fastest_form() -> str:
