@@ -26,6 +26,7 @@ from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import Comparison, Directions
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.wording import counted
 
 Floats = NDArray[np.float64]
 
@@ -72,15 +73,21 @@ class Heard(NamedTuple):
     seconds: Floats
 
 
+def check_enough(folder: VoiceFolder) -> None:
+    """``InputError`` where the voices are too few to be parted."""
+    if len(folder.items) < _FEWEST:
+        raise InputError(
+            f"{folder.name} has {counted(len(folder.items), 'voice')}: too few to say how people "
+            "compare",
+            f"give {_FEWEST} or more: one file, or one folder of files, for each",
+        )
+
+
 def hear(
     folder: VoiceFolder, pipeline: Pipeline, progress: ProgressCallback = no_progress
 ) -> Heard:
-    """All that trials are made of; ``InputError`` where the voices are too few to be parted."""
-    if len(folder.items) < _FEWEST:
-        raise InputError(
-            f"{folder.name} has {len(folder.items)} voices, too few to say how people compare",
-            f"give {_FEWEST} or more: one file, or one folder of files, for each",
-        )
+    """All that trials are made of."""
+    check_enough(folder)
     pieces = []
     for voice, item in enumerate(folder.items):
         half = float(item.samples.size) / SAMPLE_RATE / 2.0
@@ -94,7 +101,7 @@ def hear(
 
 
 def trials_of(heard: Heard, voices: Container[int]) -> Trials:
-    """Trials among ``voices`` that share no audio."""
+    """Trials among ``voices`` that share no audio; ``InputError`` where nobody is heard in them."""
     own = [row for row, piece in enumerate(heard.pieces) if piece.voice in voices]
     rows = [np.array([row for row in own if heard.pieces[row].at_end == end]) for end in (0, 1)]
     names, channels = (
@@ -111,7 +118,10 @@ def trials_of(heard: Heard, voices: Container[int]) -> Trials:
             for kind in (same, ~same):
                 weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
     for kind in (same, ~same):
-        weights[kind] /= 2.0 * weights[kind].sum()
+        whole = weights[kind].sum()
+        if not whole > 0.0:
+            raise InputError("nobody speaks in the voices", "give recordings of people's speech")
+        weights[kind] /= 2.0 * whole
     row_of = {heard.pieces[row]: row for row in own}
     moved = np.mean(
         [

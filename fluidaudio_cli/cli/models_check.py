@@ -103,6 +103,8 @@ def _calibrate(
             "leave out --calibrate",
         )
     people = None if voices is None else VoiceFolder.of(voices)
+    if people is not None:
+        calibrating_voices.check_enough(people)
     pipeline = load_pipeline(mode, models=card.path, tuning=False)
     with progress_bar("hearing recordings") as progress:
         known = calibrating.known_of(folder, pipeline, progress)

@@ -67,5 +67,11 @@ def test_what_it_is_worth_is_told_of_voices_it_has_not_heard() -> None:
 def test_too_few_people_are_refused_before_they_are_heard() -> None:
     folder = VoiceFolder("mine", tuple(VoiceItem(str(number), ()) for number in range(9)), "")
     nobody: Any = None
-    with pytest.raises(InputError, match="mine has 9 voices, too few to say how people compare: "):
+    with pytest.raises(InputError, match="mine has 9 voices: too few to say how people compare: "):
         hear(folder, nobody)
+
+
+def test_silence_says_nothing_of_people() -> None:
+    silent = made(12)._replace(vectors=np.zeros((12 * 2 * 2 * len(CHANNELS), 8), np.float32))
+    with pytest.raises(InputError, match="nobody speaks in the voices: "):
+        fit_all(silent, START)
