@@ -72,6 +72,11 @@ class Heard(NamedTuple):
     vectors: NDArray[np.float32]
     seconds: Floats
 
+    @property
+    def voices(self) -> range:
+        """All of them, by number."""
+        return range(1 + max(piece.voice for piece in self.pieces))
+
 
 def check_enough(folder: VoiceFolder) -> None:
     """``InputError`` where the voices are too few to be parted."""
@@ -189,9 +194,8 @@ class Fifths(NamedTuple):
     @classmethod
     def of(cls, heard: Heard, start: Calibration) -> Fifths:
         """Five fits, from ``start``."""
-        everyone = range(1 + max(piece.voice for piece in heard.pieces))
-        parts = [everyone[part::_PARTS] for part in range(_PARTS)]
-        others = [fit(trials_of(heard, {*everyone} - {*part}), start) for part in parts]
+        parts = [heard.voices[part::_PARTS] for part in range(_PARTS)]
+        others = [fit(trials_of(heard, {*heard.voices} - {*part}), start) for part in parts]
         return cls([trials_of(heard, part) for part in parts], others)
 
     def record(self, first: str, second: str) -> IdentificationRecord:
@@ -226,7 +230,7 @@ class Fifths(NamedTuple):
 
 def fit_all(heard: Heard, start: Calibration) -> Calibration:
     """By the trials among all voices."""
-    return fit(trials_of(heard, range(1 + max(piece.voice for piece in heard.pieces))), start)
+    return fit(trials_of(heard, heard.voices), start)
 
 
 def _cllr(odds: Floats, trials: Trials) -> float:

@@ -85,3 +85,21 @@ static inline void begin(const layer *it, uint8_t silence[HIDDEN])
     memset(silence, 128, HIDDEN);
     memset(it->cells, 0, sizeof(float) * padded(it->rows) * HIDDEN);
 }
+
+/* A function for each number of rows that a group can have, which the compiler then knows:
+ * `define` makes one from its name and that number, and the one for `group` is called. */
+#define FOR_EACH_GROUP(define, name) \
+    define(name##_1, 1) \
+    define(name##_2, 2) \
+    define(name##_3, 3) \
+    define(name##_4, GROUP)
+
+#define CALL_FOR_GROUP(group, name, ...) \
+    do { \
+        switch (group) { \
+        case 1: name##_1(__VA_ARGS__); break; \
+        case 2: name##_2(__VA_ARGS__); break; \
+        case 3: name##_3(__VA_ARGS__); break; \
+        default: name##_4(__VA_ARGS__); \
+        } \
+    } while (0)

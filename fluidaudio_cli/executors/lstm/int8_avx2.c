@@ -113,10 +113,7 @@ AVX2 INLINE void run_rows(const layer *it, const row rows[GROUP], const int16_t 
         run_rows(it, rows, wide, group); \
     }
 
-RUN_ROWS(rows_one, 1)
-RUN_ROWS(rows_two, 2)
-RUN_ROWS(rows_three, 3)
-RUN_ROWS(rows_group, GROUP)
+FOR_EACH_GROUP(RUN_ROWS, run_all)
 
 AVX2 INLINE void widen(int16_t *words, const uint8_t *bytes, int count)
 {
@@ -142,12 +139,7 @@ EXPORT AVX2 void fluidaudio_int8_lstm_avx2(const layer *it)
                     widen(wide[number], rows[number].bytes, BOTH);
                 widen(wide[number] + (it->bytes ? BOTH : 0), rows[number].state, HIDDEN);
             }
-            switch (group) {
-            case 1: rows_one(it, rows, starts); break;
-            case 2: rows_two(it, rows, starts); break;
-            case 3: rows_three(it, rows, starts); break;
-            default: rows_group(it, rows, starts);
-            }
+            CALL_FOR_GROUP(group, run_all, it, rows, starts);
         }
     }
 }

@@ -115,10 +115,7 @@ VNNI INLINE void run_block(const layer *it, const row rows[GROUP], int group, in
             run_block(it, rows, group, block, NULL); \
     }
 
-RUN_BLOCKS(run_one, 1)
-RUN_BLOCKS(run_two, 2)
-RUN_BLOCKS(run_three, 3)
-RUN_BLOCKS(run_group, GROUP)
+FOR_EACH_GROUP(RUN_BLOCKS, run_all)
 
 /* The first row alone, a window of a live stream. Its weights come from beyond the nearest cache
  * at every step; those of inputs, which are known beforehand, once for a group of steps. */
@@ -164,12 +161,7 @@ EXPORT VNNI void fluidaudio_int8_lstm_vnni(const layer *it)
             for (int number = 0; number < GROUP; number++)
                 rows[number] = row_of(it, first + number, count, silence);
             /* What is left over costs what it is. */
-            switch (it->rows - first) {
-            case 1: run_one(it, rows); break;
-            case 2: run_two(it, rows); break;
-            case 3: run_three(it, rows); break;
-            default: run_group(it, rows);
-            }
+            CALL_FOR_GROUP(it->rows - first, run_all, it, rows);
         }
     }
 }

@@ -156,10 +156,7 @@ NEON INLINE void run_rows(const layer *it, const row rows[GROUP], int group, con
         run_rows(it, rows, group, begun); \
     }
 
-RUN_ROWS(run_one, 1)
-RUN_ROWS(run_two, 2)
-RUN_ROWS(run_three, 3)
-RUN_ROWS(run_group, GROUP)
+FOR_EACH_GROUP(RUN_ROWS, run_all)
 
 EXPORT NEON void fluidaudio_int8_lstm_neon(const layer *it)
 {
@@ -173,12 +170,7 @@ EXPORT NEON void fluidaudio_int8_lstm_neon(const layer *it)
             row rows[GROUP];
             for (int number = 0; number < group; number++)
                 rows[number] = row_of(it, first + number, count, silence);
-            switch (group) {
-            case 1: run_one(it, rows, begun); break;
-            case 2: run_two(it, rows, begun); break;
-            case 3: run_three(it, rows, begun); break;
-            default: run_group(it, rows, begun);
-            }
+            CALL_FOR_GROUP(group, run_all, it, rows, begun);
         }
     }
 }
