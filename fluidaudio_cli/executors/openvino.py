@@ -44,7 +44,7 @@ from fluidaudio_cli.executors.machine import (
     has_fast_integers,
     processors,
 )
-from fluidaudio_cli.executors.openvino_faults import spared
+from fluidaudio_cli.executors.openvino_faults import faults_version, spared
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -105,7 +105,7 @@ class OpenVinoExecutor(CachingExecutor):
         key = CacheKey(
             digest,
             NAME,
-            f"openvino {version}, {lowering_version()}",
+            f"openvino {version}, {lowering_version()}, {faults_version()}",
             {
                 "cpu": cpu_identity(),
                 "batch": str(options.batch),

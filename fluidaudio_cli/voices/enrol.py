@@ -104,8 +104,10 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
     """The voice of the one person who speaks in ``part``.
 
     Raises ``InputError`` where nobody or too little is heard, where several people speak (naming
-    them with their times), and where it does not sound like one person.
+    them with their times), and where it does not sound like one person; ``UsageError`` where the
+    networks' calibration does not say how voices compare.
     """
+    pipeline.mode.calibration.check_across()
     where = str(part.source.path)
     samples = part.samples()
     audio = flac_bytes(samples)
