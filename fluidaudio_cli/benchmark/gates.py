@@ -28,12 +28,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, level_name
+from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, Level, level_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record, first_problem
 from fluidaudio_cli.errors import InputError
@@ -41,6 +41,9 @@ from fluidaudio_cli.errors import InputError
 SCHEMA = "fluidaudio.gates/1"
 ANY = "*"
 _ROBUST, _CLEAN, _SNR = "robust_der_", "clean", re.compile(r"snr(-?\d+)")
+
+# Strict: YAML reads "yes" as true, which would be 1.
+Limit = Annotated[float | None, Field(strict=True)]
 
 _LIMITS = {
     "at_least": (operator.ge, "≥"),
@@ -68,11 +71,16 @@ class Gate(Record):
     unit: str
     relative: Literal["ratio", "difference"] | None = None
     versus: str | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    above: float | None = None
-    below: float | None = None
+    at_least: Limit = None
+    at_most: Limit = None
+    above: Limit = None
+    below: Limit = None
     reason: str = ""
+
+    # YAML reads "threads: 2" as a number.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -195,55 +203,55 @@ def _evaluate(
 
 
 def _applies(gate: Gate, cell: CellRecord) -> bool:
-    levels = ((getattr(gate, name), getattr(cell.cell, name)) for name in FACTORS)
     # An executor that this machine lacks is no cell, unless the gate asks for it by name.
     absent = cell.unavailable is not None and gate.executor == ANY
     return (
         not absent
         and gate.study in (ANY, cell.study)
         and all(
-            wanted in (ANY, str(actual), f"{actual:g}" if isinstance(actual, float) else ANY)
-            or wanted == level_name(name, actual).replace(" ", "")
-            for name, (wanted, actual) in zip(FACTORS, levels, strict=True)
+            getattr(gate, name) in (ANY, *_names_of(name, getattr(cell.cell, name)))
+            for name in FACTORS
         )
     )
+
+
+def _names_of(factor: str, level: Level) -> tuple[str, ...]:
+    """A level as tables have it, as ``--scaling-lengths`` does, and as a number."""
+    shown = level_name(factor, level)
+    joined = shown.replace(" ", "")
+    number = f"{level:g}" if isinstance(level, float) else str(level)
+    return shown, joined, joined.replace("min", "m") if factor == "length" else joined, number
 
 
 def _check(
     gate: Gate, cell: CellRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
 ) -> Check:
-    wanted = () if cell.cell.length else result.datasets[cell.cell.condition].uris
-    failed = [uri for uri in wanted if uri not in {f.uri for f in cell.finished}]
-    if failed:
-        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        return _unmeasured(gate, cell.name, f"not measured on {failed[0]}{more}")
-    value = _median(gate.metric, cell)
-    if value is None:
-        return _unmeasured(gate, cell.name, "not measured")
+    value = _figure(gate.metric, cell, result)
+    if isinstance(value, str):
+        return _unmeasured(gate, cell.name, value)
     if gate.relative is not None:
-        base = _other_value(gate, cell, result, baseline)
-        if base is None or (gate.relative == "ratio" and base == 0):
-            where = f"of {gate.versus}" if gate.versus else "in a baseline (--baseline)"
-            return _unmeasured(gate, cell.name, f"not measured {where}")
+        where = f" of {gate.versus}" if gate.versus else " in a baseline (--baseline)"
+        source = result if gate.versus else baseline
+        name = gate.versus or cell.name
+        other = next((each for each in source.cells if each.name == name), None) if source else None
+        base = "not measured" if other is None else _figure(gate.metric, other, source)
+        if isinstance(base, str):
+            return _unmeasured(gate, cell.name, base + where)
+        if gate.relative == "ratio" and base == 0:
+            return _unmeasured(gate, cell.name, f"0{where}, which no figure is a multiple of")
         value = value / base if gate.relative == "ratio" else value - base
     return Check(_name(gate, cell.name), gate.limit, gate.unit, value, gate.holds(value))
 
 
-def _other_value(
-    gate: Gate, cell: CellRecord, result: BenchmarkResult, baseline: BenchmarkResult | None
-) -> float | None:
-    """The figure that a relative gate compares with."""
-    source = result if gate.versus is not None else baseline
-    name = gate.versus if gate.versus is not None else cell.name
-    for known in source.cells if source is not None else ():
-        if known.name == name:
-            return _median(gate.metric, known)
-    return None
-
-
-def _median(metric: str, cell: CellRecord) -> float | None:
+def _figure(metric: str, cell: CellRecord, result: BenchmarkResult) -> float | str:
+    """The median over all recordings of the cell, or why there is none."""
+    wanted = () if cell.cell.length else result.datasets[cell.cell.condition].uris
+    finished = {file.uri for file in cell.finished}
+    if failed := [uri for uri in wanted if uri not in finished]:
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return f"not measured on {failed[0]}{more}"
     summary = METRICS[metric].measure(cell)
-    return None if summary is None else summary.median
+    return "not measured" if summary is None else summary.median
 
 
 def _unmeasured(gate: Gate, cell: str, problem: str) -> Check:

@@ -90,7 +90,9 @@ def _accuracies(files: Sequence[FileRecord]) -> list[AccuracyRecord]:
 
 
 def _audio(files: Sequence[FileRecord]) -> float:
-    return sum(record.audio_seconds for record in files)
+    """Seconds of all recordings; NaN where a command was given one whose length is unknown."""
+    lengths = [record.audio_seconds for record in files]
+    return sum(lengths) if all(lengths) else math.nan
 
 
 def _per_pass(figure: Callable[[float, Sequence[IterationSample]], float]) -> Compute:
@@ -109,7 +111,8 @@ _wall, _cpu, _windows = (partial(_sum, name) for name in ("wall_seconds", "cpu_s
 
 
 def _windows_per_second(_: float, samples: Sequence[IterationSample]) -> float:
-    return _windows(samples) / _wall(samples)
+    # None were counted where a command ran, whose inside is not seen.
+    return _windows(samples) / _wall(samples) or math.nan
 
 
 def _joules(samples: Sequence[IterationSample]) -> float:
@@ -120,7 +123,7 @@ def _joules(samples: Sequence[IterationSample]) -> float:
 
 
 def _joules_per_hour(audio: float, samples: Sequence[IterationSample]) -> float:
-    return _joules(samples) * _AUDIO_HOUR / audio if audio else math.nan
+    return _joules(samples) * _AUDIO_HOUR / audio
 
 
 def _energy_seconds(samples: Sequence[IterationSample]) -> float:
@@ -128,23 +131,29 @@ def _energy_seconds(samples: Sequence[IterationSample]) -> float:
 
 
 def _percentile(
-    percent: float, values: Callable[[FileRecord], Iterable[float]], scale: float = 1e3
+    percent: float,
+    values: Callable[[FileRecord], Iterable[float]],
+    scale: float = 1e3,
+    *,
+    of_all: bool = False,
 ) -> Compute:
-    """A percentile of all values of all recordings, in milliseconds unless scaled otherwise."""
+    """A percentile of all values of all recordings, in milliseconds unless scaled otherwise.
+
+    ``of_all``: none where a recording has no values, since all of them were to have some.
+    """
 
     def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        found = [value for record in files for value in values(record)]
-        return (scale * statistics.percentile(found, percent),) if found else ()
+        by_file = [tuple(values(record)) for record in files]
+        found = [value for each in by_file for value in each]
+        if not found or (of_all and not all(by_file)):
+            return ()
+        return (scale * statistics.percentile(found, percent),)
 
     return compute
 
 
 def _boundaries(record: FileRecord) -> Iterable[float]:
     return map(abs, record.accuracy.boundary.offsets) if record.accuracy else ()
-
-
-def _latencies(record: FileRecord) -> Iterable[float]:
-    return record.latency_seconds
 
 
 def _steps(record: FileRecord) -> Iterable[float]:
@@ -301,14 +310,20 @@ METRICS: dict[str, Metric] = {
     name: Metric(name, label, unit, higher_is_better, compute)
     for name, label, unit, higher_is_better, compute in (
         ("rtfx", "RTFx", "x", True, _per_pass(lambda a, s: a / _wall(s))),
-        ("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a if a else math.nan)),
+        ("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a)),
         ("wall", "wall time", "s", False, _per_pass(lambda _, s: _wall(s))),
         ("cpu", "CPU time", "s", False, _per_pass(lambda _, s: _cpu(s))),
         # Cores kept busy: 2 means two cores fully used.
         ("cpu_cores", "cores busy", "", True, _per_pass(lambda _, s: _cpu(s) / _wall(s))),
         ("windows_per_second", "windows/s", "/s", True, _per_pass(_windows_per_second)),
         *(
-            (f"latency_{name}", f"latency {name}", "ms", False, _percentile(percent, _latencies))
+            (
+                f"latency_{name}",
+                f"latency {name}",
+                "ms",
+                False,
+                _percentile(percent, lambda file: file.latency_seconds, of_all=True),
+            )
             for name, percent in _PERCENTILES.items()
         ),
         ("der_strict", "DER strict", "%", False, _der("strict", "rate")),

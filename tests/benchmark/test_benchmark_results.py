@@ -87,6 +87,17 @@ def test_pooled_figures_weigh_files_by_their_length() -> None:
     assert METRICS["load_cold"].samples(both) == (2.0,)
 
 
+def test_what_a_command_does_not_tell_has_no_figure() -> None:
+    """A recording whose header states no length, and windows that nobody counted."""
+    known, unknown = file_record("a"), file_record("b", audio_seconds=0.0)
+    for files in ((unknown,), (known, unknown)):
+        for name in ("rtfx", "rtf"):
+            assert METRICS[name].measure(cell("", *files)) is None
+    samples = tuple(each.model_copy(update={"windows": 0}) for each in known.iterations)
+    uncounted = known.model_copy(update={"iterations": samples})
+    assert METRICS["windows_per_second"].measure(cell("", uncounted)) is None
+
+
 def test_pareto_names_what_nothing_beats_everywhere() -> None:
     slow_exact = cell("reference", file_record(walls=(9.0,), error_seconds=5.0))
     fast_rough = cell("fast", file_record(walls=(1.0,), error_seconds=8.0))

@@ -70,6 +70,26 @@ def test_a_file_without_result_leaves_the_gate_unmeasured() -> None:
     assert (check.passed, check.measured) == (False, "not measured on b")
 
 
+def test_a_latency_of_some_recordings_only_is_not_the_latency_of_all() -> None:
+    partly = cell("fast", file_record("a"), file_record("b", latency=()))
+    (check,) = evaluate([gate(metric="latency_p90", unit="ms", at_most=100)], result(partly))
+    assert (check.passed, check.measured) == (False, "not measured")
+
+
+@pytest.mark.parametrize("name", ["baseline", "versus"])
+def test_what_is_compared_with_must_be_of_all_recordings_too(name: str) -> None:
+    from fluidaudio_cli.benchmark.results import FileRecord
+
+    both = (file_record("a"), file_record("b"))
+    partly = (file_record("a"), FileRecord(uri="b", error="cut off"))
+    head, base = result(cell("fast", *both), cell("slow", *partly)), result(cell("fast", *partly))
+    versus = "slow" if name == "versus" else None
+    where = "of slow" if versus else "in a baseline (--baseline)"
+    wanted = gate(mode="fast", relative="ratio", at_least=0.5, versus=versus)
+    (check,) = evaluate([wanted], head, base)
+    assert (check.passed, check.measured) == (False, f"not measured on b {where}")
+
+
 def test_relative_limits_use_the_baseline() -> None:
     slower = result(cell("fast", file_record(walls=(1.25, 1.25), error_seconds=11.0)))
     gates = [
@@ -98,6 +118,7 @@ def test_relative_limits_use_the_baseline() -> None:
             "latency_p90 is in 'ms' here, not in 's'",
         ),
         ({"metric": "rtfx", "unit": "x", "atleast": 1}, "atleast: Extra inputs"),
+        ({"metric": "rtfx", "unit": "x", "at_least": True}, "at_least: Input should be a valid"),
         (
             {"metric": "robust_der_noise", "unit": "%", "at_most": 9},
             "robust_der_noise: give robust_der_snr10, robust_der_clean or robust_der_FACTOR_LEVEL",
@@ -152,6 +173,22 @@ def test_a_gate_is_about_one_study_and_may_name_any_factor() -> None:
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "names"),
+    [(600.0, ("10m", "10 min", "10min", 600)), (36_000.0, ("10h", "10 h")), (20.0, ("20s", 20))],
+)
+def test_a_level_is_named_as_it_is_shown_as_it_is_asked_for_or_as_a_number(
+    seconds: float, names: tuple[str | int, ...]
+) -> None:
+    long = cell("fast", study="scaling", threads=2, length=seconds)
+    for name in names:
+        for threads in (2, "2", "2 threads"):
+            (check,) = evaluate(
+                [gate(study="scaling", length=name, threads=threads, at_least=50)], result(long)
+            )
+            assert check.passed, (name, threads)
 
 
 def test_a_gate_may_compare_with_another_cell() -> None:
