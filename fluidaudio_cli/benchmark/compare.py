@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fluidaudio_cli.benchmark.findings import FEWEST_PROCESSES
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, FileRecord
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.measure import statistics
+from fluidaudio_cli.scoring.records import JaccardErrorRate
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
 KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor", "plan")
@@ -28,7 +29,15 @@ _SIGNIFICANCE = 0.05
 _TIMED = ("wall", "latency_p50")
 # What a slowdown must show in as well, because a drift of the machine moves wall time alone.
 _WITNESS = {"wall": "cpu"}
-_ACCURACY = ("der_strict", "der_lenient", "jer")
+# Error rates of recordings, and where the error of one stands in its record.
+_PER_RECORDING = {
+    "der_strict": ("accuracy", "strict"),
+    "der_lenient": ("accuracy", "lenient"),
+    "jer": ("accuracy", "jer"),
+    "online_der": ("streaming", "online"),
+    "refined_der": ("streaming", "refined"),
+}
+_RATES = (*_PER_RECORDING, "eer")
 _SIZED = ("peak_memory",)
 
 
@@ -162,15 +171,16 @@ def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -
         change = _timed(base, head, name, uris, limits.slowdown, seed)
         if change is not None:
             yield change
-    rates = [_errors(side) for side in (old_common, new_common)]
-    for name in (*_ACCURACY, *_SIZED):
+    for name in (*_RATES, *_SIZED):
         first = METRICS[name].measure(base, old_common)
         second = METRICS[name].measure(head, new_common)
         if first is not None and second is not None:
             change = _single(head.name, name, first.median, second.median, limits)
-            if name == "der_strict" and len(rates[0]) == len(rates[1]) == len(old_common):
-                change = _with_interval(change, rates[0], rates[1], seed)
-            yield change
+            pairs = [
+                (_errors(name, a), _errors(name, b))
+                for a, b in zip(old_common, new_common, strict=True)
+            ]
+            yield _with_interval(change, [(a, b) for a, b in pairs if a and b], seed)
 
 
 def _timed(
@@ -226,22 +236,24 @@ def _agrees(
     return ratio.ratio > 1 + limit if slower else ratio.ratio < 1 / (1 + limit)
 
 
-def _errors(files: Sequence[FileRecord]) -> list[tuple[float, float]]:
-    """(error seconds, speech) of each scored recording."""
-    strict = [file.accuracy.strict for file in files if file.accuracy is not None]
-    return [(each.rate * each.total, each.total) for each in strict]
+def _errors(name: str, file: FileRecord) -> tuple[float, float] | None:
+    """(error, of how much) of a rate in one recording; None where it is none of recordings."""
+    owner, field = _PER_RECORDING.get(name, ("accuracy", ""))
+    found: Any = getattr(getattr(file, owner), field, None)
+    if isinstance(found, JaccardErrorRate):
+        return found.speaker_error, found.speaker_count
+    return None if found is None else (found.error, found.total)
 
 
 def _with_interval(
-    change: Change,
-    base: Sequence[tuple[float, float]],
-    head: Sequence[tuple[float, float]],
-    seed: int,
+    change: Change, pairs: Sequence[tuple[tuple[float, float], tuple[float, float]]], seed: int
 ) -> Change:
-    """The strict error's change with its paired interval; not proven by it is inconclusive."""
-    found = statistics.paired_rate_difference(base, head, seed=seed)
+    """A rate's change with its interval over recordings; not proven by it is inconclusive."""
+    if not pairs:
+        return change
+    found = statistics.paired_rate_difference(*zip(*pairs, strict=True), seed=seed)
     if not math.isfinite(found.high):
-        return replace(change, note=f"{len(base)} recordings: too few for an interval")
+        return replace(change, note=f"{len(pairs)} recordings: too few for an interval")
     note = f"95 % interval of the change: {100 * found.low:+.2f} to {100 * found.high:+.2f} points"
     proven = found.proven or change.verdict == "unchanged"
     return replace(change, verdict=change.verdict if proven else "inconclusive", note=note)

@@ -233,8 +233,9 @@ def _check(
         where = f" of {gate.versus}" if gate.versus else " in a baseline (--baseline)"
         source = result if gate.versus else baseline
         name = gate.versus or cell.name
-        other = next((each for each in source.cells if each.name == name), None) if source else None
-        base = "not measured" if other is None else _figure(gate.metric, other, source)
+        base: float | str = "not measured"
+        if source is not None and (others := [c for c in source.cells if c.name == name]):
+            base = _figure(gate.metric, others[0], source)
         if isinstance(base, str):
             return _unmeasured(gate, cell.name, base + where)
         if gate.relative == "ratio" and base == 0:

@@ -10,9 +10,15 @@ from benchmarking import cell, file_record, plan, result, walled
 
 from fluidaudio_cli.benchmark.compare import check_comparable, compare, differences
 from fluidaudio_cli.benchmark.grid import Cell
-from fluidaudio_cli.benchmark.results import BenchmarkResult, FileRecord
+from fluidaudio_cli.benchmark.results import (
+    BenchmarkResult,
+    FileRecord,
+    IdentificationRecord,
+    StreamingRecord,
+)
 from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.scoring.records import DiarizationErrorRate, JaccardErrorRate
 
 STEADY = (1.00, 1.01, 1.02, 1.03, 1.04)
 
@@ -140,6 +146,48 @@ def test_an_error_that_its_interval_does_not_prove_is_inconclusive() -> None:
     assert verdicts(base, scored(*[11.0] * 8))["der_strict"] == "regression"
     wild = scored(25.0, 2.0, 22.0, 1.0, 18.0, 3.0, 12.0, 5.0)
     assert verdicts(base, wild)["der_strict"] == "inconclusive"
+
+
+def test_every_rate_of_recordings_has_its_interval() -> None:
+    """A rate beside the strict one may fall as little by chance."""
+
+    def scored(*errors: float) -> BenchmarkResult:
+        files = []
+        for number, error in enumerate(errors):
+            record = file_record(str(number))
+            assert record.accuracy is not None
+            rate = DiarizationErrorRate(
+                missed_detection=0.0, false_alarm=0.0, confusion=error, total=50.0
+            )
+            jer = JaccardErrorRate(speaker_error=error / 25.0, speaker_count=2)
+            update = {"lenient": rate, "jer": jer}
+            accuracy = record.accuracy.model_copy(update=update)
+            stream = StreamingRecord(
+                online=rate, refined=rate, delays=(), switches=0, switches_end=0, turns=2,
+                revisions=0, revised_seconds=0.0, created=2, withdrawn=0, step_seconds=1.0,
+                computing=(0.1,),
+            )  # fmt: skip
+            files.append(record.model_copy(update={"accuracy": accuracy, "streaming": stream}))
+        return result(cell("fast", *files))
+
+    rates = ("der_lenient", "jer", "online_der", "refined_der")
+    base = scored(*[10.0] * 8)
+    certain = verdicts(base, scored(*[11.0] * 8))
+    assert {name: certain[name] for name in rates} == dict.fromkeys(rates, "regression")
+    wild = verdicts(base, scored(25.0, 2.0, 22.0, 1.0, 18.0, 3.0, 12.0, 5.0))
+    assert {name: wild[name] for name in rates} == dict.fromkeys(rates, "inconclusive")
+
+
+def test_how_well_voices_are_known_is_compared() -> None:
+    def identified(*same_odds: float) -> BenchmarkResult:
+        trials = IdentificationRecord(
+            voices=2, same_odds=same_odds, same_rates=(0.0, 0.0),
+            stranger_odds=(-3.0, -4.0), stranger_rates=(0.5, 0.9),
+        )  # fmt: skip
+        return result(cell("fast").model_copy(update={"identification": trials}))
+
+    found = verdicts(identified(5.0, 6.0), identified(5.0, -3.5))
+    assert found["eer"] == "regression"
 
 
 def test_accuracy_and_memory_are_compared_without_a_test() -> None:
