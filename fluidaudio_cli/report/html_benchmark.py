@@ -85,17 +85,29 @@ def benchmark_page(report: BenchmarkReport) -> str:
     parts += _charted("det", "False rejects over false accepts (DET)", det_figure(result))
     parts += _charted("streaming", "Strict error against latency", latency_figure(result))
     parts += _lengths_sections(result)
-    if shown:
-        parts.append(
-            section(
-                "distributions",
-                "Distributions",
-                chart("chart-speed", spread(shown), "Spread of the real-time factor"),
-                *_latency_chart(shown),
-                note="Every measured pass over the files is a point; the box holds the middle "
-                "half. Latency is that of single windows of 10 s.",
-            )
+    spreads = [
+        chart(name, _boxes(rows, title), label)
+        for name, title, label, rows in (
+            (
+                "chart-speed",
+                "x real time",
+                "Spread of the real-time factor",
+                [(cell.name, METRICS["rtfx"].samples(cell)) for cell in shown],
+            ),
+            (
+                "chart-latency",
+                "milliseconds for a window of 10 s",
+                "Spread of the latency of single windows",
+                [(cell.name, _window_milliseconds(cell)) for cell in shown],
+            ),
         )
+        if any(values for _, values in rows)
+    ]
+    note = (
+        "Every measured pass over the files is a point; the box holds the middle half. Latency is "
+        "that of single windows of 10 s."
+    )
+    parts += [section("distributions", "Distributions", *spreads, note=note)] if spreads else []
     for number, cell in enumerate(result.cells):
         if found := tables.detail_tables(cell):
             inner = [
@@ -117,16 +129,20 @@ def _charted(name: str, label: str, figure: Figure | None) -> list[str]:
 
 
 def _trade_section(cells: Sequence[CellRecord]) -> str:
-    best = pareto_optimal(cells)
-    trade = speed_against_error(cells, best)
-    scored = [cell for cell in cells if METRICS["der_strict"].measure(cell)]
-    names = [f"{number} {cell.name}" for number, cell in enumerate(scored, 1)]
-    if trade is None:
-        return section("pareto", "Speed against error", paragraph("Nothing was scored."))
+    placed = [c for c in cells if METRICS["rtfx"].measure(c) and METRICS["der_strict"].measure(c)]
+    if not placed:
+        nothing = paragraph("Nothing was both timed and scored.")
+        return section("pareto", "Speed against error", nothing)
+    best = pareto_optimal(placed)
+    names = [f"{number} {cell.name}" for number, cell in enumerate(placed, 1)]
     return section(
         "pareto",
         "Speed against error",
-        chart("chart-pareto", trade, "Real-time factor against strict DER of each cell"),
+        chart(
+            "chart-pareto",
+            speed_against_error(placed, best),
+            "Real-time factor against strict DER of each cell",
+        ),
         # Names beside the points would lie on each other, and be cut off on a phone.
         paragraph(" · ".join(names), soft=True),
         note="Up and to the left is better. No cell beats those on the line in all that was "
@@ -179,15 +195,13 @@ def _key_figures(result: BenchmarkResult, measured: Sequence[CellRecord]) -> lis
     return figures
 
 
-def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Figure | None:
+def speed_against_error(cells: Sequence[CellRecord], best: Sequence[str]) -> Figure:
     """Each cell at its pooled error and speed; the Pareto-optimal ones joined by a line."""
     points = []
     for number, cell in enumerate(cells):
         speed, error = METRICS["rtfx"].measure(cell), METRICS["der_strict"].measure(cell)
-        if speed is not None and error is not None:
-            points.append((error.median, speed, cell.name, PALETTE[number % len(PALETTE)]))
-    if not points:
-        return None
+        assert speed is not None and error is not None  # noqa: PT018 - of cells that have both
+        points.append((error.median, speed, cell.name, PALETTE[number % len(PALETTE)]))
     front = sorted((x, speed.median) for x, speed, name, _ in points if name in best)
     traces: list[dict[str, Any]] = [
         line(
@@ -262,29 +276,14 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * number, 10) for number in numbers]
 
 
-def spread(cells: Sequence[CellRecord]) -> Figure:
-    """Speed of every pass, a box for each cell."""
-    return _boxes([(cell.name, METRICS["rtfx"].samples(cell)) for cell in cells], "x real time")
-
-
-def _latency_chart(cells: Sequence[CellRecord]) -> list[str]:
-    rows = [
-        (
-            cell.name,
-            [1e3 * value for record in cell.finished for value in record.latency_seconds],
-        )
-        for cell in cells
-    ]
-    rows = [row for row in rows if row[1]]
-    if not rows:
-        return []
-    figure = _boxes(rows, "milliseconds for a window of 10 s")
-    return [chart("chart-latency", figure, "Spread of the latency of single windows")]
+def _window_milliseconds(cell: CellRecord) -> list[float]:
+    return [1e3 * value for record in cell.finished for value in record.latency_seconds]
 
 
 def _boxes(rows: Sequence[tuple[str, Sequence[float]]], title: str) -> Figure:
     """A box and its points for each row, lying, so that names of any length can be read."""
-    highest = max((max(values) for _, values in rows if values), default=1.0)
+    rows = [row for row in rows if row[1]]
+    highest = max(max(values) for _, values in rows)
     return plot(
         [
             {

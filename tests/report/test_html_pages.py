@@ -192,6 +192,18 @@ def test_time_and_memory_are_drawn_over_the_length() -> None:
 def test_benchmark_page_without_accuracy_or_finished_files() -> None:
     failed = file_record("one").model_copy(update={"error": "cannot <read>", "iterations": ()})
     page = benchmark_page(BenchmarkReport(result(cell("fast", failed))))
-    assert "Nothing was scored." in page
+    assert "Nothing was both timed and scored." in page
     assert escape("Failed: fast: one: cannot <read>") in page
     assert charts(page) == {}
+
+
+def test_what_was_scored_but_not_timed_has_no_place_among_speeds() -> None:
+    """As with --workers, and as a stream: numbers under the chart are those in it."""
+    untimed = cell("fast", file_record(walls=(), latency=()), latency=2.0, study="streaming")
+    alone = charts(benchmark_page(BenchmarkReport(result(untimed))))
+    assert not {"chart-pareto", "chart-speed", "chart-latency"} & alone.keys()
+    page = benchmark_page(BenchmarkReport(result(untimed, cell("balanced"))))
+    _, point = charts(page)["chart-pareto"]["data"]
+    assert (point["name"], point["text"]) == ("balanced", ["1"])
+    assert '<p class="soft">1 balanced</p>' in page
+    assert [row["name"] for row in charts(page)["chart-speed"]["data"]] == ["balanced"]
