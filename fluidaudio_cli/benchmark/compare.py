@@ -19,6 +19,7 @@ from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, FileRe
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.scoring.records import JaccardErrorRate
+from fluidaudio_cli.wording import counted
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
 KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor", "plan")
@@ -26,7 +27,7 @@ KINDS: tuple[Kind, ...] = ("machine", "models", "dataset", "config", "executor",
 Verdict = Literal["regression", "improvement", "unchanged", "inconclusive"]
 
 _SIGNIFICANCE = 0.05
-_TIMED = ("wall", "latency_p50")
+_TIMED = ("wall", "latency_p50", "step_p50")
 # What a slowdown must show in as well, because a drift of the machine moves wall time alone.
 _WITNESS = {"wall": "cpu"}
 # Error rates of recordings, and where the error of one stands in its record.
@@ -252,10 +253,12 @@ def _with_interval(
     if not pairs:
         return change
     found = statistics.paired_rate_difference(*zip(*pairs, strict=True), seed=seed)
+    unchanged = change.verdict == "unchanged"
     if not math.isfinite(found.high):
-        return replace(change, note=f"{len(pairs)} recordings: too few for an interval")
+        few = f"{counted(len(pairs), 'recording')}: too few for an interval"
+        return change if unchanged else replace(change, note=few)
     note = f"95 % interval of the change: {100 * found.low:+.2f} to {100 * found.high:+.2f} points"
-    proven = found.proven or change.verdict == "unchanged"
+    proven = found.proven or unchanged
     return replace(change, verdict=change.verdict if proven else "inconclusive", note=note)
 
 

@@ -71,6 +71,9 @@ def compare(
     allowed = check_comparable(old, new, kinds)
     for difference in allowed:
         typer.echo(f"warning: compared although {difference.text}", err=True)
+    for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
+        if alone := [c.name for c in first.cells if second.record_of(c.cell) is None]:
+            typer.echo(f"warning: in {name} only, not compared: {', '.join(alone)}", err=True)
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
 

@@ -13,7 +13,7 @@ from typing import get_type_hints
 from xml.etree import ElementTree
 
 import pytest
-from benchmarking import result, walled
+from benchmarking import cell, result, walled
 
 from fluidaudio_cli.benchmark.results import read_result, write_result
 from tests import forked
@@ -222,6 +222,18 @@ def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert failed.stderr == "fluidaudio: 1 regressions: fast wall\n"
     assert run("compare", head, base, "--fail-on-regression").returncode == 0
+
+
+def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(cell("fast"), cell("balanced"), cell("accurate")), base)
+    write_result(result(cell("fast"), cell("turbo")), head)
+    shown = run("compare", base, head)
+    assert shown.stderr.splitlines() == [
+        "warning: in BASE only, not compared: balanced, accurate",
+        "warning: in HEAD only, not compared: turbo",
+    ]
+    assert "fast wall" in shown.stdout
 
 
 def test_compare_refuses_another_dataset_unless_told(tmp_path: Path) -> None:
