@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.wording import listed
 
 _REMEDY = "run again without --resume, or with the same options"
 
@@ -16,6 +17,9 @@ _REMEDY = "run again without --resume, or with the same options"
 def check_same_run(previous: BenchmarkResult, fresh: BenchmarkResult) -> None:
     """Raise ``UsageError`` unless program, plan, recordings and machine are ``previous``'s."""
     _check("program version", previous.version, fresh.version)
+    _check("studies", *(tuple(s.name for s in each.plan.studies) for each in (previous, fresh)))
+    for old, new in zip(previous.plan.studies, fresh.plan.studies, strict=True):
+        _check_fields(old.name, old, new)
     _check_fields("plan", previous.plan, fresh.plan)
     _check("conditions", tuple(previous.datasets), tuple(fresh.datasets))
     for name, dataset in previous.datasets.items():
@@ -79,4 +83,13 @@ def _check_fields(what: str, before: object, now: object) -> None:
 
 def _check(what: str, before: object, now: object) -> None:
     if before != now:
-        raise UsageError(f"cannot resume: {what} was {before}, now it is {now}", _REMEDY)
+        old, new = _shown(before), _shown(now)
+        told = f"was {old}, now it is {new}" if old != new else "is another"
+        raise UsageError(f"cannot resume: {what} {told}", _REMEDY)
+
+
+def _shown(value: object) -> str:
+    """A value in a message: of many, the first few by their names."""
+    if isinstance(value, tuple | Mapping):
+        return listed([str(getattr(each, "name", each)) for each in value]) or "none"
+    return str(value)

@@ -127,6 +127,28 @@ def plan_record(grid: Grid, settings: Settings) -> PlanRecord:
     )
 
 
+def unmeasured(grid: Grid, settings: Settings, meter: str = "") -> BenchmarkResult:
+    """The result of a run of ``grid`` before it has any cell."""
+    return BenchmarkResult(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        version=__version__,
+        complete=False,
+        plan=plan_record(grid, settings),
+        datasets={
+            name: DatasetRecord(
+                name=condition.recordings.name,
+                fingerprint=condition.recordings.fingerprint,
+                uris=tuple(item.uri for item in condition.recordings.items),
+                conversations=dict(condition.conversations),
+                note=condition.note,
+            )
+            for name, condition in grid.conditions.items()
+        },
+        environment=environment.describe(),
+        power=meter,
+    )
+
+
 @dataclass
 class BenchmarkRun:
     """One benchmark in progress: the grid, what is measured so far, and how to go on.
@@ -466,24 +488,7 @@ class BenchmarkRun:
     # --- what is known so far ---
 
     def _first_result(self, meter: power.EnergyMeter | power.Unavailable | None) -> BenchmarkResult:
-        fresh = BenchmarkResult(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            version=__version__,
-            complete=False,
-            plan=plan_record(self.grid, self.settings),
-            datasets={
-                name: DatasetRecord(
-                    name=condition.recordings.name,
-                    fingerprint=condition.recordings.fingerprint,
-                    uris=tuple(item.uri for item in condition.recordings.items),
-                    conversations=dict(condition.conversations),
-                    note=condition.note,
-                )
-                for name, condition in self.grid.conditions.items()
-            },
-            environment=environment.describe(),
-            power=_describe_meter(meter),
-        )
+        fresh = unmeasured(self.grid, self.settings, _describe_meter(meter))
         if self.previous is None:
             return fresh
         resume.check_same_run(self.previous, fresh)

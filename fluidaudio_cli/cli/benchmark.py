@@ -14,6 +14,7 @@ import typer
 
 from fluidaudio_cli.cli import options
 from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
+from fluidaudio_cli.cli.report_output import STDOUT
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ def benchmark(
         str, _what(metavar="NAME|all", help="auto, fp32, bf16, fp16 or all.")
     ] = "auto",
     compute_units: Annotated[
-        str, _what(metavar="UNITS", help="Core ML compute units to ask for.")
-    ] = "all",
+        options.ComputeUnitsChoice, _what(help="Core ML only: processors it may use.")
+    ] = options.ComputeUnitsChoice.all,
     threads: Annotated[
         list[int] | None,
         _what(metavar="N", min=1, help="Threads; repeatable. By default the mode decides."),
@@ -284,7 +285,9 @@ def benchmark(
         latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
         identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
-    settings = Settings(seed, compute_units, measure_power, limit, timeout, tuning=not no_tuning)
+    settings = Settings(
+        seed, compute_units.value, measure_power, limit, timeout, tuning=not no_tuning
+    )
     formats = benchmark_plan.output_formats(output or (), output_format.value, html)
     conditions = _open_conditions(
         asked.identify,
@@ -299,17 +302,24 @@ def benchmark(
         typer.echo(conditions[""].note, err=True)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
+        if base is not None:
+            _check_baseline(base, grid, settings, kinds)
         result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
+    refused = None
+    try:
+        base = _comparable(base, result, kinds)
+    except UsageError as error:  # what was measured is written all the same
+        base, refused = None, error
     report = BenchmarkReport(
-        result,
-        evaluate(gates, result, _comparable(base, result, kinds)),
-        _changes(base, result),
-        max_slowdown / 100,
+        result, evaluate(gates, result, base), _changes(base, result), max_slowdown / 100
     )
     for path, name in formats.items():
         _write(path, benchmark_plan.formatted(report, name))
-    _show(report, output_format, formats.values())
+    on_stdout = STDOUT in (output or ())
+    _show(report, output_format, () if on_stdout else formats.values())
     _tell_github(report)
+    if refused is not None:
+        raise refused
     _finish(report)
 
 
@@ -388,6 +398,18 @@ def _measure(
                         f"finished files are kept in {journal}; go on with --resume", err=True
                     )
                 raise
+
+
+def _check_baseline(
+    base: BenchmarkResult, grid: Grid, settings: Settings, kinds: Collection[Kind]
+) -> None:
+    """Refuse a baseline that will not do, as far as that is known before measuring."""
+    from fluidaudio_cli.benchmark.compare import check_comparable
+    from fluidaudio_cli.benchmark.runner import unmeasured
+
+    check_comparable(base, unmeasured(grid, settings), tuple(kinds))
+    if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
+        raise UsageError("--baseline has none of the cells asked for", "measure the same modes")
 
 
 def _comparable(

@@ -223,6 +223,8 @@ def open_conditions(
         name, equals, place = text.rpartition("=")
         if not (name and equals and place):
             raise UsageError(f"--condition {text}", "give NAME=DATASET, such as noisy=./noisy")
+        if name in found:
+            raise UsageError(f"two conditions are called {name}", "give each --condition its name")
         found[name] = Condition(name, _open_recordings(place, single_file, max_files, download))
     return found
 

@@ -190,6 +190,11 @@ def test_an_interruption_promises_no_file_that_is_not_finished(tmp_path: Path) -
         (["--baseline", "absent.json"], 3, "cannot read absent.json: "),
         (["--gate", "absent/gates.yaml"], 3, "cannot read the gates absent/gates.yaml: "),
         (["--condition", "noisy"], 2, "--condition noisy: give NAME=DATASET"),
+        (
+            ["--condition", "a=sample", "--condition", "a=sample"],
+            2,
+            "two conditions are called a: give each --condition its name",
+        ),
         (["--single-file", "nobody"], 2, "dataset sample has no recording 'nobody': it has sample"),
         (["--resume", "--output", "absent.json"], 2, "nothing to resume: absent.json does not"),
     ],
@@ -201,6 +206,41 @@ def test_what_cannot_be_done_is_said_before_measuring(
     assert done.returncode == code
     assert done.stderr.strip().splitlines()[-1].startswith(f"fluidaudio: {line}")
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ([], "the results are not comparable: cpu_model was Made-up CPU and is "),
+        (["--allow-different", "machine,dataset"], "--baseline has none of the cells asked for: "),
+    ],
+)
+def test_a_baseline_that_will_not_do_is_refused_before_measuring(
+    tmp_path: Path, more: list[str], line: str
+) -> None:
+    base, output = tmp_path / "base.json", tmp_path / "r.json"
+    write_result(result(cell("slow")), base)
+    done = run("benchmark", *QUICK, "--baseline", base, *more, "--output", output)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"fluidaudio: {line}")
+    assert not output.exists()
+
+
+def test_what_was_measured_is_written_though_the_baseline_ran_other_models(
+    measured: tuple[Path, str, str, int], tmp_path: Path
+) -> None:
+    base = read_result(measured[0] / "r.json")
+    cells = tuple(each.model_copy(update={"models": ()}) for each in base.cells)
+    write_result(base.model_copy(update={"cells": cells}), tmp_path / "base.json")
+    files = [tmp_path / name for name in ("r.json", "r.csv")]
+    outputs = [text for path in ("-", *files) for text in ("--output", str(path))]
+    more = ["--baseline", str(tmp_path / "base.json"), "--format", "json"]
+    done = run("benchmark", *QUICK, *more, *outputs)
+    assert done.returncode == 2
+    assert "the results are not comparable: fast ran other models: " in done.stderr
+    assert all(path.exists() for path in files)
+    # "-" was asked for, too.
+    assert done.stdout == files[0].read_text()
 
 
 def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:

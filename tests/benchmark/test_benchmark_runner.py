@@ -133,10 +133,10 @@ def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"iterations": 3}, "cannot resume: plan studies was "),
-        ({"mode": ("slow",)}, "cannot resume: plan studies was "),
+        ({"iterations": 3}, "cannot resume: modes iterations was 2, now it is 3: "),
+        ({"mode": ("slow",)}, "cannot resume: modes cells was 'fast', now it is 'slow': "),
         ({"settings": Settings(seed=4)}, "cannot resume: plan seed was 0, now it is 4"),
-        ({"uris": ("a",)}, "cannot resume: dataset uris was"),
+        ({"uris": ("a",)}, "cannot resume: dataset uris was 'a', 'b', now it is 'a': "),
     ],
 )
 def test_resume_refuses_another_plan(
