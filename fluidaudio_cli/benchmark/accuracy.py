@@ -37,7 +37,7 @@ def assess(
         uem_source="audio" if item.uem is None else "given",
         no_score=no_score,
     )
-    strict, lenient = scores.strict, scores.lenient
+    strict = scores.strict
     return AccuracyRecord(
         uem_source=scores.uem_source,
         budget=budget(
@@ -48,7 +48,7 @@ def assess(
             oracle,
         ),
         strict=strict.der,
-        lenient=lenient.der if lenient.der.total > 0 else None,
+        lenient=scores.lenient.der,
         jer=strict.jer,
         speakers_found=scores.speakers.hypothesis,
         speakers_true=scores.speakers.reference,

@@ -85,8 +85,9 @@ class BudgetRecord(Record):
 class AccuracyRecord(Record):
     """How one recording's turns compare with its reference.
 
-    ``strict``: no collar, overlap scored. ``lenient``: 0.25 s either side, overlap skipped;
-    absent where that leaves no speech to score.
+    ``strict``: no collar, overlap scored. ``lenient``: 0.25 s either side, overlap skipped; where
+    that leaves no speech to score, speech falsely added counts in the pool all the same (earlier
+    versions left such a recording out: absent).
     """
 
     strict: DiarizationErrorRate

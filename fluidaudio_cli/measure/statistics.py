@@ -177,7 +177,8 @@ def paired_rate_difference(
     random = np.random.default_rng(seed)
     drawn = random.integers(0, len(base), size=(_RESAMPLES, len(base)))
     sums = sides[:, drawn].sum(axis=2)  # (2, resamples, 2)
-    rates = sums[..., 0] / sums[..., 1]
+    with np.errstate(invalid="ignore", divide="ignore"):  # of all drawn there may be nothing
+        rates = sums[..., 0] / sums[..., 1]
     return DifferenceInterval(difference, *_interval(rates[1] - rates[0]))
 
 

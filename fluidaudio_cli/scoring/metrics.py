@@ -34,6 +34,7 @@ from fluidaudio_cli.scoring.records import (
     SpeakerCount,
 )
 from fluidaudio_cli.scoring.sweep import (
+    PRECISION_SECONDS,
     Regions,
     check_collar,
     cut,
@@ -42,9 +43,6 @@ from fluidaudio_cli.scoring.sweep import (
     score_turns,
 )
 from fluidaudio_cli.turns import Turn, merge_self_overlap
-
-# pyannote.core ignores segments shorter than a microsecond; each slice may lose as much.
-_PRECISION_SECONDS = 1e-6
 
 UemSource = Literal["given", "audio", "extent"]
 """Where the scored time comes from: a UEM, the audio's length, or reference and hypothesis."""
@@ -247,7 +245,7 @@ def _agree(
     uri: str,
     condition: Condition,
 ) -> None:
-    tolerance = slices * _PRECISION_SECONDS
+    tolerance = slices * PRECISION_SECONDS
     for name in ("missed_detection", "false_alarm", "confusion", "total"):
         first, second = getattr(record, name), getattr(check, name)
         if abs(first - second) > tolerance:

@@ -24,6 +24,9 @@ from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_exte
 from fluidaudio_cli.scoring.records import DiarizationErrorRate, JaccardErrorRate, OverlapError
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 
+# pyannote.core ignores segments shorter than a microsecond; each slice may lose as much.
+PRECISION_SECONDS = 1e-6
+
 Regions = Literal["all", "single", "overlap", "nonoverlap"]
 """Scored part of the time: any, exactly one reference speaker, two or more, at most one."""
 
@@ -110,7 +113,8 @@ def jaccard_error(
         float(common[row, column] / (spoken[row] + found[column] - common[row, column]))
         for row, column in _best_mapping(common)
     )
-    heard = int((spoken > 0).sum())
+    # Less is what rounding left of a speaker whom collars took out.
+    heard = int((spoken > PRECISION_SECONDS).sum())
     return JaccardErrorRate(max(heard - shared, 0.0), heard)
 
 

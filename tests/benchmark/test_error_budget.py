@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from benchmarking import cell, file_record
 
-from fluidaudio_cli.benchmark.accuracy import budget
+from fluidaudio_cli.benchmark.accuracy import assess, budget
+from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
+from fluidaudio_cli.corpora.folder import DatasetItem
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES
 from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
@@ -39,6 +44,20 @@ def test_the_oracles_error_is_scored_within_the_same_extent() -> None:
     assert split.oracle is not None
     assert split.oracle.rate == 0.0
     assert split.oracle.total == pytest.approx(12.0)
+
+
+def test_speech_added_where_collars_leave_none_counts_in_the_lenient_pool(tmp_path: Path) -> None:
+    """As in `fluidaudio score`: a recording without speech to score still may have some added."""
+    files = []
+    for uri, spoken in (("short", 0.4), ("long", 10.0)):
+        item = DatasetItem(uri, tmp_path / f"{uri}.wav", tmp_path / f"{uri}.rttm", None)
+        item.reference.write_text(f"SPEAKER {uri} 1 0 {spoken} <NA> <NA> x <NA> <NA>\n")
+        found = (Turn(0.0, spoken, "a"), Turn(12.0, 14.0, "a"))
+        scores = assess(item, found, 20.0)
+        files.append(file_record(uri).model_copy(update={"accuracy": scores}))
+    both = cell("fast", *files)
+    assert METRICS["der_lenient"].samples(both) == pytest.approx((100 * 4.0 / 9.5,))
+    assert METRICS["der_lenient"].measure(both, files[:1]) is None
 
 
 def window(number: int, *spans: tuple[int, float, float]) -> WindowEvidence:

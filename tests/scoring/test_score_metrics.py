@@ -178,6 +178,17 @@ def test_what_a_collar_or_region_leaves_empty_is_nan() -> None:
     assert math.isnan(score(truth, truth, ((0.0, 1.0),), regions="overlap").der.rate)
 
 
+def test_rounding_leaves_no_speaker_where_collars_leave_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """3.1 - 0.05 is a little more than 3.0 + 0.05."""
+    truth, custom = [Turn(3.0, 3.1, "A")], condition(0.05, skip_overlap=False)
+    for turns in (pyannote_scorer._WHOLE_TURNS, 0):
+        monkeypatch.setattr(pyannote_scorer, "_WHOLE_TURNS", turns)
+        found = score_conditions([STRICT, custom], truth, truth, ((2.9, 4.0),))
+        assert [each.jer.speaker_count for each in found.conditions] == [1, 0]
+
+
 def test_pooled_by_duration() -> None:
     perfect = score_both([Turn(0, 80, "A")], [Turn(0, 80, "q")], ((0.0, 80.0),))
     pooled = pool([score_both(TRUTH, ANSWER, UEM), perfect])
