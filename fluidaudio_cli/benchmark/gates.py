@@ -132,6 +132,12 @@ class Gate(Record):
         relative = {None: "", "ratio": f" of {other}", "difference": f" over {other}"}
         return f"{_LIMITS[name][1]} {number:g} {self.unit}{relative[self.relative]}"
 
+    @property
+    def asked(self) -> str:
+        """The cells that it is about, as far as it names them."""
+        levels = (getattr(self, name) for name in FACTORS)
+        return "/".join(level for level in levels if level not in (ANY, "")) or ANY
+
     def holds(self, value: float) -> bool:
         """Whether ``value`` is within the limit."""
         name, number = self.bound
@@ -193,11 +199,11 @@ def _evaluate(
 ) -> Iterator[Check]:
     if gate.dataset not in (ANY, result.dataset.name):
         problem = f"not measured: this run was on {result.dataset.name}"
-        yield _unmeasured(gate, gate.mode, problem)
+        yield _unmeasured(gate, gate.asked, problem)
         return
     cells = [cell for cell in result.cells if _applies(gate, cell)]
     if not cells:
-        yield _unmeasured(gate, gate.mode, "not measured: no such cell in this run")
+        yield _unmeasured(gate, gate.asked, "not measured: no such cell in this run")
     for cell in cells:
         yield _check(gate, cell, result, baseline)
 

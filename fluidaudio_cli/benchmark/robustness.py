@@ -7,6 +7,7 @@ several of these for a crossing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
+from fluidaudio_cli.benchmark.results import (
+    BenchmarkResult,
+    CellRecord,
+    DifferenceRecord,
+    first_problem,
+)
 from fluidaudio_cli.corpora.dataset import Dataset
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -48,6 +54,15 @@ class Suite(BaseModel):
     factors: dict[str, dict[str, dict[str, Any]]]
     crossings: list[dict[str, list[str]]] = Field(default_factory=list)
     quick: _Quick | None = None
+
+    @field_validator("factors")
+    @classmethod
+    def _one_word_each(cls, factors: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        # levels_of() takes a condition's name apart again.
+        for name in (*factors, *(level for levels in factors.values() for level in levels)):
+            if not name or re.search(r"[\s=]", name):
+                raise ValueError(f"{name!r} is no name of one word without '='")
+        return factors
 
     def shortened(self) -> Suite:
         """The quick part of the suite, all of it where it names none."""
@@ -96,9 +111,7 @@ def read_suite(path: Path | None = None) -> Suite:
     try:
         return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise InputError(f"{path}: {where}: {first['msg']}", "see docs/robustness.md") from error
+        raise InputError(f"{path}: {first_problem(error)}", "see docs/robustness.md") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot read the suite {path}: {reason}") from error

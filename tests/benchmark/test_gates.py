@@ -62,6 +62,20 @@ def test_what_was_not_measured_fails(values: dict[str, Any], problem: str) -> No
     assert (check.passed, check.value, check.measured) == (False, None, problem)
 
 
+def test_a_gate_without_a_cell_says_which_it_asks_for() -> None:
+    absent = (
+        {"metric": "robust_der_babble_5", "unit": "%"},
+        {"study": "scaling", "mode": "fast", "length": "10h", "threads": 2},
+        {"mode": "accurate"},
+    )
+    checks = evaluate([gate(at_most=1, **values) for values in absent], result())
+    assert [check.name for check in checks] == [
+        "any dataset babble=5 der_strict",
+        "any dataset fast/2/10h rtfx",
+        "any dataset accurate rtfx",
+    ]
+
+
 def test_a_file_without_result_leaves_the_gate_unmeasured() -> None:
     from fluidaudio_cli.benchmark.results import FileRecord
 

@@ -76,6 +76,7 @@ def test_conditions_hold_the_same_conversations(small: Path, tmp_path: Path) -> 
     [
         ("snr: 30", "snr: loud", "robustness suite: noise.snr: "),
         ('levels: {noise: ["30"]}', 'levels: {noise: ["31"]}', "has no noise=31"),
+        ('level: {"-46":', 'level: {"very low":', "factors: .*'very low' is no name of one word"),
         ("robustness/1", "robustness/2", "small.yaml: schema: "),
         ("factors:", "factor:", "small.yaml: factors: Field required"),
     ],
