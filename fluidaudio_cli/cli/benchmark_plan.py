@@ -127,7 +127,7 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.benchmark import studies
     from fluidaudio_cli.benchmark.ablation import write_ablated_modes
     from fluidaudio_cli.benchmark.grid import Grid
-    from fluidaudio_cli.benchmark.peers.programs import peer_programs
+    from fluidaudio_cli.benchmark.peers.programs import SHERPA, peer_programs
     from fluidaudio_cli.benchmark.programs import open_other
     from fluidaudio_cli.diarization.modes import MODE_NAMES
     from fluidaudio_cli.executors.machine import processors
@@ -167,6 +167,8 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
         series = {**levels, "threads": counts}
         found.append(studies.scaling_study(asked.lengths, asked.effort, **series))
     if asked.peers:
+        if asked.peer_thresholds and SHERPA not in asked.peers:
+            raise UsageError("--peer-threshold is sherpa-onnx's", "add --peer sherpa-onnx")
         folder = stack.enter_context(temporary_folder())
         peers = [
             program

@@ -195,6 +195,11 @@ def test_an_interruption_promises_no_file_that_is_not_finished(tmp_path: Path) -
             2,
             "two conditions are called a: give each --condition its name",
         ),
+        (
+            ["--peer", "senko", "--peer-threshold", "0.5"],
+            2,
+            "--peer-threshold is sherpa-onnx's: add --peer sherpa-onnx",
+        ),
         (["--single-file", "nobody"], 2, "dataset sample has no recording 'nobody': it has sample"),
         (["--resume", "--output", "absent.json"], 2, "nothing to resume: absent.json does not"),
     ],

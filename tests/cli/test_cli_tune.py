@@ -59,7 +59,7 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     def found(watch: tuner.Watch, timeout: float) -> tuner.TuningResult:
         assert timeout == 9.0
         watch("embedding", 0)
-        rejected = (tuner.Rejected(CHOICE, "it died"),)
+        rejected = (tuner.Rejected(CHOICE, "it died [at once]"),)
         return tuner.TuningResult(CHOICE, 81.6, 0.1234, 0.1233, rejected, measured, 61.7)
 
     monkeypatch.setattr(tuner, "tune", found)
@@ -69,7 +69,7 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     (row,) = (line for line in out.splitlines() if line.split("onnxruntime")[0].strip() == WORDS)
     assert row.split()[-8] == "80.0"
     assert out.splitlines()[-4:] == [
-        f"not taken: {WORDS}: it died",
+        f"not taken: {WORDS}: it died [at once]",
         f"chosen: {WORDS}",
         "82x real time; DER on the bundled sample 12.34%, in fp32 12.33%",
         f"took 62 s; stored in {own_file}",
@@ -85,10 +85,10 @@ def test_nothing_is_stored_when_no_setting_works(
     command: Command, monkeypatch: pytest.MonkeyPatch, own_file: Path
 ) -> None:
     def none(watch: tuner.Watch, timeout: float) -> tuner.TuningResult:
-        raise HostError("no setting works on this machine: it died", "run fluidaudio doctor")
+        raise HostError("no setting works on this machine: it died [at once]", "run fluidaudio doctor")
 
     monkeypatch.setattr(tuner, "tune", none)
     code, out, err = command("tune")
     assert (code, out) == (4, "")
-    assert "no setting works on this machine: it died: run fluidaudio doctor" in err
+    assert "no setting works on this machine: it died [at once]: run fluidaudio doctor" in err
     assert not own_file.exists()

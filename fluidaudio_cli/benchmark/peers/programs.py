@@ -13,7 +13,8 @@ from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.errors import FluidAudioError, UsageError
 from fluidaudio_cli.resources import packages_dir
 
-# sherpa-onnx's decision threshold changes its error; its best is what it is compared by.
+SHERPA = "sherpa-onnx"
+# Its decision threshold changes its error; its best is what it is compared by.
 SHERPA_THRESHOLDS = (0.6, 0.7, 0.8)
 
 
@@ -29,7 +30,7 @@ class _PeerKind:
 
 
 _PEERS: dict[str, _PeerKind] = {
-    "sherpa-onnx": _PeerKind(
+    SHERPA: _PeerKind(
         modules=("sherpa_onnx",),
         worker="fluidaudio_cli.benchmark.peers.sherpa_worker",
         remedy="install it with: pip install 'fluidaudio[peers]'",

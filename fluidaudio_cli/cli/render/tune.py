@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.render.console import stderr_console
+from fluidaudio_cli.cli.render.tables import print_line
 
 SCHEMA = "fluidaudio.tune/2"
 
@@ -40,26 +41,24 @@ def print_tuning(console: Console, result: TuningResult, path: Path) -> None:
 
     render_table(console, summary_tables(BenchmarkReport(result.measured))[0])
     for cell, _, reason in result.measured.failures:
-        console.print(f"failed: {cell}: {reason}", soft_wrap=True)
+        print_line(console, f"failed: {cell}: {reason}")
     for rejected in result.rejected:
-        console.print(f"not taken: {rejected.tuning}: {rejected.reason}", soft_wrap=True)
-    console.print(f"chosen: {result.chosen}", soft_wrap=True)
-    console.print(
+        print_line(console, f"not taken: {rejected.tuning}: {rejected.reason}")
+    print_line(console, f"chosen: {result.chosen}")
+    print_line(
+        console,
         f"{result.rtfx:.0f}x real time; "
         f"DER on the bundled sample {result.der:.2%}, in fp32 {result.fp32_der:.2%}",
-        soft_wrap=True,
     )
-    console.print(f"took {result.seconds:.0f} s; stored in {path}", soft_wrap=True)
+    print_line(console, f"took {result.seconds:.0f} s; stored in {path}")
 
 
 def print_stored(console: Console, tuning: Tuning | None, path: Path) -> None:
     """The stored choice, or that there is none for this machine."""
     if tuning is None:
-        console.print(
-            f"no choice for this machine in {path}; auto uses the defaults", soft_wrap=True
-        )
+        print_line(console, f"no choice for this machine in {path}; auto uses the defaults")
     else:
-        console.print(f"{tuning}\nstored in {path}", soft_wrap=True)
+        print_line(console, f"{tuning}\nstored in {path}")
 
 
 def tuning_document(result: TuningResult, path: Path) -> dict[str, Any]:
