@@ -85,7 +85,9 @@ def test_nothing_is_stored_when_no_setting_works(
     command: Command, monkeypatch: pytest.MonkeyPatch, own_file: Path
 ) -> None:
     def none(watch: tuner.Watch, timeout: float) -> tuner.TuningResult:
-        raise HostError("no setting works on this machine: it died [at once]", "run fluidaudio doctor")
+        raise HostError(
+            "no setting works on this machine: it died [at once]", "run fluidaudio doctor"
+        )
 
     monkeypatch.setattr(tuner, "tune", none)
     code, out, err = command("tune")

@@ -14,7 +14,8 @@ from fluidaudio_cli.errors import FluidAudioError, UsageError
 from fluidaudio_cli.resources import packages_dir
 
 SHERPA = "sherpa-onnx"
-# Its decision threshold changes its error; its best is what it is compared by.
+# Its decision threshold changes its error; its best is what it is compared by (on the simulated
+# development meetings strict error 13.5, 12.3 and 11.8 %). Its own default is 0.5.
 SHERPA_THRESHOLDS = (0.6, 0.7, 0.8)
 
 

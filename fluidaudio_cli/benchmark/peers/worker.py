@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,56 +26,50 @@ _BLOCK_SECONDS = 60
 _TRIALS = 2
 
 
-class PeerEngine(Protocol):
-    """A loaded peer."""
+@dataclass(frozen=True)
+class PeerEngine:
+    """A loaded peer.
 
-    def prepare(self, samples: Samples) -> Any:
-        """``samples`` (16 kHz mono, full scale ±1) in the form it takes; not timed."""
+    ``prepare``: samples (16 kHz mono, full scale ±1) in the form it takes; not timed. ``diarize``:
+    turns of these: start and end in seconds, and a speaker.
+    """
 
-    def diarize(self, prepared: Any) -> Sequence[RawTurn]:
-        """Its turns: start and end in seconds, and a speaker."""
-
-
-class Peer(Protocol):
-    """How to load a peer. ``load`` raises ``ImportError`` when its package is not there."""
-
-    name: str
-
-    def version(self) -> str:
-        """Version of its package."""
-
-    def settings(self) -> Mapping[str, float | int | str]:
-        """The settings that run, its own defaults filled in."""
-
-    def load(self, threads: int) -> PeerEngine:
-        """Load it with a number of threads."""
+    prepare: Callable[[Samples], Any]
+    diarize: Callable[[Any], Sequence[RawTurn]]
 
 
 class PeerPipeline:
     """A peer as the worker drives it: ``prepare`` decodes, outside the clock.
 
+    ``settings`` that run, its own defaults filled in. ``load`` it with a number of threads.
     ``threads``: of each of its networks; None tries one and all processors on the bundled
     sample and takes the faster. Raises ``ExecutorUnavailableError`` when it cannot be loaded.
     """
 
     load_cached = True  # peers compile nothing into a cache
 
-    def __init__(self, peer: Peer, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        settings: Mapping[str, float | int | str],
+        load: Callable[[int], PeerEngine],
+        threads: int | None = None,
+    ) -> None:
+        counts = sorted({1, processors()}) if threads is None else [threads]
         try:
-            engines = {count: peer.load(count) for count in self._counts(threads)}
+            engines = {count: load(count) for count in counts}
         except FluidAudioError:
             raise
         except Exception as error:
-            raise ExecutorUnavailableError(
-                f"{peer.name}: {type(error).__name__}: {error}"
-            ) from error
-        trials = self._trials(engines) if len(engines) > 1 else dict.fromkeys(engines, 0.0)
+            raise ExecutorUnavailableError(f"{name}: {type(error).__name__}: {error}") from error
+        trials = _trials(engines) if len(engines) > 1 else dict.fromkeys(engines, 0.0)
         best = min(trials, key=lambda count: trials[count])
-        self._peer, self._engine = peer, engines[best]
-        ran = {"executor": f"{peer.name} {peer.version()}", "precision": "fp32", "threads": best}
-        asked = {"threads": threads, **peer.settings()}
-        self.models = (SimpleNamespace(name=peer.name, sha256="", asked=asked, ran=ran),)
-        self.mode = SimpleNamespace(as_dict=lambda: dict(peer.settings()))
+        self._name, self._engine = name, engines[best]
+        ran = {"executor": f"{name} {version}", "precision": "fp32", "threads": best}
+        asked = {"threads": threads, **settings}
+        self.models = (SimpleNamespace(name=name, sha256="", asked=asked, ran=ran),)
+        self.mode = SimpleNamespace(as_dict=lambda: dict(settings))
 
     def prepare(self, path: Path) -> tuple[float, Any]:
         """Audio seconds, and the recording in the form that the peer takes."""
@@ -87,7 +82,7 @@ class PeerPipeline:
         try:
             found = self._engine.diarize(prepared)
         except Exception as error:
-            raise InputError(f"{self._peer.name} failed: {' '.join(str(error).split())}") from error
+            raise InputError(f"{self._name} failed: {' '.join(str(error).split())}") from error
         turns = tuple(Turn(float(start), float(end), str(who)) for start, end, who in found)
         timings = SimpleNamespace(stages=(), windows=0, overlapped=True)
         return SimpleNamespace(turns=turns, duration_seconds=seconds, timings=timings)
@@ -95,22 +90,18 @@ class PeerPipeline:
     def close(self) -> None:
         """Nothing to release."""
 
-    @staticmethod
-    def _counts(threads: int | None) -> tuple[int, ...]:
-        return (threads,) if threads is not None else tuple(sorted({1, processors()}))
 
-    @staticmethod
-    def _trials(engines: Mapping[int, PeerEngine]) -> dict[int, float]:
-        """Seconds of the bundled sample with each number of threads, in turns."""
-        samples = read_samples(datasets_dir() / "sample" / "sample.wav")
-        trials = dict.fromkeys(engines, float("inf"))
-        for _ in range(_TRIALS):
-            for count, engine in engines.items():
-                prepared = engine.prepare(samples)
-                with stopwatch() as cost:
-                    engine.diarize(prepared)
-                trials[count] = min(trials[count], cost.wall)
-        return trials
+def _trials(engines: Mapping[int, PeerEngine]) -> dict[int, float]:
+    """Seconds of the bundled sample with each number of threads, in turns."""
+    samples = read_samples(datasets_dir() / "sample" / "sample.wav")
+    trials = dict.fromkeys(engines, float("inf"))
+    for _ in range(_TRIALS):
+        for count, engine in engines.items():
+            prepared = engine.prepare(samples)
+            with stopwatch() as cost:
+                engine.diarize(prepared)
+            trials[count] = min(trials[count], cost.wall)
+    return trials
 
 
 def read_samples(path: Path) -> Samples:
