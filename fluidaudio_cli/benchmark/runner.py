@@ -90,6 +90,26 @@ class _Made:
 
 
 @dataclass(frozen=True)
+class _Start:
+    """How a worker of a cell is started and what it loads."""
+
+    command: WorkerCommand
+    mode: str | Mapping[str, Any]
+    options: PipelineOptions
+    settings: Mapping[str, Any]
+
+    def open(self, processes: ExitStack, timeout: float | None) -> tuple[Worker, dict[str, Any]]:
+        """A loaded worker; loaded twice when the first load had to fill the cache."""
+        for attempt in range(2):
+            worker = processes.enter_context(Worker(self.command, timeout))
+            loaded = worker.load(self.mode, self.options, self.settings)
+            if loaded["cached"] or attempt:
+                break
+            worker.close()
+        return worker, loaded
+
+
+@dataclass(frozen=True)
 class _Opened:
     """A lane that is loaded, and what loading it said."""
 
@@ -349,14 +369,14 @@ class BenchmarkRun:
                 )
                 self._describe(study, cell, index, {}, program)
                 return _Opened(lane, {})
-            options, mode = self._options(cell), self._mode_to_load(cell)
             command = self._command(program, stack)
+            start = _Start(command, self._mode_to_load(cell), self._options(cell), program.settings)
             if study.effort.cold and self._known(study, cell).cold_seconds is None:
-                self._cold_load(study, cell, command, mode, options)
+                self._cold_load(study, cell, start)
             if study.effort.share:
-                worker, loaded = self._shared_worker(stack, command, mode, options, program)
+                worker, loaded = self._shared_worker(start, stack)
             else:
-                worker, loaded = self._warm_worker(processes, command, mode, options, program)
+                worker, loaded = start.open(processes, self.settings.timeout)
         except ExecutorUnavailableError as error:
             if len(self.grid.cells) == 1:
                 raise
@@ -410,55 +430,21 @@ class BenchmarkRun:
             self._note(f"{cell.name}: {note}")
         return held.plan.as_dict()
 
-    def _cold_load(
-        self,
-        study: Study,
-        cell: Cell,
-        command: WorkerCommand,
-        mode: str | Mapping[str, Any],
-        options: PipelineOptions,
-    ) -> None:
-        with (
-            temporary_folder() as cache,
-            Worker(
-                command.with_env(**{CACHE_VARIABLE: str(cache)}), self.settings.timeout
-            ) as worker,
-        ):
-            loaded = worker.load(mode, options)
+    def _cold_load(self, study: Study, cell: Cell, start: _Start) -> None:
+        with temporary_folder() as cache:
+            command = start.command.with_env(**{CACHE_VARIABLE: str(cache)})
+            with Worker(command, self.settings.timeout) as worker:
+                loaded = worker.load(start.mode, start.options)
         found: dict[str, Any] = {"cold_seconds": loaded["load_seconds"]}
         if loaded["cached"]:
             found = {"cold_note": "cold load unavailable: nothing was compiled with no cache"}
         self._keep(self._known(study, cell).model_copy(update=found))
 
-    def _warm_worker(
-        self,
-        processes: ExitStack,
-        command: WorkerCommand,
-        mode: str | Mapping[str, Any],
-        options: PipelineOptions,
-        program: Program,
-    ) -> tuple[Worker, dict[str, Any]]:
-        """A loaded worker; loaded twice when the first load had to fill the cache."""
-        for attempt in range(2):
-            worker = processes.enter_context(Worker(command, self.settings.timeout))
-            loaded = worker.load(mode, options, program.settings)
-            if loaded["cached"] or attempt:
-                break
-            worker.close()
-        return worker, loaded
-
-    def _shared_worker(
-        self,
-        stack: ExitStack,
-        command: WorkerCommand,
-        mode: str | Mapping[str, Any],
-        options: PipelineOptions,
-        program: Program,
-    ) -> tuple[Worker, dict[str, Any]]:
+    def _shared_worker(self, start: _Start, stack: ExitStack) -> tuple[Worker, dict[str, Any]]:
         """The study's worker that has this loaded; a fresh one where it ended."""
-        key = repr((command, mode, options, program.name))
+        key = repr(start)
         if key not in self._shared or not self._shared[key][0].alive:
-            self._shared[key] = self._warm_worker(stack, command, mode, options, program)
+            self._shared[key] = start.open(stack, self.settings.timeout)
         return self._shared[key]
 
     def _measure_latency(self, study: Study, cell: Cell, index: int) -> None:
@@ -470,12 +456,11 @@ class BenchmarkRun:
         missing = {file.uri: file for file in known if not file.latency_seconds}
         if not missing:
             return
-        program, options = self.grid.program(cell), replace(self._options(cell), low_latency=True)
+        options = replace(self._options(cell), low_latency=True)
+        start = _Start(self.command, self.grid.mode_to_load(cell), options, {})
         with ExitStack() as processes:
             try:
-                worker, _ = self._warm_worker(
-                    processes, self.command, self.grid.mode_to_load(cell), options, program
-                )
+                worker, _ = start.open(processes, self.settings.timeout)
                 for item in self._items(cell):
                     if item.uri in missing:
                         seconds = worker.latency(item.audio, study.effort.latency_windows)
