@@ -423,8 +423,7 @@ class BenchmarkRun:
         if limit is None or cell.program:
             return mode
         seconds = longest_seconds(item.audio for item in self._items(cell))
-        is_file = mode.endswith((".yaml", ".yml"))
-        plan = make_plan(Path(mode) if is_file else mode, **self._options(cell).as_dict())
+        plan = make_plan(mode, **self._options(cell).as_dict())
         held = hold(plan, limit, seconds, command=self.command)
         for note in held.notes:
             self._note(f"{cell.name}: {note}")

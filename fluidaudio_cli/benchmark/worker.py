@@ -230,8 +230,7 @@ def load_real_pipeline(mode: str | Mapping[str, Any], **options: Any) -> Any:
 
     if not isinstance(mode, str):  # the options are in it
         return load(plan_of(mode))
-    is_file = mode.endswith((".yaml", ".yml"))
-    return load_pipeline(Path(mode) if is_file else mode, **options)
+    return load_pipeline(mode, **options)
 
 
 if __name__ == "__main__":

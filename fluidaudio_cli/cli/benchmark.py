@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import options
+from fluidaudio_cli.cli import benchmark_plan, options
 from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.cli.report_output import STDOUT
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.benchmark.compare import Change, Kind
+    from fluidaudio_cli.benchmark.compare import Kind
     from fluidaudio_cli.benchmark.grid import Condition, Grid
     from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import BenchmarkResult
@@ -237,15 +237,16 @@ def benchmark(
 
     Exit code 1: a gate failed, or --against found this version slower. 3: a file failed.
     """
+    from fluidaudio_cli.benchmark.compare import compare
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.runner import Settings
-    from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.compare import check_kinds
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
     from fluidaudio_cli.diarization.tuning import leave_out_tuning
+    from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     if no_tuning:
@@ -310,11 +311,11 @@ def benchmark(
         base = _comparable(base, result, kinds)
     except UsageError as error:  # what was measured is written all the same
         base, refused = None, error
-    report = BenchmarkReport(
-        result, evaluate(gates, result, base), _changes(base, result), max_slowdown / 100
-    )
+    changes = () if base is None else compare(base, result, seed=seed)
+    report = BenchmarkReport(result, evaluate(gates, result, base), changes, max_slowdown / 100)
     for path, name in formats.items():
-        _write(path, benchmark_plan.formatted(report, name))
+        write_text_atomic(path, benchmark_plan.formatted(report, name))
+        typer.echo(f"wrote {path}", err=True)
     on_stdout = STDOUT in (output or ())
     _show(report, output_format, () if on_stdout else formats.values())
     _tell_github(report)
@@ -332,7 +333,6 @@ def _open_conditions(
     auto_download: bool,
     suite: Suite | None,
 ) -> dict[str, Condition]:
-    from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.render.console import progress_bar
 
     if voices is not None:
@@ -365,7 +365,6 @@ def _measure(
     from fluidaudio_cli.benchmark.results import read_result, write_result
     from fluidaudio_cli.benchmark.resume import locked
     from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, plan_record
-    from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.executors.cache import cache_dir
     from fluidaudio_cli.measure.limits import measure_machine
@@ -423,12 +422,6 @@ def _comparable(
     return base
 
 
-def _changes(base: BenchmarkResult | None, head: BenchmarkResult) -> tuple[Change, ...]:
-    from fluidaudio_cli.benchmark.compare import compare
-
-    return () if base is None else compare(base, head, seed=head.plan.seed)
-
-
 def _download(dataset: str, max_files: int | None, allowed: bool) -> None:
     if not allowed:
         return  # the caller then says what is missing and which command downloads it
@@ -439,15 +432,7 @@ def _download(dataset: str, max_files: int | None, allowed: bool) -> None:
         download_dataset(dataset, max_files=max_files, progress=progress)
 
 
-def _write(path: Path, text: str) -> None:
-    from fluidaudio_cli.files import write_text_atomic
-
-    write_text_atomic(path, text)
-    typer.echo(f"wrote {path}", err=True)
-
-
 def _show(report: BenchmarkReport, output_format: OutputFormat, written: Collection[str]) -> None:
-    from fluidaudio_cli.cli import benchmark_plan
     from fluidaudio_cli.cli.render.benchmark import render_report
     from fluidaudio_cli.cli.render.console import stdout_console
 

@@ -111,11 +111,6 @@ class SpeakerCount(_Summable):
         wrong = abs(reference - hypothesis)
         return cls(reference, hypothesis, wrong, int(wrong == 0), 1)
 
-    @property
-    def accuracy(self) -> float:
-        """Share of files with the right number of speakers."""
-        return _ratio(self.correct_files, self.files)
-
 
 @dataclass(frozen=True)
 class OverlapError(_Summable):
