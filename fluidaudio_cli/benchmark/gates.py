@@ -1,24 +1,8 @@
 """Performance gates: limits on figures, read from YAML (``fluidaudio.gates/1``), and verdicts.
 
-```yaml
-schema: fluidaudio.gates/1
-gates:
-  - {dataset: sample, mode: fast, metric: rtfx, at_least: 100, unit: x}
-  - {dataset: sample, mode: "*", metric: der_strict, at_most: 5, unit: "%"}
-  - {mode: fast, metric: rtfx, relative: ratio, at_least: 0.9, unit: x}
-  - {study: scaling, length: 10h, metric: peak_memory, at_most: 200, unit: MB}
-  - {mode: fast, metric: rtfx, relative: ratio, versus: sherpa-onnx at 0.8, at_least: 5, unit: x}
-```
-
-``study`` defaults to ``modes``, what was asked for itself; the other names of what is measured
-(``dataset``, ``mode``, ``models``, ``executor``, ``precision``, ``threads``, ``length``,
-``condition``, ``program``) to ``*``, each one of the study. The limit is one of ``at_least``,
-``at_most``, ``above`` and ``below``; ``unit`` must be the metric's own, so that a limit in
-seconds is never read as milliseconds. ``relative: ratio`` (unit x) or ``difference`` (the
-metric's unit) compares with ``--baseline``, or with the cell of this result that ``versus`` names.
-``metric: robust_der_snr10`` is short for strict DER of the robustness suite in noise of that SNR,
-``robust_der_FACTOR_LEVEL`` (``robust_der_rt60_0.6``) for another condition, ``robust_der_clean``
-for the base. A gate whose figure was not measured fails.
+``docs/benchmark.md`` has the keys. ``metric: robust_der_snr10`` is short for strict DER of the
+robustness suite in noise of that SNR, ``robust_der_FACTOR_LEVEL`` (``robust_der_rt60_0.6``) for
+another condition, ``robust_der_clean`` for the base. A gate whose figure was not measured fails.
 """
 
 from __future__ import annotations

@@ -123,10 +123,6 @@ def _joules(samples: Sequence[IterationSample]) -> float:
     )
 
 
-def _joules_per_hour(audio: float, samples: Sequence[IterationSample]) -> float:
-    return _joules(samples) * _AUDIO_HOUR / audio
-
-
 def _energy_seconds(samples: Sequence[IterationSample]) -> float:
     return sum(math.nan if s.energy is None else s.energy.seconds for s in samples)
 
@@ -153,16 +149,12 @@ def _percentile(
     return compute
 
 
-def _boundaries(record: FileRecord) -> Iterable[float]:
+def _boundary_errors(record: FileRecord) -> Iterable[float]:
     return map(abs, record.accuracy.boundary.offsets) if record.accuracy else ()
 
 
-def _steps(record: FileRecord) -> Iterable[float]:
-    return record.streaming.computing if record.streaming else ()
-
-
-def _label_delays(record: FileRecord) -> Iterable[float]:
-    return record.streaming.delays if record.streaming else ()
+def _of_stream(name: str) -> Callable[[FileRecord], Iterable[float]]:
+    return lambda record: getattr(record.streaming, name, ())
 
 
 def _der(kind: str, part: str) -> Compute:
@@ -344,8 +336,8 @@ METRICS: dict[str, Metric] = {
         ("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
         ("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
         ("count_bias", "mean count error", "speakers", False, _count_bias),
-        ("boundary_median", "boundary median", "ms", False, _percentile(50, _boundaries)),
-        ("boundary_p90", "boundary p90", "ms", False, _percentile(90, _boundaries)),
+        ("boundary_median", "boundary median", "ms", False, _percentile(50, _boundary_errors)),
+        ("boundary_p90", "boundary p90", "ms", False, _percentile(90, _boundary_errors)),
         ("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
         ("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
         ("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
@@ -364,7 +356,13 @@ METRICS: dict[str, Metric] = {
         ("refined_der", "DER refined", "%", False, _stream_der("refined")),
         ("online_ratio", "online / end", "x", False, _stream_der("online", True)),
         ("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
-        ("label_delay", "first label after", "s", False, _percentile(50, _label_delays, 1.0)),
+        (
+            "label_delay",
+            "first label after",
+            "s",
+            False,
+            _percentile(50, _of_stream("delays"), 1.0),
+        ),
         *(
             (name, label, unit, False, _stream_total(field, per))
             for name, label, unit, field, per in (
@@ -377,7 +375,13 @@ METRICS: dict[str, Metric] = {
             )
         ),
         *(
-            (f"step_{name}", f"step {name}", "ms", False, _percentile(percent, _steps))
+            (
+                f"step_{name}",
+                f"step {name}",
+                "ms",
+                False,
+                _percentile(percent, _of_stream("computing")),
+            )
             for name, percent in _PERCENTILES.items()
         ),
         ("stream_rtf", "RTF", "", False, _stream_total("computing", "second")),
@@ -386,7 +390,13 @@ METRICS: dict[str, Metric] = {
         ("memory_growth", "memory growth", "MB", False, _memory_growth),
         ("load_cold", "load cold", "s", False, _load_cold),
         ("load_warm", "load warm", "s", False, _load_warm),
-        ("energy", "energy per audio hour", "J/h", False, _per_pass(_joules_per_hour)),
+        (
+            "energy",
+            "energy per audio hour",
+            "J/h",
+            False,
+            _per_pass(lambda a, s: _joules(s) * _AUDIO_HOUR / a),
+        ),
         ("power", "power", "W", False, _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
     )
 }

@@ -51,23 +51,20 @@ def to_csv(result: BenchmarkResult) -> str:
     levels = {cell.name: cell for cell in result.cells}
     for each in result.findings.differences:
         writer.writerows(_difference_rows(result, levels[each.cell], each))
+    nowhere = (result.dataset.name, "limits", *[""] * len(FACTORS))
     for row in result.findings.roofline:
-        start = _start(result, levels[row.cell])
-        figures = (f"{row.achieved / 1e9:.6g}", "", "", "", "", 1)
-        writer.writerow((*start, "", row.stage, "achieved", "GFLOP/s", *figures))
+        start = (*_start(result, levels[row.cell]), "", row.stage)
+        writer.writerow((*start, "achieved", "GFLOP/s", *_single(row.achieved / 1e9)))
     for limit in result.findings.limits:
-        start = (result.dataset.name, "limits", *[""] * len(FACTORS))
-        figures = (f"{limit.best / 1e9:.6g}", "", "", "", "", 1)
         what = f"{limit.what}, {limit.threads} thread(s)"
-        writer.writerow((*start, "", "", what, f"G{limit.unit}", *figures))
+        writer.writerow((*nowhere, "", "", what, f"G{limit.unit}", *_single(limit.best / 1e9)))
     for growth in result.findings.growth:
-        for metric, unit, value in (
-            ("time_growth", "%", growth.time_share and 100 * growth.time_share),
-            ("memory_growth_with_length", "MB", growth.memory_bytes and growth.memory_bytes / 1e6),
-        ):
-            if value is not None:
-                start = (result.dataset.name, "scaling", growth.series, *[""] * (len(FACTORS) - 1))
-                writer.writerow((*start, "", "", metric, unit, f"{value:.6g}", *[""] * 4, 1))
+        start = (*nowhere[:1], "scaling", growth.series, *nowhere[3:], "", "")
+        if growth.time_share is not None:
+            writer.writerow((*start, "time_growth", "%", *_single(100 * growth.time_share)))
+        if growth.memory_bytes is not None:
+            figures = _single(growth.memory_bytes / 1e6)
+            writer.writerow((*start, "memory_growth_with_length", "MB", *figures))
     return text.getvalue()
 
 
@@ -105,6 +102,10 @@ def _difference_rows(
         for name, unit, f, count in figures
         if f is not None
     ]
+
+
+def _single(value: float) -> tuple[object, ...]:
+    return (f"{value:.6g}", "", "", "", "", 1)
 
 
 def _end(value: float | None) -> str:

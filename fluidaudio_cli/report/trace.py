@@ -42,14 +42,13 @@ def trace_events(profile: Profile) -> Iterator[Event]:
     """All events; those of one track in order of time."""
     threads = list(dict.fromkeys(call.span.thread for call in profile.calls))
     stages = list(dict.fromkeys((call.span.stage, call.span.thread) for call in profile.calls))
-    yield _name("process_name", _THREADS, 0, f"{profile.uri}: threads")
-    yield _name("process_name", _STAGES, 0, f"{profile.uri}: stages")
-    for tid, thread in enumerate(threads, start=1):
-        yield _name("thread_name", _THREADS, tid, thread)
-        yield _sort_index(_THREADS, tid)
-    for tid, (stage, thread) in enumerate(stages, start=1):
-        yield _name("thread_name", _STAGES, tid, f"{stage} · {thread}")
-        yield _sort_index(_STAGES, tid)
+    names = [f"{stage} · {thread}" for stage, thread in stages]
+    yield _metadata("process_name", _THREADS, 0, name=f"{profile.uri}: threads")
+    yield _metadata("process_name", _STAGES, 0, name=f"{profile.uri}: stages")
+    for pid, tracks in ((_THREADS, threads), (_STAGES, names)):
+        for tid, track in enumerate(tracks, start=1):
+            yield _metadata("thread_name", pid, tid, name=track)
+            yield _metadata("thread_sort_index", pid, tid, sort_index=tid)
     for call in profile.calls:
         thread_id = threads.index(call.span.thread) + 1
         stage_id = stages.index((call.span.stage, call.span.thread)) + 1
@@ -106,19 +105,8 @@ def _counter(name: str, seconds: float, values: dict[str, float]) -> Event:
     }
 
 
-def _name(kind: str, pid: int, tid: int, name: str) -> Event:
-    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "ts": 0, "args": {"name": name}}
-
-
-def _sort_index(pid: int, tid: int) -> Event:
-    return {
-        "name": "thread_sort_index",
-        "ph": "M",
-        "pid": pid,
-        "tid": tid,
-        "ts": 0,
-        "args": {"sort_index": tid},
-    }
+def _metadata(kind: str, pid: int, tid: int, **facts: Any) -> Event:
+    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "ts": 0, "args": facts}
 
 
 def _time(seconds: float) -> float:
