@@ -102,7 +102,8 @@ def open_other(
         other = _command_program(text, probe, mode)
         own = WorkerCommand()
         if other.kind == "process":
-            own = WorkerCommand(_own_diarize(mode))
+            diarize = (sys.executable, "-m", "fluidaudio_cli", "diarize", "{audio}")
+            own = WorkerCommand((*diarize, "--performance-mode", mode, "--format", "json"))
         kind: Literal["worker", "process"] = "process" if other.kind == "process" else "worker"
         yield other, Program(THIS_VERSION, own, kind, own_cache=True)
         return
@@ -140,11 +141,6 @@ def _build_kernels(tree: Path, text: str) -> None:
             "install a C compiler and hatchling (make setup-dev), or compare two installations "
             "by giving a command",
         )
-
-
-def _own_diarize(mode: str) -> tuple[str, ...]:
-    argv = [sys.executable, "-m", "fluidaudio_cli", "diarize", "{audio}"]
-    return (*argv, "--performance-mode", mode, "--format", "json")
 
 
 def _command_program(text: str, probe: Path, mode: str) -> Program:

@@ -29,6 +29,7 @@ from fluidaudio_cli.corpora.dataset import Dataset
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.settings import merged
 from fluidaudio_cli.simulate.batch import read_voices
 from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
@@ -95,7 +96,7 @@ class Suite(BaseModel):
     def _recipe(self, chosen: Mapping[str, str]) -> Recipe:
         document = self.base
         for factor, level in chosen.items():
-            document = _changed(document, self._change(factor, level))
+            document = merged(document, self._change(factor, level))
         return parse_recipe(document, "robustness suite")
 
     def _change(self, factor: str, level: str) -> dict[str, Any]:
@@ -194,13 +195,3 @@ def doubling(rows: tuple[Degradation, ...], series: str, factor: str) -> str | N
         if alone and base and row.der is not None and row.der >= DOUBLED * base:
             return row.levels[0][1]
     return None
-
-
-def _changed(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(document)
-    for key, value in change.items():
-        below = merged.get(key)
-        merged[key] = (
-            _changed(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
-        )
-    return merged

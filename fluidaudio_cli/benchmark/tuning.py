@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -83,7 +83,8 @@ def tune(watch: Watch = lambda what, done: None, timeout: float = TIMEOUT_SECOND
     looks = {tuning: search.speed(tuning) for tuning in _layouts()}
     exact = search.error(None)
     rejected: list[Rejected] = []
-    for tuning in _fastest_first(looks):
+    running = (each for each in looks if looks[each])
+    for tuning in sorted(running, key=lambda each: -looks[each]):
         reason = search.unlike(tuning, exact)
         if reason:
             rejected.append(Rejected(tuning, reason))
@@ -211,10 +212,6 @@ def _layouts() -> Iterator[Tuning]:
                     NetworkTuning(embedding, mode.embedding.batch),
                     machine_identity(),
                 )
-
-
-def _fastest_first(speeds: dict[Tuning, float]) -> Iterable[Tuning]:
-    return sorted((each for each in speeds if speeds[each]), key=lambda each: -speeds[each])
 
 
 def _joined(known: BenchmarkResult | None, more: BenchmarkResult) -> BenchmarkResult:
