@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.errors import ExecutorUnavailableError
@@ -41,7 +41,6 @@ class MachinePeaks:
 def measure_machine(
     threads: Sequence[int] | None = None,
     products: Sequence[tuple[str, str]] = PRODUCTS,
-    on_step: Callable[[str], None] = lambda step: None,
 ) -> MachinePeaks:
     """Products by (executor, precision), and bandwidth; about 15 s.
 
@@ -53,14 +52,8 @@ def measure_machine(
     unavailable: list[str] = []
     for executor, precision in products:
         try:
-            for count in counts:
-                on_step(f"{executor} {precision}, {count} thread(s)")
-                gemm.append(gemm_peak(executor, precision, count))
+            gemm.extend(gemm_peak(executor, precision, count) for count in counts)
         except ExecutorUnavailableError as error:  # noqa: PERF203 - the others are measured still
             unavailable.append(f"{executor} {precision}: {error}")
-    bandwidth = []
-    for level in _LEVELS:
-        for count in counts:
-            on_step(f"{level} bandwidth, {count} thread(s)")
-            bandwidth.append(measure_bandwidth(level, count))
-    return MachinePeaks(tuple(gemm), tuple(bandwidth), tuple(unavailable))
+    bandwidth = tuple(measure_bandwidth(level, count) for level in _LEVELS for count in counts)
+    return MachinePeaks(tuple(gemm), bandwidth, tuple(unavailable))
