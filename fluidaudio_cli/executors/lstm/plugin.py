@@ -17,10 +17,11 @@ from fluidaudio_cli.executors.lstm.tiles import TileStack
 
 
 class LstmKernel:
-    """See :class:`~fluidaudio_cli.executors.kernels.Kernel`.
+    """A part of a network on one kind of processor.
 
-    ``stack`` packs the layers' weights, which are kept as ``file``; ``reason``: see
-    :meth:`unavailable`.
+    ``name``: as in a plan; ``title``: for people, what it runs and on what; ``precision``: what it
+    computes in, models in others being left to the runtime. ``stack`` packs the layers' weights,
+    which are kept as ``file``; ``reason``: see :meth:`unavailable`.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class LstmKernel:
         return kernel.kernel_version()
 
     def cut(self, model: Any) -> Cut | None:
-        """Cut at the bidirectional layers of 128 units."""
+        """Cut a lowered model at its bidirectional layers of 128 units; None where it has none."""
         found = cut_at_lstm(model)
         if found is None:
             return None
@@ -58,7 +59,7 @@ class LstmKernel:
         return Cut(found.before, found.after, lambda folder: stack.save(folder / self._file))
 
     def restore(self, folder: Path) -> PackedStack[Any] | None:
-        """The packed weights."""
+        """The packed weights that :attr:`Cut.save` wrote, or None where nothing was cut out."""
         path = folder / self._file
         return self._stack.load(path) if path.is_file() else None
 
