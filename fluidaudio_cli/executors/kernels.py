@@ -7,11 +7,8 @@ and the kernel joins the three.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fluidaudio_cli.executors.base import Kernels
 
@@ -20,18 +17,6 @@ if TYPE_CHECKING:
 
 # Precision of kernels that compute in 8-bit integers, whatever the rest of a model computes in.
 NARROW = "int8"
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Parts of a lowered model (ONNX): ``before`` gives one tensor, ``after`` takes one.
-
-    ``save`` writes what the kernel keeps of the layers between them into a folder of the cache.
-    """
-
-    before: Any
-    after: Any
-    save: Callable[[Path], None]
 
 
 @lru_cache(maxsize=1)

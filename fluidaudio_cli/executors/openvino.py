@@ -127,8 +127,8 @@ class OpenVinoExecutor(CachingExecutor):
                     # Not for one window only, nor with sizes known beforehand: for any number.
                     compiled = _compile(core, whole, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
-            if cut is not None:
-                cut.save(folder)
+            if kernel and cut is not None:
+                kernel.save(cut, folder)
             return {}
 
         def load(folder: Path) -> _Parts:

@@ -10,7 +10,7 @@ one card, ``packages/bundled.yaml``; one that ``extends: bundled`` holds what di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -397,11 +397,8 @@ def read_card(path: Path) -> ModelCard:
     content, places = read_settings(path, ModelFormatError)
     if "extends" in content:
         content, places = _upon_bundled(content, places, path)
-    for key in ("name", "path", "places"):
-        if key in content:
-            raise ModelFormatError(f"{path}: unknown key {key}", "a card's name is its file's")
-    card = build(ModelCard, content, "", path, ModelFormatError)
-    card = replace(card, name=path.stem, path=path, places=places)
+    contents = build(_Contents, content, "", path, ModelFormatError)
+    card = ModelCard(**vars(contents), name=path.stem, path=path, places=places)
     for role, package in card.packages.items():
         if not package.is_dir():
             raise ModelFormatError(
