@@ -165,6 +165,9 @@ class CompileCache:
                 raise
         shutil.rmtree(entry.folder, ignore_errors=True)
         entry = self.fetch(key, build)
+        if entry.hit:
+            # It is still there: the cache is read only.
+            entry = self._without_cache(key, build)
         return load(entry.folder), entry
 
     def warn_once(self, reason: str) -> None:
