@@ -44,7 +44,7 @@ from fluidaudio_cli.executors.machine import (
     has_fast_integers,
     processors,
 )
-from fluidaudio_cli.executors.openvino_faults import faults_version, spared
+from fluidaudio_cli.executors.openvino_faults import faults_version, keep_inputs, spared
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -296,6 +296,7 @@ def _compile(
 ) -> Any:
     try:
         model = core.read_model(io.BytesIO(lowered.SerializeToString()))
+        keep_inputs(runtime()[0], model, lowered)
         if batch is not None:
             shapes = {}
             for port in model.inputs:
