@@ -85,7 +85,10 @@ def build(kind: type[_T], content: Any, where: str, path: Path, error: type[Flui
 def check_keys(
     kind: Any, content: Any, where: str, path: Path, error: type[FluidAudioError]
 ) -> None:
-    """Refuse, in ``error``, what has no place in a ``kind``; missing keys are not looked for."""
+    """Refuse, in ``error``, what has no place in a ``kind`` and values of other types.
+
+    Missing keys are not looked for.
+    """
     known = {field.name for field in fields(kind)}
     prefix = f"{where}." if where else ""
     if not isinstance(content, Mapping):
@@ -99,6 +102,8 @@ def check_keys(
             )
         if is_dataclass(hints[key]):
             check_keys(hints[key], value, f"{prefix}{key}", path, error)
+        else:
+            _value(hints[key], value, f"{prefix}{key}", path, error)
 
 
 def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudioError]) -> Any:

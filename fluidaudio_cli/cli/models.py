@@ -86,8 +86,9 @@ def inspect(
     """Show inputs, outputs, operations, precision, size and parameters of a package."""
     from fluidaudio_cli.cli.render.models import render_report
     from fluidaudio_cli.coreml.inspect import inspect_package
+    from fluidaudio_cli.models.registry import package_of
 
-    report = inspect_package(resolve_package(package), function)
+    report = inspect_package(package_of(package), function)
     report_output.write_report(output, output_format, report.as_dict, render_report, report)
 
 
@@ -106,13 +107,12 @@ def lower(
     from fluidaudio_cli.errors import UsageError
     from fluidaudio_cli.executors.lowering import lower_checked
     from fluidaudio_cli.files import atomic_path
+    from fluidaudio_cli.models.registry import package_of
 
     report_output.check_ending("--output", output, (".onnx",))
     if float_type not in ("fp32", "fp16"):
         raise UsageError(f"--float-type {float_type} is not known", "use fp32 or fp16")
-    content = lower_checked(
-        resolve_package(package), function, "fp16" if float_type == "fp16" else "fp32"
-    )
+    content = lower_checked(package_of(package), function, float_type)  # type: ignore[arg-type]
     with atomic_path(output) as draft:
         draft.write_bytes(content)
     messages.say(f"wrote {output} ({len(content)} bytes)")
@@ -148,16 +148,6 @@ def card(
         messages.say(line)
     if output != report_output.STDOUT:
         messages.say(f"wrote {output}; try it with fluidaudio models check {output}")
-
-
-def resolve_package(name_or_path: str) -> Path:
-    """The folder of a package given by path, or of a bundled model given by name."""
-    path = Path(name_or_path)
-    if path.exists():
-        return path
-    from fluidaudio_cli.models.registry import package_of
-
-    return package_of(name_or_path)
 
 
 app.command("check")(check)

@@ -11,6 +11,7 @@ from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.models.card import ModelCard
 
 SCHEMA = "fluidaudio.models-check/1"
@@ -64,6 +65,9 @@ def check(
     sample = datasets_dir() / "sample" / "sample.wav"
     reference = tuple(read_rttm(sample.with_suffix(".rttm"))["sample"])
     loaded = load_card(card)
+    people = None
+    if calibrate is not None:
+        people = _checked(loaded, calibrate, held_out, voices, performance_mode)
     faults = check_card(loaded, sample, reference)
     lines = faults or ["no fault found: scores, frame grid and vectors are as the card says"]
     if faults or calibrate is None:
@@ -78,14 +82,38 @@ def check(
         return
     # Where the calibration goes to stdout, it is alone there.
     messages.say(*lines)
-    _calibrate(loaded, calibrate, held_out, voices, performance_mode, search, seed)
+    _calibrate(loaded, calibrate, held_out, people, performance_mode, search, seed)
+
+
+def _checked(
+    card: ModelCard, folder: Path, held_out: Path | None, voices: Path | None, mode: str
+) -> VoiceFolder | None:
+    """Refuse, before anything is heard, what cannot be calibrated; the voices, if any."""
+    from fluidaudio_cli.benchmark.calibrating_voices import check_enough
+    from fluidaudio_cli.benchmark.identify import VoiceFolder
+    from fluidaudio_cli.diarization.modes import load_mode
+    from fluidaudio_cli.scoring.matching import read_annotations
+
+    if card.diarizer is not None:
+        raise UsageError(
+            f"{card.path} has nothing to calibrate: its network follows speakers itself",
+            "leave out --calibrate",
+        )
+    load_mode(mode, card)
+    for each in (folder, held_out):
+        if each is not None:
+            read_annotations(each)
+    people = None if voices is None else VoiceFolder.of(voices)
+    if people is not None:
+        check_enough(people)
+    return people
 
 
 def _calibrate(
     card: ModelCard,
     folder: Path,
     held_out: Path | None,
-    voices: Path | None,
+    people: VoiceFolder | None,
     mode: str,
     search: float,
     seed: int,
@@ -93,18 +121,9 @@ def _calibrate(
     import yaml
 
     from fluidaudio_cli.benchmark import calibrating, calibrating_voices
-    from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.diarization.loading import load_pipeline
 
-    if card.diarizer is not None:
-        raise UsageError(
-            f"{card.path} has nothing to calibrate: its network follows speakers itself",
-            "leave out --calibrate",
-        )
-    people = None if voices is None else VoiceFolder.of(voices)
-    if people is not None:
-        calibrating_voices.check_enough(people)
     pipeline = load_pipeline(mode, models=card.path, tuning=False)
     with progress_bar("hearing recordings") as progress:
         known = calibrating.known_of(folder, pipeline, progress)

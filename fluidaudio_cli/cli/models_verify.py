@@ -13,7 +13,6 @@ from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.models.verification import (
     HashCheck,
     SelfTestOutcome,
-    count_selftests,
     run_selftests,
     verify_hash,
 )
@@ -66,15 +65,11 @@ def verify_models(executor: str = "all") -> VerificationReport:
         states = {name: states[name]}
     present = {name: state.precisions for name, state in states.items() if state.ok}
     models = bundled_models()
-    total = count_selftests(models, present)
-    outcomes = []
     with progress_bar("running self-tests") as progress:
-        for outcome in run_selftests(models, present):
-            outcomes.append(outcome)
-            progress(len(outcomes), total)
+        outcomes = run_selftests(models, present, progress)
     return VerificationReport(
         tuple(verify_hash(model) for model in models.values()),
-        tuple(outcomes),
+        outcomes,
         {name: state for name, state in states.items() if not state.ok},
     )
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.coreml import constexpr
 from fluidaudio_cli.coreml.blob import BlobFile
+from fluidaudio_cli.coreml.constexpr import EVALUATORS
 from fluidaudio_cli.coreml.ir import Block, Operation, Quantized, TensorType, Value
 from fluidaudio_cli.errors import ModelFormatError
 
@@ -124,12 +124,12 @@ class BlockAssembler:
 
 
 def _evaluate(kind: str, name: str, inputs: Mapping[str, tuple[Value, ...]]) -> list[Value]:
-    if not constexpr.is_known(kind):
+    if kind not in EVALUATORS:
         raise ModelFormatError(f"compressed weight '{name}' uses {kind}, which is not known")
     arrays = {key: values[0].data for key, values in inputs.items()}
     try:
-        results = constexpr.evaluate(
-            kind, {key: array for key, array in arrays.items() if array is not None}
+        results = EVALUATORS[kind](
+            {key: array for key, array in arrays.items() if array is not None}
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelFormatError(

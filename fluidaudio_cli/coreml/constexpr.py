@@ -18,16 +18,6 @@ Array = NDArray[np.generic]
 Inputs = Mapping[str, Array]
 
 
-def evaluate(kind: str, inputs: Inputs) -> tuple[Array, ...]:
-    """Outputs of constexpr operation ``kind``; ``KeyError`` if it is unknown."""
-    return _EVALUATORS[kind](inputs)
-
-
-def is_known(kind: str) -> bool:
-    """Whether ``kind`` can be evaluated."""
-    return kind in _EVALUATORS
-
-
 def _affine_dequantize(inputs: Inputs) -> tuple[Array, ...]:
     data, scale, zero = inputs["quantized_data"], inputs["scale"], inputs["zero_point"]
     shape = [1] * data.ndim
@@ -84,10 +74,6 @@ def _fill(nonzero: Array, mask: Array) -> Array:
     return dense
 
 
-def _cast(inputs: Inputs) -> tuple[Array, ...]:
-    return (inputs["source_val"].astype(NUMPY_TYPES[str(inputs["output_dtype"])]),)
-
-
 def _blockwise(data: Array, scale: Array, offset: Array | None) -> Array:
     def spread(blocks: Array) -> NDArray[np.float32]:
         out = blocks.astype(np.float32)
@@ -99,10 +85,6 @@ def _blockwise(data: Array, scale: Array, offset: Array | None) -> Array:
     if offset is not None:
         shifted = shifted - spread(offset)
     return (shifted * spread(scale)).astype(scale.dtype)
-
-
-def _blockwise_shift_scale(inputs: Inputs) -> tuple[Array, ...]:
-    return (_blockwise(inputs["data"], inputs["scale"], inputs.get("offset")),)
 
 
 def _lut_to_sparse(inputs: Inputs) -> tuple[Array, ...]:
@@ -119,12 +101,16 @@ def _sparse_blockwise_shift_scale(inputs: Inputs) -> tuple[Array, ...]:
     return mask, dense[mask != 0]
 
 
-_EVALUATORS: dict[str, Callable[[Inputs], tuple[Array, ...]]] = {
+EVALUATORS: dict[str, Callable[[Inputs], tuple[Array, ...]]] = {
     "constexpr_affine_dequantize": _affine_dequantize,
     "constexpr_lut_to_dense": _lut_to_dense,
     "constexpr_sparse_to_dense": _sparse_to_dense,
-    "constexpr_cast": _cast,
-    "constexpr_blockwise_shift_scale": _blockwise_shift_scale,
+    "constexpr_cast": lambda inputs: (
+        inputs["source_val"].astype(NUMPY_TYPES[str(inputs["output_dtype"])]),
+    ),
+    "constexpr_blockwise_shift_scale": lambda inputs: (
+        _blockwise(inputs["data"], inputs["scale"], inputs.get("offset")),
+    ),
     "constexpr_lut_to_sparse": _lut_to_sparse,
     "constexpr_sparse_blockwise_shift_scale": _sparse_blockwise_shift_scale,
 }

@@ -34,14 +34,10 @@ SUB_BYTE_BITS = {"int4": 4, "uint1": 1, "uint2": 2, "uint3": 3, "uint4": 4, "uin
 FLOAT_TYPES = frozenset({"fp16", "fp32", "fp64"})
 
 
-def element_bits(dtype: str) -> int:
-    """Stored bits per element."""
-    return SUB_BYTE_BITS.get(dtype) or np.dtype(NUMPY_TYPES[dtype]).itemsize * 8
-
-
 def stored_bytes(dtype: str, count: int) -> int:
     """Bytes that ``count`` elements take when packed."""
-    return (count * element_bits(dtype) + 7) // 8
+    bits = SUB_BYTE_BITS.get(dtype) or np.dtype(NUMPY_TYPES[dtype]).itemsize * 8
+    return (count * bits + 7) // 8
 
 
 def decode(raw: NDArray[np.uint8], dtype: str, count: int) -> NDArray[np.generic]:

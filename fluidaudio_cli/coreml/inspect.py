@@ -73,6 +73,8 @@ def inspect_package(path: Path, function: str | None = None) -> PackageReport:
 
     Raises ``ModelFormatError`` if it cannot be read or has no such function.
     """
+    from fluidaudio_cli.coreml.ops import LOWERINGS
+
     program = read_program(path, function)
     operations = list(iterate_operations(program.main.block))
     kinds = Counter(operation.kind for operation in operations)
@@ -103,7 +105,7 @@ def inspect_package(path: Path, function: str | None = None) -> PackageReport:
         weights=dict(weights.most_common()),
         parameters=sum(weights.values()),
         slice_by_index=kinds["slice_by_index"],
-        unsupported=unsupported_operations(program),
+        unsupported=tuple(kind for kind in kinds if kind not in LOWERINGS),
         refusal=_refusal(program),
     )
 
@@ -117,14 +119,6 @@ def _refusal(program: Program) -> str | None:
     except ModelFormatError as error:
         return error.message
     return None
-
-
-def unsupported_operations(program: Program) -> tuple[str, ...]:
-    """Kinds of operation in the main function that cannot be lowered, in order of appearance."""
-    from fluidaudio_cli.coreml.ops import LOWERINGS
-
-    kinds = dict.fromkeys(one.kind for one in iterate_operations(program.main.block))
-    return tuple(kind for kind in kinds if kind not in LOWERINGS)
 
 
 def parameters(function: Function) -> Iterator[Value]:

@@ -88,12 +88,6 @@ def lower_to_onnx(program: Program, float_type: FloatType = "fp32") -> onnx.Mode
     return model
 
 
-def lower_to_bytes(program: Program, float_type: FloatType = "fp32") -> bytes:
-    """The serialised model of ``lower_to_onnx``, for callers that know no ONNX."""
-    serialised: bytes = lower_to_onnx(program, float_type).SerializeToString()
-    return serialised
-
-
 def _check(model: onnx.ModelProto) -> None:
     """Refuse a graph that runtimes would refuse: types and shapes that do not fit each other."""
     from onnx import checker, shape_inference

@@ -33,7 +33,7 @@ from fluidaudio_cli.coreml.ir import (
     metadata_of,
 )
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
-from fluidaudio_cli.coreml.package import choose_function, read_json
+from fluidaudio_cli.coreml.package import COPY_AGAIN, choose_function, read_json
 from fluidaudio_cli.errors import ModelFormatError
 
 # MIL text calls opsets by the system; the protobuf form calls them CoreMLn.
@@ -52,17 +52,17 @@ def read_compiled(package: Path, function: str | None = None) -> Program:
     functions = _Parser(Source(path, text), WeightFiles(package)).program()
     described = package / "metadata.json"
     metadata = read_json(described) if described.is_file() else [{}]
-    if not (isinstance(metadata, list) and metadata and isinstance(metadata[0], dict)):
-        raise ModelFormatError(f"{described} is damaged (no list of descriptions)")
-    facts = metadata[0]
-    main = choose_function(path, functions, function, str(facts.get("defaultFunctionName") or ""))
-    # Of several functions each has a description of its own.
-    own = [
-        one
-        for one in facts.get("functions") or ()
-        if isinstance(one, dict) and one.get("name") == main.name
-    ]
-    return _describe(functions, main, {**facts, **(own[0] if own else {})})
+    try:
+        facts = metadata[0]
+        default = str(facts.get("defaultFunctionName") or "")
+        main = choose_function(path, functions, function, default)
+        # Of several functions each has a description of its own.
+        own = [one for one in facts.get("functions") or () if one.get("name") == main.name]
+        return _describe(functions, main, {**facts, **(own[0] if own else {})})
+    except ModelFormatError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFormatError(f"{described} is damaged ({error})", COPY_AGAIN) from error
 
 
 def _describe(functions: dict[str, Function], main: Function, data: dict[str, Any]) -> Program:

@@ -13,7 +13,7 @@ from fluidaudio_cli.errors import ModelFormatError
 from fluidaudio_cli.files import folder_files, hash_file
 
 _REMEDY = "give the path of an .mlpackage or a compiled .mlmodelc folder"
-_COPY_AGAIN = "copy the whole package again"
+COPY_AGAIN = "copy the whole package again"
 
 
 def read_program(path: Path, function: str | None = None) -> Program:
@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFormatError(f"{path} is damaged ({error})", _COPY_AGAIN) from error
+        raise ModelFormatError(f"{path} is damaged ({error})", COPY_AGAIN) from error
 
 
 def _specification(package: Path) -> Path:
@@ -92,10 +92,10 @@ def _specification(package: Path) -> Path:
         content = read_json(manifest)
         relative = PurePosixPath(content["itemInfoEntries"][content["rootModelIdentifier"]]["path"])
     except (KeyError, TypeError) as error:
-        raise ModelFormatError(f"{manifest} names no root model", _COPY_AGAIN) from error
+        raise ModelFormatError(f"{manifest} names no root model", COPY_AGAIN) from error
     if relative.is_absolute() or ".." in relative.parts:
         raise ModelFormatError(f"{manifest} names a model outside the package: {relative}")
     path = package / "Data" / relative
     if not path.is_file():
-        raise ModelFormatError(f"{package}: model file {path.name} is missing", _COPY_AGAIN)
+        raise ModelFormatError(f"{package}: model file {path.name} is missing", COPY_AGAIN)
     return path

@@ -153,14 +153,16 @@ def read_mode(path: Path, card: ModelCard | None = None) -> ModeConfig:
     layers += _extended(path)[::-1]
     content: dict[str, Any] = {}
     origins: dict[str, Place] = {}
+    files: dict[str, Path] = {}
     for file, values, places in layers:
         check_keys(ModeValues, values, "", file, UsageError)
         content = merged(content, values)
         origins |= {name: places[name] for name in flattened(values) if name in places}
+        files |= dict.fromkeys(flattened(values), file)
     for section in _SECTIONS:
         content.setdefault(section, {})
     mode = build(ModeValues, content, "", path, UsageError)
-    _check_values(mode, path)
+    _check_values(mode, files)
     calibration = calibration_of(card)
     return ModeConfig(name=path.stem, **vars(mode), calibration=calibration, origins=origins)
 
@@ -225,7 +227,8 @@ def _of_thresholds(places: Mapping[str, Place]) -> dict[str, Place]:
     }
 
 
-def _check_values(mode: ModeValues, path: Path) -> None:
+def _check_values(mode: ModeValues, files: Mapping[str, Path]) -> None:
+    """Values that no mode can have; ``files``: where each is from."""
     step = mode.windows.step_seconds
     phases = 10.0 / step if step > 0 else 0.0
     rules = (
@@ -241,4 +244,4 @@ def _check_values(mode: ModeValues, path: Path) -> None:
     )
     for holds, text in rules:
         if not holds:
-            raise UsageError(f"{path}: {text}", "correct the file")
+            raise UsageError(f"{files[text.split()[0]]}: {text}", "correct the file")

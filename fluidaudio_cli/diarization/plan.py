@@ -226,6 +226,14 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
         for role, network in asked.card.networks.items()
     }
     notes = _of_card(asked.card)
+    hearing = asked.card.segmentation or asked.card.diarizer
+    narrow = traits.joins_kernels and rules.kernels == "narrow"
+    if narrow and hearing and not hearing.stands("bf16"):
+        mode = replace(mode, execution=replace(rules, kernels="auto"))
+        notes.append(
+            "no layer is computed in 8-bit integers: the model card allows nothing below "
+            f"{hearing.lowest_precision}"
+        )
     for role, variant, wanted_so in (
         ("segmentation", DISTILLED, mode.segmentation.distilled),
         ("embedding", NARROW, chooser.narrow()),

@@ -25,7 +25,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,12 +84,7 @@ class CacheKey:
 
     def as_json(self) -> dict[str, Any]:
         """The key as it is kept in the entry, to be compared whole."""
-        return {
-            "package": self.package,
-            "executor": self.executor,
-            "version": self.version,
-            "options": dict(sorted(self.options.items())),
-        }
+        return asdict(self)
 
     @property
     def folder_name(self) -> str:
@@ -170,6 +165,9 @@ class CompileCache:
                 raise
         shutil.rmtree(entry.folder, ignore_errors=True)
         entry = self.fetch(key, build)
+        if entry.hit:
+            # It is still there: the cache is read only.
+            entry = self._without_cache(key, build)
         return load(entry.folder), entry
 
     def warn_once(self, reason: str) -> None:

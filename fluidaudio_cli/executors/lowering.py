@@ -33,8 +33,10 @@ def lowering_version() -> str:
     return f"lowering {digest.hexdigest()[:12]}"
 
 
-def lower_package(package: Path) -> bytes:
-    """Read a package and lower it: a serialised ONNX model, fp32, its batch symbolic.
+def lower_package(
+    package: Path, function: str | None = None, float_type: Literal["fp32", "fp16"] = "fp32"
+) -> bytes:
+    """Read a package and lower a function of it: a serialised ONNX model, its batch symbolic.
 
     Raises:
         ModelFormatError: an operator, an input or a state that cannot be lowered.
@@ -42,7 +44,9 @@ def lower_package(package: Path) -> bytes:
     from fluidaudio_cli.coreml.lower import lower_to_onnx
     from fluidaudio_cli.coreml.package import read_program
 
-    serialised: bytes = lower_to_onnx(read_program(package)).SerializeToString()
+    serialised: bytes = lower_to_onnx(
+        read_program(package, function), float_type
+    ).SerializeToString()
     return serialised
 
 
@@ -54,11 +58,9 @@ def lower_checked(
     Raises:
         ModelFormatError: what cannot be lowered, or what ONNX Runtime says against the result.
     """
-    from fluidaudio_cli.coreml.lower import lower_to_bytes
-    from fluidaudio_cli.coreml.package import read_program
     from fluidaudio_cli.executors.onnxruntime import cpu_session, plain_options
 
-    content = lower_to_bytes(read_program(package, function), float_type)
+    content = lower_package(package, function, float_type)
     # Types and operators are checked as well without optimisation; and ONNX Runtime 1.32 can crash
     # while it optimizes fp16 graphs for AVX-512.
     options = plain_options(_FATAL)

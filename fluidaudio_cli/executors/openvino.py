@@ -44,7 +44,7 @@ from fluidaudio_cli.executors.machine import (
     has_fast_integers,
     processors,
 )
-from fluidaudio_cli.executors.openvino_faults import faults_version, spared
+from fluidaudio_cli.executors.openvino_faults import faults_version, keep_inputs, spared
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -127,8 +127,8 @@ class OpenVinoExecutor(CachingExecutor):
                     # Not for one window only, nor with sizes known beforehand: for any number.
                     compiled = _compile(core, whole, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
-            if cut is not None:
-                cut.save(folder)
+            if kernel and cut is not None:
+                kernel.save(cut, folder)
             return {}
 
         def load(folder: Path) -> _Parts:
@@ -296,6 +296,7 @@ def _compile(
 ) -> Any:
     try:
         model = core.read_model(io.BytesIO(lowered.SerializeToString()))
+        keep_inputs(runtime()[0], model, lowered)
         if batch is not None:
             shapes = {}
             for port in model.inputs:

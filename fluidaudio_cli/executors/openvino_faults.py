@@ -3,6 +3,7 @@
 - 8-bit integers beside fp16 fail in some batches and err in others (processors with AVX-512 FP16).
 - On ARM 8-bit integers give other results altogether, and so do transposed convolutions over one
   axis; over two they are right. Found in emulation: the bundled networks' self-tests failed.
+- An input that no operation reads is left out, and whoever gives it is refused.
 """
 
 from __future__ import annotations
@@ -42,6 +43,23 @@ def spared(model: Any, package: Path, precision: str, precisions: tuple[str, ...
     if on_arm:
         _widen_transposed_convolutions(model)
     return model
+
+
+def keep_inputs(openvino: Any, model: Any, lowered: Any) -> None:
+    """Give OpenVINO's ``model`` of a ``lowered`` one (ONNX) the inputs that nobody reads."""
+    from onnx import helper
+
+    read = {name for port in model.inputs for name in port.names}
+    for given in lowered.graph.input:
+        if given.name not in read:
+            kind = given.type.tensor_type
+            sizes = [
+                size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim
+            ]
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            added = openvino.opset13.parameter(openvino.PartialShape(sizes), dtype)
+            added.output(0).set_names({given.name})
+            model.add_parameters([added])
 
 
 # As ONNX has them for one axis: a list for each axis, or one value before and one after it.

@@ -10,7 +10,7 @@ one card, ``packages/bundled.yaml``; one that ``extends: bundled`` holds what di
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,12 @@ class NetworkCard:
     lowest_precision: LowestPrecision = "bf16"
     licence: str = ""
 
+    def __post_init__(self) -> None:
+        """Tensors have sizes."""
+        for name, shape in (*self.inputs.items(), *self.outputs.items()):
+            if not shape or any(isinstance(size, int) and size < 1 for size in shape):
+                raise ValueError(f"{name} has the shape {list(shape)}, which no tensor has")
+
     @property
     def fixed_batch(self) -> int | None:
         """The number of items that the network always takes, or ``None`` for any."""
@@ -109,7 +115,8 @@ class SegmentationCard(NetworkCard):
 
     def __post_init__(self) -> None:
         """Hold shapes, classes and frame grid together."""
-        _one_each("segmentation", self)
+        super().__post_init__()
+        _one_each("segmentation", self, inputs=(2, 3), outputs=3)
         if self.at_once not in (1, 2):
             raise ValueError(f"at_once is {self.at_once}, and only 1 and 2 are known")
         pairs = self.speakers * (self.speakers - 1) // 2 if self.at_once == 2 else 0
@@ -141,7 +148,8 @@ class FrontEndCard(NetworkCard):
 
     def __post_init__(self) -> None:
         """One tensor in, one out, and as many frames as the audio holds."""
-        _one_each("front_end", self)
+        super().__post_init__()
+        _one_each("front_end", self, inputs=(2, 3), outputs=3)
         samples = _size(next(iter(self.inputs.values())), -1)
         frames = _size(next(iter(self.outputs.values())), 1)
         needed = (frames - 1) * self.hop_samples + self.frame_samples
@@ -181,10 +189,20 @@ class EmbeddingCard(NetworkCard):
 
     def __post_init__(self) -> None:
         """Hold pooling and inputs together."""
+        super().__post_init__()
         if self.pooling == "crop":
-            _one_each("embedding", self)
+            _one_each("embedding", self, inputs=(3,), outputs=2)
+            if self.mask_input:
+                raise ValueError("mask_input has no meaning where pooling is crop")
+        elif self.subtract_mean:
+            raise ValueError("subtract_mean has no meaning where pooling is mask")
         elif len(self.inputs) != 2 or self.mask_input not in self.inputs:
             raise ValueError("mask_input must name one of two inputs where pooling is mask")
+        elif len(self.outputs) != 1:
+            raise ValueError(f"outputs are {', '.join(self.outputs)}, and a voice has one vector")
+        else:
+            _axes("inputs", self.inputs, 2, 3)
+            _axes("outputs", self.outputs, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +251,10 @@ class DiarizerCard(NetworkCard):
 
     def __post_init__(self) -> None:
         """Every name and state must be there, in one shape."""
+        super().__post_init__()
         if self.activity_output not in self.outputs:
             raise ValueError(f"activity_output {self.activity_output} is not among the outputs")
+        _axes("outputs", {self.activity_output: self.outputs[self.activity_output]}, 3)
         switches = [name for name in (self.hearing_input, self.deciding_input) if name]
         fed = [self.audio_input, *self.states, *switches, *self.constants]
         if sorted(fed) != sorted(self.inputs):
@@ -251,6 +271,12 @@ class DiarizerCard(NetworkCard):
             raise ValueError(
                 f"context_frames is {self.context_frames}, and a chunk has {self.frames} frames"
             )
+        if self.hop_samples < 1 or self.delay_frames < 0:
+            raise ValueError("hop_samples must be at least 1, and delay_frames not negative")
+        count = _size(self.outputs[self.activity_output], 2)
+        for track in self.not_speakers:
+            if not -count <= track < count:
+                raise ValueError(f"not_speakers has {track}, and there are {count} tracks")
         if not self.tracks:
             raise ValueError("not_speakers leaves no speaker")
 
@@ -291,7 +317,7 @@ class _Contents:
             raise ValueError("front_end is missing, which embedding.pooling crop needs")
         features = next(iter(self.front_end.outputs.values()))
         taken = next(iter(self.embedding.inputs.values()))
-        if _size(features, 1) < _size(taken, 1) or features[2] != taken[2]:
+        if _size(features, 1) < _size(taken, 1) or _size(features, 2) != _size(taken, 2):
             raise ValueError(
                 f"front_end gives {features[1]} frames of {features[2]} bands, "
                 f"embedding takes {taken[1]} of {taken[2]}"
@@ -371,11 +397,8 @@ def read_card(path: Path) -> ModelCard:
     content, places = read_settings(path, ModelFormatError)
     if "extends" in content:
         content, places = _upon_bundled(content, places, path)
-    for key in ("name", "path", "places"):
-        if key in content:
-            raise ModelFormatError(f"{path}: unknown key {key}", "a card's name is its file's")
-    card = build(ModelCard, content, "", path, ModelFormatError)
-    card = replace(card, name=path.stem, path=path, places=places)
+    contents = build(_Contents, content, "", path, ModelFormatError)
+    card = ModelCard(**vars(contents), name=path.stem, path=path, places=places)
     for role, package in card.packages.items():
         if not package.is_dir():
             raise ModelFormatError(
@@ -428,6 +451,18 @@ def _size(shape: Shape, axis: int) -> int:
     return size
 
 
-def _one_each(role: str, network: NetworkCard) -> None:
+def _one_each(role: str, network: NetworkCard, inputs: tuple[int, ...], outputs: int) -> None:
+    """One tensor in and one out, each with a number of axes that the role has."""
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise ValueError(f"a {role} network has one input and one output")
+    _axes("inputs", network.inputs, *inputs)
+    _axes("outputs", network.outputs, outputs)
+
+
+def _axes(key: str, tensors: Mapping[str, Shape], *counts: int) -> None:
+    for name, shape in tensors.items():
+        if len(shape) not in counts:
+            raise ValueError(
+                f"{key}.{name} is {list(shape)}, and {' or '.join(map(str, counts))} sizes are "
+                "needed"
+            )

@@ -87,6 +87,7 @@ def bundled_models() -> Mapping[str, BundledModel]:
 
 
 def package_of(name_or_path: str) -> Path:
-    """The package of a bundled model's name, or the path as it is."""
-    known = bundled_models().get(name_or_path)
-    return known.package if known else Path(name_or_path)
+    """The path as it is, or where nothing is there the package of a bundled model's name."""
+    path = Path(name_or_path)
+    known = None if path.exists() else bundled_models().get(name_or_path)
+    return known.package if known else path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fluidaudio_cli.coreml.package import package_sha256
@@ -11,6 +11,7 @@ from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import Agreement, check
 from fluidaudio_cli.models.registry import BundledModel
+from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,28 @@ def verify_hash(model: BundledModel) -> HashCheck:
 
 
 def run_selftests(
-    models: Mapping[str, BundledModel], executors: Mapping[str, Sequence[str]]
-) -> Iterator[SelfTestOutcome]:
+    models: Mapping[str, BundledModel],
+    executors: Mapping[str, Sequence[str]],
+    progress: ProgressCallback = no_progress,
+) -> tuple[SelfTestOutcome, ...]:
     """Run every model's self-test on each executor in each precision it is used in.
 
     ``executors``: name to precisions. A package that was converted in fp32, as the filter bank
     is, runs in fp32 whatever the others run in. A failure is a result like any other.
     """
-    for name, precisions in executors.items():
-        for model in models.values():
-            only_fp32 = model.facts["conversion"]["precision"] == "fp32"
-            for precision in ("fp32",) if only_fp32 else precisions:
-                yield _run(model, name, precision)
-
-
-def count_selftests(
-    models: Mapping[str, BundledModel], executors: Mapping[str, Sequence[str]]
-) -> int:
-    """How many outcomes :func:`run_selftests` will yield."""
-    fixed = sum(model.facts["conversion"]["precision"] == "fp32" for model in models.values())
-    free = len(models) - fixed
-    return sum(fixed + free * len(precisions) for precisions in executors.values())
+    tests = [
+        (model, name, precision)
+        for name, precisions in executors.items()
+        for model in models.values()
+        for precision in (
+            ("fp32",) if model.facts["conversion"]["precision"] == "fp32" else precisions
+        )
+    ]
+    outcomes = []
+    for test in tests:
+        outcomes.append(_run(*test))
+        progress(len(outcomes), len(tests))
+    return tuple(outcomes)
 
 
 def _run(model: BundledModel, executor_name: str, precision: str) -> SelfTestOutcome:

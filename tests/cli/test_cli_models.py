@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.cli import models_verify
+from fluidaudio_cli.diarization import card_check
 from fluidaudio_cli.models import registry
 from fluidaudio_cli.models.verification import SelfTestOutcome
-from fluidaudio_cli.resources import packages_dir
+from fluidaudio_cli.resources import datasets_dir, packages_dir
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -32,6 +33,22 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry.bundled_models.cache_clear()
     yield folder
     registry.bundled_models.cache_clear()
+
+
+def test_what_cannot_be_calibrated_is_refused_before_anything_is_heard(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(card_check, "check_card", lambda *_: pytest.fail("networks are run"))
+    code, out, err = command("models", "check", "bundled", "--calibrate", str(tmp_path))
+    assert (code, out) == (3, "")
+    assert err.endswith("has no .rttm or .lab file: check the path\n")
+    sample = str(datasets_dir() / "sample")
+    calibrate = ("models", "check", "bundled", "--calibrate", sample)
+    code, out, err = command(*calibrate, "--voices", str(tmp_path))
+    assert (code, out) == (3, "")
+    assert err.startswith(f"fluidaudio: no voices in {tmp_path}")
+    code, out, err = command(*calibrate, "--performance-mode", "best")
+    assert (code, out) == (2, "")
 
 
 def test_list_says_what_the_packages_are(process: Command) -> None:
@@ -108,7 +125,7 @@ def test_a_model_that_an_executor_does_not_take_is_said_and_no_fault(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = SelfTestOutcome("embedding-int8", "openvino", "fp16", unavailable="no, because")
-    monkeypatch.setattr(models_verify, "run_selftests", lambda models, executors: iter((refused,)))
+    monkeypatch.setattr(models_verify, "run_selftests", lambda *_: (refused,))
     code, out, err = command("models", "verify", "--executor", "onnxruntime")
     assert (code, err) == (0, "")
     assert "not run here" in out

@@ -123,9 +123,23 @@ def test_weight_file_outside_the_package_is_not_opened(tmp_path: Path) -> None:
         read(tmp_path, text)
 
 
-def test_damaged_metadata(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[",
+        "[]",
+        "{}",
+        '["main"]',
+        '[{"inputSchema": 3}]',
+        '[{"outputSchema": ["x"]}]',
+        '[{"specificationVersion": "new"}]',
+        '[{"userDefinedMetadata": []}]',
+        '[{"functions": [1]}]',
+    ],
+)
+def test_damaged_metadata(tmp_path: Path, content: str) -> None:
     package = compiled(tmp_path, OLD)
-    (package / "metadata.json").write_text("[")
+    (package / "metadata.json").write_text(content)
     with pytest.raises(ModelFormatError, match=r"metadata\.json is damaged"):
         read_program(package)
 

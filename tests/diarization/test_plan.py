@@ -129,6 +129,18 @@ def test_a_precision_asked_for_holds_for_all_that_stand_it_and_the_rest_is_said(
     assert EXACT_EMBEDDING not in plan("accurate", on=machine(AMX), low_latency=True).networks
 
 
+def test_no_kernel_in_integers_runs_what_the_card_wants_more_exact() -> None:
+    card = load_card()
+    assert card.segmentation is not None
+    exact = replace(card, segmentation=replace(card.segmentation, lowest_precision="fp32"))
+    made = resolve(Asked(mode=load_mode("turbo"), card=exact), machine(VNNI), None)
+    assert made.options("segmentation").kernels == "auto"
+    assert made.notes == (
+        "no layer is computed in 8-bit integers: the model card allows nothing below fp32",
+    )
+    assert plan("turbo", on=machine(VNNI)).options("segmentation").kernels == "narrow"
+
+
 def mode_with(section: str, **values: Any) -> ModeConfig:
     mode = load_mode("accurate")
     return replace(mode, **{section: replace(getattr(mode, section), **values)})

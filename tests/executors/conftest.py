@@ -47,7 +47,16 @@ def flatten_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-MODELS = {"affine": affine_model, "flatten": flatten_model}
+def unread_model() -> onnx.ModelProto:
+    """The affine model with a second input, ``unread`` int32[B, 2], that nobody reads."""
+    model = affine_model()
+    model.graph.input.append(
+        helper.make_tensor_value_info("unread", TensorProto.INT32, ["batch", 2])
+    )
+    return model
+
+
+MODELS = {"affine": affine_model, "flatten": flatten_model, "unread": unread_model}
 
 
 @pytest.fixture

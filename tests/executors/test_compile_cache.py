@@ -354,6 +354,24 @@ def test_threads_streams_and_profiling_share_a_compiled_model(
     assert not engine.load(folder, ExecutorOptions("fp32", batch=2)).cache_hit
 
 
+def test_entry_that_neither_loads_nor_goes_is_built_beside_the_cache(
+    cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Builder("old")
+    kept = cache.fetch(KEY, build).folder
+    build.text = "new"
+    # As in a folder that is read only.
+    monkeypatch.setattr("fluidaudio_cli.executors.cache.shutil.rmtree", lambda *_, **__: None)
+
+    def load(folder: Path) -> str:
+        if folder == kept:
+            raise HostError("blob of another build")
+        return (folder / "weights" / "blob").read_text()
+
+    loaded, entry = cache.load(KEY, build, load)
+    assert (loaded, entry.hit, build.calls) == ("new", False, 2)
+
+
 def test_whole_entry_that_does_not_load_is_built_anew_once(cache: CompileCache) -> None:
     build = Builder("old")
     cache.fetch(KEY, build)

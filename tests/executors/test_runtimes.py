@@ -156,6 +156,21 @@ def test_output_size_that_is_not_the_batch(
         np.testing.assert_array_equal(flat, -X[:size].ravel())
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_an_input_that_nobody_reads_is_taken(
+    batch: int | None, runtime: str, package: Package, cache: CompileCache
+) -> None:
+    folder, options = package("unread"), ExecutorOptions(precision="fp32", batch=batch)
+    for _ in range(2):  # compiled, then from the cache
+        model = executor(runtime, cache).load(folder, options)
+        assert [str(spec) for spec in model.inputs] == [
+            "x float32[*, 3]",
+            "unread int32[*, 2]",
+        ]
+        feeds = {"x": np.ones((2, 3), np.float32), "unread": np.zeros((2, 2), np.int32)}
+        assert model.request().run(feeds)["y"].tolist() == [[3.0, 0.0]] * 2
+
+
 def test_input_that_is_not_contiguous_is_copied_and_counted(model: CompiledModel) -> None:
     request = model.request()
     request.run({"x": X.copy()})

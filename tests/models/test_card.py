@@ -98,6 +98,36 @@ def test_a_card_may_hold_only_what_differs_from_the_bundled_one(tmp_path: Path) 
             "inputs: {frames: [batch, 200, 40]}",
             "front_end gives 200 frames of 80 bands, embedding takes 200 of 40",
         ),
+        (
+            "inputs: {frames: [batch, 200, 80]}",
+            "inputs: {frames: [batch, 200]}",
+            "embedding.inputs.frames is ['batch', 200], and 3 sizes are needed",
+        ),
+        (
+            "[batch, 200, 80]}\n  hop",
+            "[batch, 200, 80, 1]}\n  hop",
+            "front_end.outputs.frames is ['batch', 200, 80, 1], and 3 sizes are needed",
+        ),
+        (
+            "outputs: {embedding: [batch, 192]}",
+            "outputs: {embedding: [192]}",
+            "embedding.outputs.embedding is [192], and 2 sizes are needed",
+        ),
+        (
+            "inputs: {audio: [batch, 1, 160000]}",
+            "inputs: {audio: [160000]}",
+            "segmentation.inputs.audio is [160000], and 2 or 3 sizes are needed",
+        ),
+        (
+            "inputs: {frames: [batch, 200, 80]}",
+            "inputs: {frames: [0, 200, 80]}",
+            "frames has the shape [0, 200, 80], which no tensor has",
+        ),
+        (
+            "pooling: crop",
+            "pooling: crop\n  mask_input: frames",
+            "mask_input has no meaning where pooling is crop",
+        ),
         ("sample_rate: 16000", "sample_rate: 8000", "sample_rate is 8000"),
         ("pooling: crop", "pooling: mask", "mask_input must name one of two inputs"),
         ("file: bundled:fbank", "file: nowhere", "fbank: there is no package"),
@@ -110,6 +140,50 @@ def test_what_does_not_belong_is_named(edited: Edited, old: str, new: str, line:
     with pytest.raises(ModelFormatError, match=re.escape(line)) as refusal:
         read_card(path)
     assert str(refusal.value).startswith(str(path))
+
+
+DIARIZER = """\
+schema: fluidaudio.card/1
+title: one for all
+licence: none
+sample_rate: 16000
+diarizer:
+  file: bundled:fbank.mlpackage
+  inputs: {audio: [1, 16000], old: [1, 4]}
+  outputs: {activity: [1, 10, 4], new: [1, 4]}
+  audio_input: audio
+  activity_output: activity
+  scores: logits
+  hop_samples: 1600
+  not_speakers: [3]
+  states: {old: new}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("hop_samples: 1600", "hop_samples: 0", "hop_samples must be at least 1, and delay_frames"),
+        ("not_speakers: [3]", "delay_frames: -1", "at least 1, and delay_frames not negative"),
+        ("[3]", "[4]", "not_speakers has 4, and there are 4 tracks"),
+        ("[1, 10, 4]", "[1, 10, 4, 1]", "outputs.activity is [1, 10, 4, 1], and 3 sizes are"),
+        ("[1, 16000]", "[]", "audio has the shape [], which no tensor has"),
+    ],
+)
+def test_a_diarizer_is_held_to_its_shapes(tmp_path: Path, old: str, new: str, line: str) -> None:
+    path = tmp_path / "diarizer.yaml"
+    path.write_text(DIARIZER)
+    assert read_card(path).diarizer
+    path.write_text(DIARIZER.replace(old, new, 1))
+    with pytest.raises(ModelFormatError, match=re.escape(line)):
+        read_card(path)
+
+
+def test_a_wrong_threshold_is_of_the_card_not_of_the_mode(edited: Edited) -> None:
+    path = edited(("silence_dbfs: -70.0", "silence_dbfs: low"))
+    with pytest.raises(UsageError) as refusal:
+        load_mode("fast", read_card(path))
+    assert refusal.value.message == f"{path}: windows.silence_dbfs is 'low'"
 
 
 def test_an_unknown_name_is_a_usage_error() -> None:

@@ -38,10 +38,6 @@ def _scaled_tanh(op: Lowering) -> str:
     return op.emit("Mul", op.emit("Tanh", inner), op.like(op.number("alpha")))
 
 
-def _silu(op: Lowering) -> str:
-    return op.emit("Mul", op.tensor("x"), op.emit("Sigmoid", op.tensor("x")))
-
-
 def _softplus_parametric(op: Lowering) -> str:
     inner = op.emit("Mul", op.tensor("x"), _per_channel(op, "beta"))
     return op.emit("Mul", op.emit("Softplus", inner), _per_channel(op, "alpha"))
@@ -68,7 +64,7 @@ TABLE: dict[str, LoweringFunction] = {
     "sigmoid_hard": lambda op: op.emit(
         "HardSigmoid", op.tensor("x"), alpha=op.number("alpha"), beta=op.number("beta")
     ),
-    "silu": _silu,
+    "silu": lambda op: op.emit("Mul", op.tensor("x"), op.emit("Sigmoid", op.tensor("x"))),
     "softmax": lambda op: op.emit("Softmax", op.tensor("x"), axis=op.axis(default=-1)),
     "softplus": unary("Softplus"),
     "softplus_parametric": _softplus_parametric,

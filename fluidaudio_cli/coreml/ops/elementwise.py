@@ -45,10 +45,6 @@ def _mod(op: Lowering) -> str:
     return op.emit("Sub", x, op.emit("Mul", whole, y))
 
 
-def _clip(op: Lowering) -> str:
-    return op.emit("Clip", op.tensor("x"), op.like(op.number("alpha")), op.like(op.number("beta")))
-
-
 TABLE: dict[str, LoweringFunction] = {
     "abs": unary("Abs"),
     "acos": unary("Acos"),
@@ -58,7 +54,9 @@ TABLE: dict[str, LoweringFunction] = {
     "atanh": unary("Atanh"),
     "cast": cast,
     "ceil": unary("Ceil"),
-    "clip": _clip,
+    "clip": lambda op: op.emit(
+        "Clip", op.tensor("x"), op.like(op.number("alpha")), op.like(op.number("beta"))
+    ),
     "cos": unary("Cos"),
     "cosh": unary("Cosh"),
     "equal": binary("Equal"),

@@ -115,16 +115,6 @@ def _gather(op: Lowering) -> str:
     return op.emit("GatherND", op.tensor("x"), points, batch_dims=batch)
 
 
-def _gather_along_axis(op: Lowering) -> str:
-    return op.emit("GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0))
-
-
-def _gather_nd(op: Lowering) -> str:
-    return op.emit(
-        "GatherND", op.tensor("x"), op.tensor("indices"), batch_dims=op.integer("batch_dims", 0)
-    )
-
-
 def _updates(op: Lowering) -> tuple[str, str]:
     """The updates and the ONNX reduction that together do what MIL's mode asks."""
     mode, updates = op.text("mode", "add"), op.tensor("updates")
@@ -176,8 +166,12 @@ def _scatter_nd(op: Lowering) -> str:
 
 TABLE: dict[str, LoweringFunction] = {
     "gather": _gather,
-    "gather_along_axis": _gather_along_axis,
-    "gather_nd": _gather_nd,
+    "gather_along_axis": lambda op: op.emit(
+        "GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0)
+    ),
+    "gather_nd": lambda op: op.emit(
+        "GatherND", op.tensor("x"), op.tensor("indices"), batch_dims=op.integer("batch_dims", 0)
+    ),
     "scatter": _scatter,
     "scatter_along_axis": _scatter_along_axis,
     "scatter_nd": _scatter_nd,

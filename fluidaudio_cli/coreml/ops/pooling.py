@@ -65,10 +65,6 @@ def _average(op: Lowering, x: str, exclude_padding: bool) -> str:
     )
 
 
-def _avg_pool(op: Lowering) -> str:
-    return _average(op, op.tensor("x"), op.flag("exclude_padding_from_average"))
-
-
 def _l2_pool(op: Lowering) -> str:
     # The root of the sum of squares, as a mean times the window's size.
     if op.flag("ceil_mode"):
@@ -80,7 +76,7 @@ def _l2_pool(op: Lowering) -> str:
 
 
 TABLE: dict[str, LoweringFunction] = {
-    "avg_pool": _avg_pool,
+    "avg_pool": lambda op: _average(op, op.tensor("x"), op.flag("exclude_padding_from_average")),
     "l2_pool": _l2_pool,
     "max_pool": _max_pool,
 }

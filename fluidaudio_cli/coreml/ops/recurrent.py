@@ -53,10 +53,6 @@ def _gru(op: Lowering) -> list[str]:
     return _simple(op, "GRU", _GRU_GATES, {"linear_before_reset": 1}, with_gates=True)
 
 
-def _rnn(op: Lowering) -> list[str]:
-    return _simple(op, "RNN", (0,), {}, with_gates=False)
-
-
 def _simple(
     op: Lowering, kind: str, gates: tuple[int, ...], attributes: dict[str, Any], with_gates: bool
 ) -> list[str]:
@@ -209,4 +205,8 @@ def _activations(
     }
 
 
-TABLE: dict[str, LoweringFunction] = {"gru": _gru, "lstm": _lstm, "rnn": _rnn}
+TABLE: dict[str, LoweringFunction] = {
+    "gru": _gru,
+    "lstm": _lstm,
+    "rnn": lambda op: _simple(op, "RNN", (0,), {}, with_gates=False),
+}

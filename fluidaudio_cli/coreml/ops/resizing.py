@@ -48,10 +48,6 @@ def _scaled_sizes(op: Lowering) -> list[int]:
     return sizes
 
 
-def _upsample_nearest(op: Lowering) -> str:
-    return _resize(op, "nearest", "asymmetric", _scaled_sizes(op))
-
-
 def _upsample_bilinear(op: Lowering) -> str:
     if op.flag("align_corners", True):
         coordinates = "align_corners"
@@ -89,5 +85,5 @@ TABLE: dict[str, LoweringFunction] = {
     "resize_bilinear": lambda op: _resize(op, "linear", _coordinates(op), _target(op)),
     "resize_nearest_neighbor": lambda op: _resize(op, "nearest", "asymmetric", _target(op)),
     "upsample_bilinear": _upsample_bilinear,
-    "upsample_nearest_neighbor": _upsample_nearest,
+    "upsample_nearest_neighbor": lambda op: _resize(op, "nearest", "asymmetric", _scaled_sizes(op)),
 }

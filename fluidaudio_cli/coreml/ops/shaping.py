@@ -13,10 +13,6 @@ def _shape(op: Lowering) -> str:
     return op.emit("Shape", op.tensor("x")) if known is None else op.constant(list(known))
 
 
-def _reshape(op: Lowering) -> str:
-    return op.emit("Reshape", op.tensor("x"), op.tensor("shape"))
-
-
 def _reshape_like(op: Lowering) -> str:
     parts = []
     references = op.tensors("ref_tensors")
@@ -108,18 +104,12 @@ def _sliding_windows(op: Lowering) -> str:
     return op.emit("Gather", op.tensor("x"), windows, axis=axis)
 
 
-def _blocks(op: Lowering, factor: int) -> tuple[int, int, int]:
-    """Channels, height and width of an image whose height and width divide by ``factor``."""
-    shape = op.type().shape[1:]
-    known = [size for size in shape if isinstance(size, int)]
-    if len(known) != 3:
-        raise op.error("rearranges an image of unknown size, which is not supported")
-    return known[0], known[1] // factor, known[2] // factor
-
-
 def _pixel_unshuffle(op: Lowering) -> str:
     factor = op.integer("downscale_factor")
-    channels, height, width = _blocks(op, factor)
+    known = [size for size in op.type().shape[1:] if isinstance(size, int)]
+    if len(known) != 3:
+        raise op.error("rearranges an image of unknown size, which is not supported")
+    channels, height, width = known[0], known[1] // factor, known[2] // factor
     apart = op.reshape(op.tensor("x"), [0, channels, height, factor, width, factor])
     moved = op.transpose(apart, [0, 1, 3, 5, 2, 4])
     return op.reshape(moved, [0, channels * factor * factor, height, width])
@@ -139,7 +129,7 @@ TABLE: dict[str, LoweringFunction] = {
         "DepthToSpace", op.tensor("x"), blocksize=op.integer("upscale_factor"), mode="CRD"
     ),
     "pixel_unshuffle": _pixel_unshuffle,
-    "reshape": _reshape,
+    "reshape": lambda op: op.emit("Reshape", op.tensor("x"), op.tensor("shape")),
     "reshape_like": _reshape_like,
     "reverse": _reverse,
     "reverse_sequence": _reverse_sequence,

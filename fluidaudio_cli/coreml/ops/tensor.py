@@ -29,14 +29,6 @@ def _pad(op: Lowering) -> str:
     return op.emit("Pad", op.tensor("x"), pads, *filler, mode=_PAD_MODES[mode])
 
 
-def _fill(op: Lowering) -> str:
-    return _filled(op, op.tensor("shape"))
-
-
-def _fill_like(op: Lowering) -> str:
-    return _filled(op, op.emit("Shape", op.tensor("ref_tensor")))
-
-
 def _filled(op: Lowering, shape: str) -> str:
     dtype = op.operation.outputs[0].type.dtype
     value = np.full(1, op.number("value", 0), op.graph.numpy_type(dtype))
@@ -108,8 +100,8 @@ TABLE: dict[str, LoweringFunction] = {
     "argsort": _argsort,
     "band_part": _band_part,
     "cumsum": _cumsum,
-    "fill": _fill,
-    "fill_like": _fill_like,
+    "fill": lambda op: _filled(op, op.tensor("shape")),
+    "fill_like": lambda op: _filled(op, op.emit("Shape", op.tensor("ref_tensor"))),
     "non_zero": lambda op: op.transpose(op.emit("NonZero", op.tensor("x")), [1, 0]),
     "one_hot": _one_hot,
     "pad": _pad,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.executors.kernels import NARROW, Cut
+from fluidaudio_cli.executors.kernels import NARROW
 from fluidaudio_cli.executors.lstm import int8, kernel
-from fluidaudio_cli.executors.lstm.cut import cut_at_lstm
+from fluidaudio_cli.executors.lstm.cut import CutModel, cut_at_lstm
 from fluidaudio_cli.executors.lstm.int8 import Int8Stack
 from fluidaudio_cli.executors.lstm.layers import PackedStack
 from fluidaudio_cli.executors.lstm.model import LstmModel
@@ -17,10 +17,11 @@ from fluidaudio_cli.executors.lstm.tiles import TileStack
 
 
 class LstmKernel:
-    """See :class:`~fluidaudio_cli.executors.kernels.Kernel`.
+    """A part of a network on one kind of processor.
 
-    ``stack`` packs the layers' weights, which are kept as ``file``; ``reason``: see
-    :meth:`unavailable`.
+    ``name``: as in a plan; ``title``: for people, what it runs and on what; ``precision``: what it
+    computes in, models in others being left to the runtime. ``stack`` packs the layers' weights,
+    which are kept as ``file``; ``reason``: see :meth:`unavailable`.
     """
 
     def __init__(
@@ -49,16 +50,16 @@ class LstmKernel:
         """Of the compiled library and of what prepares its weights."""
         return kernel.kernel_version()
 
-    def cut(self, model: Any) -> Cut | None:
-        """Cut at the bidirectional layers of 128 units."""
-        found = cut_at_lstm(model)
-        if found is None:
-            return None
-        stack = self._stack.of(found.layers)
-        return Cut(found.before, found.after, lambda folder: stack.save(folder / self._file))
+    def cut(self, model: Any) -> CutModel | None:
+        """Cut a lowered model at its bidirectional layers of 128 units; None where it has none."""
+        return cut_at_lstm(model)
+
+    def save(self, cut: CutModel, folder: Path) -> None:
+        """Pack the weights of the layers that were cut out, and write them."""
+        self._stack.of(cut.layers).save(folder / self._file)
 
     def restore(self, folder: Path) -> PackedStack[Any] | None:
-        """The packed weights."""
+        """The packed weights that :meth:`save` wrote, or None where nothing was cut out."""
         path = folder / self._file
         return self._stack.load(path) if path.is_file() else None
 
