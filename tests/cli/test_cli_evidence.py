@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,9 +107,37 @@ def test_what_cannot_be_is_said_before_the_work(
             "is neither a folder nor",
         ),
         ((str(no_evidence),), 3, "no.npz is not a file of evidence: "),
-        ((str(tmp_path / "gone.npz"),), 3, "gone.npz is not a file of evidence: "),
+        ((str(tmp_path / "gone.npz"),), 3, "gone.npz: No such file or directory: give a file"),
     ):
         code, out, err = command("diarize", *arguments, "--format", "rttm")
         assert (code, out) == (expected, ""), arguments
         assert line in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda header: header.update(samples=10**15), "samples have other windows"),
+        (lambda header: header.update(windows=header["windows"] + 1), "samples have other windows"),
+        (lambda header: header["audio"].update(uri="../over"), "cannot be called '../over'"),
+    ],
+)
+def test_header_that_does_not_fit_is_refused(
+    command: Command,
+    evidence: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    line: str,
+) -> None:
+    with np.load(evidence) as content:
+        arrays = dict(content)
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(evidence, **arrays)
+    code, out, err = command("diarize", evidence, "--output-dir", tmp_path / "out" / "inner")
+    assert (code, out) == (3, "")
+    assert line in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.rglob("*.rttm")) == [tmp_path / "then.rttm"]
