@@ -586,6 +586,22 @@ def test_a_recording_is_not_overwritten(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("reference", ["talk.rttm", "."])
+def test_a_reference_is_not_overwritten(
+    command: Command, sample_wav: Path, tmp_path: Path, reference: str
+) -> None:
+    path = tmp_path / "talk.rttm"
+    before = sample_wav.with_suffix(".rttm").read_text().replace(" sample ", " talk ")
+    path.write_text(before)
+    talk = shutil.copy(sample_wav, tmp_path / "talk.wav")
+    asked = (talk, "--reference", tmp_path / reference)
+    for place in (("--output", path), ("--output-dir", tmp_path)):
+        code, out, err = command("diarize", *asked, *place)
+        assert (code, out) == (2, "")
+        assert err == f"fluidaudio: {path} is the reference itself: choose another --output\n"
+    assert path.read_text() == before
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk_behind_stdout_is_one_line(sample_wav: Path) -> None:
     with Path("/dev/full").open("w") as full:

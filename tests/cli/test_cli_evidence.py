@@ -97,6 +97,16 @@ def test_what_cannot_be_is_said_before_the_work(
             "before: leave out --save-evidence",
         ),
         (
+            (str(evidence), "--no-resume"),
+            2,
+            "before: leave out --no-resume",
+        ),
+        (
+            (str(sample_wav), "--save-evidence", "-"),
+            2,
+            "--save-evidence - is neither a folder nor",
+        ),
+        (
             (str(sample_wav), str(other), "--save-evidence", "x.npz"),
             2,
             "holds one recording",
@@ -115,6 +125,78 @@ def test_what_cannot_be_is_said_before_the_work(
         assert err.count("\n") == 1
 
 
+def changed(evidence: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write ``evidence`` anew with another header."""
+    with np.load(evidence) as content:
+        arrays = dict(content)
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(evidence, **arrays)
+
+
+def test_a_bad_file_does_not_stop_those_behind_it(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.npz"
+    bad.write_text("no evidence", encoding="utf-8")
+    code, out, err = command("diarize", bad, evidence, "--format", "rttm")
+    assert code == 3
+    assert out == (tmp_path / "then.rttm").read_text(encoding="utf-8")
+    note, refused, summed_up, last = err.splitlines()
+    assert note == "note: made from evidence: no network was run"
+    assert refused.startswith(f"fluidaudio: {bad} is not a file of evidence: ")
+    assert summed_up.startswith("1 recording, 30.0 s of audio in ")
+    assert summed_up.endswith("no network was run)")
+    assert last == "1 of 2 recordings failed"
+
+
+def test_the_same_networks_may_have_run_otherwise(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    """Each result tells how its own evidence was found, also where speakers are linked."""
+    other = Path(shutil.copy(evidence, tmp_path / "other.npz"))
+    changed(other, lambda header: header["models"][0]["ran"].update(threads=77))
+    for more in ((), ("--link",)):
+        folder = tmp_path / "-".join(("out", *more))
+        code, _, _ = command(
+            "diarize", evidence, other, "--output-dir", folder, "--format", "json", *more
+        )
+        assert code == 0
+        threads = [
+            json.loads((folder / name).read_text("utf-8"))["executor"]["ran"]["segmentation"][
+                "threads"
+            ]
+            for name in ("sample.json", "other.json")
+        ]
+        assert threads[0] != 77
+        assert threads[1] == 77
+    changed(other, lambda header: header["models"][0].update(sha256="of another network"))
+    code, _, err = command("diarize", evidence, other, "--format", "rttm")
+    assert code == 3
+    assert "other.npz was made by other networks, or in another mode, than those before" in err
+
+
+def test_evidence_that_cannot_be_written_is_found_before_the_work(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    """And does not stop the others."""
+    folder = tmp_path / "found"
+    (folder / "sample.npz").mkdir(parents=True)
+    code, out, err = command("diarize", sample_wav, "--save-evidence", folder)
+    assert (code, out) == (4, "")
+    assert err == (
+        f"fluidaudio: cannot write to {folder / 'sample.npz'}: Is a directory: "
+        "choose another place\n"
+    )
+    other = shutil.copy(sample_wav, tmp_path / "other.wav")
+    code, out, err = command("diarize", sample_wav, other, "--save-evidence", folder)
+    assert code == 3
+    assert {line.split()[1] for line in out.splitlines()} == {"other"}
+    assert (folder / "other.npz").is_file()
+    assert err.splitlines()[-1] == "1 of 2 recordings failed"
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -130,12 +212,7 @@ def test_header_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], None],
     line: str,
 ) -> None:
-    with np.load(evidence) as content:
-        arrays = dict(content)
-    header = json.loads(arrays["header"].tobytes())
-    change(header)
-    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(evidence, **arrays)
+    changed(evidence, change)
     code, out, err = command("diarize", evidence, "--output-dir", tmp_path / "out" / "inner")
     assert (code, out) == (3, "")
     assert line in err
