@@ -32,6 +32,13 @@ _REFERENCING_FORMATS = frozenset(
 )
 """Formats whose files only name other sources; reading one may also wait for more to appear."""
 
+_HEADERLESS_FORMATS = frozenset(
+    {"alaw", "mulaw", "vidc", "dfpwm", "s8", "u8", "f32be", "f32le", "f64be", "f64le"}
+    | {f"{sign}{bits}{end}" for sign in "su" for bits in (16, 24, 32) for end in ("be", "le")}
+)
+"""Samples alone, known by the file's extension: FFmpeg takes them for 44.1 kHz (dfpwm: 48), mono,
+whatever they are."""
+
 TrackChoice = int | Literal["all"] | None
 """An audio track by its number from 1, all of them mixed, or FFmpeg's choice."""
 
@@ -125,7 +132,7 @@ def _open_container(file: ByteSource, salvage: bool) -> Any:
 
 @cache
 def _format_whitelist() -> str:
-    return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS))
+    return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS - _HEADERLESS_FORMATS))
 
 
 def _block_options(file: ByteSource) -> dict[str, str]:

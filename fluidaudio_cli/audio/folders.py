@@ -24,7 +24,7 @@ _PROBED_BYTES = 4096
 """Looked at to tell a list from a recording that is called ``.txt``, which has zeros there."""
 
 
-def each_audio(places: Iterable[Place]) -> Iterator[Place]:
+def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterator[Place]:
     """The recordings that ``places`` name, in the order given, one at a time.
 
     A file is kept as it is, whatever its name and whether it exists (opening it says so). A
@@ -32,16 +32,21 @@ def each_audio(places: Iterable[Place]) -> Iterator[Place]:
     sorted by path; hidden files and folders (``.name``) are left out. A URL that ends in a slash
     is such a folder. A text file ``NAME.txt`` is a list: a file, folder or URL in each line,
     relative to the list's folder; empty lines and those that begin with ``#`` are left out.
-    Raises ``AudioError`` for a folder or a list without any.
+    Raises ``AudioError`` for a folder or a list without any, and for a list that leads back to
+    itself; ``within``: those that are being read.
     """
     for place in places:
         if isinstance(place, Url):
             yield from _behind(place)
         elif is_folder(place):
-            found = files_below(place, is_audio_name)
-            yield from _or_none(found, place, "audio files", _FOLDER_REMEDY)
+            audio = files_below(place, is_audio_name)
+            yield from _or_none(audio, place, "audio files", _FOLDER_REMEDY)
         elif is_list(place):
-            yield from _or_none(each_audio(_listed(place)), place, "lines", "name one in each line")
+            list_file = place.resolve()
+            if list_file in within:
+                raise AudioError(f"the list {place} leads back to itself", "delete that line")
+            listed = each_audio(_listed(place), (*within, list_file))
+            yield from _or_none(listed, place, "lines", "name one in each line")
         else:
             yield place
 

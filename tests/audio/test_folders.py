@@ -51,6 +51,16 @@ def test_a_dash_is_standard_input_whatever_is_called_so(
     assert evidence_among([STDIN]) == {}
 
 
+def test_a_list_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("a.wav\nother.txt\n")
+    other.write_text("b.wav\n")
+    assert find_audio([one, other]) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+    other.write_text("b.wav\none.txt\n")
+    with pytest.raises(AudioError, match=r"one\.txt leads back to itself: delete that line"):
+        find_audio([one])
+
+
 def test_an_empty_name_is_not_the_current_folder() -> None:
     with pytest.raises(UsageError, match="a recording has no name: give its path, or -"):
         place_from("")
