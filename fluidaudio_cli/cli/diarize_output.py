@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.cli.report_output import chosen_format
+from fluidaudio_cli.cli.report_output import STDOUT, chosen_format
 from fluidaudio_cli.errors import HostError, UsageError, os_errors
-from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.recordings import Place
-
-STDOUT = Path("-")
 
 Refused = dict[str, HostError]
 """Recordings, by uri, whose results cannot be written, and why."""
@@ -152,15 +148,3 @@ def _name_error(target: Path, recording: Place) -> HostError | None:
     if target.is_dir():
         return HostError(f"cannot write to {target}: Is a directory", "choose another place")
     return None
-
-
-def write_stdout(text: str) -> None:
-    """Write to stdout at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def write_file(target: Path, text: str) -> None:
-    """Write ``target`` whole or not at all; Ctrl-C waits until nothing temporary is left."""
-    with interrupts_held():
-        write_text_atomic(target, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,10 +14,11 @@ import typer
 
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_evidence import evidence_path
-from fluidaudio_cli.cli.diarize_output import Destination, Format, write_file, write_stdout
+from fluidaudio_cli.cli.diarize_output import Destination, Format
 from fluidaudio_cli.cli.known import KnownVoices
+from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import AnnotationError, FluidAudioError
-from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.files import atomic_path, write_text_atomic
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
@@ -144,11 +146,13 @@ class DiarizeRun:
         text = self._text(result, scored)
         target = self._destination.path_of(result.uri)
         if target is None:
-            write_stdout(text)
+            sys.stdout.write(text)
+            sys.stdout.flush()
         elif self._destination.folder is None:
             self._gather(target, text)
         else:
-            write_file(target, text)
+            with interrupts_held():  # until nothing temporary is left
+                write_text_atomic(target, text)
             messages.say(f"wrote {target}")
         if self._destination.format in (Format.table, Format.json) and target is None:
             return  # the text itself says the rest
@@ -188,7 +192,7 @@ class DiarizeRun:
             from fluidaudio_cli.scoring.rttm import format_rttm
 
             return format_rttm(result.uri, turns, result.name_probabilities)
-        return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
+        return FORMATS[kind.value](turns, result.uri, result.duration_seconds)
 
 
 def _rates(scores: Scores) -> str:

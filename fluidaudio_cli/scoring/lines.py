@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.recordings import STDIN
 
 # Python's float() also takes "nan", "1_000" and non-ASCII digits; an annotation may hold none.
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT_MARKS = (";", "#")
-# Stands for standard input.
-STDIN = Path("-")
 _MAX_QUOTED = 80
 _DECIMALS = 9
 # 31 years; far more could not be told apart to the millisecond, or added up.

@@ -41,10 +41,17 @@ def test_choices_spelt_out_for_a_quick_help_are_those_of_the_executors() -> None
 
 
 def test_formats_and_extensions_are_those_of_the_writers() -> None:
-    turn_formats = {kind.value: EXTENSIONS[kind] for kind in Format}
-    assert turn_formats.pop("table") == ".txt"
-    assert turn_formats.pop("json") == ".json"
-    assert turn_formats == {name: kind.extension for name, kind in FORMATS.items()}
+    assert {kind.value for kind in Format} == {"table", "json", *FORMATS}
+    assert {kind.value: extension for kind, extension in EXTENSIONS.items()} == {
+        "table": ".txt",
+        "json": ".json",
+        "rttm": ".rttm",
+        "csv": ".csv",
+        "srt": ".srt",
+        "vtt": ".vtt",
+        "textgrid": ".TextGrid",
+        "audacity": ".txt",
+    }
 
 
 def modules_loaded(suspects: set[str], *arguments: str) -> list[str]:
