@@ -47,7 +47,6 @@ TrackChoice = int | Literal["all"] | None
 class OpenedContainer:
     """A demuxer, the bytes it reads, its audio tracks, and those of them that were chosen."""
 
-    path: Place
     file: ByteSource
     container: Any
     tracks: tuple[Any, ...]
@@ -98,7 +97,7 @@ def open_container(
             container.close()
         file.close()
         raise
-    return OpenedContainer(path, file, container, tracks, chosen, notes)
+    return OpenedContainer(file, container, tracks, chosen, notes)
 
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> Any:

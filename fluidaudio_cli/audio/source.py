@@ -64,7 +64,7 @@ class AudioStream(AbstractContextManager["AudioStream", None]):
         lengths = [track.decoder.duration_seconds for track in self._tracks]
         known = [seconds for seconds in lengths if seconds is not None]
         self._info = AudioInfo(
-            path=opened.path,
+            path=opened.file.path,
             uri=uri,
             container=opened.container.format.name,
             codec=opened.chosen[0].codec_context.name,

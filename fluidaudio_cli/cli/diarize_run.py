@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
+    from fluidaudio_cli.turns import Turn
 
 
 class DiarizeRun:
@@ -92,7 +93,9 @@ class DiarizeRun:
         scored = None
         if self._references is not None:
             try:
-                scored = self._score(outcome, self._references)
+                turns = self._turns(outcome)
+                scored = self._references.score(outcome.uri, turns, outcome.duration_seconds)
+                self._scores.append(scored.score)
             except AnnotationError as error:
                 # The turns are good nevertheless.
                 self._fail(error)
@@ -136,11 +139,8 @@ class DiarizeRun:
         self.failed += 1
         typer.echo(f"fluidaudio: {error}", err=True)
 
-    def _score(self, result: Diarization, references: References) -> ScoredAgainst:
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
-        scored = references.score(result.uri, turns, result.duration_seconds)
-        self._scores.append(scored.score)
-        return scored
+    def _turns(self, result: Diarization) -> tuple[Turn, ...]:
+        return result.exclusive_turns if self.facts.exclusive else result.turns
 
     def _write(self, result: Diarization, scored: ScoredAgainst | None) -> None:
         text = self._text(result, scored)
@@ -187,7 +187,7 @@ class DiarizeRun:
             return diarization_text(result, self.facts, scored, styled=self._destination.on_stdout)
         from fluidaudio_cli.report.turn_formats import FORMATS
 
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
+        turns = self._turns(result)
         if kind is Format.rttm:
             from fluidaudio_cli.scoring.rttm import format_rttm
 
