@@ -22,6 +22,7 @@ from fluidaudio_cli.cli.diarize_evidence import (
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
     Format,
+    Refused,
     check_targets,
     choose_destination,
 )
@@ -189,7 +190,10 @@ def diarize(
         paths_of.append(partial(evidence_path, kept))
     refused = check_targets(items(), paths_of, read_as)
     if evidence:
-        if _again(evidence, bounds, people, exclusive, destination, references, embeddings, link):
+        good = {path: uri for path, uri in evidence.items() if uri not in refused}
+        if _again(
+            good, refused, bounds, people, exclusive, destination, references, embeddings, link
+        ):
             raise typer.Exit(_BAD_INPUT)
         return
     wanted = options.parse_track(track)
@@ -276,7 +280,7 @@ def diarize(
             # The second step: who is who in all of it, now that it is there.
             found = job.evidence(kept)
             run.failed += bool(found) and _again(
-                found, bounds, people, exclusive, destination, references, embeddings, link
+                found, {}, bounds, people, exclusive, destination, references, embeddings, link
             )
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
@@ -299,6 +303,7 @@ def diarize(
 
 def _again(
     files: Mapping[Place, str],
+    refused: Refused,
     bounds: SpeakerBounds,
     people: KnownVoices | None,
     exclusive: bool,
@@ -324,7 +329,10 @@ def _again(
         linked=link,
     )
     known = people.people(first.models, first.plan.mode.calibration) if people else None
-    run = DiarizeRun(facts, destination, references, embeddings, len(files), people=people)
+    count = len(files) + len(refused)
+    run = DiarizeRun(facts, destination, references, embeddings, count, people=people)
+    for error in refused.values():
+        run.take(error)
 
     def outcomes() -> Iterator[Diarization | InputError]:
         for saved in read_alike(files):

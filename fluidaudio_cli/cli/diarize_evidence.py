@@ -62,8 +62,7 @@ def read_alike(files: Mapping[Place, str]) -> Iterator[SavedEvidence | InputErro
         except InputError as error:
             yield error
             continue
-        if len(files) > 1:
-            saved = replace(saved, audio=replace(saved.audio, uri=uri))
+        saved = replace(saved, audio=replace(saved.audio, uri=uri))
         how = {model.name: model.comparable for model in saved.models}, saved.plan.mode
         made = made or how
         if how != made:

@@ -197,6 +197,21 @@ def test_evidence_that_cannot_be_written_is_found_before_the_work(
     assert err.splitlines()[-1] == "1 of 2 recordings failed"
 
 
+def test_a_result_that_cannot_be_written_does_not_stop_the_others(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    evidence.rename(tmp_path / "one.npz")
+    shutil.copy(tmp_path / "one.npz", tmp_path / "other.npz")
+    out = tmp_path / "out"
+    (out / "other.rttm").mkdir(parents=True)
+    code, _, err = command("diarize", tmp_path, "--output-dir", out)
+    assert code == 3
+    then = (tmp_path / "then.rttm").read_text(encoding="utf-8")
+    assert (out / "one.rttm").read_text(encoding="utf-8") == then.replace(" sample ", " one ")
+    assert f"cannot write to {out / 'other.rttm'}: Is a directory" in err
+    assert err.splitlines()[-1] == "1 of 2 recordings failed"
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
