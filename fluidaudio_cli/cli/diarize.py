@@ -29,11 +29,7 @@ from fluidaudio_cli.cli.diarize_output import (
 from fluidaudio_cli.cli.diarize_run import DiarizeRun
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
-from fluidaudio_cli.errors import (
-    AudioError,
-    InputError,
-    UsageError,
-)
+from fluidaudio_cli.errors import AudioError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, place_from
 
@@ -295,7 +291,11 @@ def diarize(
         finally:
             run.keep()
     if held is not None:
-        _warn_if_exceeded(held.limit_bytes)
+        from fluidaudio_cli.benchmark.memory_limit import exceeded
+        from fluidaudio_cli.measure.memory import peak_bytes
+
+        if line := exceeded(peak_bytes(), held.limit_bytes):
+            messages.say(f"warning: {line}")
     run.finish("models loaded before" if job is None else "with loading of models")
     if run.failed:
         raise typer.Exit(_BAD_INPUT)
@@ -369,15 +369,6 @@ def _hold(
     seconds = longest_seconds(recordings)
     with _progress("measuring memory") as progress:
         return hold(plan, size, seconds, scoring=scoring, progress=progress)
-
-
-def _warn_if_exceeded(limit_bytes: int) -> None:
-    from fluidaudio_cli.benchmark.memory_limit import exceeded
-    from fluidaudio_cli.measure.memory import peak_bytes
-
-    line = exceeded(peak_bytes(), limit_bytes)
-    if line is not None:
-        messages.say(f"warning: {line}")
 
 
 def _outcomes(
