@@ -8,6 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fluidaudio_cli.errors import UsageError
+
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
     ".wav", ".w64", ".rf64", ".bwf", ".flac", ".aif", ".aifc", ".aiff", ".au", ".snd", ".caf",
@@ -59,7 +61,12 @@ Place = Path | Url
 
 
 def place_from(text: str) -> Place:
-    """The place that ``text`` names: a URL where it begins as one, else a path."""
+    """The place that ``text`` names: a URL where it begins as one, else a path.
+
+    Raises ``UsageError`` for an empty one, which as a path would be the current folder.
+    """
+    if not text:
+        raise UsageError("a recording has no name", "give its path, or - for standard input")
     return Url(text) if _URL.match(text) else Path(text)
 
 

@@ -36,9 +36,10 @@ class ByteSource:
     FFmpeg gives meaning to names (``image%03d``, ``scheme:rest``); a user's file name has none,
     so ``name`` has the extension only (a hint for probing).
 
-    ``label``: what messages call it. ``header``: what was found at its beginning. ``notes``: what
-    was mended; may grow until the end is read. Raises ``AudioError`` for what is missing,
-    unreadable, a folder, or empty.
+    ``label``: what messages call it. ``header``: what was found at its beginning, ``magic``: its
+    first four bytes. ``notes``: what was mended; may grow until the end is read. ``is_cut``: fewer
+    bytes are there than the header states; of a pipe, known at its end. Raises ``AudioError`` for
+    what is missing, unreadable, a folder, or empty.
     """
 
     def __init__(self, path: Place) -> None:
@@ -53,7 +54,7 @@ class ByteSource:
         self._patches: Mapping[int, bytes] = {}
         self._position = 0
         self._end: int | None = None
-        self._is_cut = False
+        self.is_cut = False
         self._open_bytes: int | None = None  # size of a file whose samples reach to its end
         try:
             if isinstance(path, Url):
@@ -62,7 +63,7 @@ class ByteSource:
                 self._seekable = stat.S_ISREG(os.fstat(self._raw.fileno()).st_mode)
             if not self._seekable:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
-            self._magic = self._read_at(0, 4) if self._seekable else self._head[:4]
+            self.magic = self._read_at(0, 4) if self._seekable else self._head[:4]
             self.header = self._look()
             if self.header.endless:
                 raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
@@ -71,22 +72,12 @@ class ByteSource:
             raise
 
     @property
-    def is_cut(self) -> bool:
-        """Whether fewer bytes are there than the header states; of a pipe, known at its end."""
-        return self._is_cut
-
-    @property
     def mended_seconds(self) -> float | None:
         """Length of its samples by the file's size, where the stated one is not believed."""
         header = self.header
         if self._open_bytes is None or header.data_start is None or not header.bytes_per_second:
             return None
         return (self._open_bytes - header.data_start) / header.bytes_per_second
-
-    @property
-    def magic(self) -> bytes:
-        """The first four bytes."""
-        return self._magic
 
     def seekable(self) -> bool:
         """Whether there is a way back."""
@@ -122,8 +113,8 @@ class ByteSource:
         if not self._seekable:
             self._tail = (self._tail + data)[-OGG_PAGE_BYTES:]
             if not data:
-                self._is_cut = self._is_cut or exceeds_file(self.header, start)
-                self._is_cut = self._is_cut or self._ogg_is_cut()
+                self.is_cut = self.is_cut or exceeds_file(self.header, start)
+                self.is_cut = self.is_cut or self._ogg_is_cut()
                 self._note_cut_packet(self.header, start)
         return _patched(data, start, self._patches)
 
@@ -156,10 +147,10 @@ class ByteSource:
         header = read_header(self._read_at)
         total = self._raw.seek(0, os.SEEK_END)
         self._patches, end = header.patches, header.data_end
-        self._is_cut = exceeds_file(header, total)
+        self.is_cut = exceeds_file(header, total)
         if header.data_start is not None and (end is None or end < total):
             tail = b"" if end is None else self._read_at(end, _TRAILER_BYTES)
-            if tail.startswith(self._magic):
+            if tail.startswith(self.magic):
                 self._note_joined()
             elif end is None or not header.is_trailer(tail, end + len(tail) == total):
                 self._patches = {**header.patches, **header.open_end(total)}
@@ -168,7 +159,7 @@ class ByteSource:
                     self._note_longer(header)
         self._note_cut_packet(header, total)
         self._tail = self._read_at(max(0, total - OGG_PAGE_BYTES), OGG_PAGE_BYTES)
-        self._is_cut = self._is_cut or self._ogg_is_cut()
+        self.is_cut = self.is_cut or self._ogg_is_cut()
         self._position = self._raw.seek(0)
         return header
 
@@ -179,12 +170,12 @@ class ByteSource:
         return self._raw.read(count)
 
     def _ogg_is_cut(self) -> bool:
-        return self._magic == b"OggS" and ogg_page_is_cut(self._tail)
+        return self.magic == b"OggS" and ogg_page_is_cut(self._tail)
 
     def _decide_end(self) -> None:
         """At the stated end of a pipe's samples: is what follows sound?"""
         tail = _read_up_to(self._raw, _TRAILER_BYTES, self._head)
-        if tail.startswith(self._magic):
+        if tail.startswith(self.magic):
             self._note_joined()
         elif not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
             self._head, self._end = tail, None

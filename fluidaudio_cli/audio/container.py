@@ -32,6 +32,13 @@ _REFERENCING_FORMATS = frozenset(
 )
 """Formats whose files only name other sources; reading one may also wait for more to appear."""
 
+_HEADERLESS_FORMATS = frozenset(
+    {"alaw", "mulaw", "vidc", "dfpwm", "s8", "u8", "f32be", "f32le", "f64be", "f64le"}
+    | {f"{sign}{bits}{end}" for sign in "su" for bits in (16, 24, 32) for end in ("be", "le")}
+)
+"""Samples alone, known by the file's extension: FFmpeg takes them for 44.1 kHz (dfpwm: 48), mono,
+whatever they are."""
+
 TrackChoice = int | Literal["all"] | None
 """An audio track by its number from 1, all of them mixed, or FFmpeg's choice."""
 
@@ -40,7 +47,6 @@ TrackChoice = int | Literal["all"] | None
 class OpenedContainer:
     """A demuxer, the bytes it reads, its audio tracks, and those of them that were chosen."""
 
-    path: Place
     file: ByteSource
     container: Any
     tracks: tuple[Any, ...]
@@ -91,7 +97,7 @@ def open_container(
             container.close()
         file.close()
         raise
-    return OpenedContainer(path, file, container, tracks, chosen, notes)
+    return OpenedContainer(file, container, tracks, chosen, notes)
 
 
 def _refuse_nested(url: str, flags: int, options: dict[str, str]) -> Any:
@@ -125,7 +131,7 @@ def _open_container(file: ByteSource, salvage: bool) -> Any:
 
 @cache
 def _format_whitelist() -> str:
-    return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS))
+    return ",".join(sorted(av.formats_available - _REFERENCING_FORMATS - _HEADERLESS_FORMATS))
 
 
 def _block_options(file: ByteSource) -> dict[str, str]:

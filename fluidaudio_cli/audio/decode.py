@@ -291,7 +291,7 @@ class TrackDecoder:
                 gap, repeated = self.timeline.place(seconds)
             except PauseTooLongError as error:
                 gap = 0.0
-                self._refuse_pause(error.seconds)
+                self._refuse_pause(*error.args)
             if gap:
                 self._gap(gap)
         elif self._damage is not None and self._heard:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 from fluidaudio_cli.errors import AudioError, os_errors
 from fluidaudio_cli.recordings import (
@@ -23,7 +24,7 @@ _PROBED_BYTES = 4096
 """Looked at to tell a list from a recording that is called ``.txt``, which has zeros there."""
 
 
-def each_audio(places: Iterable[Place]) -> Iterator[Place]:
+def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterator[Place]:
     """The recordings that ``places`` name, in the order given, one at a time.
 
     A file is kept as it is, whatever its name and whether it exists (opening it says so). A
@@ -31,15 +32,21 @@ def each_audio(places: Iterable[Place]) -> Iterator[Place]:
     sorted by path; hidden files and folders (``.name``) are left out. A URL that ends in a slash
     is such a folder. A text file ``NAME.txt`` is a list: a file, folder or URL in each line,
     relative to the list's folder; empty lines and those that begin with ``#`` are left out.
-    Raises ``AudioError`` for a folder or a list without any.
+    Raises ``AudioError`` for a folder or a list without any, and for a list that leads back to
+    itself; ``within``: those that are being read.
     """
     for place in places:
         if isinstance(place, Url):
             yield from _behind(place)
-        elif _is_folder(place):
-            yield from _or_none(_below(place), place, "audio files", _FOLDER_REMEDY)
+        elif is_folder(place):
+            audio = files_below(place, is_audio_name)
+            yield from _or_none(audio, place, "audio files", _FOLDER_REMEDY)
         elif is_list(place):
-            yield from _or_none(each_audio(_listed(place)), place, "lines", "name one in each line")
+            list_file = place.resolve()
+            if list_file in within:
+                raise AudioError(f"the list {place} leads back to itself", "delete that line")
+            listed = each_audio(_listed(place), (*within, list_file))
+            yield from _or_none(listed, place, "lines", "name one in each line")
         else:
             yield place
 
@@ -100,11 +107,28 @@ def is_list(path: Path) -> bool:
         return False
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(place: Place) -> TypeGuard[Path]:
+    """Whether ``place`` is a folder; ``-`` is standard input, whatever else is called so."""
+    if not isinstance(place, Path) or place == STDIN:
+        return False
     try:
-        return path.is_dir()
+        return place.is_dir()
     except (OSError, ValueError):  # a name too long, or with a NUL: opening it says so
         return False
+
+
+def files_below(folder: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """Files whose path is ``wanted``, at any depth, sorted; hidden ones are left out."""
+    refused = os_errors(f"cannot list {folder}", "check its rights", AudioError)
+    with refused, os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            if not path.is_symlink():  # might lead in a circle
+                yield from files_below(path, wanted)
+        elif wanted(path) and path.is_file():
+            yield path
 
 
 _FOLDER_REMEDY = "give a folder with WAV, FLAC, MP3, M4A, … in it"
@@ -119,19 +143,6 @@ def _or_none(found: Iterable[Place], place: Place, what: str, remedy: str) -> It
         raise AudioError(f"{place} has no {what}", remedy)
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    refused = os_errors(f"cannot list {folder}", "check its rights", AudioError)
-    with refused, os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    for name in names:
-        path = folder / name
-        if path.is_dir():
-            if not path.is_symlink():  # might lead in a circle
-                yield from _below(path)
-        elif is_audio_name(path) and path.is_file():
-            yield path
-
-
 def _listed(path: Path) -> Iterator[Place]:
     # Names on disk need not be text.
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as stream:
@@ -143,11 +154,11 @@ def _listed(path: Path) -> Iterator[Place]:
 
 
 def _behind(url: Url) -> Iterator[Place]:
-    from fluidaudio_cli.audio.remote import check_readable, files_below
+    from fluidaudio_cli.audio import remote
 
     if url.text.endswith("/"):
-        names = (each for each in files_below(url) if is_audio_name(each))
+        names = (each for each in remote.files_below(url) if is_audio_name(each))
         yield from _or_none(names, url, "audio files", _FOLDER_REMEDY)
     else:
-        check_readable(url)
+        remote.check_readable(url)
         yield url

@@ -23,11 +23,11 @@ _NONE = np.zeros(0, np.float32)
 
 
 class MonoTrack:
-    """Reads the blocks of one track. Its first block is decoded at once."""
+    """Reads the blocks of one track, as ``decoder`` has them. The first is decoded at once."""
 
     def __init__(self, demuxer: Demuxer, decoder: TrackDecoder) -> None:
         self._demuxer = demuxer
-        self._decoder = decoder
+        self.decoder = decoder
         self._resampler: Resampler | None = None
         self._rate = SAMPLE_RATE
         self._scratch = _NONE
@@ -36,31 +36,6 @@ class MonoTrack:
         self._position = 0
         self._flushed = False
         self._next_block()
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the first block, in Hz."""
-        return self._decoder.sample_rate
-
-    @property
-    def channels(self) -> int:
-        """Of the track."""
-        return self._decoder.channels
-
-    @property
-    def duration_seconds(self) -> float | None:
-        """As stated."""
-        return self._decoder.duration_seconds
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know so far."""
-        return self._decoder.notes
-
-    @property
-    def lost(self) -> list[tuple[float, float]]:
-        """What could not be decoded so far."""
-        return self._decoder.lost
 
     def read_into(self, buffer: Samples) -> int:
         """Fill ``buffer``; fewer samples only at the end of the track."""
@@ -99,7 +74,7 @@ class MonoTrack:
     def _next_block(self) -> Block | None:
         """The block being read, or the next one when it is used up."""
         if self._block is None or self._position >= self._block.samples:
-            self._block = self._demuxer.next_block(self._decoder)
+            self._block = self._demuxer.next_block(self.decoder)
             self._position = 0
         return self._block
 

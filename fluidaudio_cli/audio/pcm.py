@@ -126,14 +126,11 @@ class PcmFrame:
         return min(bad, default=None)
 
 
-class Silence:
+class Silence(NamedTuple):
     """As a frame of zeros of any length, which takes no memory."""
 
-    __slots__ = ("sample_rate", "samples")
-
-    def __init__(self, samples: int, sample_rate: int) -> None:
-        self.samples = samples
-        self.sample_rate = sample_rate
+    samples: int
+    sample_rate: int
 
     def write_mono(self, start: int, out: Samples) -> None:
         """Zeros into ``out``."""

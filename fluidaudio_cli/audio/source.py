@@ -7,8 +7,8 @@ frame to that buffer in one pass.
 from __future__ import annotations
 
 import stat
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class AudioInfo:
     lost: tuple[tuple[float, float], ...] = ()
 
 
-class AudioStream:
+class AudioStream(AbstractContextManager["AudioStream", None]):
     """One open recording, read forward once; use it as a context manager."""
 
     def __init__(self, opened: OpenedContainer, uri: str, salvage: bool) -> None:
@@ -60,11 +60,11 @@ class AudioStream:
         self._mixed = np.empty_like(self._scratch)
         self._ready = self._mixed[:0]
         self.samples_read = 0
-        first = self._tracks[0]
-        lengths = [track.duration_seconds for track in self._tracks]
+        first = self._tracks[0].decoder
+        lengths = [track.decoder.duration_seconds for track in self._tracks]
         known = [seconds for seconds in lengths if seconds is not None]
         self._info = AudioInfo(
-            path=opened.path,
+            path=opened.file.path,
             uri=uri,
             container=opened.container.format.name,
             codec=opened.chosen[0].codec_context.name,
@@ -80,8 +80,8 @@ class AudioStream:
         """What is known by now; ``notes`` and ``lost`` are complete at the end of the reading."""
         notes = [*self._opened.notes, *self._opened.file.notes]
         for track in self._tracks:
-            notes.extend(track.notes)
-        lost = sorted(span for track in self._tracks for span in track.lost)
+            notes.extend(track.decoder.notes)
+        lost = sorted(span for track in self._tracks for span in track.decoder.lost)
         return replace(self._info, notes=tuple(dict.fromkeys(notes)), lost=tuple(lost))
 
     @property
@@ -106,16 +106,7 @@ class AudioStream:
         """Release the decoder and the file."""
         self._opened.close()
 
-    def __enter__(self) -> AudioStream:
-        """Return itself: the recording is open already."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the recording."""
         self.close()
 

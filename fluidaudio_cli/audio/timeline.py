@@ -46,11 +46,7 @@ IN_PLACE = Placement()
 
 
 class PauseTooLongError(Exception):
-    """``seconds`` of pause, beyond what is plausible."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+    """A pause, whose seconds are its argument, is beyond what is plausible."""
 
 
 class Doubts:

@@ -130,7 +130,7 @@ class Command(TyperCommand):
                     is_flag=True,
                     default=False,
                     expose_value=False,
-                    callback=_setter(effect),
+                    callback=lambda _ctx, _param, value, effect=effect: effect(value),
                     help=help_text,
                 )
             )
@@ -211,10 +211,3 @@ def _command(ctx: Any) -> str:
 
 def _markup() -> Any:
     return "markdown" if sys.stdout.isatty() else None
-
-
-def _setter(effect: Any) -> Any:
-    def callback(ctx: Any, param: Any, value: bool) -> None:
-        effect(value)
-
-    return callback

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,17 +22,14 @@ from fluidaudio_cli.cli.diarize_evidence import (
 from fluidaudio_cli.cli.diarize_output import (
     Destination,
     Format,
+    Refused,
     check_targets,
     choose_destination,
 )
 from fluidaudio_cli.cli.diarize_run import DiarizeRun
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
-from fluidaudio_cli.errors import (
-    AudioError,
-    InputError,
-    UsageError,
-)
+from fluidaudio_cli.errors import AudioError, InputError, UsageError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, place_from
 
@@ -149,40 +146,60 @@ def diarize(
     evidence = evidence_among(places)
     job: Job | None = None
     recordings: Mapping[Place, str] = evidence
-    if evidence and (vain := option_rules.given(ctx, option_rules.HEARING)):
-        raise UsageError(
-            f"{files[0]} is evidence, of what was heard before", f"leave out {', '.join(vain)}"
-        )
-    if not evidence and is_job(places, output_dir, spread):
+    kept = save_evidence
+    if evidence:
+        if vain := option_rules.given(ctx, option_rules.HEARING):
+            raise UsageError(
+                f"{files[0]} is evidence, of what was heard before", f"leave out {', '.join(vain)}"
+            )
+    elif is_job(places, output_dir, spread):
         from fluidaudio_cli.cli.diarize_job import Job
 
-        job = Job(places, choose_destination(output_format, output, output_dir, 1), spread)
-    elif not evidence:
+        assert output_dir is not None
+        job = Job(places, output_dir, spread)
+        kept = save_evidence or (output_dir / "evidence" if link else None)
+    else:
         recordings = unique_uris(find_audio(places))
+    items = recordings.items if job is None else job.items
     count = len(recordings) if job is None else len(job)
-    uris = recordings.values() if job is None else job.uris()
-    check_evidence_target(save_evidence, count)
     destination = choose_destination(output_format, output, output_dir, count)
     if embeddings and destination.format is not Format.json:
         raise UsageError(
             f"--embeddings has no place in {destination.format.value}", "add --format json"
         )
+    check_evidence_target(save_evidence, count)
+    destination.check()
     references = None
     if reference is not None:
         from fluidaudio_cli.cli.diarize_reference import read_references
 
-        references = read_references(reference, uem, list(uris))
-    refused = check_targets(destination, recordings)
+        references = read_references(reference, uem, [uri for _, uri in items()])
+    is_recording = {path.resolve() for path in recordings if isinstance(path, Path)}.__contains__
+
+    def read_as(path: Path) -> str:
+        if is_recording(path) or (job is not None and job.holds(path)):
+            return "a recording"
+        return "the reference" if references is not None and path in references.files else ""
+
+    paths_of: list[Callable[[str], Path | None]] = [destination.path_of]
+    if kept is not None:
+        paths_of.append(partial(evidence_path, kept))
+    refused = check_targets(items(), paths_of, read_as)
     if evidence:
-        if _again(evidence, bounds, people, exclusive, destination, references, embeddings, link):
+        good = {path: uri for path, uri in evidence.items() if uri not in refused}
+        if _again(
+            good, refused, bounds, people, exclusive, destination, references, embeddings, link
+        ):
             raise typer.Exit(_BAD_INPUT)
         return
     wanted = options.parse_track(track)
-    sources = [
-        AudioSource(path, uri, wanted, salvage)
-        for path, uri in recordings.items()
-        if path not in refused
-    ]
+
+    def heard() -> Iterator[AudioSource]:
+        return (
+            AudioSource(path, uri, wanted, salvage) for path, uri in items() if uri not in refused
+        )
+
+    sources = [] if job is not None else list(heard())
     share = shares(spread, threads, memory_limit is not None)
     # The only recording is refused, if it is none, before models load.
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
@@ -200,8 +217,7 @@ def diarize(
     plan = unheld = make_plan(performance_mode, threads=share.threads, **asked)
     held = None
     if memory_limit is not None:
-        every = sources if job is None else job.sources(wanted, salvage)
-        held = _hold(plan, memory_limit, every, references is not None)
+        held = _hold(plan, memory_limit, heard(), references is not None)
         plan = held.plan
     if messages.is_verbose():
         from fluidaudio_cli.cli.render.plan import plan_lines
@@ -219,9 +235,8 @@ def diarize(
         from fluidaudio_cli.diarization.modes import load_mode
         from fluidaudio_cli.models.card import load_card
 
-        assert output_dir is not None
-        kept = save_evidence or (output_dir / "evidence" if link else None)
-        run = DiarizeRun(facts, destination, references, embeddings, count > 1, kept, people)
+        job.refused = refused
+        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
         run.only_evidence = link
         work = DiarizeWork(
             plan=plan if cluster is None else None,
@@ -261,15 +276,13 @@ def diarize(
             # The second step: who is who in all of it, now that it is there.
             found = job.evidence(kept)
             run.failed += bool(found) and _again(
-                found, bounds, people, exclusive, destination, references, embeddings, link
+                found, {}, bounds, people, exclusive, destination, references, embeddings, link
             )
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
         facts = replace(facts, ran=Ran.of(pipeline, as_json))
-        run = DiarizeRun(
-            facts, destination, references, embeddings, count > 1, save_evidence, people
-        )
+        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
         try:
             for error in refused.values():
                 run.take(error)
@@ -277,17 +290,20 @@ def diarize(
             run.take_all(_outcomes(pipeline, sources, bounds, named, destination), link)
         finally:
             run.keep()
-    run.finish(loaded_before=job is None)
     if held is not None:
-        _warn_if_exceeded(held.limit_bytes)
+        from fluidaudio_cli.benchmark.memory_limit import exceeded
+        from fluidaudio_cli.measure.memory import peak_bytes
+
+        if line := exceeded(peak_bytes(), held.limit_bytes):
+            messages.say(f"warning: {line}")
+    run.finish("models loaded before" if job is None else "with loading of models")
     if run.failed:
-        if count > 1:
-            typer.echo(f"{run.failed} of {count} recordings failed", err=True)
         raise typer.Exit(_BAD_INPUT)
 
 
 def _again(
     files: Mapping[Place, str],
+    refused: Refused,
     bounds: SpeakerBounds,
     people: KnownVoices | None,
     exclusive: bool,
@@ -299,9 +315,10 @@ def _again(
     """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
     from fluidaudio_cli.report.diarization_json import Ran, RunFacts, describe_host
 
-    first = next(read_alike(files))
-    if isinstance(first, InputError):
-        raise first
+    readable = (each for each in read_alike(files) if not isinstance(each, InputError))
+    first = next(readable, None)
+    if first is None:
+        raise next(each for each in read_alike(files) if isinstance(each, InputError))
     host = describe_host() if destination.format is Format.json else {}
     facts = RunFacts(
         Ran(first.plan, first.models, environment=host),
@@ -312,18 +329,25 @@ def _again(
         linked=link,
     )
     known = people.people(first.models, first.plan.mode.calibration) if people else None
-    run = DiarizeRun(facts, destination, references, embeddings, len(files) > 1, people=people)
+    count = len(files) + len(refused)
+    run = DiarizeRun(facts, destination, references, embeddings, count, people=people)
+    for error in refused.values():
+        run.take(error)
+
+    def outcomes() -> Iterator[Diarization | InputError]:
+        for saved in read_alike(files):
+            if isinstance(saved, InputError):
+                yield saved
+                continue
+            if (saved.plan, saved.models) != (run.facts.ran.plan, run.facts.ran.models):
+                run.facts = replace(facts, ran=Ran(saved.plan, saved.models, environment=host))
+            yield saved.diarize(bounds, known)
+
     try:
-        run.take_all(
-            (
-                saved if isinstance(saved, InputError) else saved.diarize(bounds, known)
-                for saved in read_alike(files)
-            ),
-            link,
-        )
+        run.take_all(outcomes(), link)
     finally:
         run.keep()
-    run.finish()
+    run.finish("no network was run")
     return run.failed
 
 
@@ -345,15 +369,6 @@ def _hold(
     seconds = longest_seconds(recordings)
     with _progress("measuring memory") as progress:
         return hold(plan, size, seconds, scoring=scoring, progress=progress)
-
-
-def _warn_if_exceeded(limit_bytes: int) -> None:
-    from fluidaudio_cli.benchmark.memory_limit import exceeded
-    from fluidaudio_cli.measure.memory import peak_bytes
-
-    line = exceeded(peak_bytes(), limit_bytes)
-    if line is not None:
-        messages.say(f"warning: {line}")
 
 
 def _outcomes(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.audio.folders import unique_uris
-from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.recordings import Place, is_audio_name
+from fluidaudio_cli.audio.folders import files_below, is_folder, unique_uris
+from fluidaudio_cli.cli.diarize_output import check_folder
+from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.recordings import STDIN, Place, is_audio_name
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
@@ -26,17 +26,10 @@ def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
     """
     found: list[Path] = []
     other: Place | None = None
-    for path in files:
-        if not isinstance(path, Path):
-            other = path
-            continue
-        inside = [path]
-        if path.is_dir() and not any(is_audio_name(each) for each in path.rglob("*")):
-            inside = sorted(path.rglob(f"*{_SUFFIX}"))
-        if inside and all(each.suffix.lower() == _SUFFIX for each in inside):
-            found += inside
-        else:
-            other = path
+    for place in files:
+        inside = _evidence_of(place)
+        found += inside
+        other = other if inside else place
     if found and other is not None:
         raise UsageError(f"{found[0]} is evidence and {other} is not", "diarize them apart")
     if len(found) == 1:
@@ -44,6 +37,17 @@ def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
 
         return {found[0]: read_evidence(found[0]).audio.uri}
     return unique_uris(found)
+
+
+def _evidence_of(place: Place) -> list[Path]:
+    if is_folder(place):
+        has_audio = next(files_below(place, is_audio_name), None) is not None
+        return [] if has_audio else list(files_below(place, _is_evidence))
+    return [place] if isinstance(place, Path) and _is_evidence(place) else []
+
+
+def _is_evidence(path: Path) -> bool:
+    return path.suffix.lower() == _SUFFIX
 
 
 def read_alike(files: Mapping[Place, str]) -> Iterator[SavedEvidence | InputError]:
@@ -58,9 +62,8 @@ def read_alike(files: Mapping[Place, str]) -> Iterator[SavedEvidence | InputErro
         except InputError as error:
             yield error
             continue
-        if len(files) > 1:
-            saved = replace(saved, audio=replace(saved.audio, uri=uri))
-        how = (saved.models, saved.plan.mode)
+        saved = replace(saved, audio=replace(saved.audio, uri=uri))
+        how = {model.name: model.comparable for model in saved.models}, saved.plan.mode
         made = made or how
         if how != made:
             yield InputError(
@@ -75,26 +78,23 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
     """Make sure that ``--save-evidence`` can be met, before the work."""
     if path is None:
         return
-    if path.suffix.lower() == _SUFFIX:
+    remedy = "choose another --save-evidence"
+    if _is_evidence(path):
         if recordings > 1:
             raise UsageError(
                 f"--save-evidence {path} holds one recording, not {recordings}",
                 "give a folder, which gets one file for each",
             )
-        folder = path.parent
-    else:
-        if (path.exists() or path.suffix) and not path.is_dir():
-            raise UsageError(
-                f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
-                f"give NAME{_SUFFIX} or a folder",
-            )
-        folder = path
-    with os_errors(f"cannot write to {folder}", "choose another --save-evidence"):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise HostError(f"cannot write to {folder}", "choose another --save-evidence")
+        check_folder(path.parent, remedy)
+        return
+    if path == STDIN or ((path.exists() or path.suffix) and not path.is_dir()):
+        raise UsageError(
+            f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
+            f"give NAME{_SUFFIX} or a folder",
+        )
+    check_folder(path, remedy)
 
 
 def evidence_path(path: Path, uri: str) -> Path:
     """The file of the recording ``uri``."""
-    return path if path.suffix.lower() == _SUFFIX else path / f"{uri}{_SUFFIX}"
+    return path if _is_evidence(path) else path / f"{uri}{_SUFFIX}"

@@ -17,10 +17,10 @@ from fluidaudio_cli.audio.folders import each_audio
 from fluidaudio_cli.audio.source import AudioSource, is_pipe
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_evidence import evidence_path
-from fluidaudio_cli.cli.diarize_output import Destination, check_folder, check_target
+from fluidaudio_cli.cli.diarize_output import Refused
 from fluidaudio_cli.cli.diarize_work import DiarizeWork, PipelineFacts
 from fluidaudio_cli.cli.job_options import JobOptions, Share, pool_of
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.jobs.manifest import DONE, FAILED, SET_ASIDE, Manifest, Stamp
 from fluidaudio_cli.jobs.pool import Inline, Pool
 from fluidaudio_cli.jobs.recordings import Recordings, State
@@ -28,7 +28,6 @@ from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Outcome
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.audio.container import TrackChoice
     from fluidaudio_cli.cli.diarize_run import DiarizeRun
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.recordings import Place
@@ -90,26 +89,14 @@ class Tally:
 
 
 class Job:
-    """The recordings of one command and their results in a folder."""
+    """The recordings of one command and their results in ``folder``."""
 
-    def __init__(
-        self, places: Iterable[Place], destination: Destination, options: JobOptions
-    ) -> None:
-        assert destination.folder is not None
+    def __init__(self, places: Iterable[Place], folder: Path, options: JobOptions) -> None:
         self.options = options
-        self._folder = destination.folder
+        self.refused: Refused = {}
+        self._folder = folder
         self._recordings = Recordings(each_audio(places))
-        check_folder(self._folder)
-        self._refused: dict[int, HostError] = {}
-        self._reads_pipes = False
-        for each in self._recordings:
-            target = destination.path_of(each.uri)
-            error = check_target(target, each.place, self._recordings.holds)
-            if error is not None:
-                self._refused[each.number] = error
-            self._reads_pipes = self._reads_pipes or is_pipe(each.place)
-        if self._refused and len(self._refused) == len(self._recordings):
-            raise next(iter(self._refused.values()))
+        self._reads_pipes = any(is_pipe(each.place) for each in self._recordings)
         if self._reads_pipes and (options.cluster or options.workers):
             raise UsageError("a pipe can be read by this process only", "leave out --workers")
 
@@ -117,18 +104,18 @@ class Job:
         """How many recordings there are."""
         return len(self._recordings)
 
-    def uris(self) -> Iterator[str]:
-        """The names of all."""
-        return (each.uri for each in self._recordings)
+    def items(self) -> Iterator[tuple[Place, str]]:
+        """Where each is, and its name."""
+        return ((each.place, each.uri) for each in self._recordings)
+
+    def holds(self, path: Path) -> bool:
+        """Whether ``path`` is one of them."""
+        return self._recordings.holds(path)
 
     def evidence(self, folder: Path) -> dict[Place, str]:
         """Files of evidence of what is done, with their names, where that is kept in ``folder``."""
         done = self._recordings.all_in(State.settled)
         return {evidence_path(folder, each.uri): each.uri for each in done}
-
-    def sources(self, track: TrackChoice, salvage: bool) -> Iterator[AudioSource]:
-        """What will be opened."""
-        return (AudioSource(each.place, each.uri, track, salvage) for each in self._recordings)
 
     def run(
         self,
@@ -168,9 +155,11 @@ class Job:
     def _outcomes(
         self, pool: Callable[[], Pool], source: AudioSource
     ) -> Generator[Outcome, None, None]:
-        for number, error in self._refused.items():
-            self._recordings.set(number, State.failed)
-            yield Outcome(number, error)
+        for uri, error in self.refused.items():
+            recording = self._recordings.called(uri)
+            assert recording is not None
+            self._recordings.set(recording.number, State.failed)
+            yield Outcome(recording.number, error)
         if any(self._recordings.count(state) for state in (State.waiting, State.suspect)):
             yield from run(
                 self._recordings,

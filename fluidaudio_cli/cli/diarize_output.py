@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.cli.report_output import chosen_format
-from fluidaudio_cli.errors import HostError, UsageError
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.cli.report_output import STDOUT, chosen_format
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
 from fluidaudio_cli.recordings import Place
 
-STDOUT = Path("-")
-
-Refused = dict[Place, HostError]
-"""Recordings whose result cannot be written, and why."""
+Refused = dict[str, HostError]
+"""Recordings, by uri, whose results cannot be written, and why."""
 
 
 class Format(str, Enum):
@@ -55,6 +51,12 @@ class Destination:
     format: Format
     folder: Path | None = None
     file: Path | None = None
+
+    def check(self) -> None:
+        """Make sure that its folder is there, and can be written to. Raises ``HostError``."""
+        folder = self.folder or (self.file and self.file.parent)
+        if folder is not None:
+            check_folder(folder)
 
     @property
     def on_stdout(self) -> bool:
@@ -98,54 +100,42 @@ def choose_destination(
 _FOR_SEVERAL = (Format.rttm, Format.table)
 
 
-def check_targets(destination: Destination, recordings: Mapping[Place, str]) -> Refused:
-    """Make sure that the results can be written, before they are computed.
+def check_targets(
+    recordings: Iterable[tuple[Place, str]],
+    paths_of: Iterable[Callable[[str], Path | None]],
+    read_as: Callable[[Path], str],
+) -> Refused:
+    """Make sure that what is written of ``recordings`` can be, before it is computed.
 
-    Makes the folder. Returns those of several recordings whose result's name the file system
-    does not take, and why. Raises ``HostError`` where nothing can be written, ``UsageError``
-    where a recording would be overwritten by its own result.
+    ``paths_of``: from a uri to its files, ``None`` for stdout. ``read_as``: what the command reads
+    a file as, if it does. Returns those whose files cannot be written, and why. Raises that of the
+    first if it is so with all, ``UsageError`` where what is read would be overwritten.
     """
-    folder = destination.folder or (destination.file and destination.file.parent)
-    if folder is not None:
-        check_folder(folder)
-    sources = {path.resolve() for path in recordings if isinstance(path, Path)}
-    refused = {}
-    for path, uri in recordings.items():
-        error = check_target(destination.path_of(uri), path, sources.__contains__)
-        if error is not None:
-            refused[path] = error
-    if refused and len(refused) == len(recordings):
+    refused: Refused = {}
+    written = 0
+    for place, uri in recordings:
+        for target in filter(None, (path_of(uri) for path_of in paths_of)):
+            error = _name_error(target, place)
+            if error is not None:
+                refused.setdefault(uri, error)
+            elif kind := read_as(target.resolve()):
+                raise UsageError(f"{target} is {kind} itself", "choose another --output")
+        written += uri not in refused
+    if refused and not written:
         raise next(iter(refused.values()))
     return refused
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, remedy: str = "choose another --output or --output-dir") -> None:
     """Make ``folder``, and make sure that it can be written to. Raises ``HostError``."""
-    try:
+    with os_errors(f"cannot write to {folder}", remedy):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as failure:
-        raise _unwritable(folder, failure.strerror or str(failure)) from failure
-
-
-def check_target(
-    target: Path | None, recording: Place, is_recording: Callable[[Path], bool]
-) -> HostError | None:
-    """Why the file system does not take the name of a result; raises as :func:`check_targets`."""
-    if target is None:
-        return None
-    error = _name_error(target, recording)
-    if error is None:
-        if is_recording(target.resolve()):
-            raise UsageError(f"{target} is a recording itself", "choose another --output")
-        if target.is_dir():
-            raise _unwritable(target, "Is a directory")
-    return error
 
 
 def _name_error(target: Path, recording: Place) -> HostError | None:
-    """Why no file can be called ``target``: a name too long, or not of this file system."""
+    """Why no file can be called ``target``: a folder is, or the file system has no such names."""
     try:
         target.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -155,22 +145,6 @@ def _name_error(target: Path, recording: Place) -> HostError | None:
         return HostError(
             f"cannot write the result of {recording}: {reason}", "rename it, or write to stdout"
         )
+    if target.is_dir():
+        return HostError(f"cannot write to {target}: Is a directory", "choose another place")
     return None
-
-
-def _unwritable(place: Path, reason: str) -> HostError:
-    return HostError(
-        f"cannot write to {place}: {reason}", "choose another --output or --output-dir"
-    )
-
-
-def write_stdout(text: str) -> None:
-    """Write to stdout at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def write_file(target: Path, text: str) -> None:
-    """Write ``target`` whole or not at all; Ctrl-C waits until nothing temporary is left."""
-    with interrupts_held():
-        write_text_atomic(target, text)

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class References:
-    """The reference of each recording and, where a UEM was given, its scored time."""
+    """The reference of each recording and, where a UEM was given, its scored time.
+
+    ``files``: what was read, links followed.
+    """
 
     path: Path
     annotations: Rttm
     uems: dict[str, Extents] | None
     names: dict[str, str]
+    files: frozenset[Path]
 
     def score(self, uri: str, turns: Sequence[Turn], audio_seconds: float) -> ScoredAgainst:
         """Scores of the turns found in ``uri``, over its UEM or all of its audio.
@@ -54,7 +58,7 @@ def read_references(reference: Path, uem: Path | None, uris: Collection[str]) ->
     A file that speaks of one recording only is taken for the only recording there is, whatever
     name it has. Raises ``AnnotationError`` for a recording that reference or UEM lacks.
     """
-    from fluidaudio_cli.scoring.matching import read_annotations, read_uems
+    from fluidaudio_cli.scoring.matching import annotation_files, read_annotations, read_uems
 
     annotations = read_annotations(reference)
     names = _names(reference, annotations.turns, uris)
@@ -66,7 +70,10 @@ def read_references(reference: Path, uem: Path | None, uris: Collection[str]) ->
             raise AnnotationError(
                 f"{uem} does not mention {listed(missing)}", "add its scored time, or leave it out"
             )
-    return References(reference, annotations, uems, names)
+    files = [*annotation_files(reference), *([] if uem is None else [uem])]
+    return References(
+        reference, annotations, uems, names, frozenset(each.resolve() for each in files)
+    )
 
 
 def _names(path: Path, known: Collection[str], uris: Collection[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,16 +14,19 @@ import typer
 
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_evidence import evidence_path
-from fluidaudio_cli.cli.diarize_output import Destination, Format, write_file, write_stdout
+from fluidaudio_cli.cli.diarize_output import Destination, Format
 from fluidaudio_cli.cli.known import KnownVoices
+from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import AnnotationError, FluidAudioError
-from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.files import atomic_path, write_text_atomic
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
+    from fluidaudio_cli.turns import Turn
 
 
 class DiarizeRun:
@@ -34,7 +38,7 @@ class DiarizeRun:
         destination: Destination,
         references: References | None,
         embeddings: bool,
-        several: bool = False,
+        count: int,
         evidence: Path | None = None,
         people: KnownVoices | None = None,
     ) -> None:
@@ -44,7 +48,7 @@ class DiarizeRun:
         self._destination = destination
         self._references = references
         self._embeddings = embeddings
-        self._several = several
+        self._count = count
         self._evidence = evidence
         self._people = people
         self._started = time.perf_counter()
@@ -62,16 +66,18 @@ class DiarizeRun:
         from fluidaudio_cli.voices.linking import Linker
 
         linker = Linker(self.facts.ran.plan.mode.calibration) if link else None
+        told: dict[str, RunFacts] = {}
         for outcome in outcomes:
             if linker is None or isinstance(outcome, FluidAudioError):
                 self.take(outcome)
             else:
                 self._save_evidence(outcome)
                 linker.add(outcome)
+                told[outcome.uri] = self.facts
             del outcome  # its evidence is large, and the next is being made
         if linker is not None:
             for result in linker.results():
-                self.take(result)
+                self.take(result, told[result.uri])
 
     def take(self, outcome: Diarization | FluidAudioError, facts: RunFacts | None = None) -> None:
         """Score and write one result, or report why there is none; ``facts``: if its own."""
@@ -87,7 +93,9 @@ class DiarizeRun:
         scored = None
         if self._references is not None:
             try:
-                scored = self._score(outcome, self._references)
+                turns = self._turns(outcome)
+                scored = self._references.score(outcome.uri, turns, outcome.duration_seconds)
+                self._scores.append(scored.score)
             except AnnotationError as error:
                 # The turns are good nevertheless.
                 self._fail(error)
@@ -110,46 +118,45 @@ class DiarizeRun:
         if self._gathered is not None:
             messages.say(f"wrote {self._destination.file}")
 
-    def finish(self, loaded_before: bool = True) -> None:
-        """Sum up. ``loaded_before``: whether models were loaded before the clock began."""
-        if not self._several:
+    def finish(self, how: str) -> None:
+        """Sum up, if there were several. ``how``: what the time holds of the loading of models."""
+        if self._count < 2:
             return
         if len(self._scores) > 1:
             from fluidaudio_cli.scoring.metrics import pool
 
             messages.say(f"pooled: {_rates(pool(self._scores))}")
-        if not self._done:
-            return
-        seconds = time.perf_counter() - self._started
-        messages.say(
-            f"{self._done} recordings, {self._audio_seconds:.1f} s of audio in {seconds:.2f} s "
-            f"({self._audio_seconds / seconds:.0f}x real time, "
-            f"{'models loaded before' if loaded_before else 'with loading of models'})"
-        )
+        if self._done:
+            seconds = time.perf_counter() - self._started
+            messages.say(
+                f"{counted(self._done, 'recording')}, {self._audio_seconds:.1f} s of audio in "
+                f"{seconds:.2f} s ({self._audio_seconds / seconds:.0f}x real time, {how})"
+            )
+        if self.failed:
+            typer.echo(f"{self.failed} of {self._count} recordings failed", err=True)
 
     def _fail(self, error: FluidAudioError) -> None:
         self.failed += 1
         typer.echo(f"fluidaudio: {error}", err=True)
 
-    def _score(self, result: Diarization, references: References) -> ScoredAgainst:
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
-        scored = references.score(result.uri, turns, result.duration_seconds)
-        self._scores.append(scored.score)
-        return scored
+    def _turns(self, result: Diarization) -> tuple[Turn, ...]:
+        return result.exclusive_turns if self.facts.exclusive else result.turns
 
     def _write(self, result: Diarization, scored: ScoredAgainst | None) -> None:
         text = self._text(result, scored)
         target = self._destination.path_of(result.uri)
         if target is None:
-            write_stdout(text)
+            sys.stdout.write(text)
+            sys.stdout.flush()
         elif self._destination.folder is None:
             self._gather(target, text)
         else:
-            write_file(target, text)
+            with interrupts_held():  # until nothing temporary is left
+                write_text_atomic(target, text)
             messages.say(f"wrote {target}")
         if self._destination.format in (Format.table, Format.json) and target is None:
             return  # the text itself says the rest
-        name = f"{result.uri}: " if self._several else ""
+        name = f"{result.uri}: " if self._count > 1 else ""
         for note in result.notes:
             messages.say(f"note: {name}{note}")
         if scored is not None:
@@ -180,12 +187,12 @@ class DiarizeRun:
             return diarization_text(result, self.facts, scored, styled=self._destination.on_stdout)
         from fluidaudio_cli.report.turn_formats import FORMATS
 
-        turns = result.exclusive_turns if self.facts.exclusive else result.turns
+        turns = self._turns(result)
         if kind is Format.rttm:
             from fluidaudio_cli.scoring.rttm import format_rttm
 
             return format_rttm(result.uri, turns, result.name_probabilities)
-        return FORMATS[kind.value].write(turns, result.uri, result.duration_seconds)
+        return FORMATS[kind.value](turns, result.uri, result.duration_seconds)
 
 
 def _rates(scores: Scores) -> str:

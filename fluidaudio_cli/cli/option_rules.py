@@ -123,5 +123,8 @@ def given(ctx: Any, options: Iterable[str]) -> list[str]:
 
 def _shown(ctx: Any, option: str) -> str:
     (parameter,) = (each for each in ctx.command.params if each.name == option)
-    is_option = parameter.param_type_name == "option"
-    return str(parameter.opts[0] if is_option else ctx.params[option])
+    value = ctx.params[option]
+    if parameter.param_type_name != "option":
+        return str(value)
+    negated = value is False and parameter.secondary_opts
+    return str((negated or parameter.opts)[0])

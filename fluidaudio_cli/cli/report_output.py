@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.recordings import STDIN
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-STDOUT = Path("-")
+STDOUT = STDIN
 FORMAT_NAMES = ("--format", "--output-format")
 OUTPUT_NAMES = ("--output", "-o")
 

@@ -97,8 +97,8 @@ def score(
     from fluidaudio_cli.scoring.metrics import pool, score_conditions
 
     chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, Format.table)
-    if reference == hypothesis == report_output.STDOUT:
-        raise UsageError("REF and HYP are both -", "give one of them as a file")
+    if [reference, hypothesis, uem].count(report_output.STDOUT) > 1:
+        raise UsageError("two of REF, HYP and --uem are -", "give all but one of them as a file")
     conditions = _conditions(collar_per_side, skip_overlap, regions)
     truth, answer = read_annotations(reference), read_annotations(hypothesis)
     pairs = match_by_uri(truth, answer, None if uem is None else read_uems(uem))

@@ -302,7 +302,7 @@ class _Writer:
         from fluidaudio_cli.report.turn_formats import FORMATS
 
         change = step.change
-        text = FORMATS[self._kind.value].write(change.final, self._uri, step.seconds)
+        text = FORMATS[self._kind.value](change.final, self._uri, step.seconds)
         comment = "\nNOTE" if self._kind is StreamFormat.vtt else ";;"
         text = text.removeprefix("WEBVTT\n")
         for each in change.revisions:
@@ -391,7 +391,8 @@ def _save(
     from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.report.turn_formats import FORMATS
 
-    if path.suffix == ".json":
+    ending = path.suffix.lower().removeprefix(".")
+    if ending == "json":
         from fluidaudio_cli.report.diarization_json import (
             Ran,
             RunFacts,
@@ -403,7 +404,6 @@ def _save(
         facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
         text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
     else:
-        kind = next(each for each in FORMATS.values() if each.extension == path.suffix)
-        text = kind.write(found.turns, info.uri, diarizer.seconds)
+        text = FORMATS[ending](found.turns, info.uri, diarizer.seconds)
     write_text_atomic(path, text)
     messages.say(f"wrote {path}")

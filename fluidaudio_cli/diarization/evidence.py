@@ -206,17 +206,17 @@ class EvidenceLog:
     @classmethod
     def load(cls, path: Path) -> EvidenceLog:
         """Read what :meth:`save` wrote; raises ``InputError`` for a file that is not that."""
+        remedy = "give a file written by fluidaudio diarize --save-evidence"
         try:
             with path.open("rb") as file:
                 if not zipfile.is_zipfile(file):
                     raise ValueError("not an .npz")
             with np.load(path, allow_pickle=False) as content:
                 return cls._of(content)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(
-                f"{path} is not a file of evidence: {error}",
-                "give a file written by fluidaudio diarize --save-evidence",
-            ) from error
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}", remedy) from error
+        except Exception as error:  # NumPy and zipfile raise a dozen kinds
+            raise InputError(f"{path} is not a file of evidence: {error}", remedy) from error
 
     @classmethod
     def _of(cls, content: Mapping[str, NDArray[Any]]) -> EvidenceLog:
@@ -228,17 +228,24 @@ class EvidenceLog:
         presence, spoken = content["presence"], content["spoken_window"]
         window, slot, seconds = content["window"], content["slot"], content["clean_seconds"]
         vectors = np.ascontiguousarray(content["vector"], np.float32)
-        sizes = {len(window), len(slot), len(seconds), len(vectors)}
-        if len(sizes) > 1 or len(presence) != len(spoken) or presence.ndim != 3:
+        voices = window, slot, seconds, vectors
+        shapes = [each.ndim for each in (*voices, spoken, presence)]
+        lengths = {len(each) for each in voices}, {len(spoken), len(presence)}
+        if shapes != [1, 1, 1, 2, 1, 3] or any(len(each) > 1 for each in lengths):
             raise ValueError("its arrays do not belong together")
-        if (np.diff(window) < 0).any() or not set(window.tolist()) <= set(range(windows)):
+        in_order = (np.diff(window) >= 0).all() and spoken.tolist() == np.unique(window).tolist()
+        if not in_order or not set(spoken.tolist()) <= set(range(windows)):
             raise ValueError("its windows are out of order")
+        if presence.dtype != np.uint8 or not set(slot.tolist()) <= set(range(presence.shape[2])):
+            raise ValueError("a voice has no presence")
+        if not ((seconds >= 0) & (seconds < np.inf)).all() or not (np.abs(vectors) < 1.001).all():
+            raise ValueError("a voice is not a vector of unit length with its seconds")
         log = cls(header)
         log.samples, log.placed = samples, placed
         log._shape = (presence.shape[1], presence.shape[2])
         log._packed = [b""] * windows
         for number, found in zip(spoken.tolist(), presence, strict=True):
-            log._packed[number] = zlib.compress(np.asarray(found, np.uint8).tobytes(), _PACKING)
+            log._packed[number] = zlib.compress(found.tobytes(), _PACKING)
         log._windows.extend(window.tolist())
         log._slots.extend(slot.tolist())
         log._seconds.extend(seconds.tolist())

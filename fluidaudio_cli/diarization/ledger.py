@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from fluidaudio_cli.scoring.extents import Extents, intersect_extents, subtract_extents
 from fluidaudio_cli.turns import Turn
 
-Span = tuple[int, int]
+Span = tuple[float, float]
 """Start and end in whole milliseconds: what is taken back is exactly what was given."""
 
 Spans = dict[str, list[Span]]
@@ -43,7 +44,7 @@ class Ledger:
         for start, end, before, _ in revisions:
             if before is not None:
                 gone = [(round(start * 1000), round(end * 1000))]
-                self._spans[before] = _without(self._spans.get(before, []), gone)
+                self._spans[before] = list(subtract_extents(self._spans.get(before, []), gone))
         for start, end, _, after in revisions:
             if after is not None:
                 _put(self._spans, after, (round(start * 1000), round(end * 1000)))
@@ -71,19 +72,19 @@ class Ledger:
         wanted: Spans = {}
         for turn in turns:
             _put(wanted, turn.speaker, _span(turn))
-        gone: Spans = {}
-        come: Spans = {}
+        gone: dict[str, Extents] = {}
+        come: dict[str, Extents] = {}
         for speaker in self._spans.keys() | wanted.keys():
-            old = _common(self._spans.get(speaker, []), [inside])
-            new = _common(wanted.get(speaker, []), [inside])
-            gone[speaker], come[speaker] = _without(old, new), _without(new, old)
+            old = intersect_extents(self._spans.get(speaker, []), [inside])
+            new = intersect_extents(wanted.get(speaker, []), [inside])
+            gone[speaker], come[speaker] = subtract_extents(old, new), subtract_extents(new, old)
         found: list[tuple[Span, str | None, str | None]] = []
         for after in sorted(come):
             for before in sorted(gone):
-                both = _common(gone[before], come[after])
+                both = intersect_extents(gone[before], come[after])
                 found.extend((span, before, after) for span in both)
-                gone[before] = _without(gone[before], both)
-                come[after] = _without(come[after], both)
+                gone[before] = subtract_extents(gone[before], both)
+                come[after] = subtract_extents(come[after], both)
         for speaker in gone:
             found.extend((span, speaker, None) for span in gone[speaker])
             found.extend((span, None, speaker) for span in come[speaker])
@@ -108,7 +109,7 @@ def overlap_seconds(
         for turn in turns:
             _put(spans, turn.speaker, _span(turn))
     return {
-        (a, b): sum(end - start for start, end in _common(one[a], other[b])) / 1000
+        (a, b): sum(end - start for start, end in intersect_extents(one[a], other[b])) / 1000
         for a in one
         for b in other
     }
@@ -130,34 +131,3 @@ def _put(spans: Spans, speaker: str, span: Span) -> None:
     start = min([span[0], *(each[0] for each in touching)])
     end = max([span[1], *(each[1] for each in touching)])
     spans[speaker] = sorted([(start, end), *(each for each in own if each not in touching)])
-
-
-def _common(first: list[Span], second: list[Span]) -> list[Span]:
-    found = []
-    a = b = 0
-    while a < len(first) and b < len(second):
-        start, end = max(first[a][0], second[b][0]), min(first[a][1], second[b][1])
-        if start < end:
-            found.append((start, end))
-        if first[a][1] < second[b][1]:
-            a += 1
-        else:
-            b += 1
-    return found
-
-
-def _without(spans: list[Span], gone: list[Span]) -> list[Span]:
-    left = []
-    other = 0
-    for start, end in spans:
-        while other < len(gone) and gone[other][1] <= start:
-            other += 1
-        at = other
-        while at < len(gone) and gone[at][0] < end:
-            if gone[at][0] > start:
-                left.append((start, gone[at][0]))
-            start = max(start, gone[at][1])
-            at += 1
-        if start < end:
-            left.append((start, end))
-    return left

@@ -12,13 +12,14 @@ from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.plan import Plan, plan_of
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
+from fluidaudio_cli.diarization.windows import window_count
 from fluidaudio_cli.errors import FluidAudioError, InputError
-from fluidaudio_cli.recordings import shown_path
+from fluidaudio_cli.recordings import shown_path, uri_from
 
 
 def save_evidence(result: Diarization, plan: Plan, models: Sequence[ModelRef], path: Path) -> None:
@@ -78,10 +79,24 @@ def read_evidence(path: Path) -> SavedEvidence:
         audio["notes"] = tuple(audio["notes"])
         audio["lost"] = tuple((float(start), float(end)) for start, end in audio["lost"])
         models = tuple(ModelRef(**model) for model in log.facts["models"])
-        return SavedEvidence(log, AudioInfo(**audio), plan_of(log.facts["plan"]), models)
+        saved = SavedEvidence(log, AudioInfo(**audio), plan_of(log.facts["plan"]), models)
+        _check(saved)
     except (KeyError, TypeError, ValueError, FluidAudioError) as error:
         written = str(log.facts.get("fluidaudio_version", "another version"))
         raise InputError(
             f"{path} cannot be used: it was written by fluidaudio {written} ({error})",
             "make it anew with --save-evidence",
         ) from error
+    return saved
+
+
+def _check(saved: SavedEvidence) -> None:
+    """Raise ``ValueError`` for windows that are not the recording's, or a name that is none."""
+    log, uri = saved.log, saved.audio.uri
+    step_samples = round(saved.plan.mode.windows.step_seconds * SAMPLE_RATE)
+    expected = window_count(log.samples, step_samples)
+    if log.windows != expected or next(iter(log)).shape[0] != WINDOW_FRAMES:
+        raise ValueError(f"{log.samples} samples have other windows")
+    # Results are named by it.
+    if uri_from(str(uri)) != uri or Path(uri).name != uri:
+        raise ValueError(f"a recording cannot be called {uri!r}")

@@ -11,12 +11,10 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 from fluidaudio_cli.errors import AnnotationError
-from fluidaudio_cli.report.textgrid import Interval, Tier, format_textgrid
 from fluidaudio_cli.scoring.rttm import format_rttm
 from fluidaudio_cli.turns import Turn
 
@@ -25,15 +23,6 @@ FormatFunction = Callable[[Sequence[Turn], str, float], str]
 
 NO_SPEECH_TIER = "no speech"
 """Name of the one empty tier of a TextGrid without turns; Praat opens none without tiers."""
-
-
-@dataclass(frozen=True)
-class TurnFormat:
-    """A format by the ``name`` users give it, the ``extension`` of its files, and its writer."""
-
-    name: str
-    extension: str
-    write: FormatFunction
 
 
 class _Cue(NamedTuple):
@@ -74,16 +63,64 @@ def format_vtt(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
 def format_praat(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
     """Praat TextGrid: a tier per speaker, so that overlap is kept; each covers the recording."""
     cues = _cues(turns)
-    speakers = sorted({cue.speaker for cue in cues})
+    tiers = {name: _joined(cues, name) for name in sorted({cue.speaker for cue in cues})}
     length_ms = max([1, math.ceil(duration_seconds * 1000), *(cue.end_ms for cue in cues)])
-    tiers = [
-        Tier(
-            speaker,
-            tuple(Interval(cue.start_ms, cue.end_ms, speaker) for cue in _joined(cues, speaker)),
-        )
-        for speaker in speakers
+    return _textgrid(tiers or {NO_SPEECH_TIER: []}, length_ms)
+
+
+def _textgrid(tiers: Mapping[str, list[_Cue]], length_ms: int) -> str:
+    """The long text form (Praat manual, "TextGrid file formats"), from 0 to ``length_ms``."""
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {_praat_seconds(length_ms)}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
     ]
-    return format_textgrid(tiers or [Tier(NO_SPEECH_TIER, ())], length_ms)
+    for number, (name, cues) in enumerate(tiers.items(), start=1):
+        intervals = _without_gaps(cues, length_ms)
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_praat_text(name)}",
+            "        xmin = 0",
+            f"        xmax = {_praat_seconds(length_ms)}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for index, interval in enumerate(intervals, start=1):
+            lines += [
+                f"        intervals [{index}]:",
+                f"            xmin = {_praat_seconds(interval.start_ms)}",
+                f"            xmax = {_praat_seconds(interval.end_ms)}",
+                f"            text = {_praat_text(interval.speaker)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _without_gaps(cues: Sequence[_Cue], length_ms: int) -> list[_Cue]:
+    """A tier's intervals, those without a name between its cues."""
+    filled: list[_Cue] = []
+    position = 0
+    for cue in cues:
+        if cue.start_ms > position:
+            filled.append(_Cue(position, cue.start_ms, ""))
+        filled.append(cue)
+        position = cue.end_ms
+    if length_ms > position:
+        filled.append(_Cue(position, length_ms, ""))
+    return filled
+
+
+def _praat_seconds(milliseconds: int) -> str:
+    seconds, thousandths = divmod(milliseconds, 1000)
+    return f"{seconds}.{thousandths:03d}".rstrip("0").rstrip(".")
+
+
+def _praat_text(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def format_audacity(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
@@ -91,24 +128,17 @@ def format_audacity(turns: Sequence[Turn], uri: str, duration_seconds: float) ->
     return "".join(f"{s / 1000:.6f}\t{e / 1000:.6f}\t{speaker}\n" for s, e, speaker in _cues(turns))
 
 
-def _format_rttm(turns: Sequence[Turn], uri: str, duration_seconds: float) -> str:
-    return format_rttm(uri, turns)
-
-
-FORMATS: Mapping[str, TurnFormat] = MappingProxyType(
+FORMATS: Mapping[str, FormatFunction] = MappingProxyType(
     {
-        turn_format.name: turn_format
-        for turn_format in (
-            TurnFormat("rttm", ".rttm", _format_rttm),
-            TurnFormat("csv", ".csv", format_csv),
-            TurnFormat("srt", ".srt", format_srt),
-            TurnFormat("vtt", ".vtt", format_vtt),
-            TurnFormat("textgrid", ".TextGrid", format_praat),
-            TurnFormat("audacity", ".txt", format_audacity),
-        )
+        "rttm": lambda turns, uri, duration_seconds: format_rttm(uri, turns),
+        "csv": format_csv,
+        "srt": format_srt,
+        "vtt": format_vtt,
+        "textgrid": format_praat,
+        "audacity": format_audacity,
     }
 )
-"""Every text format of turns, by name."""
+"""Every text format of turns, by the name users give it."""
 
 
 def _cues(turns: Sequence[Turn]) -> list[_Cue]:

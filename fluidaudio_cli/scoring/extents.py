@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 Extents: TypeAlias = tuple[tuple[float, float], ...]
 """Sorted, disjoint, non-empty intervals in seconds, as ``merge_extents`` returns them."""
+
+_Sorted: TypeAlias = Sequence[tuple[float, float]]
 
 
 def merge_extents(intervals: Iterable[tuple[float, float]]) -> Extents:
@@ -22,7 +24,7 @@ def merge_extents(intervals: Iterable[tuple[float, float]]) -> Extents:
     return tuple(merged)
 
 
-def intersect_extents(left: Extents, right: Extents) -> Extents:
+def intersect_extents(left: _Sorted, right: _Sorted) -> Extents:
     """Time in both, by one walk over the two sorted lists."""
     common: list[tuple[float, float]] = []
     i = j = 0
@@ -38,10 +40,10 @@ def intersect_extents(left: Extents, right: Extents) -> Extents:
     return tuple(common)
 
 
-def subtract_extents(extents: Extents, removed: Extents) -> Extents:
+def subtract_extents(extents: _Sorted, removed: _Sorted) -> Extents:
     """Time in ``extents`` that is not in ``removed``."""
     if not removed:
-        return extents
+        return tuple(extents)
     edges = [float("-inf"), *(edge for interval in removed for edge in interval), float("inf")]
     kept = tuple(zip(edges[::2], edges[1::2], strict=True))
     return intersect_extents(extents, kept)

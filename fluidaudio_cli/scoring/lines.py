@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.recordings import STDIN
 
 # Python's float() also takes "nan", "1_000" and non-ASCII digits; an annotation may hold none.
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT_MARKS = (";", "#")
-# Stands for standard input.
-STDIN = Path("-")
 _MAX_QUOTED = 80
 _DECIMALS = 9
+# 31 years; far more could not be told apart to the millisecond, or added up.
+_MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class Line:
 
     def seconds(self, text: str, what: str) -> float:
         """A finite, non-negative decimal number of seconds, to the nanosecond."""
-        if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+        if not _DECIMAL.fullmatch(text):
             self.refuse(f"{what} is {quoted(text)}, not a number of seconds like 12.345")
         value = float(text)
         if value < 0:
             self.refuse(f"{what} is {text}, and must not be negative")
+        if value > _MOST_SECONDS:
+            self.refuse(f"{what} is {quoted(text)}, which is longer than any recording")
         return abs(round(value, _DECIMALS))  # "-0.0" is zero
 
 

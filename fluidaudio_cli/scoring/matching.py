@@ -45,7 +45,7 @@ def read_annotations(path: Path) -> Rttm:
     no_score: dict[str, Extents] = {}
     notes: list[str] = []
     origin: dict[str, Path] = {}
-    for file in _files(path, _ANNOTATION_SUFFIXES):
+    for file in annotation_files(path):
         is_lab = file.suffix.lower() == _LAB_SUFFIX
         found = Rttm(read_lab(file)) if is_lab else parse_rttm(file)
         _claim(origin, found.turns, file)
@@ -54,6 +54,11 @@ def read_annotations(path: Path) -> Rttm:
         notes.extend(found.notes)
     # Of a folder with a file for each recording, one that is missing was forgotten.
     return Rttm(turns, no_score, tuple(notes), may_omit=not path.is_dir())
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """``path`` itself, or of a folder what :func:`read_annotations` reads."""
+    return _files(path, _ANNOTATION_SUFFIXES)
 
 
 def read_uems(path: Path) -> dict[str, Extents]:
@@ -99,7 +104,9 @@ def match_by_uri(
 def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    files = sorted(
+        file for file in path.iterdir() if file.suffix.lower() in suffixes and not file.is_dir()
+    )
     if not files:
         raise AnnotationError(
             f"folder {path} has no {' or '.join(suffixes)} file", "check the path"

@@ -247,6 +247,16 @@ def test_a_wrong_extension_does_not_matter(write_wav: WriteWav, read_all: ReadAl
     assert read_all(write_wav(np.zeros(1_600, np.int16), name="really-wav.mp3")).size == 1_600
 
 
+@pytest.mark.parametrize("suffix", [".al", ".ul", ".sw", ".ub"])
+def test_samples_without_a_header_are_not_read_at_a_guessed_rate(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"call{suffix}"
+    path.write_bytes(bytes(range(256)) * 100)
+    with pytest.raises(AudioError, match="is not a media file that can be decoded"):
+        open_audio(path)
+
+
 def test_uri_has_no_white_space() -> None:
     assert uri_of(Path("x/two  words\t.tar.wav")) == "two_words_.tar"
     assert uri_of(Path("x/ .wav")) == "audio"

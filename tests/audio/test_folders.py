@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fluidaudio_cli.audio.folders import find_audio, unique_uris
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.cli.diarize_evidence import evidence_among
+from fluidaudio_cli.errors import AudioError, UsageError
+from fluidaudio_cli.recordings import STDIN, place_from
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -38,6 +40,30 @@ def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path} has no audio files: give a folder with WAV, FLAC, MP3, M4A, … in it"
     )
+
+
+def test_a_dash_is_standard_input_whatever_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "-/a.wav", "-/a.npz")
+    monkeypatch.chdir(tmp_path)
+    assert find_audio([STDIN]) == [STDIN]
+    assert evidence_among([STDIN]) == {}
+
+
+def test_a_list_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("a.wav\nother.txt\n")
+    other.write_text("b.wav\n")
+    assert find_audio([one, other]) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+    other.write_text("b.wav\none.txt\n")
+    with pytest.raises(AudioError, match=r"one\.txt leads back to itself: delete that line"):
+        find_audio([one])
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(UsageError, match="a recording has no name: give its path, or -"):
+        place_from("")
 
 
 def test_uris_are_stems_where_they_differ() -> None:

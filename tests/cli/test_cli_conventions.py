@@ -206,7 +206,9 @@ def test_turns_are_piped_into_the_score(
     assert json.loads(out)["files"][0]["uri"] == "sample"
     code, out, err = command("score", "-", "-")
     assert (code, out) == (2, "")
-    assert err == "fluidaudio: REF and HYP are both -: give one of them as a file\n"
+    assert err == (
+        "fluidaudio: two of REF, HYP and --uem are -: give all but one of them as a file\n"
+    )
 
 
 def test_quiet_says_errors_and_verbose_how_it_runs(

@@ -41,10 +41,17 @@ def test_choices_spelt_out_for_a_quick_help_are_those_of_the_executors() -> None
 
 
 def test_formats_and_extensions_are_those_of_the_writers() -> None:
-    turn_formats = {kind.value: EXTENSIONS[kind] for kind in Format}
-    assert turn_formats.pop("table") == ".txt"
-    assert turn_formats.pop("json") == ".json"
-    assert turn_formats == {name: kind.extension for name, kind in FORMATS.items()}
+    assert {kind.value for kind in Format} == {"table", "json", *FORMATS}
+    assert {kind.value: extension for kind, extension in EXTENSIONS.items()} == {
+        "table": ".txt",
+        "json": ".json",
+        "rttm": ".rttm",
+        "csv": ".csv",
+        "srt": ".srt",
+        "vtt": ".vtt",
+        "textgrid": ".TextGrid",
+        "audacity": ".txt",
+    }
 
 
 def modules_loaded(suspects: set[str], *arguments: str) -> list[str]:
@@ -584,6 +591,22 @@ def test_a_recording_is_not_overwritten(
         f"fluidaudio: {path} is a recording itself: choose another --output\n",
     )
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("reference", ["talk.rttm", "."])
+def test_a_reference_is_not_overwritten(
+    command: Command, sample_wav: Path, tmp_path: Path, reference: str
+) -> None:
+    path = tmp_path / "talk.rttm"
+    before = sample_wav.with_suffix(".rttm").read_text().replace(" sample ", " talk ")
+    path.write_text(before)
+    talk = shutil.copy(sample_wav, tmp_path / "talk.wav")
+    asked = (talk, "--reference", tmp_path / reference)
+    for place in (("--output", path), ("--output-dir", tmp_path)):
+        code, out, err = command("diarize", *asked, *place)
+        assert (code, out) == (2, "")
+        assert err == f"fluidaudio: {path} is the reference itself: choose another --output\n"
+    assert path.read_text() == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

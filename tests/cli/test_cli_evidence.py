@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +97,16 @@ def test_what_cannot_be_is_said_before_the_work(
             "before: leave out --save-evidence",
         ),
         (
+            (str(evidence), "--no-resume"),
+            2,
+            "before: leave out --no-resume",
+        ),
+        (
+            (str(sample_wav), "--save-evidence", "-"),
+            2,
+            "--save-evidence - is neither a folder nor",
+        ),
+        (
             (str(sample_wav), str(other), "--save-evidence", "x.npz"),
             2,
             "holds one recording",
@@ -105,9 +117,119 @@ def test_what_cannot_be_is_said_before_the_work(
             "is neither a folder nor",
         ),
         ((str(no_evidence),), 3, "no.npz is not a file of evidence: "),
-        ((str(tmp_path / "gone.npz"),), 3, "gone.npz is not a file of evidence: "),
+        ((str(tmp_path / "gone.npz"),), 3, "gone.npz: No such file or directory: give a file"),
     ):
         code, out, err = command("diarize", *arguments, "--format", "rttm")
         assert (code, out) == (expected, ""), arguments
         assert line in err
         assert err.count("\n") == 1
+
+
+def changed(evidence: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write ``evidence`` anew with another header."""
+    with np.load(evidence) as content:
+        arrays = dict(content)
+    header = json.loads(arrays["header"].tobytes())
+    change(header)
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(evidence, **arrays)
+
+
+def test_a_bad_file_does_not_stop_those_behind_it(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.npz"
+    bad.write_text("no evidence", encoding="utf-8")
+    code, out, err = command("diarize", bad, evidence, "--format", "rttm")
+    assert code == 3
+    assert out == (tmp_path / "then.rttm").read_text(encoding="utf-8")
+    note, refused, summed_up, last = err.splitlines()
+    assert note == "note: made from evidence: no network was run"
+    assert refused.startswith(f"fluidaudio: {bad} is not a file of evidence: ")
+    assert summed_up.startswith("1 recording, 30.0 s of audio in ")
+    assert summed_up.endswith("no network was run)")
+    assert last == "1 of 2 recordings failed"
+
+
+def test_the_same_networks_may_have_run_otherwise(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    """Each result tells how its own evidence was found, also where speakers are linked."""
+    other = Path(shutil.copy(evidence, tmp_path / "other.npz"))
+    changed(other, lambda header: header["models"][0]["ran"].update(threads=77))
+    for more in ((), ("--link",)):
+        folder = tmp_path / "-".join(("out", *more))
+        code, _, _ = command(
+            "diarize", evidence, other, "--output-dir", folder, "--format", "json", *more
+        )
+        assert code == 0
+        threads = [
+            json.loads((folder / name).read_text("utf-8"))["executor"]["ran"]["segmentation"][
+                "threads"
+            ]
+            for name in ("sample.json", "other.json")
+        ]
+        assert threads[0] != 77
+        assert threads[1] == 77
+    changed(other, lambda header: header["models"][0].update(sha256="of another network"))
+    code, _, err = command("diarize", evidence, other, "--format", "rttm")
+    assert code == 3
+    assert "other.npz was made by other networks, or in another mode, than those before" in err
+
+
+def test_evidence_that_cannot_be_written_is_found_before_the_work(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    """And does not stop the others."""
+    folder = tmp_path / "found"
+    (folder / "sample.npz").mkdir(parents=True)
+    code, out, err = command("diarize", sample_wav, "--save-evidence", folder)
+    assert (code, out) == (4, "")
+    assert err == (
+        f"fluidaudio: cannot write to {folder / 'sample.npz'}: Is a directory: "
+        "choose another place\n"
+    )
+    other = shutil.copy(sample_wav, tmp_path / "other.wav")
+    code, out, err = command("diarize", sample_wav, other, "--save-evidence", folder)
+    assert code == 3
+    assert {line.split()[1] for line in out.splitlines()} == {"other"}
+    assert (folder / "other.npz").is_file()
+    assert err.splitlines()[-1] == "1 of 2 recordings failed"
+
+
+def test_a_result_that_cannot_be_written_does_not_stop_the_others(
+    command: Command, evidence: Path, tmp_path: Path
+) -> None:
+    evidence.rename(tmp_path / "one.npz")
+    shutil.copy(tmp_path / "one.npz", tmp_path / "other.npz")
+    out = tmp_path / "out"
+    (out / "other.rttm").mkdir(parents=True)
+    code, _, err = command("diarize", tmp_path, "--output-dir", out)
+    assert code == 3
+    then = (tmp_path / "then.rttm").read_text(encoding="utf-8")
+    assert (out / "one.rttm").read_text(encoding="utf-8") == then.replace(" sample ", " one ")
+    assert f"cannot write to {out / 'other.rttm'}: Is a directory" in err
+    assert err.splitlines()[-1] == "1 of 2 recordings failed"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda header: header.update(samples=10**15), "samples have other windows"),
+        (lambda header: header.update(windows=header["windows"] + 1), "samples have other windows"),
+        (lambda header: header["audio"].update(uri="../over"), "cannot be called '../over'"),
+    ],
+)
+def test_header_that_does_not_fit_is_refused(
+    command: Command,
+    evidence: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    line: str,
+) -> None:
+    changed(evidence, change)
+    code, out, err = command("diarize", evidence, "--output-dir", tmp_path / "out" / "inner")
+    assert (code, out) == (3, "")
+    assert line in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.rglob("*.rttm")) == [tmp_path / "then.rttm"]

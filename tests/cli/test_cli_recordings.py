@@ -16,9 +16,9 @@ import pytest
 from scipy.io import wavfile
 
 from fluidaudio_cli.cli import diarize_run
-from fluidaudio_cli.cli.diarize_output import write_file
 from fluidaudio_cli.diarization.clock import Span
 from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.files import write_text_atomic
 
 Command = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[..., Path]
@@ -193,9 +193,9 @@ def test_a_recording_that_is_done_is_forgotten(
         now_logs, now_waits = alive()
         logs.append(now_logs - old_logs)
         waits.append(now_waits - old_waits)
-        write_file(target, text)
+        write_text_atomic(target, text)
 
-    monkeypatch.setattr(diarize_run, "write_file", counting)
+    monkeypatch.setattr(diarize_run, "write_text_atomic", counting)
     code, _, _ = command("diarize", tmp_path / "talks", *FAST, "--output-dir", tmp_path / "out")
     assert (code, len(logs)) == (0, 12)
     assert max(logs) <= 2  # of the one being written and of the one being made

@@ -44,7 +44,7 @@ def _as_read(events: list[dict[str, Any]]) -> list[Turn]:
 
 
 def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_path: Path) -> None:
-    saved = tmp_path / "end.rttm"
+    saved = tmp_path / "end.RTTM"  # in any case
     code, out, err = command("stream", sample_wav, "--latency", "5", "--save", saved)
     assert (code, err) == (0, f"wrote {saved}\n")
     first, *steps, summary = _events(out)
@@ -69,7 +69,7 @@ def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_
 def test_appended_formats_and_json_at_the_end(
     command: Command, sample_wav: Path, tmp_path: Path
 ) -> None:
-    target, saved = tmp_path / "talk.vtt", tmp_path / "end.json"
+    target, saved = tmp_path / "talk.vtt", tmp_path / "end.JSON"
     code, out, err = command("stream", sample_wav, "--latency", "10", "-o", target, "--save", saved)
     assert (code, out) == (0, "")
     assert "30.0 s, 2 speakers, 6 turns" in err

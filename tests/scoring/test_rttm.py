@@ -94,10 +94,11 @@ def test_file_without_turns_is_silence_under_its_own_name(tmp_path: Path, text: 
     [
         ("SPEAKER call 1 1.0 2.0 <NA> <NA> ann", "SPEAKER needs 9 or 10 fields and has 8"),
         (f"{GOOD} more", "SPEAKER needs 9 or 10 fields and has 11"),
+        ("SPEAKER call 1 1e308 1e308 <NA> <NA> ann <NA>", "the start is '1e308', which is longer"),
         ("SPEAKER call 1 x 2.0 <NA> <NA> ann <NA>", "the start is 'x', not a number of seconds"),
         ("SPEAKER call 1 1,5 2 <NA> <NA> ann <NA>", "the start is '1,5', not a number of seconds"),
         ("SPEAKER call 1 1 nan <NA> <NA> ann <NA>", "the duration is 'nan', not a number"),
-        ("SPEAKER call 1 1 1e999 <NA> <NA> ann <NA>", "the duration is '1e999', not a number"),
+        ("SPEAKER call 1 1 1e999 <NA> <NA> ann <NA>", "the duration is '1e999', which is longer"),
         ("SPEAKER call 1 1 1_0 <NA> <NA> ann <NA>", "the duration is '1_0', not a number"),
         ("SPEAKER call 1 -1 2 <NA> <NA> ann <NA>", "the start is -1, and must not be negative"),
         ("SPEAKER call 1 1 -2 <NA> <NA> ann <NA>", "the duration is -2, and must not be negative"),
