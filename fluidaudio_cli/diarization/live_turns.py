@@ -200,12 +200,15 @@ class LiveTurns:
     def _answer(self) -> None:
         """Vote anew on what is not settled."""
         self._builder.forget()
-        for look in self.online.recent:
+        for look in (*self.online.decided, *self.online.recent):
             self._builder.add(look.evidence, look.labels.tolist())
 
     def _settled(self, created: tuple[str, ...]) -> Change:
         frontier = GRID.frames_within(max(0, self._end - self._hold))
         final = self._named(self._builder.settle(frontier))
+        decided = self.online.decided
+        while decided and GRID.window_offset(decided[0].begin) + WINDOW_FRAMES <= frontier:
+            decided.popleft()
         self.ledger.add(final)
         return self._refine(Change(GRID.boundary(frontier), final, created=created))
 

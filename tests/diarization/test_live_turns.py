@@ -116,6 +116,18 @@ def test_what_waits_is_right_at_once() -> None:
         assert None in (revision.before, revision.after)
 
 
+def test_what_waits_longer_than_windows_are_long_is_not_lost() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, 30 * SAMPLE_RATE)
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        assert change.revisions == ()
+        told = [*live.ledger.turns(), *live.tentative()]
+        now = evidence.number / 2 + 10
+        assert sum(turn.duration for turn in told) == pytest.approx(now, abs=0.3)
+    live.close()
+    assert len(live.ledger.turns()) == 9
+
+
 def test_the_same_stream_gives_the_same_events() -> None:
     first, second = (_streamed(1.0, SpeakerBounds())[0].turns() for _ in range(2))
     assert first == second
