@@ -48,6 +48,14 @@ class Ledger:
             if after is not None:
                 _put(self._spans, after, (round(start * 1000), round(end * 1000)))
 
+    def rename(self, names: Mapping[str, str | None]) -> None:
+        """Make all speech of some speakers that of others, or nobody's (``None``)."""
+        for before, after in names.items():
+            if after != before:
+                for span in self._spans.pop(before, []):
+                    if after is not None:
+                        _put(self._spans, after, span)
+
     def turns(self) -> list[Turn]:
         """All of it, in order of time."""
         return sorted(

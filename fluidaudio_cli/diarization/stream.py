@@ -194,7 +194,10 @@ class LiveDiarizer:
             window = self._window(number)._replace(valid_samples=valid)
             answered = self._pipeline.window_evidence(window, self._clock)
         change, conclusion = self.turns.finish(self._samples, answered)
-        return self._told(change, started, last=True), conclusion
+        self.figures.count(change)
+        took = time.perf_counter() - started
+        speakers = tuple(sorted({turn.speaker for turn in conclusion.turns}))
+        return Step(self.seconds, took, change, (), speakers, self._behind), conclusion
 
     def result(
         self, info: AudioInfo, found: Conclusion, notes: tuple[str, ...] = ()
@@ -249,10 +252,9 @@ class LiveDiarizer:
         elif waiting <= self.step_seconds + _CAUGHT_UP_SECONDS:
             self._behind, self._every = False, 1
 
-    def _told(self, change: Change, started: float, *, last: bool = False) -> Step:
+    def _told(self, change: Change, started: float) -> Step:
         self.figures.count(change)
-        tentative = () if last else self.turns.tentative()
+        tentative = self.turns.tentative()
         took = time.perf_counter() - started
-        if not last:
-            self.figures.computing.append(took)
+        self.figures.computing.append(took)
         return Step(self.seconds, took, change, tentative, self.turns.speakers, self._behind)

@@ -57,6 +57,8 @@ def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_
     assert summary["steps"] == 29
     kept = list(read_rttm(saved)["sample"])
     assert summary["turns"] == len(kept) == 6
+    assert steps[-1]["speakers"] == sorted({turn.speaker for turn in kept})
+    assert [name for each in steps for name in each["withdrawn"]] == ["SPEAKER_01"]
     assert _as_read([first, *steps]) == kept
     finals = [turn for each in steps[:-1] for turn in each["final"]]
     assert len(finals) >= 3
