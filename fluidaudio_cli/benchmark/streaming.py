@@ -149,23 +149,25 @@ def _file(item: Any, pipeline: Pipeline, latency: float, *, scored: bool) -> Fil
 
 
 def switches(reference: Sequence[Turn], said: Sequence[Turn]) -> int:
-    """Turns that most of which was given another name than the same speaker's turn before.
+    """Turns that most of which was given another name than most of the same speaker's before.
 
-    By the time in which the speaker is alone: elsewhere the other's name is right, too.
+    By the time in which the speaker is alone: elsewhere the other's name is right, too. A turn
+    without such time, or none of whose names covers most of it, has no name.
     """
     found = 0
     before: dict[str, str] = {}
     for turn in sorted(reference):
         others = [(o.start, o.end) for o in reference if o.speaker != turn.speaker]
+        alone = subtract_extents(((turn.start, turn.end),), merge_extents(others))
         shared: dict[str, float] = {}
-        for start, end in subtract_extents(((turn.start, turn.end),), merge_extents(others)):
+        for start, end in alone:
             for each in said:
                 seconds = min(end, each.end) - max(start, each.start)
                 if seconds > 0.0:
                     shared[each.speaker] = shared.get(each.speaker, 0.0) + seconds
-        if not shared:
-            continue  # missed: no name at all
-        name = max(sorted(shared), key=lambda each: shared[each])
+        name = max(sorted(shared), key=lambda each: shared[each], default="")
+        if 2.0 * shared.get(name, 0.0) <= sum(end - start for start, end in alone):
+            continue
         found += before.get(turn.speaker, name) != name
         before[turn.speaker] = name
     return found
