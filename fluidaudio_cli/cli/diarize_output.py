@@ -159,9 +159,7 @@ def _name_error(target: Path, recording: Place) -> HostError | None:
 
 
 def _unwritable(place: Path, reason: str) -> HostError:
-    return HostError(
-        f"cannot write to {place}: {reason}", "choose another --output or --output-dir"
-    )
+    return HostError(f"cannot write to {place}: {reason}", "choose another place for the result")
 
 
 def write_stdout(text: str) -> None:

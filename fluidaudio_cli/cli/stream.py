@@ -78,7 +78,7 @@ def stream(
         typer.Option(metavar="SECONDS", help="After which turns are final: 0.5 to 30."),
     ] = 2.0,
     pace: Annotated[
-        Pace, typer.Option(help="Of a file: full speed, or real, as it would be spoken.")
+        Pace, typer.Option(help="Full speed, or real: no sooner than it would be spoken.")
     ] = Pace.full,
     rate: Annotated[
         int | None,
@@ -128,8 +128,7 @@ def stream(
 
     bounds = SpeakerBounds(num_speakers, None, max_speakers)
     people = known_voices(known, store, max_false_accept)
-    if save is not None:
-        report_output.check_ending("--save", save, _SAVED)
+    _check_targets(source, output, save)
     to_stdout = output == report_output.STDOUT
     shown = to_stdout and output_format is None and sys.stdout.isatty()
     kind = report_output.chosen_format(output_format, output, _BY_SUFFIX, StreamFormat.jsonl)
@@ -339,32 +338,30 @@ def _prepare(
     live.check_pcm(rate, channels, sample_format is not None)
     if rate is not None and source != str(STDIN):
         raise UsageError(f"--rate is of raw samples, and {source} is none", "give - and pipe them")
+
+    def reading(
+        blocks: live.Blocks, uri: str, info: Callable[[], AudioInfo], *, waits: bool = True
+    ) -> Callable[[], _Source]:
+        timed = live.paced(blocks) if pace is Pace.real else blocks
+        return lambda: _Source(live.Feed(timed, waits=waits), uri, info)
+
     if rate is not None:
-        raw_rate, raw_channels, raw_format = (
-            rate,
-            channels or 1,
-            sample_format or SampleFormat.s16le,
-        )
-        info = _info(STDIN_URI, "raw", raw_format.value, raw_rate, raw_channels)
-        return lambda: _Source(
-            live.Feed(live.pcm_blocks(raw_rate, raw_channels, raw_format.value)),
-            STDIN_URI,
-            lambda: info,
-        )
+        raw_channels = channels or 1
+        raw_format = sample_format or SampleFormat.s16le
+        info = _info(STDIN_URI, "raw", raw_format.value, rate, raw_channels)
+        blocks = live.pcm_blocks(rate, raw_channels, raw_format.value)
+        return reading(blocks, STDIN_URI, lambda: info)
     if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
         blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
         info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(blocks, waits=False), _MICROPHONE, lambda: info)
+        return reading(blocks, _MICROPHONE, lambda: info, waits=False)
     if live.is_live_address(source):
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(live.address_blocks(source)), uri, lambda: info)
+        return reading(live.address_blocks(source), uri, lambda: info)
     place = place_from(source)
     audio = open_audio(place)
-    paced = pace is Pace.real
-    return lambda: _Source(
-        live.Feed(live.file_blocks(audio, paced=paced)), uri_of(place), lambda: audio.info
-    )
+    return reading(live.file_blocks(audio), uri_of(place), lambda: audio.info)
 
 
 def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> AudioInfo:
@@ -373,8 +370,28 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
     return AudioInfo(Path(uri), uri, container, codec, rate, channels, None)
 
 
+def _check_targets(source: str, output: Path, save: Path | None) -> None:
+    """Make sure, before anything is heard, that what is said can be written, and over what."""
+    from fluidaudio_cli.cli.diarize_output import check_folder, check_target
+
+    place = place_from(source)
+    recording = place.resolve() if isinstance(place, Path) else None
+    for target in (output, save):
+        if target != report_output.STDOUT:
+            error = check_target(target, place, lambda path: path == recording)
+            if error is not None:
+                raise error
+    if save is None:
+        return
+    report_output.check_ending("--save", save, _SAVED)
+    if save.resolve() == output.resolve():
+        raise UsageError(f"--output and --save are both {save}", "give two names")
+    check_folder(save.parent)
+
+
 def _opened(output: Path) -> IO[str]:
     with os_errors(f"cannot write {output}", "choose another --output"):
+        output.parent.mkdir(parents=True, exist_ok=True)
         return output.open("w", encoding="utf-8", newline="\n")
 
 
@@ -391,7 +408,8 @@ def _save(
     from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.report.turn_formats import FORMATS
 
-    if path.suffix == ".json":
+    ending = path.suffix.lower()
+    if ending == ".json":
         from fluidaudio_cli.report.diarization_json import (
             Ran,
             RunFacts,
@@ -403,7 +421,7 @@ def _save(
         facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
         text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
     else:
-        kind = next(each for each in FORMATS.values() if each.extension == path.suffix)
+        kind = next(each for each in FORMATS.values() if each.extension.lower() == ending)
         text = kind.write(found.turns, info.uri, diarizer.seconds)
     write_text_atomic(path, text)
     messages.say(f"wrote {path}")

@@ -115,6 +115,8 @@ def test_raw_samples_in_two_channels(
         (("-", "--channels", "2"), 2, "--channels and --format-of-samples are of raw samples"),
         (("a.wav", "--save", "a.txt"), 2, "--save a.txt has no such ending"),
         (("a.wav", "-o", "a.txt"), 2, "--output a.txt does not tell the format"),
+        (("a.wav", "-o", "a.rttm", "--save", "./a.rttm"), 2, "--output and --save are both a.rttm"),
+        (("a.wav", "--save", "/dev/null/a.rttm"), 4, "cannot write to /dev/null: "),
     ],
 )
 def test_one_line_says_what_is_wrong(
@@ -124,6 +126,40 @@ def test_one_line_says_what_is_wrong(
     assert (found, out) == (code, "")
     assert line in err
     assert err.count("\n") == 1
+
+
+def test_a_recording_is_not_written_over(command: Command, tmp_path: Path) -> None:
+    recording = tmp_path / "talk.wav"
+    recording.write_bytes(b"somebody's only copy")
+    code, out, err = command("stream", recording, "--format", "jsonl", "-o", recording)
+    assert (code, out) == (2, "")
+    assert err == f"fluidaudio: {recording} is a recording itself: choose another --output\n"
+    assert recording.read_bytes() == b"somebody's only copy"
+
+
+@pytest.mark.parametrize("name", ["end.TextGrid", "end.RTTM", "new/end.JSON"])
+def test_endings_of_what_is_saved_in_any_case(
+    command: Command, sample_wav: Path, tmp_path: Path, name: str
+) -> None:
+    saved, target = tmp_path / name, tmp_path / "also new" / "talk.vtt"
+    code, _, err = command("stream", sample_wav, "--latency", "30", "--save", saved, "-o", target)
+    assert (code, err.splitlines()[-1]) == (0, f"wrote {saved}")
+    assert saved.read_text()[:4] == {"T": "File", "R": "SPEA", "J": "{\n  "}[saved.suffix[1]]
+    assert target.read_text().startswith("WEBVTT\n")
+
+
+def test_raw_samples_at_the_pace_of_speech(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.write_bytes(bytes(2 * 16_000))
+    waits: list[float] = []
+    monkeypatch.setattr("fluidaudio_cli.audio.live.time.sleep", waits.append)
+    with raw.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        code, _, _ = command("stream", "-", "--rate", "16000", "--pace", "real")
+    assert code == 0
+    assert waits[-1] == pytest.approx(1.0, abs=0.5)
 
 
 def test_no_microphone_library_is_one_line(
