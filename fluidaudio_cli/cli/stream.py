@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -207,8 +207,8 @@ def _run(
             ending, failure = "error", feed.error
     except KeyboardInterrupt as error:
         ending, failure = "interrupted", error
-    except BrokenPipeError as error:
-        # Nobody reads: what was asked to be kept is kept nevertheless.
+    except OSError as error:
+        # Nobody reads, or no more fits: what was asked to be kept is kept nevertheless.
         ending, failure = "interrupted", error
         writer.silent = True
     feed.stop()
@@ -319,8 +319,12 @@ class _Writer:
 
     def _put(self, text: str) -> None:
         if text and self._file is not None and not self.silent:
-            self._file.write(text)
-            self._file.flush()
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except OSError as error:
+                error.filename = error.filename or self._file.name
+                raise
 
 
 def _prepare(
@@ -389,10 +393,17 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     check_folder(save.parent)
 
 
-def _opened(output: Path) -> IO[str]:
+@contextmanager
+def _opened(output: Path) -> Iterator[IO[str]]:
     with os_errors(f"cannot write {output}", "choose another --output"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        return output.open("w", encoding="utf-8", newline="\n")
+        file = output.open("w", encoding="utf-8", newline="\n")
+    try:
+        yield file
+    finally:
+        # All is written already, but for what did not fit, which was told.
+        with suppress(OSError):
+            file.close()
 
 
 def _save(

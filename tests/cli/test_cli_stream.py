@@ -148,6 +148,18 @@ def test_endings_of_what_is_saved_in_any_case(
     assert target.read_text().startswith("WEBVTT\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk without room, as Linux has")
+def test_what_is_saved_is_kept_where_no_more_events_fit(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "end.rttm"
+    target = ("--format", "rttm", "-o", "/dev/full")
+    code, out, err = command("stream", sample_wav, "--latency", "10", *target, "--save", saved)
+    assert (code, out) == (4, "")
+    assert "fluidaudio: /dev/full: No space left on device: free space there\n" in err
+    assert len(saved.read_text().splitlines()) == 6
+
+
 def test_raw_samples_at_the_pace_of_speech(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
