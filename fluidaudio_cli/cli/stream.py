@@ -18,6 +18,8 @@ from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
+from fluidaudio_cli.report import stream_json
+from fluidaudio_cli.report.turn_formats import FORMATS
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
@@ -248,17 +250,13 @@ class _Writer:
 
     def start(self, latency: float, step: float, pipeline: Pipeline) -> None:
         """Say what runs."""
-        from fluidaudio_cli.report.stream_json import start_event
-
         if self._kind is StreamFormat.vtt:
             self._put("WEBVTT\n")
-        self._event(start_event(self._uri, latency, step, pipeline.plan.summary()))
+        self._event(stream_json.start_event(self._uri, latency, step, pipeline.plan.summary()))
 
     def step(self, step: Step) -> None:
         """What a step brought."""
-        from fluidaudio_cli.report.stream_json import step_event
-
-        self._event(step_event(step, self._wall))
+        self._event(stream_json.step_event(step, self._wall))
         if self._kind is not StreamFormat.jsonl:
             self._put(self._as_turns(step))
         if self._view is not None:
@@ -266,9 +264,7 @@ class _Writer:
 
     def state(self, kind: str, seconds: float, text: str) -> None:
         """Something about the stream itself."""
-        from fluidaudio_cli.report.stream_json import state_event
-
-        self._event(state_event(kind, seconds, self._wall, text))
+        self._event(stream_json.state_event(kind, seconds, self._wall, text))
         if self._view is not None:
             self._view.say(text)
         elif self._kind is not StreamFormat.jsonl or self._file is not sys.stdout:
@@ -278,10 +274,10 @@ class _Writer:
         self, reason: str, diarizer: LiveDiarizer, found: Conclusion, notes: tuple[str, ...]
     ) -> None:
         """The summary."""
-        from fluidaudio_cli.report.stream_json import summary_event
-
         figures, turns = diarizer.figures, found.turns
-        event = summary_event(reason, diarizer.seconds, self._wall, turns, figures, notes)
+        event = stream_json.summary_event(
+            reason, diarizer.seconds, self._wall, turns, figures, notes
+        )
         self._event(event)
         if self._view is not None or self._kind is not StreamFormat.jsonl:
             if self._view is not None:
@@ -298,8 +294,6 @@ class _Writer:
 
     def _as_turns(self, step: Step) -> str:
         """Turns that became final; a revision is a comment."""
-        from fluidaudio_cli.report.turn_formats import FORMATS
-
         change = step.change
         text = FORMATS[self._kind.value].write(change.final, self._uri, step.seconds)
         comment = "\nNOTE" if self._kind is StreamFormat.vtt else ";;"
@@ -313,9 +307,7 @@ class _Writer:
 
     def _event(self, event: dict[str, Any]) -> None:
         if self._kind is StreamFormat.jsonl:
-            from fluidaudio_cli.report.stream_json import line
-
-            self._put(line(event))
+            self._put(stream_json.line(event))
 
     def _put(self, text: str) -> None:
         if text and self._file is not None and not self.silent:
@@ -417,7 +409,6 @@ def _save(
 ) -> None:
     """The final turns, as of ``diarize``."""
     from fluidaudio_cli.files import write_text_atomic
-    from fluidaudio_cli.report.turn_formats import FORMATS
 
     ending = path.suffix.lower()
     if ending == ".json":

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from fluidaudio_cli.turns import Turn
 
 Span = tuple[int, int]
@@ -120,6 +123,19 @@ def overlap_seconds(
         for a in one
         for b in other
     }
+
+
+def partners(first: Iterable[Turn], second: Iterable[Turn]) -> dict[str, str]:
+    """Speakers of ``first`` by those of ``second``, one each, who speak most while they do."""
+    together = overlap_seconds(first, second)
+    names = list(dict.fromkeys(a for a, _ in together))
+    others = sorted({b for _, b in together})
+    table = np.array([[together[a, b] for b in others] for a in names])
+    if not table.size:
+        return {}
+    rows, columns = linear_sum_assignment(-table)
+    pairs = ((names[row], others[column]) for row, column in zip(rows, columns, strict=True))
+    return {a: b for a, b in pairs if together[a, b] > 0.0}
 
 
 def _span(turn: Turn) -> Span:

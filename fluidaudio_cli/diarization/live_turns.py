@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
@@ -25,7 +24,7 @@ from fluidaudio_cli.diarization.frames import (
     WINDOW_FRAMES,
     WINDOW_SAMPLES,
 )
-from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds
+from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds, partners
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -338,16 +337,9 @@ class LiveTurns:
         """
         labels = list(dict.fromkeys(turn.speaker for turn in turns))
         names = {each: recognised[each] for each in labels if recognised.get(each) in self.speakers}
-        shared = overlap_seconds(turns, [*self.ledger.turns(), *self.tentative()])
-        old = sorted(set(self.speakers) & {b for _, b in shared} - set(names.values()))
-        rest = [label for label in labels if label not in names]
-        together = np.array([[shared[a, b] for b in old] for a in rest]).reshape(
-            len(rest), len(old)
-        )
-        rows, columns = linear_sum_assignment(-together)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if together[row, column] > 0.0:
-                names[rest[row]] = old[column]
+        free = set(self.speakers) - set(names.values())
+        told = [t for t in (*self.ledger.turns(), *self.tentative()) if t.speaker in free]
+        names |= partners([turn for turn in turns if turn.speaker not in names], told)
         for label in labels:
             if label not in names:
                 unused = [each for each in self.speakers if each not in names.values()]

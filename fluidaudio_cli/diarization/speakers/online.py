@@ -295,13 +295,13 @@ class OnlineSpeakers:
                 np.pad(np.array([self.speakers[n].spoken for n in cached]), (0, more)),
             )
 
-        groups, numbers, _ = merge_likely(fresh, odds)
+        groups, numbers = merge_likely(fresh, odds)
         most = len(groups) if self._most is None else max(self._most, len(cached))
         count = min(len(groups), most)
         labels = through(np.where(start >= 0, start + len(cached), -1), numbers)
         labels[labels >= count] = -1
         shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
-        groups, numbers, _ = merge_likely(_added(prior, mixture.groups(shares)), odds)
+        groups, numbers = merge_likely(_added(prior, mixture.groups(shares)), odds)
         shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(len(groups)))
         scores = mixture.scores(shares, anchors(len(groups)))
         found = mixture.windows.best(scores)
