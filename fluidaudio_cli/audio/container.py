@@ -20,7 +20,7 @@ from fluidaudio_cli.errors import AudioError
 from fluidaudio_cli.recordings import Place
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
-DAMAGED_REMEDY = "copy or export it again, or add --salvage for what can be decoded"
+DAMAGED_REMEDY = "copy or export it again, or diarize it with --salvage"
 
 _WAV_BLOCK_BYTES = 32 * 1024
 """Per packet of PCM in WAV, instead of FFmpeg's 4 KiB: eight times fewer Python calls. FFmpeg may

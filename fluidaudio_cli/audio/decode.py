@@ -367,7 +367,7 @@ class TrackDecoder:
         self.error = AudioError(
             f"{self._label} states a pause of {seconds:.0f} s at {self.timeline.position:.2f} s, "
             f"more than {MAX_PAUSE_SECONDS / 3600:.0f} h: its time stamps are damaged",
-            "write it anew with another program, or add --salvage to read on without the pause",
+            "write it anew with another program, or diarize it with --salvage, without the pause",
         )
 
     def _silence(self, seconds: float) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
@@ -120,21 +121,27 @@ class Feed:
                 self._changed.notify_all()
 
 
-def file_blocks(stream: AudioStream, *, paced: bool) -> Blocks:
-    """An open recording, closed at its end; ``paced``: no sooner than it would be spoken."""
-    started = time.monotonic()
-    read = 0
+def file_blocks(stream: AudioStream) -> Blocks:
+    """An open recording, closed at its end."""
     with stream:
         while True:
             block = np.empty(BLOCK_SAMPLES, np.float32)
             count = stream.read_into(block)
-            read += count
-            if paced:
-                time.sleep(max(0.0, started + read / SAMPLE_RATE - time.monotonic()))
             if count:
                 yield block[:count]
             if count < len(block):
                 return
+
+
+def paced(blocks: Blocks) -> Blocks:
+    """``blocks``, no sooner than they would be spoken."""
+    started = time.monotonic()
+    read = 0
+    with closing(blocks):
+        for block in blocks:
+            read += len(block)
+            time.sleep(max(0.0, started + read / SAMPLE_RATE - time.monotonic()))
+            yield block
 
 
 def pcm_blocks(rate: int, channels: int, sample_format: PcmFormat) -> Blocks:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.benchmark.accuracy import assess, reference_turns
@@ -19,7 +18,7 @@ from fluidaudio_cli.benchmark.results import (
     StreamingRecord,
 )
 from fluidaudio_cli.benchmark.worker import facts_of
-from fluidaudio_cli.diarization.ledger import Ledger, overlap_seconds
+from fluidaudio_cli.diarization.ledger import Ledger, partners
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
 from fluidaudio_cli.errors import InputError, UsageError
@@ -39,8 +38,8 @@ def parse_latencies(text: str) -> tuple[float, ...]:
     try:
         found = tuple(dict.fromkeys(float(each) for each in text.split(",")))
     except ValueError:
-        raise UsageError(f"--latency {text}", "give seconds, such as 0.5,1,2,5,10") from None
-    if any(not math.isfinite(each) for each in found):
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
         raise UsageError(f"--latency {text}", "give seconds, such as 0.5,1,2,5,10")
     return found
 
@@ -149,23 +148,25 @@ def _file(item: Any, pipeline: Pipeline, latency: float, *, scored: bool) -> Fil
 
 
 def switches(reference: Sequence[Turn], said: Sequence[Turn]) -> int:
-    """Turns that most of which was given another name than the same speaker's turn before.
+    """Turns that most of which was given another name than most of the same speaker's before.
 
-    By the time in which the speaker is alone: elsewhere the other's name is right, too.
+    By the time in which the speaker is alone: elsewhere the other's name is right, too. A turn
+    without such time, or none of whose names covers most of it, has no name.
     """
     found = 0
     before: dict[str, str] = {}
     for turn in sorted(reference):
         others = [(o.start, o.end) for o in reference if o.speaker != turn.speaker]
+        alone = subtract_extents(((turn.start, turn.end),), merge_extents(others))
         shared: dict[str, float] = {}
-        for start, end in subtract_extents(((turn.start, turn.end),), merge_extents(others)):
+        for start, end in alone:
             for each in said:
                 seconds = min(end, each.end) - max(start, each.start)
                 if seconds > 0.0:
                     shared[each.speaker] = shared.get(each.speaker, 0.0) + seconds
-        if not shared:
-            continue  # missed: no name at all
-        name = max(sorted(shared), key=lambda each: shared[each])
+        name = max(sorted(shared), key=lambda each: shared[each], default="")
+        if 2.0 * shared.get(name, 0.0) <= sum(end - start for start, end in alone):
+            continue
         found += before.get(turn.speaker, name) != name
         before[turn.speaker] = name
     return found
@@ -175,15 +176,9 @@ def _delays(
     reference: Sequence[Turn], end: Sequence[Turn], named: dict[str, float]
 ) -> tuple[tuple[float, ...], int]:
     """Seconds from each speaker's first word to the name's first event; how many have no name."""
-    together = overlap_seconds(reference, end)
-    people = sorted({turn.speaker for turn in reference})
-    names = sorted({turn.speaker for turn in end})
-    table = np.array([[together[a, b] for b in names] for a in people]).reshape(
-        len(people), len(names)
+    first = {turn.speaker: turn.start for turn in sorted(reference, reverse=True)}
+    delays = tuple(
+        round(max(0.0, named[name] - first[person]), 3)
+        for person, name in sorted(partners(reference, end).items())
     )
-    delays = []
-    for row, column in zip(*linear_sum_assignment(-table), strict=True):
-        if table[row, column] > 0.0:
-            first = min(turn.start for turn in reference if turn.speaker == people[row])
-            delays.append(round(max(0.0, named[names[column]] - first), 3))
-    return tuple(delays), len(people) - len(delays)
+    return delays, len(first) - len(delays)

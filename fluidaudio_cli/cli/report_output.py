@@ -63,7 +63,7 @@ def chosen_format(
 
 def check_ending(option: str, path: Path, endings: Collection[str]) -> None:
     """Refuse, before long work, a file whose name says that it is something else."""
-    if path.suffix.lower() not in endings:
+    if path.suffix.lower() not in {ending.lower() for ending in endings}:
         raise UsageError(f"{option} {path} has no such ending", f"end it in {', '.join(endings)}")
 
 

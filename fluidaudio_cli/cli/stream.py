@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +18,8 @@ from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
+from fluidaudio_cli.report import stream_json
+from fluidaudio_cli.report.turn_formats import FORMATS
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def stream(
         typer.Option(metavar="SECONDS", help="After which turns are final: 0.5 to 30."),
     ] = 2.0,
     pace: Annotated[
-        Pace, typer.Option(help="Of a file: full speed, or real, as it would be spoken.")
+        Pace, typer.Option(help="Full speed, or real: no sooner than it would be spoken.")
     ] = Pace.full,
     rate: Annotated[
         int | None,
@@ -128,8 +130,7 @@ def stream(
 
     bounds = SpeakerBounds(num_speakers, None, max_speakers)
     people = known_voices(known, store, max_false_accept)
-    if save is not None:
-        report_output.check_ending("--save", save, _SAVED)
+    _check_targets(source, output, save)
     to_stdout = output == report_output.STDOUT
     shown = to_stdout and output_format is None and sys.stdout.isatty()
     kind = report_output.chosen_format(output_format, output, _BY_SUFFIX, StreamFormat.jsonl)
@@ -208,8 +209,8 @@ def _run(
             ending, failure = "error", feed.error
     except KeyboardInterrupt as error:
         ending, failure = "interrupted", error
-    except BrokenPipeError as error:
-        # Nobody reads: what was asked to be kept is kept nevertheless.
+    except OSError as error:
+        # Nobody reads, or no more fits: what was asked to be kept is kept nevertheless.
         ending, failure = "interrupted", error
         writer.silent = True
     feed.stop()
@@ -249,17 +250,13 @@ class _Writer:
 
     def start(self, latency: float, step: float, pipeline: Pipeline) -> None:
         """Say what runs."""
-        from fluidaudio_cli.report.stream_json import start_event
-
         if self._kind is StreamFormat.vtt:
             self._put("WEBVTT\n")
-        self._event(start_event(self._uri, latency, step, pipeline.plan.summary()))
+        self._event(stream_json.start_event(self._uri, latency, step, pipeline.plan.summary()))
 
     def step(self, step: Step) -> None:
         """What a step brought."""
-        from fluidaudio_cli.report.stream_json import step_event
-
-        self._event(step_event(step, self._wall))
+        self._event(stream_json.step_event(step, self._wall))
         if self._kind is not StreamFormat.jsonl:
             self._put(self._as_turns(step))
         if self._view is not None:
@@ -267,9 +264,7 @@ class _Writer:
 
     def state(self, kind: str, seconds: float, text: str) -> None:
         """Something about the stream itself."""
-        from fluidaudio_cli.report.stream_json import state_event
-
-        self._event(state_event(kind, seconds, self._wall, text))
+        self._event(stream_json.state_event(kind, seconds, self._wall, text))
         if self._view is not None:
             self._view.say(text)
         elif self._kind is not StreamFormat.jsonl or self._file is not sys.stdout:
@@ -279,10 +274,10 @@ class _Writer:
         self, reason: str, diarizer: LiveDiarizer, found: Conclusion, notes: tuple[str, ...]
     ) -> None:
         """The summary."""
-        from fluidaudio_cli.report.stream_json import summary_event
-
         figures, turns = diarizer.figures, found.turns
-        event = summary_event(reason, diarizer.seconds, self._wall, turns, figures, notes)
+        event = stream_json.summary_event(
+            reason, diarizer.seconds, self._wall, turns, figures, notes
+        )
         self._event(event)
         if self._view is not None or self._kind is not StreamFormat.jsonl:
             if self._view is not None:
@@ -299,8 +294,6 @@ class _Writer:
 
     def _as_turns(self, step: Step) -> str:
         """Turns that became final; a revision is a comment."""
-        from fluidaudio_cli.report.turn_formats import FORMATS
-
         change = step.change
         text = FORMATS[self._kind.value](change.final, self._uri, step.seconds)
         comment = "\nNOTE" if self._kind is StreamFormat.vtt else ";;"
@@ -314,14 +307,16 @@ class _Writer:
 
     def _event(self, event: dict[str, Any]) -> None:
         if self._kind is StreamFormat.jsonl:
-            from fluidaudio_cli.report.stream_json import line
-
-            self._put(line(event))
+            self._put(stream_json.line(event))
 
     def _put(self, text: str) -> None:
         if text and self._file is not None and not self.silent:
-            self._file.write(text)
-            self._file.flush()
+            try:
+                self._file.write(text)
+                self._file.flush()
+            except OSError as error:
+                error.filename = error.filename or self._file.name
+                raise
 
 
 def _prepare(
@@ -339,32 +334,30 @@ def _prepare(
     live.check_pcm(rate, channels, sample_format is not None)
     if rate is not None and source != str(STDIN):
         raise UsageError(f"--rate is of raw samples, and {source} is none", "give - and pipe them")
+
+    def reading(
+        blocks: live.Blocks, uri: str, info: Callable[[], AudioInfo], *, waits: bool = True
+    ) -> Callable[[], _Source]:
+        timed = live.paced(blocks) if pace is Pace.real else blocks
+        return lambda: _Source(live.Feed(timed, waits=waits), uri, info)
+
     if rate is not None:
-        raw_rate, raw_channels, raw_format = (
-            rate,
-            channels or 1,
-            sample_format or SampleFormat.s16le,
-        )
-        info = _info(STDIN_URI, "raw", raw_format.value, raw_rate, raw_channels)
-        return lambda: _Source(
-            live.Feed(live.pcm_blocks(raw_rate, raw_channels, raw_format.value)),
-            STDIN_URI,
-            lambda: info,
-        )
+        raw_channels = channels or 1
+        raw_format = sample_format or SampleFormat.s16le
+        info = _info(STDIN_URI, "raw", raw_format.value, rate, raw_channels)
+        blocks = live.pcm_blocks(rate, raw_channels, raw_format.value)
+        return reading(blocks, STDIN_URI, lambda: info)
     if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
         blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
         info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(blocks, waits=False), _MICROPHONE, lambda: info)
+        return reading(blocks, _MICROPHONE, lambda: info, waits=False)
     if live.is_live_address(source):
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
-        return lambda: _Source(live.Feed(live.address_blocks(source)), uri, lambda: info)
+        return reading(live.address_blocks(source), uri, lambda: info)
     place = place_from(source)
     audio = open_audio(place)
-    paced = pace is Pace.real
-    return lambda: _Source(
-        live.Feed(live.file_blocks(audio, paced=paced)), uri_of(place), lambda: audio.info
-    )
+    return reading(live.file_blocks(audio), uri_of(place), lambda: audio.info)
 
 
 def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> AudioInfo:
@@ -373,9 +366,37 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
     return AudioInfo(Path(uri), uri, container, codec, rate, channels, None)
 
 
-def _opened(output: Path) -> IO[str]:
+def _check_targets(source: str, output: Path, save: Path | None) -> None:
+    """Make sure, before anything is heard, that what is said can be written, and over what."""
+    from fluidaudio_cli.cli.diarize_output import check_folder, check_targets
+
+    place = place_from(source)
+    recording = place.resolve() if isinstance(place, Path) else None
+    events = None if output == report_output.STDOUT else output
+
+    def read_as(target: Path) -> str:
+        return "a recording" if target == recording else ""
+
+    check_targets([(place, "")], [lambda _: events, lambda _: save], read_as)
+    if save is None:
+        return
+    report_output.check_ending("--save", save, _SAVED)
+    if save.resolve() == output.resolve():
+        raise UsageError(f"--output and --save are both {save}", "give two names")
+    check_folder(save.parent, "choose another --save")
+
+
+@contextmanager
+def _opened(output: Path) -> Iterator[IO[str]]:
     with os_errors(f"cannot write {output}", "choose another --output"):
-        return output.open("w", encoding="utf-8", newline="\n")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        file = output.open("w", encoding="utf-8", newline="\n")
+    try:
+        yield file
+    finally:
+        # All is written already, but for what did not fit, which was told.
+        with suppress(OSError):
+            file.close()
 
 
 def _save(
@@ -389,7 +410,6 @@ def _save(
 ) -> None:
     """The final turns, as of ``diarize``."""
     from fluidaudio_cli.files import write_text_atomic
-    from fluidaudio_cli.report.turn_formats import FORMATS
 
     ending = path.suffix.lower().removeprefix(".")
     if ending == "json":

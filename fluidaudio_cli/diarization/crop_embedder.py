@@ -7,6 +7,7 @@ wait here until a batch is full, from whichever window or recording they come.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -25,6 +26,7 @@ from fluidaudio_cli.executors.buffers import aligned_empty
 Vectors = NDArray[np.float32]
 
 
+@dataclass(slots=True, eq=False)
 class PendingVoice:
     """A local speaker that is still being embedded.
 
@@ -32,14 +34,11 @@ class PendingVoice:
     each heard.
     """
 
-    __slots__ = ("copied_bytes", "frames", "missing", "speaker", "vectors")
-
-    def __init__(self, speaker: LocalSpeaker) -> None:
-        self.speaker = speaker
-        self.missing = 0
-        self.vectors: list[Vectors] = []
-        self.frames: list[int] = []
-        self.copied_bytes = 0
+    speaker: LocalSpeaker
+    missing: int = 0
+    vectors: list[Vectors] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+    copied_bytes: int = 0
 
     def add(self, vector: Vectors, frames: int = 1) -> None:
         """One of those that are missing; ``frames``: what it weighs beside the voice's others."""

@@ -17,6 +17,7 @@ from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.crop_embedder import PendingVoice
 from fluidaudio_cli.diarization.evidence import LocalVoice, Presence, WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.level import peak
 from fluidaudio_cli.diarization.local_speakers import (
     CropRules,
     LocalSpeaker,
@@ -160,7 +161,8 @@ class EvidenceWorker:
 
     def _segment(self, batch: WindowBatch, clock: StageClock) -> list[_OpenWindow]:
         """Who is in each window, of all of them at once."""
-        heard = [row for row, window in enumerate(batch.windows) if not self._silent(window)]
+        peaks = [peak(window.samples) for window in batch.windows]
+        heard = [row for row, loudest in enumerate(peaks) if loudest >= self._rules.silent_peak]
         speakers: dict[int, list[LocalSpeaker]] = {}
         presence: dict[int, Presence] = {}
         if heard:
@@ -187,9 +189,6 @@ class EvidenceWorker:
             )
             for row, (place, window) in enumerate(zip(batch.places, batch.windows, strict=True))
         ]
-
-    def _silent(self, window: Window) -> bool:
-        return bool(max(window.samples.max(), -window.samples.min()) < self._rules.silent_peak)
 
 
 def _unfamiliar(

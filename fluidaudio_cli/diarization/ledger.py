@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
 from fluidaudio_cli.scoring.extents import Extents, intersect_extents, subtract_extents
 from fluidaudio_cli.turns import Turn
 
@@ -48,6 +51,14 @@ class Ledger:
         for start, end, _, after in revisions:
             if after is not None:
                 _put(self._spans, after, (round(start * 1000), round(end * 1000)))
+
+    def rename(self, names: Mapping[str, str | None]) -> None:
+        """Make all speech of some speakers that of others, or nobody's (``None``)."""
+        for before, after in names.items():
+            if after != before:
+                for span in self._spans.pop(before, []):
+                    if after is not None:
+                        _put(self._spans, after, span)
 
     def turns(self) -> list[Turn]:
         """All of it, in order of time."""
@@ -113,6 +124,19 @@ def overlap_seconds(
         for a in one
         for b in other
     }
+
+
+def partners(first: Iterable[Turn], second: Iterable[Turn]) -> dict[str, str]:
+    """Speakers of ``first`` by those of ``second``, one each, who speak most while they do."""
+    together = overlap_seconds(first, second)
+    names = list(dict.fromkeys(a for a, _ in together))
+    others = sorted({b for _, b in together})
+    table = np.array([[together[a, b] for b in others] for a in names])
+    if not table.size:
+        return {}
+    rows, columns = linear_sum_assignment(-table)
+    pairs = ((names[row], others[column]) for row, column in zip(rows, columns, strict=True))
+    return {a: b for a, b in pairs if together[a, b] > 0.0}
 
 
 def _span(turn: Turn) -> Span:

@@ -21,6 +21,11 @@ FAINTEST_PEAK = 1.1 * 2.0**-15
 """A peak of one step of 16 bits is dither, and lifted it would be noise."""
 
 
+def peak(samples: NDArray[np.float32]) -> float:
+    """The loudest of some samples, shape (n,), whatever its sign."""
+    return max(float(samples.max()), -float(samples.min()))
+
+
 class Level:
     """The peak of a recording so far, and the gain that follows from it.
 
@@ -33,7 +38,7 @@ class Level:
     def heard(self, samples: NDArray[np.float32]) -> None:
         """Take in the next samples, shape (n,)."""
         if samples.size:
-            self._peak = max(self._peak, float(samples.max()), -float(samples.min()))
+            self._peak = max(self._peak, peak(samples))
 
     @property
     def notes(self) -> tuple[str, ...]:

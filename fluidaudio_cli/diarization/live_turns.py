@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
@@ -25,7 +24,7 @@ from fluidaudio_cli.diarization.frames import (
     WINDOW_FRAMES,
     WINDOW_SAMPLES,
 )
-from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds
+from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds, partners
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -157,7 +156,7 @@ class LiveTurns:
         are the stream's.
         """
         self._pool.shutdown(wait=True, cancel_futures=True)
-        told = set(self._names)
+        told = set(self.speakers)
         if last is not None:
             self.online.label(last)
             self._name_new()
@@ -167,17 +166,14 @@ class LiveTurns:
         evidence = self.online.evidence
         evidence.samples = samples
         found = conclude(self.online, self._mode, self._bounds, StageClock())
-        names = self._keep_names(
-            found.turns,
-            {
-                speaker.label: speaker.identity.name
-                for speaker in found.speakers
-                if speaker.identity is not None and speaker.identity.name
-            },
-        )
+        recognised = {
+            speaker.label: speaker.identity.name
+            for speaker in found.speakers
+            if speaker.identity is not None and speaker.identity.name
+        }
+        names = self._keep_names(found.turns, recognised) | recognised
         turns = tuple(sorted(turn._replace(speaker=names[turn.speaker]) for turn in found.turns))
         exclusive = tuple(t._replace(speaker=names[t.speaker]) for t in found.exclusive_turns)
-        before = self.ledger.speakers()
         seconds = samples / SAMPLE_RATE
         revisions = tuple(self.ledger.changes(turns, 0.0, seconds))
         self.ledger.apply(revisions)
@@ -188,7 +184,7 @@ class LiveTurns:
             revisions,
             tuple(sorted(after - told)),
             tuple(sorted(after - self._confirmed)),
-            tuple(sorted(before - after)),
+            tuple(sorted(told - after)),
         )
         speakers = tuple(replace(each, label=names[each.label]) for each in found.speakers)
         return change, Conclusion(turns, exclusive, speakers, found.notes, found.speaker_counts)
@@ -200,12 +196,15 @@ class LiveTurns:
     def _answer(self) -> None:
         """Vote anew on what is not settled."""
         self._builder.forget()
-        for look in self.online.recent:
+        for look in (*self.online.decided, *self.online.recent):
             self._builder.add(look.evidence, look.labels.tolist())
 
     def _settled(self, created: tuple[str, ...]) -> Change:
         frontier = GRID.frames_within(max(0, self._end - self._hold))
         final = self._named(self._builder.settle(frontier))
+        decided = self.online.decided
+        while decided and GRID.window_offset(decided[0].begin) + WINDOW_FRAMES <= frontier:
+            decided.popleft()
         self.ledger.add(final)
         return self._refine(Change(GRID.boundary(frontier), final, created=created))
 
@@ -282,64 +281,70 @@ class LiveTurns:
     def _take(self, change: Change, refined: _Refined) -> Change:
         """Correct names, turns and the online model by what was found."""
         end = min(refined.end, GRID.boundary(self._builder.open_since()))
+        told, waiting, before = self.ledger.turns(), self.tentative(), self.speakers
         names = self._keep_names(refined.turns, refined.names)
+        known = {names[label]: name for label, name in refined.names.items() if label in names}
+        self._rename(known)
+        names |= refined.names
         turns = [turn._replace(speaker=names[turn.speaker]) for turn in refined.turns]
-        told = self.ledger.turns()
-        heirs = overlap_seconds(told, turns)
-        revisions = self.ledger.changes(turns, refined.start, end, _SHORTEST_REVISION_SECONDS)
-        self.ledger.apply(revisions)
-        found = {names[label] for label in names}
-        created = tuple(sorted(found - set(self._names)))
-        self._names += created
-        numbers = {name: number for number, name in enumerate(self._names)}
-        self.online.replace(
-            (numbers[names[label]], refined.exemplars.get(label, ())) for label in names
+        found = {turn.speaker for turn in turns}
+        self.ledger.apply(
+            self.ledger.changes(turns, refined.start, end, _SHORTEST_REVISION_SECONDS)
         )
-        withdrawn = []
+        self._names += sorted(found - set(self.speakers))
+        gone = [number for number, each in enumerate(self.online.speakers) if each.withdrawn]
+        numbers = {name: n for n, name in enumerate(self._names) if n not in gone}
+        self.online.replace(
+            (numbers[names[label]], refined.exemplars.get(label, ()))
+            for label in dict.fromkeys(turn.speaker for turn in refined.turns)
+        )
+        heirs = overlap_seconds([*told, *waiting], turns)
         for number, name in enumerate(self._names):
             speaker = self.online.speakers[number]
-            elsewhere = any(t.speaker == name and t.end <= refined.start for t in told)
-            if (
-                name in found
-                or speaker.withdrawn
-                or speaker.born > end - _TRIAL_SECONDS
-                or elsewhere
-            ):
+            if name in found or speaker.withdrawn or speaker.born > end - _TRIAL_SECONDS:
+                continue
+            if any(t.speaker == name and t.end <= refined.start for t in told):
                 continue
             likely = {b: s for (a, b), s in heirs.items() if a == name and s > 0.0}
             heir = max(likely, key=lambda each: likely[each], default=None)
+            if heir is None and any(t.speaker == name and t.end > end for t in (*told, *waiting)):
+                continue  # heard since, where this has not looked
             self.online.withdraw(number, None if heir is None else numbers[heir])
-            withdrawn.append(name)
+            self._rename({name: heir})
+        self._answer()
         confirmed = tuple(sorted(found - self._confirmed))
         self._confirmed |= found
+        given = Ledger()
+        given.add(told)
         return Change(
             change.settled_seconds,
             change.final,
-            tuple(revisions),
-            (*change.created, *created),
+            tuple(given.changes(self.ledger.turns(), 0.0, self._end / SAMPLE_RATE)),
+            (*change.created, *sorted(set(self.speakers) - set(before))),
             confirmed,
-            tuple(withdrawn),
+            tuple(sorted(set(before) - set(self.speakers))),
         )
 
+    def _rename(self, names: Mapping[str, str | None]) -> None:
+        """Give speakers other ``names``; ``None``: they are nobody."""
+        self.ledger.rename(names)
+        self._names = [names.get(name) or name for name in self._names]
+
     def _keep_names(self, turns: Sequence[Turn], recognised: Mapping[str, str]) -> dict[str, str]:
-        """The stream's name of each speaker of ``turns``: of whom most was given it by now."""
+        """The stream's name of each speaker of ``turns``: of whom most was given it by now.
+
+        Somebody ``recognised`` for the first time still has the name from before, if there is one.
+        """
         labels = list(dict.fromkeys(turn.speaker for turn in turns))
-        names = {label: recognised[label] for label in labels if label in recognised}
-        told = [*self.ledger.turns(), *self.tentative()]
-        shared = overlap_seconds(turns, told)
-        old = sorted({b for _, b in shared} - set(names.values()))
-        rest = [label for label in labels if label not in names]
-        together = np.array([[shared[a, b] for b in old] for a in rest]).reshape(
-            len(rest), len(old)
-        )
-        rows, columns = linear_sum_assignment(-together)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if together[row, column] > 0.0:
-                names[rest[row]] = old[column]
+        names = {each: recognised[each] for each in labels if recognised.get(each) in self.speakers}
+        free = set(self.speakers) - set(names.values())
+        told = [t for t in (*self.ledger.turns(), *self.tentative()) if t.speaker in free]
+        names |= partners([turn for turn in turns if turn.speaker not in names], told)
         for label in labels:
             if label not in names:
                 unused = [each for each in self.speakers if each not in names.values()]
                 # There are no more people than that: it must be one of those who have a name.
                 full = len(unused) + len(names) >= (self._bounds.most or math.inf)
-                names[label] = unused[0] if unused and full else self._next_name()
+                given = unused[0] if unused and full else recognised.get(label)
+                names[label] = given or self._next_name()
         return names

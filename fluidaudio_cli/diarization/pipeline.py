@@ -107,7 +107,7 @@ class Pipeline:
         self.load_cached = loading.cached
         self.packages = loading.packages
         self._card = card
-        self._compiled = dict(models)
+        self.compiled = models
         self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
         self._frontend = Frontend(
             [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
@@ -120,13 +120,8 @@ class Pipeline:
                 asdict(model.ran),
                 self.packages[usual(name)].sha256 if plan.networks[name].variant == NARROW else "",
             )
-            for name, model in self._compiled.items()
+            for name, model in self.compiled.items()
         )
-
-    @property
-    def compiled(self) -> Mapping[str, CompiledModel]:
-        """The loaded models by name."""
-        return self._compiled
 
     @property
     def follows_speakers(self) -> bool:
@@ -233,7 +228,7 @@ class Pipeline:
     def close(self) -> None:
         """Free the models; the pipeline must not be used afterwards."""
         self._frontend = Frontend([], 1)
-        for model in self._compiled.values():
+        for model in self.compiled.values():
             model.close()
 
     def _read(

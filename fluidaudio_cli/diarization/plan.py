@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -273,26 +273,22 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     return plan.for_audio(asked.audio_seconds)
 
 
+@dataclass
 class _Precisions:
     """Chooses precisions on one executor; ``notes`` tells what a mode's rules gave way to."""
 
-    def __init__(
-        self,
-        asked: Asked,
-        tuning: Tuning | None,
-        executor: str,
-        traits: Traits,
-        available: Availability,
-    ) -> None:
-        self._asked, self._tuning = asked, tuning
-        self._executor, self._traits, self._available = executor, traits, available
-        self.notes: list[str] = []
+    asked: Asked
+    tuning: Tuning | None
+    executor: str
+    traits: Traits
+    available: Availability
+    notes: list[str] = field(default_factory=list)
 
     def of(self, role: str, network: NetworkCard) -> str:
         """What ``role`` runs in: never less exact than its card allows."""
         wanted, source = self._wanted(role)
         if wanted == "auto":
-            wanted = self._available.fastest
+            wanted = self.available.fastest
             if not wanted:
                 return "auto"
         else:
@@ -307,33 +303,33 @@ class _Precisions:
 
     def narrow(self) -> bool | str:
         """Whether voices are embedded in 8-bit integers; ``auto``: if the card has the network."""
-        wanted = self._asked.mode.embedding.narrow
+        wanted = self.asked.mode.embedding.narrow
         if wanted != "auto":
             return wanted
-        asked = self._asked
+        asked = self.asked
         left_open = {asked.precision, asked.mode.execution.precision} == {"auto"}
         # What tune stored was measured, and its error compared, with the usual network. One window
         # at a time has time to spare, and no more exact network for short voices.
-        usual = self._tuning is not None or asked.low_latency
-        return "auto" if left_open and not usual and self._available.integers else False
+        usual = self.tuning is not None or asked.low_latency
+        return "auto" if left_open and not usual and self.available.integers else False
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:
         """What voices with little speech are embedded in; empty for the same as the others."""
-        rules = self._asked.mode.embedding
+        rules = self.asked.mode.embedding
         usual = networks.get("embedding")
-        if usual is None or rules.exact_below_seconds <= 0 or self._asked.low_latency:
+        if usual is None or rules.exact_below_seconds <= 0 or self.asked.low_latency:
             return ""
-        if self._traits.package_precision:
+        if self.traits.package_precision:
             self.notes.append(
-                f"no voice is embedded more exactly than others: {self._executor} runs each "
+                f"no voice is embedded more exactly than others: {self.executor} runs each "
                 "package in the precision it was built in"
             )
             return ""
         if rules.exact_precision == usual.precision and not usual.variant:
             return ""
-        if self._asked.precision != "auto":
+        if self.asked.precision != "auto":
             self.notes.append(
-                f"--precision {self._asked.precision} holds for all voices: "
+                f"--precision {self.asked.precision} holds for all voices: "
                 "embedding.exact_below_seconds of the mode is left out"
             )
             return ""
@@ -342,17 +338,17 @@ class _Precisions:
 
     def _wanted(self, role: str) -> tuple[str, str]:
         """The precision wanted of ``role``, and by what."""
-        if self._asked.precision != "auto":
-            return self._asked.precision, "--precision"
-        if self._tuning is not None and role in ("segmentation", "embedding"):
-            return self._tuning.network(role).precision, "the stored tuning"
-        return self._asked.mode.execution.precision, "the mode's execution.precision"
+        if self.asked.precision != "auto":
+            return self.asked.precision, "--precision"
+        if self.tuning is not None and role in ("segmentation", "embedding"):
+            return self.tuning.network(role).precision, "the stored tuning"
+        return self.asked.mode.execution.precision, "the mode's execution.precision"
 
     def _check(self, precision: str, source: str) -> None:
-        if precision not in self._available.precisions:
+        if precision not in self.available.precisions:
             raise ExecutorUnavailableError(
-                f"{source}: {self._executor} does not run {precision} on this processor",
-                f"use {' or '.join(self._available.precisions)}, or another --executor",
+                f"{source}: {self.executor} does not run {precision} on this processor",
+                f"use {' or '.join(self.available.precisions)}, or another --executor",
             )
 
 

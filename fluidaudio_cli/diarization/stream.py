@@ -15,7 +15,7 @@ from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import Conclusion
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
-from fluidaudio_cli.diarization.level import Level
+from fluidaudio_cli.diarization.level import Level, peak
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
@@ -133,7 +133,8 @@ class LiveDiarizer:
         self._samples = 0
         self._steps = 0
         self._cpu = time.process_time()
-        self._behind = False
+        self.behind = False
+        """Whether windows are being left out."""
         self._every = 1
 
     @property
@@ -145,11 +146,6 @@ class LiveDiarizer:
     def seconds(self) -> float:
         """Of sound so far."""
         return self._samples / SAMPLE_RATE
-
-    @property
-    def behind(self) -> bool:
-        """Whether windows are being left out."""
-        return self._behind
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -167,10 +163,10 @@ class LiveDiarizer:
         number = self._steps - WINDOW_SAMPLES // self.step_samples
         self._keep_up(waiting_seconds)
         if not self.turns.online.on_grid(number):
-            if self._behind and self._steps % self._every:
+            if self.behind and self._steps % self._every:
                 self.figures.left_out += 1
                 return None
-            if max(samples.max(), -samples.min()) * self._level.gain < self._quiet:
+            if peak(samples) * self._level.gain < self._quiet:
                 self.figures.silent += 1
                 change = self.turns.skip(number)
                 return self._told(change, started)
@@ -194,7 +190,10 @@ class LiveDiarizer:
             window = self._window(number)._replace(valid_samples=valid)
             answered = self._pipeline.window_evidence(window, self._clock)
         change, conclusion = self.turns.finish(self._samples, answered)
-        return self._told(change, started, last=True), conclusion
+        self.figures.count(change)
+        took = time.perf_counter() - started
+        speakers = tuple(sorted({turn.speaker for turn in conclusion.turns}))
+        return Step(self.seconds, took, change, (), speakers, self.behind), conclusion
 
     def result(
         self, info: AudioInfo, found: Conclusion, notes: tuple[str, ...] = ()
@@ -245,14 +244,13 @@ class LiveDiarizer:
         """Leave out more windows while sound piles up, fewer once it does not."""
         self.figures.longest_wait = max(self.figures.longest_wait, waiting)
         if waiting > self.step_seconds + _BEHIND_SECONDS:
-            self._behind, self._every = True, min(2 * self._every, self._grid // self.step_samples)
+            self.behind, self._every = True, min(2 * self._every, self._grid // self.step_samples)
         elif waiting <= self.step_seconds + _CAUGHT_UP_SECONDS:
-            self._behind, self._every = False, 1
+            self.behind, self._every = False, 1
 
-    def _told(self, change: Change, started: float, *, last: bool = False) -> Step:
+    def _told(self, change: Change, started: float) -> Step:
         self.figures.count(change)
-        tentative = () if last else self.turns.tentative()
+        tentative = self.turns.tentative()
         took = time.perf_counter() - started
-        if not last:
-            self.figures.computing.append(took)
-        return Step(self.seconds, took, change, tentative, self.turns.speakers, self._behind)
+        self.figures.computing.append(took)
+        return Step(self.seconds, took, change, tentative, self.turns.speakers, self.behind)

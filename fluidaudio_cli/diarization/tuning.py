@@ -46,14 +46,13 @@ class Tuning:
 
     def network(self, name: str) -> NetworkTuning:
         """The part of ``segmentation`` or ``embedding``."""
-        return {"segmentation": self.segmentation, "embedding": self.embedding}[name]
+        found: NetworkTuning = getattr(self, name)
+        return found
 
     def with_batch(self, name: str, batch: int) -> Tuning:
         """The same with another batch for ``segmentation`` or ``embedding``."""
-        changed = replace(self.network(name), batch=batch)
-        if name == "segmentation":
-            return replace(self, segmentation=changed)
-        return replace(self, embedding=changed)
+        changed: dict[str, Any] = {name: replace(self.network(name), batch=batch)}
+        return replace(self, **changed)
 
     def apply(self, mode: ModeConfig) -> ModeConfig:
         """``mode`` with the batches and workers found here; ``workers`` other than 0 are kept.

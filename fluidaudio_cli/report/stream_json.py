@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.diarization.stream import Step, StreamFigures
 from fluidaudio_cli.turns import Turn
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.diarization.stream import Step, StreamFigures
 
 SCHEMA = "fluidaudio.stream/1"
 

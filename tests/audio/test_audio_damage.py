@@ -21,7 +21,7 @@ WriteWav = Callable[..., Path]
 Encode = Callable[..., Path]
 ReadAll = Callable[..., npt.NDArray[np.float32]]
 
-DAMAGED = "copy or export it again, or add --salvage for what can be decoded"
+DAMAGED = "copy or export it again, or diarize it with --salvage"
 
 
 def noise(seconds: float, rate: int = 16_000) -> npt.NDArray[np.float32]:

@@ -145,7 +145,8 @@ def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode, read_al
         read_all(path)
     assert str(caught.value) == (
         f"{path} states a pause of 1000000000 s at 1.51 s, more than 24 h: its time stamps are "
-        "damaged: write it anew with another program, or add --salvage to read on without the pause"
+        "damaged: write it anew with another program, or diarize it with --salvage, "
+        "without the pause"
     )
     with open_audio(path, salvage=True) as stream:
         assert stream.read_into(np.empty(100_000, np.float32)) == pytest.approx(48_000, abs=200)

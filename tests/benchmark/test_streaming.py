@@ -28,6 +28,11 @@ def test_switches_by_hand() -> None:
     ]  # fmt: skip
     assert switches(reference, said) == 2
     assert switches(reference, []) == 0
+    # A name of the lesser part of a turn says nothing: neither a switch, nor one back.
+    said[3] = Turn(8, 9, "y")
+    assert switches(reference, said) == 0
+    said[3] = Turn(8, 9.01, "y")
+    assert switches(reference, said) == 2
     # While both speak the other's name is right, too: where a is alone, it is called x.
     both = [Turn(0, 4, "a"), Turn(5, 9, "b"), Turn(8, 9.4, "a")]
     assert switches(both, [Turn(0, 4, "x"), Turn(5, 9, "z"), Turn(9, 9.4, "x")]) == 0

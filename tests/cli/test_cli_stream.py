@@ -57,6 +57,8 @@ def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_
     assert summary["steps"] == 29
     kept = list(read_rttm(saved)["sample"])
     assert summary["turns"] == len(kept) == 6
+    assert steps[-1]["speakers"] == sorted({turn.speaker for turn in kept})
+    assert [name for each in steps for name in each["withdrawn"]] == ["SPEAKER_01"]
     assert _as_read([first, *steps]) == kept
     finals = [turn for each in steps[:-1] for turn in each["final"]]
     assert len(finals) >= 3
@@ -113,6 +115,8 @@ def test_raw_samples_in_two_channels(
         (("-", "--channels", "2"), 2, "--channels and --format-of-samples are of raw samples"),
         (("a.wav", "--save", "a.txt"), 2, "--save a.txt has no such ending"),
         (("a.wav", "-o", "a.txt"), 2, "--output a.txt does not tell the format"),
+        (("a.wav", "-o", "a.rttm", "--save", "./a.rttm"), 2, "--output and --save are both a.rttm"),
+        (("a.wav", "--save", "/dev/null/a.rttm"), 4, "cannot write to /dev/null: "),
     ],
 )
 def test_one_line_says_what_is_wrong(
@@ -122,6 +126,52 @@ def test_one_line_says_what_is_wrong(
     assert (found, out) == (code, "")
     assert line in err
     assert err.count("\n") == 1
+
+
+def test_a_recording_is_not_written_over(command: Command, tmp_path: Path) -> None:
+    recording = tmp_path / "talk.wav"
+    recording.write_bytes(b"somebody's only copy")
+    code, out, err = command("stream", recording, "--format", "jsonl", "-o", recording)
+    assert (code, out) == (2, "")
+    assert err == f"fluidaudio: {recording} is a recording itself: choose another --output\n"
+    assert recording.read_bytes() == b"somebody's only copy"
+
+
+@pytest.mark.parametrize("name", ["end.TextGrid", "end.RTTM", "new/end.JSON"])
+def test_endings_of_what_is_saved_in_any_case(
+    command: Command, sample_wav: Path, tmp_path: Path, name: str
+) -> None:
+    saved, target = tmp_path / name, tmp_path / "also new" / "talk.vtt"
+    code, _, err = command("stream", sample_wav, "--latency", "30", "--save", saved, "-o", target)
+    assert (code, err.splitlines()[-1]) == (0, f"wrote {saved}")
+    assert saved.read_text()[:4] == {"T": "File", "R": "SPEA", "J": "{\n  "}[saved.suffix[1]]
+    assert target.read_text().startswith("WEBVTT\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk without room, as Linux has")
+def test_what_is_saved_is_kept_where_no_more_events_fit(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "end.rttm"
+    target = ("--format", "rttm", "-o", "/dev/full")
+    code, out, err = command("stream", sample_wav, "--latency", "10", *target, "--save", saved)
+    assert (code, out) == (4, "")
+    assert "fluidaudio: /dev/full: No space left on device: free space there\n" in err
+    assert len(saved.read_text().splitlines()) == 6
+
+
+def test_raw_samples_at_the_pace_of_speech(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.write_bytes(bytes(2 * 16_000))
+    waits: list[float] = []
+    monkeypatch.setattr("fluidaudio_cli.audio.live.time.sleep", waits.append)
+    with raw.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        code, _, _ = command("stream", "-", "--rate", "16000", "--pace", "real")
+    assert code == 0
+    assert waits[-1] == pytest.approx(1.0, abs=0.5)
 
 
 def test_no_microphone_library_is_one_line(

@@ -16,6 +16,7 @@ from fluidaudio_cli.diarization.ledger import Ledger, Revision
 from fluidaudio_cli.diarization.live_turns import LiveTurns
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.known import KnownPeople, KnownVoice
 from fluidaudio_cli.diarization.speakers.online import CachedSpeaker, Exemplar
 from fluidaudio_cli.turns import Turn
 
@@ -48,6 +49,17 @@ def _evidence() -> list[WindowEvidence]:
 
 
 *EVIDENCE, LAST = _evidence()
+
+
+def _known(*slots: int) -> KnownPeople:
+    """The two people, as they were heard before, by the names P0 and P1."""
+    voices = []
+    for slot in slots:
+        looks = [v.vector for e in EVIDENCE for v in e.voices if v.slot == slot]
+        mean = np.mean(looks, axis=0, keepdims=True)
+        unit = (mean / np.linalg.norm(mean)).astype(np.float32)
+        voices.append(KnownVoice(f"P{slot}", unit, np.array([30.0])))
+    return KnownPeople(voices, load_mode("balanced").calibration)
 
 
 def _streamed(latency: float, bounds: SpeakerBounds) -> tuple[Ledger, Conclusion, LiveTurns]:
@@ -116,9 +128,50 @@ def test_what_waits_is_right_at_once() -> None:
         assert None in (revision.before, revision.after)
 
 
+def test_what_waits_longer_than_windows_are_long_is_not_lost() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, 30 * SAMPLE_RATE)
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        assert change.revisions == ()
+        told = [*live.ledger.turns(), *live.tentative()]
+        now = evidence.number / 2 + 10
+        assert sum(turn.duration for turn in told) == pytest.approx(now, abs=0.3)
+    live.close()
+    assert len(live.ledger.turns()) == 9
+
+
 def test_the_same_stream_gives_the_same_events() -> None:
     first, second = (_streamed(1.0, SpeakerBounds())[0].turns() for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("latency", [0.5, 5.0, 30.0])
+def test_who_is_recognised_takes_over_the_name_from_before(latency: float) -> None:
+    bounds, samples = SpeakerBounds(at_most=2), round(latency * SAMPLE_RATE)
+    live = LiveTurns(load_mode("balanced"), STEP, samples, bounds, _known(0, 1))
+    reader = Ledger()
+    alive: set[str] = set()
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        reader.add(change.final)
+        reader.apply(change.revisions)
+        alive = (alive | set(change.created)) - set(change.withdrawn)
+        assert alive == set(live.speakers)
+        assert len(live.speakers) <= 2
+        assert reader.speakers() | {turn.speaker for turn in live.tentative()} <= alive
+    assert sorted(alive) == ["P0", "P1"]
+    change, conclusion = live.finish(SAMPLES, LAST)
+    assert (change.created, change.withdrawn) == ((), ())
+    assert {turn.speaker for turn in conclusion.turns} == {"P0", "P1"}
+
+
+def test_who_has_no_turns_at_the_end_is_withdrawn() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, STEP)
+    for evidence in EVIDENCE:
+        live.push(evidence)
+    live.online.speakers.append(CachedSpeaker())
+    assert live._name_new() == ("SPEAKER_02",)
+    assert live.finish(SAMPLES, LAST)[0].withdrawn == ("SPEAKER_02",)
 
 
 def test_a_cache_of_bounded_size() -> None:

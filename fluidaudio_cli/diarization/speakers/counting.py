@@ -22,23 +22,20 @@ _USUAL_PEOPLE = 4
 _LEAST_PROBABILITY = 0.005
 
 
-def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp], list[float]]:
+def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp]]:
     """Make groups one, the likeliest pair first, while it is likelier than not.
 
-    Returns the groups that are left, (k,) the new number of each old one, and the log-odds of
-    each merge.
+    Returns the groups that are left, and (k,) the new number of each old one.
     """
     numbers = np.arange(len(groups))
-    accepted = []
     while len(groups) > 1:
         likely = odds(groups)
         one, other = sorted(np.unravel_index(int(likely.argmax()), likely.shape))
         if likely[one, other] <= 0.0:
             break
-        accepted.append(float(likely[one, other]))
         groups = groups.merged(int(one), int(other))
         numbers = _renumbered(numbers, int(one), int(other))
-    return groups, numbers, accepted
+    return groups, numbers
 
 
 def crowding(people: int) -> float:

@@ -230,9 +230,7 @@ class KnownPeople:
 
     def anchors(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Anchors:
         """What the known voices say of how speakers sound, as far as these are likely them."""
-        from scipy.optimize import (
-            linear_sum_assignment,
-        )
+        from scipy.optimize import linear_sum_assignment
         from scipy.special import expit
 
         odds = self.compared(vectors, seconds).log_odds - np.log(len(self.names))
@@ -245,9 +243,7 @@ class KnownPeople:
         self, vectors: NDArray[np.floating[Any]], seconds: Floats
     ) -> tuple[Identity, ...]:
         """Who each speaker (k, d) is; no two have one name."""
-        from scipy.optimize import (
-            linear_sum_assignment,
-        )
+        from scipy.optimize import linear_sum_assignment
         from scipy.special import logsumexp
 
         compared = self.compared(vectors, seconds)

@@ -121,13 +121,13 @@ def find_speakers(
         return None if known is None else known.anchors(*spoken(groups))
 
     begun = mixture.groups_of(start)
-    groups, numbers, _ = merge_likely(begun, odds)
+    groups, numbers = merge_likely(begun, odds)
     crowd = crowding(len(groups))
     if crowd:
-        groups, numbers, _ = merge_likely(begun, odds)
+        groups, numbers = merge_likely(begun, odds)
     shares = shares_of(through(start, numbers), len(groups))
     shares = mixture.settle(shares, _PASSES, anchors(groups))
-    groups, numbers, _ = merge_likely(mixture.groups(shares), odds)
+    groups, numbers = merge_likely(mixture.groups(shares), odds)
     shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
     labels = _compact(mixture.windows.best(mixture.scores(shares, anchors(groups))))
     found = int(labels.max()) + 1

@@ -157,6 +157,8 @@ class OnlineSpeakers:
     ) -> None:
         self.speakers: list[CachedSpeaker] = []
         self.recent: deque[Look] = deque()
+        self.decided: deque[Look] = deque()
+        """Looks before these, whose speakers stay; who listens drops what it needs no more."""
         self._calibration = calibration
         self._offline = offline
         self._step = step_samples
@@ -199,7 +201,8 @@ class OnlineSpeakers:
         begin = evidence.number * self._step
         now = (begin + WINDOW_SAMPLES) / SAMPLE_RATE
         while self.recent and begin - self.recent[0].begin >= WINDOW_SAMPLES:
-            self._cache(self.recent.popleft())
+            self._cache(self.recent[0])
+            self.decided.append(self.recent.popleft())
         voices = evidence.voices
         active = self._active(evidence.presence(), [voice.slot for voice in voices])
         before = self._going_on(begin, active)
@@ -292,13 +295,13 @@ class OnlineSpeakers:
                 np.pad(np.array([self.speakers[n].spoken for n in cached]), (0, more)),
             )
 
-        groups, numbers, _ = merge_likely(fresh, odds)
+        groups, numbers = merge_likely(fresh, odds)
         most = len(groups) if self._most is None else max(self._most, len(cached))
         count = min(len(groups), most)
         labels = through(np.where(start >= 0, start + len(cached), -1), numbers)
         labels[labels >= count] = -1
         shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
-        groups, numbers, _ = merge_likely(_added(prior, mixture.groups(shares)), odds)
+        groups, numbers = merge_likely(_added(prior, mixture.groups(shares)), odds)
         shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(len(groups)))
         scores = mixture.scores(shares, anchors(len(groups)))
         found = mixture.windows.best(scores)
@@ -432,7 +435,7 @@ class OnlineSpeakers:
             self.speakers[heir].spoken += gone.spoken
             self.speakers[heir].alone += gone.alone
         gone.spoken = gone.alone = 0.0
-        for look in self.recent:
+        for look in (*self.decided, *self.recent):
             look.labels[look.labels == number] = -1 if heir is None else heir
 
     def _strength(self, before: Look, begin: int, active: NDArray[np.float32]) -> Floats:

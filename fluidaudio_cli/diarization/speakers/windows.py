@@ -7,12 +7,14 @@ there are fewer speakers than voices, two are one at no charge.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 # Speakers considered for each voice: of the best assignment of three voices, no voice is given
 # to one beyond its third choice; two more leave room for probabilities.
@@ -69,31 +71,32 @@ class Windows:
     def shares(self, scores: Floats) -> Floats:
         """(n, k) probabilities of each speaker for each voice from log ``scores`` (n, k)."""
         shares = np.zeros(scores.shape)
-        for group, odds in zip(self.groups, self._two_odds, strict=True):
-            for first in range(0, len(group), _PIECE):
-                rows = group[first : first + _PIECE]
-                top, joint = _joint(scores[rows], odds[first : first + _PIECE])
-                joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
-                joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
-                for voice in range(rows.shape[1]):
-                    others = tuple(axis for axis in range(1, joint.ndim) if axis != voice + 1)
-                    own = joint.sum(axis=others)
-                    for choice in range(own.shape[1]):
-                        shares[rows[:, voice], top[:, voice, choice]] += own[:, choice]
+        for rows, top, joint in self._pieces(scores):
+            joint = np.exp(joint - joint.max(axis=tuple(range(1, joint.ndim)), keepdims=True))
+            joint /= joint.sum(axis=tuple(range(1, joint.ndim)), keepdims=True)
+            for voice in range(rows.shape[1]):
+                others = tuple(axis for axis in range(1, joint.ndim) if axis != voice + 1)
+                own = joint.sum(axis=others)
+                for choice in range(own.shape[1]):
+                    shares[rows[:, voice], top[:, voice, choice]] += own[:, choice]
         return shares
 
     def best(self, scores: Floats) -> NDArray[np.intp]:
         """(n,) speaker of each voice in the likeliest sharing out."""
         labels = np.full(self._size, -1, np.intp)
+        for rows, top, joint in self._pieces(scores):
+            flat = joint.reshape(len(rows), -1).argmax(axis=1)
+            chosen = np.unravel_index(flat, joint.shape[1:])
+            for voice, choice in enumerate(chosen):
+                labels[rows[:, voice]] = top[np.arange(len(rows)), voice, choice]
+        return labels
+
+    def _pieces(self, scores: Floats) -> Iterator[tuple[Rows, Rows, Floats]]:
+        """Some windows' rows (windows, voices) at a time, with what :func:`_joint` says of them."""
         for group, odds in zip(self.groups, self._two_odds, strict=True):
             for first in range(0, len(group), _PIECE):
                 rows = group[first : first + _PIECE]
-                top, joint = _joint(scores[rows], odds[first : first + _PIECE])
-                flat = joint.reshape(len(rows), -1).argmax(axis=1)
-                chosen = np.unravel_index(flat, joint.shape[1:])
-                for voice, choice in enumerate(chosen):
-                    labels[rows[:, voice]] = top[np.arange(len(rows)), voice, choice]
-        return labels
+                yield rows, *_joint(scores[rows], odds[first : first + _PIECE])
 
 
 def _joint(scores: Floats, two_odds: Floats) -> tuple[NDArray[np.intp], Floats]:
