@@ -100,8 +100,9 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
             state = {"failed": FAILED, "aside": SET_ASIDE}.get(each.uri, DONE)
             size = Stamp.of(result(each.uri)).bytes
             manifest.add(each, Stamp.of(each.place), facts, state=state, result_bytes=size)
-        with pytest.raises(HostError, match="another job writes to"):
-            Manifest(tmp_path, plan)
+        for resume in (True, False):
+            with pytest.raises(HostError, match="another job writes to"):
+                Manifest(tmp_path, plan, resume=resume)
     lines = [json.loads(line) for line in manifest.path.read_text().splitlines()]
     assert [line.get("uri", line.get("schema", "ran")) for line in lines] == [
         *("fluidaudio.job/1", "ran", "same", "changed", "failed", "aside", "gone")
@@ -132,6 +133,13 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
     with closing(Manifest(tmp_path, {"mode": "slow"}, resume=False)) as manifest:
         assert manifest.settle(recordings, result) == 1  # as they were before
     assert manifest.path.read_text().count("\n") == 1
+
+
+def test_a_manifest_that_lost_its_content_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").touch()  # as a power cut may leave it
+    with closing(Manifest(tmp_path, {"mode": "fast"})) as manifest:
+        (header,) = map(json.loads, manifest.path.read_text().splitlines())
+    assert header == {"schema": "fluidaudio.job/1", "plan": {"mode": "fast"}}
 
 
 def test_a_result_of_another_recording_is_not_taken_for_done(tmp_path: Path) -> None:
