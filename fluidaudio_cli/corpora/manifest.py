@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
 
@@ -176,18 +176,13 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputError: The file cannot be read, is no YAML, or breaks the schema; names the field.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the dataset manifest {path}: {error}") from error
+    document = read_yaml(path, "the dataset manifest")
     if not isinstance(document, dict) or "folder" in document:
         raise InputError(f"{path}: is not a dataset manifest", "see datasets/README.md")
     try:
         manifest = Manifest.model_validate({**document, "folder": path.parent})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InputError(f"{path}: {where}: {first['msg']}", "see datasets/README.md") from error
+        raise InputError(f"{path}: {first_problem(error)}", "see datasets/README.md") from error
     if manifest.name != path.stem:
         raise InputError(f"{path}: name: is {manifest.name}", "name the file after the dataset")
     return manifest

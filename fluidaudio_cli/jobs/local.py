@@ -14,6 +14,7 @@ from typing import Any
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Facts, Outcome, Work
+from fluidaudio_cli.signals import deaf_to_interrupts
 
 _STARTS = 3
 """How often in a row a worker may be lost before it has loaded: no recording is to blame."""
@@ -105,7 +106,8 @@ class _Process:
         self._process = context.Process(
             target=_serve, args=(theirs, work, threads), name="worker", daemon=True
         )
-        self._process.start()
+        with deaf_to_interrupts():
+            self._process.start()
         theirs.close()  # so that its end shows
 
     def give(self, chunk: Chunk) -> bool:

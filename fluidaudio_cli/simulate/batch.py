@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
 from fluidaudio_cli.files import atomic_path, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.signals import deaf_to_interrupts
 from fluidaudio_cli.simulate.plan import Conversation, Vectors, plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe
 from fluidaudio_cli.simulate.render import write_conversation
@@ -56,13 +57,24 @@ def simulate(
     ``folder`` is not empty, ``InputError`` for voices and noise that do not do, ``HostError``
     where it cannot be written.
     """
+    stems = sources.stems
+    if folder.resolve() == Path.cwd():
+        raise UsageError(f"--output {folder} is the folder you are in", "give a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--output {folder} is there and not empty", "give a new folder")
+    if stems is not None and stems.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--stems {stems} is in --output {folder}, where each recording has a reference",
+            "give another folder",
+        )
     if recipe.similar and vectors is None:
         raise ValueError("similar voices need vectors")
     voices = read_voices(sources.voices) if voices is None else voices
     # Planned here, too: what cannot be made fails before anything is written.
     plans = [plan_conversation(recipe, n, voices, vectors) for n in range(recipe.conversations)]
+    if stems is not None:
+        with os_errors(f"cannot write stems to {stems}", "choose another --stems"):
+            stems.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder) as draft:
         draft.mkdir()
         jobs = min(jobs, len(plans))
@@ -103,9 +115,11 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     done: Any = context.Array("d", len(plans))
     total = sum(plan.seconds for plan in plans)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, context, _start, (voices, draft, sources, done))
     try:
-        pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
+        with deaf_to_interrupts():
+            pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
         while pending:
             finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
             for future in finished:
@@ -115,6 +129,11 @@ def _in_processes(
         raise HostError(
             "a process that made a conversation was killed", "use fewer --jobs: memory may be short"
         ) from error
+    except BaseException:
+        # What they are at is of no more use, and may take hours.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -169,8 +169,8 @@ def write_conversation(
 ) -> None:
     """Write URI.wav, URI.rttm, URI.uem and URI.json (levels) into ``folder``.
 
-    ``stems``: a folder for URI.speech.wav and URI.noise.wav, before the channel, float32.
-    Memory does not grow with length, but for the turns' list. Raises ``OSError`` as the disk does.
+    ``stems``: a folder that is there, for URI.speech.wav and URI.noise.wav (before the channel,
+    float32). Memory does not grow with length, but for the turns' list. Raises ``OSError``.
     """
     renderer = Renderer(conversation, voices, noise_folder)
     scratch = folder / f".{conversation.uri}.f32"
@@ -232,7 +232,6 @@ def levels_document(conversation: Conversation, levels: Levels) -> dict[str, Any
 def _write_stems(
     conversation: Conversation, renderer: Renderer, levels: Levels, scratch: Path, stems: Path
 ) -> None:
-    stems.mkdir(parents=True, exist_ok=True)
     gain = np.float32(from_db(conversation.level) / levels.speech)
 
     def speech() -> Iterator[Samples]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from fluidaudio_cli.jobs.pool import Inline
 from fluidaudio_cli.jobs.recordings import Recordings, State
 from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Facts
+from fluidaudio_cli.signals import deaf_to_interrupts
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
 
@@ -68,6 +71,15 @@ def test_what_loading_raises_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         list(run(Recordings(paths("a")), pool, name_of))
     assert str(caught.value) == "no models: build them"
+
+
+@posix_only
+def test_workers_do_not_hear_ctrl_c_while_they_start() -> None:
+    script = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    with deaf_to_interrupts():
+        said = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    assert said.stdout.strip() == b"True"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @posix_only
