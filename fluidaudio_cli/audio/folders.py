@@ -23,7 +23,7 @@ _PROBED_BYTES = 4096
 """Looked at to tell a list from a recording that is called ``.txt``, which has zeros there."""
 
 
-def each_audio(places: Iterable[Place]) -> Iterator[Place]:
+def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterator[Place]:
     """The recordings that ``places`` name, in the order given, one at a time.
 
     A file is kept as it is, whatever its name and whether it exists (opening it says so). A
@@ -31,7 +31,8 @@ def each_audio(places: Iterable[Place]) -> Iterator[Place]:
     sorted by path; hidden files and folders (``.name``) are left out. A URL that ends in a slash
     is such a folder. A text file ``NAME.txt`` is a list: a file, folder or URL in each line,
     relative to the list's folder; empty lines and those that begin with ``#`` are left out.
-    Raises ``AudioError`` for a folder or a list without any.
+    ``within``: the lists that ``places`` stand in. Raises ``AudioError`` for a folder or a list
+    without any, and for a list that names itself.
     """
     for place in places:
         if isinstance(place, Url):
@@ -39,7 +40,11 @@ def each_audio(places: Iterable[Place]) -> Iterator[Place]:
         elif _is_folder(place):
             yield from _or_none(_below(place), place, "audio files", _FOLDER_REMEDY)
         elif is_list(place):
-            yield from _or_none(each_audio(_listed(place)), place, "lines", "name one in each line")
+            lists = (*within, place.resolve())
+            if lists[-1] in within:
+                raise AudioError(f"the list {place} names itself", "take the line out")
+            listed = each_audio(_listed(place), lists)
+            yield from _or_none(listed, place, "lines", "name one in each line")
         else:
             yield place
 

@@ -170,18 +170,21 @@ def export(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A store of its own, to be imported."),
+        typer.Option("--output", "-o", metavar="FILE", help="A store of its own; - is stdout."),
     ] = Path("voices.jsonl"),
     store: options.StoreOption = None,
 ) -> None:
     """Copy voices into a file, that only you can read."""
-    from fluidaudio_cli.voices.store import VoiceStore, find, write_voices
+    from fluidaudio_cli.voices.store import VoiceStore, find, store_text, write_voices
 
     kept, target = VoiceStore(store), VoiceStore(output)
     voices = read(kept)
     chosen = [find(voices, name, kept.path) for name in names] if names else list(voices.values())
     if not chosen:
         raise InputError(f"there are no voices in {kept.path}", "enrol some")
+    if output == report_output.STDOUT:
+        typer.echo(store_text(chosen), nl=False)
+        return
     if target.path.exists():
         raise UsageError(f"{target.path} is there already", "choose another --output")
     write_voices(target.path, chosen)

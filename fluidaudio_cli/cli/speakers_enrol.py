@@ -81,8 +81,6 @@ def enrol(
         )
 
     if again:
-        if files or add or keep_audio:
-            raise UsageError("--again hears what was kept", "leave out FILE, --add, --keep-audio")
         _hear_again(kept, name, pipeline)
         return
     if name is None or not files:
@@ -164,7 +162,11 @@ def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipel
     renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]
     with changing(kept) as changes:
         for old, new in renewed:
+            now = changes.voices.get(old.name)
+            if now is None or now.line() != old.line():
+                messages.say(f"note: {old.name} was changed meanwhile, and stays as it is now")
+                continue
             changes.voices[new.name] = new
             lost = len(old.recordings) - len(new.recordings)
-            heard = counted(len(new.recordings), "recording")
+            heard = counted(sum(bool(each.audio) for each in new.recordings), "recording")
             messages.say(f"{new.name}: {heard} heard again, {lost} without audio left")

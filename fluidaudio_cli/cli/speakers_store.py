@@ -26,6 +26,8 @@ def changing(kept: VoiceStore) -> Iterator[Changes]:
     with kept.changing() as changes:
         _warn_of(changes.damaged)
         yield changes
+    for name, uri in changes.replaced:
+        messages.say(f"note: {name}: what was heard in {uri} before is replaced")
 
 
 def _warn_of(damaged: Mapping[str, str]) -> None:

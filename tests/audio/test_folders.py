@@ -40,6 +40,16 @@ def test_a_folder_without_audio_is_an_error(tmp_path: Path) -> None:
     )
 
 
+def test_a_list_that_names_itself_is_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("a.wav\nother.txt\n")
+    other.write_text("b.wav\n")
+    assert find_audio([one, other]) == [tmp_path / "a.wav", tmp_path / "b.wav"]
+    other.write_text("b.wav\none.txt\n")
+    with pytest.raises(AudioError, match=r"the list .*one.txt names itself: take the line out"):
+        find_audio([one])
+
+
 def test_uris_are_stems_where_they_differ() -> None:
     paths = [Path("x/a b.wav"), Path("y/c.mp3")]
     assert unique_uris(paths) == {paths[0]: "a_b", paths[1]: "c"}
