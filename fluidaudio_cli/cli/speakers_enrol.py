@@ -16,7 +16,6 @@ from fluidaudio_cli.wording import counted
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.voices.enrol import Part
-    from fluidaudio_cli.voices.store import VoiceStore
 
 
 def enrol(
@@ -81,7 +80,7 @@ def enrol(
         )
 
     if again:
-        _hear_again(kept, name, pipeline)
+        _hear_again(store, name, pipeline)
         return
     if name is None or not files:
         raise UsageError("whose voice, and from what?", "give NAME and FILE…")
@@ -94,7 +93,7 @@ def enrol(
         )
     loaded = pipeline()
     heard = [hear(loaded, part, keep_audio=keep_audio) for part in parts]
-    with changing(kept) as changes:
+    with changing(store) as changes:
         voice = StoredVoice(tidy, network_of(loaded.models), tuple(heard))
         voice = changes.add(voice, existing=add)
     count = counted(len(voice.recordings), "recording")
@@ -144,11 +143,12 @@ def _parts(
         yield Part(AudioSource(path, uri), uri, spans)
 
 
-def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipeline]) -> None:
+def _hear_again(store: Path | None, name: str | None, pipeline: Callable[[], Pipeline]) -> None:
     """Replace what is known of voices by what today's network hears in their kept audio."""
     from fluidaudio_cli.voices.enrol import hear_again, network_of
-    from fluidaudio_cli.voices.store import find
+    from fluidaudio_cli.voices.store import VoiceStore, find
 
+    kept = VoiceStore(store)
     voices = read(kept)
     chosen = list(voices.values()) if name is None else [find(voices, name, kept.path)]
     usable = [v for v in chosen if any(heard.audio for heard in v.recordings)]
@@ -160,7 +160,7 @@ def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipel
     loaded = pipeline()
     network = network_of(loaded.models)
     renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]
-    with changing(kept) as changes:
+    with changing(store) as changes:
         for old, new in renewed:
             now = changes.voices.get(old.name)
             if now is None or now.line() != old.line():

@@ -39,7 +39,10 @@ class LocalPool:
     def submit(self, chunk: Chunk) -> None:
         """Give it to an idle process, or a new one."""
         while True:
-            process = self._idle.pop() if self._idle else self._begin()
+            if self._idle:
+                process = self._idle.pop()
+            else:
+                process = _Process(self._context, self._work, self._threads)
             if process.give(chunk):
                 break
         self._busy[process.pipe] = process
@@ -58,9 +61,6 @@ class LocalPool:
             process.end()
         for process in self._busy.values():
             process.end(now=True)
-
-    def _begin(self) -> _Process:
-        return _Process(self._context, self._work, self._threads)
 
     def _hear(self, process: _Process) -> None:
         assert process.chunk is not None

@@ -30,6 +30,8 @@ _MOST_AGREEMENT = 10.0
 _MOST_ODDS = 30.0
 _MOST_WEIGHT = 12.0
 _TINY = 1e-12
+# Names told of a speaker, the likeliest first.
+_CANDIDATES = 3
 # However many recordings a person is heard in: they share rooms and microphones. With 0.65 some
 # readers of the fit were linked wrongly, with 0.8 a fourth of those heard for 2 s was not linked.
 _MOST_RELIABLE = 0.7
@@ -230,9 +232,7 @@ class KnownPeople:
 
     def anchors(self, vectors: NDArray[np.floating[Any]], seconds: Floats) -> Anchors:
         """What the known voices say of how speakers sound, as far as these are likely them."""
-        from scipy.optimize import (
-            linear_sum_assignment,
-        )
+        from scipy.optimize import linear_sum_assignment
         from scipy.special import expit
 
         odds = self.compared(vectors, seconds).log_odds - np.log(len(self.names))
@@ -245,9 +245,7 @@ class KnownPeople:
         self, vectors: NDArray[np.floating[Any]], seconds: Floats
     ) -> tuple[Identity, ...]:
         """Who each speaker (k, d) is; no two have one name."""
-        from scipy.optimize import (
-            linear_sum_assignment,
-        )
+        from scipy.optimize import linear_sum_assignment
         from scipy.special import logsumexp
 
         compared = self.compared(vectors, seconds)
@@ -273,6 +271,3 @@ class KnownPeople:
             least = float(rate[row].min() if column is None else rate[row, column])
             found.append(Identity(name, max(probability, 0.0), candidates, least))
         return tuple(found)
-
-
-_CANDIDATES = 3
