@@ -38,7 +38,7 @@ def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterat
         if isinstance(place, Url):
             yield from _behind(place)
         elif _is_folder(place):
-            yield from _or_none(_below(place), place, "audio files", _FOLDER_REMEDY)
+            yield from _or_none(audio_below(place), place, "audio files", _FOLDER_REMEDY)
         elif is_list(place):
             lists = (*within, place.resolve())
             if lists[-1] in within:
@@ -124,7 +124,8 @@ def _or_none(found: Iterable[Place], place: Place, what: str, remedy: str) -> It
         raise AudioError(f"{place} has no {what}", remedy)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def audio_below(folder: Path) -> Iterator[Path]:
+    """The audio files of a folder as :func:`each_audio` takes them, which may be none."""
     refused = os_errors(f"cannot list {folder}", "check its rights", AudioError)
     with refused, os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
@@ -132,7 +133,7 @@ def _below(folder: Path) -> Iterator[Path]:
         path = folder / name
         if path.is_dir():
             if not path.is_symlink():  # might lead in a circle
-                yield from _below(path)
+                yield from audio_below(path)
         elif is_audio_name(path) and path.is_file():
             yield path
 

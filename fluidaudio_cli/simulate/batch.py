@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +78,24 @@ def simulate(
             stems.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder) as draft:
         draft.mkdir()
+        write = partial(
+            write_conversation,
+            voices=voices,
+            folder=draft,
+            noise_folder=sources.noise,
+            stems=stems,
+        )
         jobs = min(jobs, len(plans))
         if jobs <= 1:
-            _one_by_one(plans, voices, draft, sources, progress)
+            _one_by_one(plans, write, progress)
         else:
-            _in_processes(plans, voices, draft, sources, jobs, progress)
+            _in_processes(plans, write, jobs, progress)
         write_text_atomic(draft / RECIPE_FILE, format_recipe(recipe))
     return plans
 
 
 def _one_by_one(
-    plans: Sequence[Conversation],
-    voices: tuple[Voice, ...],
-    draft: Path,
-    sources: Sources,
-    progress: ProgressCallback,
+    plans: Sequence[Conversation], write: Callable[..., None], progress: ProgressCallback
 ) -> None:
     total = sum(plan.seconds for plan in plans)
     before = 0.0
@@ -100,15 +104,13 @@ def _one_by_one(
         def report(done: float, _: float | None, before: float = before) -> None:
             progress(before + done, total)
 
-        write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+        write(plan, progress=report)
         before += plan.seconds
 
 
 def _in_processes(
     plans: Sequence[Conversation],
-    voices: tuple[Voice, ...],
-    draft: Path,
-    sources: Sources,
+    write: Callable[..., None],
     jobs: int,
     progress: ProgressCallback,
 ) -> None:
@@ -116,7 +118,7 @@ def _in_processes(
     done: Any = context.Array("d", len(plans))
     total = sum(plan.seconds for plan in plans)
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, context, _start, (voices, draft, sources, done))
+    pool = ProcessPoolExecutor(jobs, context, _start, (write, done))
     try:
         with deaf_to_interrupts():
             pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
@@ -139,7 +141,7 @@ def _in_processes(
 
 
 _given: tuple[Any, ...] = ()
-"""What a worker process was started with: voices, folder, sources, counts of seconds done."""
+"""What a worker process was started with: what writes, and counts of seconds done."""
 
 
 def _start(*given: Any) -> None:
@@ -151,7 +153,7 @@ def _start(*given: Any) -> None:
 
 
 def _work(index: int, plan: Conversation) -> None:
-    voices, draft, sources, done = _given
+    write, done = _given
     reported = time.monotonic()
 
     def report(seconds: float, _: float | None) -> None:
@@ -160,5 +162,5 @@ def _work(index: int, plan: Conversation) -> None:
             done[index] = seconds
             reported = time.monotonic()
 
-    write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+    write(plan, progress=report)
     done[index] = plan.seconds

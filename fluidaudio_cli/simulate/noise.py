@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fluidaudio_cli.audio.folders import audio_below
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.errors import InputError
-from fluidaudio_cli.recordings import is_audio_name
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.simulate.signals import Samples, rms
 from fluidaudio_cli.simulate.voices import Voice, read_audio
@@ -27,9 +27,7 @@ _MUSIC_PREFIX = "music"
 def noise_files(kind: str, folder: Path | None) -> tuple[Path, ...]:
     """Files of a ``kind``: any in the user's ``folder``, else the bundled ones of that kind."""
     where = folder or datasets_dir() / "noise"
-    found = tuple(
-        sorted(path for path in where.rglob("*") if path.is_file() and is_audio_name(path))
-    )
+    found = tuple(audio_below(where))
     if folder is None:
         found = tuple(p for p in found if p.name.startswith(_MUSIC_PREFIX) == (kind == "music"))
     if not found:

@@ -127,7 +127,12 @@ class Renderer:
         dry[-_FADE:] *= fade[::-1]
         dry *= np.float32(from_db(seat.level + turn.level))
         response = self._responses[turn.speaker]
-        wet = _reverberated(dry, response)
+        if response.size == 1:
+            wet = dry * response[0]
+        else:
+            from scipy.signal import oaconvolve  # a second to import, which not all need
+
+            wet = oaconvolve(dry, response)
         self._turn_levels.append(rms(wet[: dry.size]))
         return np.asarray(wet, np.float32)
 
@@ -256,14 +261,6 @@ def _float_header(samples: int) -> bytes:
     return form + struct.pack(
         "<HHIIHH4sI", 3, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32, b"data", size
     )
-
-
-def _reverberated(dry: Samples, response: Samples) -> Samples:
-    if response.size == 1:
-        return np.asarray(dry * response[0], np.float32)
-    from scipy.signal import oaconvolve  # a second to import, which not all who simulate need
-
-    return np.asarray(oaconvolve(dry, response), np.float32)
 
 
 def _at_least(samples: Samples, size: int) -> Samples:

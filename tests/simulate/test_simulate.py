@@ -262,6 +262,22 @@ def test_what_does_not_do_as_a_voice(tmp_path: Path, voices: tuple[Voice, ...]) 
         voice_files(tmp_path / "nothing")
 
 
+def test_no_more_of_a_voice_is_read_than_is_held_and_nothing_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "voices" / "ada"
+    folder.mkdir(parents=True)
+    speech = (read_audio(next(bundled_voices().glob("*.opus"))) * 32767).astype(np.int16)
+    for name in ("a", "b", "c"):
+        wavfile.write(folder / f"{name}.wav", 16000, speech)
+    (folder / "._a.wav").write_bytes(b"what macOS leaves beside a file")
+    files = voice_files(tmp_path / "voices")["ada"]
+    assert [path.name for path in files] == ["a.wav", "b.wav", "c.wav"]
+    (folder / "c.wav").write_bytes(b"no audio")
+    monkeypatch.setattr("fluidaudio_cli.simulate.voices.MAX_VOICE_SECONDS", 20.0)
+    assert 15 < read_voice("ada", files).milliseconds / 1000 < 21
+
+
 def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
     time = np.arange(12 * 16000) / 16000
     folder = tmp_path / "voices"
