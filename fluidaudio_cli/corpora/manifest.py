@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One path segment without anything a file system or a URL would read differently.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Kind = Literal["audio", "reference", "uem"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 
@@ -139,7 +140,7 @@ class Manifest(_Frozen):
                 raise ValueError(f"split {name}: count is {split.count}, uris differ or repeat")
         elif reference.member is None or reference.member.count("{uri}") != 1:
             raise ValueError(f"split {name} needs uris, or references in an archive by {{uri}}")
-        for kind in ("audio", "reference", "uem"):
+        for kind in KINDS:
             source = self.source(kind, name)
             if source is None:
                 continue
@@ -162,11 +163,7 @@ class Manifest(_Frozen):
     @property
     def bundled(self) -> bool:
         """Whether every file ships with the program."""
-        sources = [
-            self.source(kind, split)
-            for split in self.splits
-            for kind in ("audio", "reference", "uem")
-        ]
+        sources = (self.source(kind, split) for split in self.splits for kind in KINDS)
         return all(source.path is not None for source in sources if source is not None)
 
 
