@@ -144,6 +144,8 @@ class Manifest(_Frozen):
             source = self.source(kind, name)
             if source is None:
                 continue
+            if source.path is not None and not self.bundled:
+                raise ValueError(f"split {name}: {kind} has a path, and other files have none")
             if source.archive is not None and source.archive not in self.archives:
                 raise ValueError(f"split {name}: {kind} names no archive called {source.archive}")
             if split.count > 1 and "{uri}" not in source.template("{uri}", name):

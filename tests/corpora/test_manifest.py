@@ -104,6 +104,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"splits": {"test": {"count": 1, "uris": ["../a"]}}}, "String should match pattern"),
         ({"name": "other"}, "name: is other: name the file after the dataset"),
         ({"folder": "/"}, "is not a dataset manifest"),
+        ({"audio": {"path": "{uri}.wav"}}, "audio has a path, and other files have none"),
     ],
 )
 def test_a_broken_manifest_is_refused(
