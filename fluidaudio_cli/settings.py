@@ -49,7 +49,7 @@ def read_settings(path: Path, error: type[FluidAudioError]) -> Settings:
             content = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as failure:
         raise error(f"cannot read {path}: {failure}", "check the path") from failure
     if not isinstance(content, dict):
         raise error(f"{path}: the file holds no keys", "see the documentation for an example")

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.documents import first_problem
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.measure.environment import Environment
@@ -475,11 +476,3 @@ def to_json(result: BenchmarkResult) -> str:
 def json_schema() -> dict[str, Any]:
     """The schema as a JSON Schema (2020-12) document."""
     return BenchmarkResult.model_json_schema(by_alias=True)
-
-
-def first_problem(error: ValidationError) -> str:
-    """Where a document breaks its schema and how, on one line."""
-    first, *rest = error.errors(include_url=False, include_context=False)
-    place = ".".join(str(part) for part in first["loc"]) or "the document"
-    more = f" (and {len(rest)} more)" if rest else ""
-    return f"{place}: {first['msg']}{more}"

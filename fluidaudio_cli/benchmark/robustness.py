@@ -14,18 +14,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import (
-    BenchmarkResult,
-    CellRecord,
-    DifferenceRecord,
-    first_problem,
-)
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.corpora.dataset import Dataset
+from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
@@ -110,12 +105,9 @@ def read_suite(path: Path | None = None) -> Suite:
     """The suite of a file, by default the one that ships; raises ``InputError``."""
     path = path or datasets_dir() / "recipes" / "robustness.yaml"
     try:
-        return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Suite.model_validate(read_yaml(path, "the suite"))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}", "see docs/robustness.md") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot read the suite {path}: {reason}") from error
 
 
 def make_conditions(

@@ -262,7 +262,7 @@ def diarize(
                 track=wanted,
                 salvage=salvage,
                 evidence=kept is not None,
-                known=None if people is None else [*sorted(people.voices), people.false_accept],
+                known=None if people is None else people.enrolled,
                 linked=link,
             ),
             lambda: job.pool(work, share, inline=held is not None),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from fluidaudio_cli.cli import options, report_output
 from fluidaudio_cli.cli.diarize_evidence import evidence_among, read_alike
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization, Speaker
@@ -22,7 +22,7 @@ _BAD_INPUT = 3
 
 def identify(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Recordings, or folders of them.")
+        list[str], typer.Argument(metavar="FILE…", help="Recordings, URLs, or folders of them.")
     ],
     known: options.KnownOption = "",
     store: options.StoreOption = None,
@@ -46,7 +46,10 @@ def identify(
     assert people is not None
     failures: list[InputError] = []
     found: list[Diarization] = []
-    for outcome in _outcomes(files, people, performance_mode, models, executor, precision, threads):
+    places = [place_from(text) for text in files]
+    for outcome in _outcomes(
+        places, people, performance_mode, models, executor, precision, threads
+    ):
         if isinstance(outcome, InputError):
             failures.append(outcome)
             typer.echo(f"fluidaudio: {outcome}", err=True)
@@ -70,7 +73,7 @@ def identify(
 
 
 def _outcomes(
-    files: list[Path],
+    files: list[Place],
     people: KnownVoices,
     mode: str,
     models: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,16 @@ class KnownVoices:
     def facts(self) -> dict[str, object]:
         """What a result says of them; no name that is not found."""
         return {"voices": len(self.voices), "max_false_accept": self.false_accept}
+
+    @property
+    def enrolled(self) -> dict[str, object]:
+        """What results depend on; not what ``--learn`` adds while they are made."""
+        vectors = {
+            name: b"".join(h.vector.tobytes() for h in voice.recordings if not h.learned)
+            for name, voice in sorted(self.voices.items())
+        }
+        hashes = {name: hashlib.sha256(each).hexdigest()[:12] for name, each in vectors.items()}
+        return {"voices": hashes, "max_false_accept": self.false_accept}
 
     def people(self, models: Sequence[ModelRef], calibration: Calibration) -> KnownPeople:
         """For the networks that run; raises ``InputError`` where others heard the voices."""
@@ -70,14 +81,14 @@ def known_voices(
         return None
     from fluidaudio_cli.voices.store import VoiceStore, find
 
+    kept = VoiceStore(store)
     names: list[str] = []
-    if known and _is_place(known):
+    if known and _is_place(known, kept):
         if store is not None:
             raise UsageError(f"--known {known} and --store {store} are two stores", "give one")
-        store = Path(known)
+        kept = VoiceStore(Path(known))
     elif known:
-        names = [name for name in known.split(",") if name.strip()]
-    kept = VoiceStore(store)
+        names = [name for name in known.split(",") if name.strip()] or [known]
     contents = kept.read()
     for reason in contents.damaged.values():
         messages.say(f"warning: a voice in {kept.path} cannot be read ({reason})")
@@ -90,5 +101,8 @@ def known_voices(
     return KnownVoices(kept, voices, options.parse_rate(max_false_accept), learns)
 
 
-def _is_place(text: str) -> bool:
-    return "/" in text or "\\" in text or text.endswith(".jsonl") or Path(text).exists()
+def _is_place(text: str, kept: VoiceStore) -> bool:
+    if "/" in text or "\\" in text or text.endswith(".jsonl"):
+        return True
+    # A folder here may be called as a voice is.
+    return Path(text).exists() and text not in kept.read().voices

@@ -79,6 +79,15 @@ APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "models check": {
         "calibrate": ("writes a part of a card, without {}", ("output", "output_format")),
     },
+    "speakers enrol": {
+        "again": (
+            "hears what was kept, without {}",
+            ("files", "add", "keep_audio", "speaker", "turns", "start", "end"),
+        ),
+    },
+    "speakers remove": {
+        "damaged": ("drops lines that are no voices, without {}", ("recording", "learned")),
+    },
     "tune": {
         "show": ("measures nothing, without {}", ("forget", "measured", "timeout")),
         "forget": ("says nothing, without {}", ("measured", "timeout", "output", "output_format")),

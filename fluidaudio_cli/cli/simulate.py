@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.simulate.plan import Vectors
@@ -135,7 +136,13 @@ def simulate(
         },
     }
     document = read_recipe(recipe) if recipe is not None else {}
-    checked = parse_recipe(_merged(document, given), str(recipe or "simulate"))
+    parse_recipe(document, str(recipe))  # what is wrong from here on, options are to blame for
+    try:
+        checked = parse_recipe(_merged(document, given), "simulate")
+    except InputError as error:
+        raise UsageError(error.message, error.remedy) from error
+    if snr is not None and checked.noise.kind == "none":
+        raise UsageError("--snr is of --noise", "add --noise")
     sources = Sources(voices or datasets_dir() / "voices", folder, stems)
     people = read_voices(sources.voices)
     # The bundled voices are known to be readers.
@@ -151,7 +158,7 @@ def simulate(
             progress=progress,
         )
     minutes = sum(conversation.seconds for conversation in made) / 60
-    typer.echo(f"{len(made)} conversations, {minutes:.1f} minutes, in {output}")
+    typer.echo(f"{counted(len(made), 'conversation')}, {minutes:.1f} minutes, in {output}")
 
 
 def _merged(document: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -159,9 +166,7 @@ def _merged(document: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     merged = dict(document)
     for key, value in given.items():
         if isinstance(value, dict):
-            below = document.get(key) or {}
-            if isinstance(below, dict):
-                merged[key] = _merged(below, value)
+            merged[key] = _merged(document.get(key, {}), value)
         elif value is not None:
             merged[key] = value
     return merged

@@ -85,10 +85,9 @@ def rename(
     store: options.StoreOption = None,
 ) -> None:
     """Give a voice another name."""
-    from fluidaudio_cli.voices.store import VoiceStore
     from fluidaudio_cli.voices.voice import check_name
 
-    with changing(VoiceStore(store)) as changes:
+    with changing(store) as changes:
         voice, tidy = changes.take(name), check_name(new_name)
         if tidy in changes.voices:
             raise UsageError(
@@ -107,10 +106,10 @@ def merge(
     store: options.StoreOption = None,
 ) -> None:
     """Make several voices one, called NAME."""
-    from fluidaudio_cli.voices.store import VoiceStore, find
+    from fluidaudio_cli.voices.store import find
     from fluidaudio_cli.voices.voice import check_name
 
-    with changing(VoiceStore(store)) as changes:
+    with changing(store) as changes:
         kept = find(changes.voices, name, changes.path)
         for other in others:
             if check_name(other) == kept.name:
@@ -138,7 +137,7 @@ def remove(
 
     Backups and copies (speakers export) are yours to remove.
     """
-    from fluidaudio_cli.voices.store import VoiceStore, find
+    from fluidaudio_cli.voices.store import find
 
     if bool(names) == damaged:
         raise UsageError("what is to be removed?", "give NAME…, or --damaged alone")
@@ -146,7 +145,7 @@ def remove(
     def goes(heard: Heard) -> bool:
         return (recording in (None, heard.uri)) and (heard.learned or not learned)
 
-    with changing(VoiceStore(store)) as changes:
+    with changing(store) as changes:
         if damaged:
             messages.say(f"removed {counted(len(changes.damaged), 'damaged line')}")
             changes.damaged.clear()
@@ -170,18 +169,21 @@ def export(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A store of its own, to be imported."),
+        typer.Option("--output", "-o", metavar="FILE", help="A store of its own; - is stdout."),
     ] = Path("voices.jsonl"),
     store: options.StoreOption = None,
 ) -> None:
     """Copy voices into a file, that only you can read."""
-    from fluidaudio_cli.voices.store import VoiceStore, find, write_voices
+    from fluidaudio_cli.voices.store import VoiceStore, find, store_text, write_voices
 
     kept, target = VoiceStore(store), VoiceStore(output)
     voices = read(kept)
     chosen = [find(voices, name, kept.path) for name in names] if names else list(voices.values())
     if not chosen:
         raise InputError(f"there are no voices in {kept.path}", "enrol some")
+    if output == report_output.STDOUT:
+        typer.echo(store_text(chosen), nl=False)
+        return
     if target.path.exists():
         raise UsageError(f"{target.path} is there already", "choose another --output")
     write_voices(target.path, chosen)
@@ -203,7 +205,7 @@ def import_voices(
     if not source.path.exists():
         raise InputError(f"there is no file {source.path}", "check the path")
     voices = list(read(source).values())
-    with changing(VoiceStore(store)) as changes:
+    with changing(store) as changes:
         for voice in voices:
             changes.add(voice, existing=add)
     messages.say(f"took in {counted(len(voices), 'voice')}")

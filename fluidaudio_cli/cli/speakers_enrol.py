@@ -16,7 +16,6 @@ from fluidaudio_cli.wording import counted
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.voices.enrol import Part
-    from fluidaudio_cli.voices.store import VoiceStore
 
 
 def enrol(
@@ -81,9 +80,7 @@ def enrol(
         )
 
     if again:
-        if files or add or keep_audio:
-            raise UsageError("--again hears what was kept", "leave out FILE, --add, --keep-audio")
-        _hear_again(kept, name, pipeline)
+        _hear_again(store, name, pipeline)
         return
     if name is None or not files:
         raise UsageError("whose voice, and from what?", "give NAME and FILE…")
@@ -96,7 +93,7 @@ def enrol(
         )
     loaded = pipeline()
     heard = [hear(loaded, part, keep_audio=keep_audio) for part in parts]
-    with changing(kept) as changes:
+    with changing(store) as changes:
         voice = StoredVoice(tidy, network_of(loaded.models), tuple(heard))
         voice = changes.add(voice, existing=add)
     count = counted(len(voice.recordings), "recording")
@@ -146,11 +143,12 @@ def _parts(
         yield Part(AudioSource(path, uri), uri, spans)
 
 
-def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipeline]) -> None:
+def _hear_again(store: Path | None, name: str | None, pipeline: Callable[[], Pipeline]) -> None:
     """Replace what is known of voices by what today's network hears in their kept audio."""
     from fluidaudio_cli.voices.enrol import hear_again, network_of
-    from fluidaudio_cli.voices.store import find
+    from fluidaudio_cli.voices.store import VoiceStore, find
 
+    kept = VoiceStore(store)
     voices = read(kept)
     chosen = list(voices.values()) if name is None else [find(voices, name, kept.path)]
     usable = [v for v in chosen if any(heard.audio for heard in v.recordings)]
@@ -162,9 +160,13 @@ def _hear_again(kept: VoiceStore, name: str | None, pipeline: Callable[[], Pipel
     loaded = pipeline()
     network = network_of(loaded.models)
     renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]
-    with changing(kept) as changes:
+    with changing(store) as changes:
         for old, new in renewed:
+            now = changes.voices.get(old.name)
+            if now is None or now.line() != old.line():
+                messages.say(f"note: {old.name} was changed meanwhile, and stays as it is now")
+                continue
             changes.voices[new.name] = new
             lost = len(old.recordings) - len(new.recordings)
-            heard = counted(len(new.recordings), "recording")
+            heard = counted(sum(bool(each.audio) for each in new.recordings), "recording")
             messages.say(f"{new.name}: {heard} heard again, {lost} without audio left")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import messages
@@ -21,11 +22,15 @@ def read(kept: VoiceStore) -> dict[str, StoredVoice]:
 
 
 @contextmanager
-def changing(kept: VoiceStore) -> Iterator[Changes]:
-    """``kept.changing()``."""
-    with kept.changing() as changes:
+def changing(store: Path | None) -> Iterator[Changes]:
+    """``VoiceStore(store).changing()``."""
+    from fluidaudio_cli.voices.store import VoiceStore
+
+    with VoiceStore(store).changing() as changes:
         _warn_of(changes.damaged)
         yield changes
+    for name, uri in changes.replaced:
+        messages.say(f"note: {name}: what was heard in {uri} before is replaced")
 
 
 def _warn_of(damaged: Mapping[str, str]) -> None:

@@ -128,13 +128,9 @@ def _check_pairs(
 ) -> None:
     for uri in sorted(audio.keys() - references.keys()):
         raise AnnotationError(f"{audio[uri]} has no reference", f"add an RTTM for uri {uri}")
-    for uri in sorted(references.keys() - audio.keys()):
-        raise AnnotationError(
-            f"{references[uri]} speaks of {uri}, of which there is no audio",
-            "add the audio or remove the lines",
-        )
-    for uri in sorted(uems.keys() - audio.keys()):
-        raise AnnotationError(
-            f"{uems[uri]} speaks of {uri}, of which there is no audio",
-            "add the audio or remove the lines",
-        )
+    for annotated in (references, uems):
+        for uri in sorted(annotated.keys() - audio.keys()):
+            raise AnnotationError(
+                f"{annotated[uri]} speaks of {uri}, of which there is no audio",
+                "add the audio or remove the lines",
+            )

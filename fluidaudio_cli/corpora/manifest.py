@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
 
@@ -30,6 +30,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One path segment without anything a file system or a URL would read differently.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Kind = Literal["audio", "reference", "uem"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _PLACEHOLDER = re.compile(r"\{([^}]*)\}")
 
@@ -139,10 +140,12 @@ class Manifest(_Frozen):
                 raise ValueError(f"split {name}: count is {split.count}, uris differ or repeat")
         elif reference.member is None or reference.member.count("{uri}") != 1:
             raise ValueError(f"split {name} needs uris, or references in an archive by {{uri}}")
-        for kind in ("audio", "reference", "uem"):
+        for kind in KINDS:
             source = self.source(kind, name)
             if source is None:
                 continue
+            if source.path is not None and not self.bundled:
+                raise ValueError(f"split {name}: {kind} has a path, and other files have none")
             if source.archive is not None and source.archive not in self.archives:
                 raise ValueError(f"split {name}: {kind} names no archive called {source.archive}")
             if split.count > 1 and "{uri}" not in source.template("{uri}", name):
@@ -162,11 +165,7 @@ class Manifest(_Frozen):
     @property
     def bundled(self) -> bool:
         """Whether every file ships with the program."""
-        sources = [
-            self.source(kind, split)
-            for split in self.splits
-            for kind in ("audio", "reference", "uem")
-        ]
+        sources = (self.source(kind, split) for split in self.splits for kind in KINDS)
         return all(source.path is not None for source in sources if source is not None)
 
 
@@ -176,18 +175,13 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputError: The file cannot be read, is no YAML, or breaks the schema; names the field.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the dataset manifest {path}: {error}") from error
+    document = read_yaml(path, "the dataset manifest")
     if not isinstance(document, dict) or "folder" in document:
         raise InputError(f"{path}: is not a dataset manifest", "see datasets/README.md")
     try:
         manifest = Manifest.model_validate({**document, "folder": path.parent})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InputError(f"{path}: {where}: {first['msg']}", "see datasets/README.md") from error
+        raise InputError(f"{path}: {first_problem(error)}", "see datasets/README.md") from error
     if manifest.name != path.stem:
         raise InputError(f"{path}: name: is {manifest.name}", "name the file after the dataset")
     return manifest

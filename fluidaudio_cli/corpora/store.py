@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fluidaudio_cli.corpora.manifest import Kind, Manifest, Sha256, is_plain_relative
+from fluidaudio_cli.corpora.manifest import KINDS, Kind, Manifest, Sha256, is_plain_relative
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
 
@@ -136,7 +136,7 @@ class Store:
 
     def files(self, split: str, uri: str) -> Iterator[Placed]:
         """The audio, the reference and, if the corpus has one, the UEM of one item."""
-        for kind in ("audio", "reference", "uem"):
+        for kind in KINDS:
             placed = self._place(kind, split, uri)
             if placed is not None:
                 yield placed

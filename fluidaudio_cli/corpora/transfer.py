@@ -8,7 +8,6 @@ along answers with the whole file, and the download starts over.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import threading
@@ -24,7 +23,7 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
-from fluidaudio_cli.errors import DownloadError, HostError
+from fluidaudio_cli.errors import DownloadError, HostError, os_errors
 from fluidaudio_cli.files import file_sha256, read_record, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -35,6 +34,7 @@ _CHUNK_BYTES = 1 << 18
 _MAX_REDIRECTS = 10
 # What may pass by itself: timeout, too many requests, and the server's own trouble.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ROOM = "free space, or choose another --data-dir; the same command goes on where it stopped"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -131,13 +131,11 @@ def fetch(
     policy = policy or RetryPolicy()
     cancel = cancel or threading.Event()
     partial = _Partial(target.with_name(target.name + ".part"), url)
-    try:
+    with os_errors(f"cannot write {target}", _ROOM):
         target.parent.mkdir(parents=True, exist_ok=True)
         with requests.Session() as session:
             _fetch_with_retries(session, partial, size, policy, progress, cancel)
         fetched = Fetched(file_sha256(partial.path), partial.size())
-    except OSError as error:
-        raise _host_error(target, error) from error
     problem = _mismatch(fetched, sha256, size)
     if problem is not None:
         partial.drop()
@@ -310,7 +308,7 @@ def _check_space(part: Path, offset: int, total: int | None) -> None:
     if total - offset > free:
         raise HostError(
             f"{part.parent} has {free / 1e9:.1f} GB free, {(total - offset) / 1e9:.1f} GB needed",
-            "free space or choose another --data-dir",
+            _ROOM,
         )
 
 
@@ -320,14 +318,3 @@ def _mismatch(fetched: Fetched, sha256: str | None, size: int | None) -> str | N
     if sha256 is not None and fetched.sha256 != sha256:
         return f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
     return None
-
-
-def _host_error(target: Path, error: OSError) -> HostError:
-    if error.errno == errno.ENOSPC:
-        return HostError(
-            f"the disk is full while writing {target}",
-            "free space and run the same command again; it resumes where it stopped",
-        )
-    return HostError(
-        f"cannot write {target}: {error.strerror or error}", "choose another --data-dir"
-    )

@@ -14,6 +14,7 @@ from typing import Any
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Facts, Outcome, Work
+from fluidaudio_cli.signals import deaf_to_interrupts
 
 _STARTS = 3
 """How often in a row a worker may be lost before it has loaded: no recording is to blame."""
@@ -38,7 +39,10 @@ class LocalPool:
     def submit(self, chunk: Chunk) -> None:
         """Give it to an idle process, or a new one."""
         while True:
-            process = self._idle.pop() if self._idle else self._begin()
+            if self._idle:
+                process = self._idle.pop()
+            else:
+                process = _Process(self._context, self._work, self._threads)
             if process.give(chunk):
                 break
         self._busy[process.pipe] = process
@@ -57,9 +61,6 @@ class LocalPool:
             process.end()
         for process in self._busy.values():
             process.end(now=True)
-
-    def _begin(self) -> _Process:
-        return _Process(self._context, self._work, self._threads)
 
     def _hear(self, process: _Process) -> None:
         assert process.chunk is not None
@@ -105,7 +106,8 @@ class _Process:
         self._process = context.Process(
             target=_serve, args=(theirs, work, threads), name="worker", daemon=True
         )
-        self._process.start()
+        with deaf_to_interrupts():
+            self._process.start()
         theirs.close()  # so that its end shows
 
     def give(self, chunk: Chunk) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import lock_file, write_text_atomic
+from fluidaudio_cli.files import lock_file
 from fluidaudio_cli.jobs.recordings import Recording, Recordings, State
 from fluidaudio_cli.jobs.work import Facts
 from fluidaudio_cli.recordings import Place, Url, shown_path
@@ -61,18 +61,20 @@ class Manifest:
         self._ran: set[str] = set()
         self._file: int | None = None
         asked = json.loads(json.dumps(plan))
-        if not resume or not self.path.exists():
-            header = {"schema": SCHEMA, "plan": asked}
-            write_text_atomic(self.path, json.dumps(header, ensure_ascii=False) + "\n")
         with os_errors(f"cannot write {self.path}", "free space or choose another --output-dir"):
             try:
-                flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
-                self._file = os.open(self.path, flags)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+                self._file = os.open(self.path, flags, 0o666)
                 if not lock_file(self._file):
                     raise HostError(
                         f"another job writes to {folder}",
                         "wait for it, or choose another --output-dir",
                     )
+                # Only under the lock: another job's manifest is not to be taken from under it.
+                if not resume:
+                    os.ftruncate(self._file, 0)
+                if not os.fstat(self._file).st_size:
+                    self._write({"schema": SCHEMA, "plan": asked})
                 self._check(asked)
                 self._end_line()
             except BaseException:
@@ -121,11 +123,8 @@ class Manifest:
         if stamp.bytes is not None:
             entry |= {"bytes": stamp.bytes, "modified_ns": stamp.modified_ns}
         lines.append(entry)
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        assert self._file is not None
         with os_errors(f"cannot write {self.path}", "free space; what is done stays done"):
-            _write(self._file, text.encode("utf-8", "backslashreplace"))
-            os.fsync(self._file)
+            self._write(*lines)
 
     def close(self) -> None:
         """Release the file and its lock."""
@@ -147,12 +146,21 @@ class Manifest:
             )
 
     def _end_line(self) -> None:
-        assert self._file is not None
         with self.path.open("rb") as stream:
             stream.seek(-1, os.SEEK_END)
             whole = stream.read(1) == b"\n"
         if not whole:  # the process that wrote it was killed
-            _write(self._file, b"\n")
+            self._write_bytes(b"\n")
+
+    def _write(self, *lines: Mapping[str, Any]) -> None:
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self._write_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def _write_bytes(self, data: bytes) -> None:
+        assert self._file is not None
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         for line in self._lines():
@@ -190,11 +198,6 @@ class Manifest:
 
 def _absolute(place: Place) -> str:
     return str(place) if isinstance(place, Url) else shown_path(Path(os.path.abspath(place)))  # noqa: PTH100 - keeps links
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
 
 
 def _difference(before: Any, now: Any, name: str = "") -> str:

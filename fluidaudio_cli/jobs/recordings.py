@@ -10,15 +10,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from fluidaudio_cli.audio.folders import place_of
 from fluidaudio_cli.recordings import Place, place_from, uri_from, uri_of
 
 _CACHE_KIB = 2048
 """Pages of the database held in memory: enough for the look-ups of one recording at a time."""
-
-
-_SELECT = "SELECT number, path, uri FROM recordings"
 
 
 class State(IntEnum):
@@ -61,38 +59,31 @@ class Recordings:
 
     def __len__(self) -> int:
         """How many there are."""
-        return int(self._db.execute("SELECT COUNT(*) FROM recordings").fetchone()[0])
+        return self._count("1")
 
     def __iter__(self) -> Iterator[Recording]:
         """All, in the order given."""
-        rows = self._db.execute(f"{_SELECT} ORDER BY number")
-        return (_recording(row) for row in rows)
+        return self._where("1")
 
     def holds(self, place: Place) -> bool:
         """Whether ``place`` is one of them."""
-        row = self._db.execute("SELECT 1 FROM recordings WHERE place = ?", (_bytes(place),))
-        return row.fetchone() is not None
+        return self._count("place = ?", _bytes(place)) > 0
 
     def at(self, number: int) -> Recording:
         """The recording ``number``."""
-        row = self._db.execute(f"{_SELECT} WHERE number = ?", (number,))
-        return _recording(row.fetchone())
+        return next(self._where("number = ?", number))
 
     def called(self, uri: str) -> Recording | None:
         """The recording ``uri``."""
-        row = self._db.execute(f"{_SELECT} WHERE uri = ?", (uri,))
-        found = row.fetchone()
-        return None if found is None else _recording(found)
+        return next(self._where("uri = ?", uri), None)
 
     def all_in(self, state: State) -> Iterator[Recording]:
         """Those in ``state``, in the order given."""
-        rows = self._db.execute(f"{_SELECT} WHERE state = ? ORDER BY number", (state,))
-        return (_recording(row) for row in rows)
+        return self._where("state = ?", state)
 
     def count(self, state: State) -> int:
         """How many are in ``state``."""
-        rows = self._db.execute("SELECT COUNT(*) FROM recordings WHERE state = ?", (state,))
-        return int(rows.fetchone()[0])
+        return self._count("state = ?", state)
 
     def set(self, number: int, state: State) -> None:
         """Note that a recording is in ``state``."""
@@ -100,15 +91,20 @@ class Recordings:
 
     def following(self, number: int, state: State) -> Recording | None:
         """The next one after ``number`` that is in ``state``."""
-        row = self._db.execute(
-            f"{_SELECT} WHERE state = ? AND number > ? ORDER BY number LIMIT 1",
-            (state, number),
-        ).fetchone()
-        return None if row is None else _recording(row)
+        return next(self._where("state = ? AND number > ?", state, number), None)
 
     def close(self) -> None:
         """Remove the database."""
         self._db.close()
+
+    def _where(self, condition: str, *values: Any) -> Iterator[Recording]:
+        select = f"SELECT number, path, uri FROM recordings WHERE {condition} ORDER BY number"
+        for number, path, uri in self._db.execute(select, values):
+            yield Recording(number, place_from(os.fsdecode(path)), uri)
+
+    def _count(self, condition: str, *values: Any) -> int:
+        select = f"SELECT COUNT(*) FROM recordings WHERE {condition}"
+        return int(self._db.execute(select, values).fetchone()[0])
 
     def _part_uris(self) -> None:
         """Part uris that several share, by the rule of ``folders.unique_uris``."""
@@ -155,7 +151,3 @@ def _uri_with_folders(path: bytes, depth: int) -> str:
 def _bytes(place: Place) -> bytes:
     # Names on disk need not be text.
     return os.fsencode(str(place))
-
-
-def _recording(row: tuple[int, bytes, str]) -> Recording:
-    return Recording(row[0], place_from(os.fsdecode(row[1])), row[2])

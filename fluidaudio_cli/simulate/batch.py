@@ -6,16 +6,18 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
 from fluidaudio_cli.files import atomic_path, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.signals import deaf_to_interrupts
 from fluidaudio_cli.simulate.plan import Conversation, Vectors, plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe
 from fluidaudio_cli.simulate.render import write_conversation
@@ -56,30 +58,44 @@ def simulate(
     ``folder`` is not empty, ``InputError`` for voices and noise that do not do, ``HostError``
     where it cannot be written.
     """
+    stems = sources.stems
+    if folder.resolve() == Path.cwd():
+        raise UsageError(f"--output {folder} is the folder you are in", "give a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--output {folder} is there and not empty", "give a new folder")
+    if stems is not None and stems.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--stems {stems} is in --output {folder}, where each recording has a reference",
+            "give another folder",
+        )
     if recipe.similar and vectors is None:
         raise ValueError("similar voices need vectors")
     voices = read_voices(sources.voices) if voices is None else voices
     # Planned here, too: what cannot be made fails before anything is written.
     plans = [plan_conversation(recipe, n, voices, vectors) for n in range(recipe.conversations)]
+    if stems is not None:
+        with os_errors(f"cannot write stems to {stems}", "choose another --stems"):
+            stems.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder) as draft:
         draft.mkdir()
+        write = partial(
+            write_conversation,
+            voices=voices,
+            folder=draft,
+            noise_folder=sources.noise,
+            stems=stems,
+        )
         jobs = min(jobs, len(plans))
         if jobs <= 1:
-            _one_by_one(plans, voices, draft, sources, progress)
+            _one_by_one(plans, write, progress)
         else:
-            _in_processes(plans, voices, draft, sources, jobs, progress)
+            _in_processes(plans, write, jobs, progress)
         write_text_atomic(draft / RECIPE_FILE, format_recipe(recipe))
     return plans
 
 
 def _one_by_one(
-    plans: Sequence[Conversation],
-    voices: tuple[Voice, ...],
-    draft: Path,
-    sources: Sources,
-    progress: ProgressCallback,
+    plans: Sequence[Conversation], write: Callable[..., None], progress: ProgressCallback
 ) -> None:
     total = sum(plan.seconds for plan in plans)
     before = 0.0
@@ -88,24 +104,24 @@ def _one_by_one(
         def report(done: float, _: float | None, before: float = before) -> None:
             progress(before + done, total)
 
-        write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+        write(plan, progress=report)
         before += plan.seconds
 
 
 def _in_processes(
     plans: Sequence[Conversation],
-    voices: tuple[Voice, ...],
-    draft: Path,
-    sources: Sources,
+    write: Callable[..., None],
     jobs: int,
     progress: ProgressCallback,
 ) -> None:
     context = multiprocessing.get_context("spawn")
     done: Any = context.Array("d", len(plans))
     total = sum(plan.seconds for plan in plans)
-    pool = ProcessPoolExecutor(jobs, context, _start, (voices, draft, sources, done))
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, context, _start, (write, done))
     try:
-        pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
+        with deaf_to_interrupts():
+            pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
         while pending:
             finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
             for future in finished:
@@ -115,12 +131,17 @@ def _in_processes(
         raise HostError(
             "a process that made a conversation was killed", "use fewer --jobs: memory may be short"
         ) from error
+    except BaseException:
+        # What they are at is of no more use, and may take hours.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 _given: tuple[Any, ...] = ()
-"""What a worker process was started with: voices, folder, sources, counts of seconds done."""
+"""What a worker process was started with: what writes, and counts of seconds done."""
 
 
 def _start(*given: Any) -> None:
@@ -132,7 +153,7 @@ def _start(*given: Any) -> None:
 
 
 def _work(index: int, plan: Conversation) -> None:
-    voices, draft, sources, done = _given
+    write, done = _given
     reported = time.monotonic()
 
     def report(seconds: float, _: float | None) -> None:
@@ -141,5 +162,5 @@ def _work(index: int, plan: Conversation) -> None:
             done[index] = seconds
             reported = time.monotonic()
 
-    write_conversation(plan, voices, draft, sources.noise, sources.stems, report)
+    write(plan, progress=report)
     done[index] = plan.seconds

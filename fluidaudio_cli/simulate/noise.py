@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fluidaudio_cli.audio.folders import files_below
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.recordings import is_audio_name
@@ -27,9 +28,7 @@ _MUSIC_PREFIX = "music"
 def noise_files(kind: str, folder: Path | None) -> tuple[Path, ...]:
     """Files of a ``kind``: any in the user's ``folder``, else the bundled ones of that kind."""
     where = folder or datasets_dir() / "noise"
-    found = tuple(
-        sorted(path for path in where.rglob("*") if path.is_file() and is_audio_name(path))
-    )
+    found = tuple(files_below(where, is_audio_name))
     if folder is None:
         found = tuple(p for p in found if p.name.startswith(_MUSIC_PREFIX) == (kind == "music"))
     if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +77,7 @@ def plan_conversation(
 
     Raises ``InputError`` when there are too few voices or not everyone gets a word in.
     """
-
-    def stream(purpose: str) -> np.random.Generator:
-        return random_stream(recipe.seed, number, purpose)
-
+    stream = partial(random_stream, recipe.seed, number)
     count = recipe.speakers
     if isinstance(count, tuple):
         count = int(stream("speakers").integers(count[0], count[1] + 1))

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fluidaudio_cli.documents import read_yaml
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.simulate.codecs import check_codec
 from fluidaudio_cli.simulate.turn_taking import INTRODUCTION_SECONDS
@@ -123,7 +124,12 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
         found = error.errors()
         # Of a value that may be of several types, what is wrong with the type that it has.
         first = next((each for each in found if not each["type"].endswith("_type")), found[0])
-        key = ".".join(str(part) for part in first["loc"] if not _is_variant(part)) or "it"
+        place = first["loc"]
+        # pydantic names the variants of a union in the path, which no user wrote, but for a key
+        # that has no place.
+        last = len(place) - (first["type"] == "extra_forbidden")
+        written = [part for part in place[:last] if not _is_variant(part)]
+        key = ".".join(map(str, [*written, *place[last:]])) or "it"
         raise InputError(f"{where}: {key}: {first['msg']}", "see docs/simulate.md") from error
     except UsageError as error:
         raise InputError(f"{where}: {error.message}", error.remedy) from error
@@ -132,11 +138,7 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys of a recipe file, unchecked; raises ``InputError`` where it is no YAML mapping."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot read the recipe {path}: {reason}") from error
+    document = read_yaml(path, "the recipe")
     if not isinstance(document, dict):
         raise InputError(f"{path} is not a recipe", "see docs/simulate.md")
     return document
@@ -158,7 +160,6 @@ def pick(choice: T | tuple[T, ...], rng: np.random.Generator) -> T:
 
 
 def _is_variant(part: object) -> bool:
-    # pydantic names the variants of a union in the path, which no user wrote.
     return isinstance(part, str) and (
         bool({"[", "-"} & set(part)) or part in ("float", "int", "str")
     )

@@ -127,7 +127,12 @@ class Renderer:
         dry[-_FADE:] *= fade[::-1]
         dry *= np.float32(from_db(seat.level + turn.level))
         response = self._responses[turn.speaker]
-        wet = _reverberated(dry, response)
+        if response.size == 1:
+            wet = dry * response[0]
+        else:
+            from scipy.signal import oaconvolve  # a second to import, which not all need
+
+            wet = oaconvolve(dry, response)
         self._turn_levels.append(rms(wet[: dry.size]))
         return np.asarray(wet, np.float32)
 
@@ -169,8 +174,8 @@ def write_conversation(
 ) -> None:
     """Write URI.wav, URI.rttm, URI.uem and URI.json (levels) into ``folder``.
 
-    ``stems``: a folder for URI.speech.wav and URI.noise.wav, before the channel, float32.
-    Memory does not grow with length, but for the turns' list. Raises ``OSError`` as the disk does.
+    ``stems``: a folder that is there, for URI.speech.wav and URI.noise.wav (before the channel,
+    float32). Memory does not grow with length, but for the turns' list. Raises ``OSError``.
     """
     renderer = Renderer(conversation, voices, noise_folder)
     scratch = folder / f".{conversation.uri}.f32"
@@ -232,7 +237,6 @@ def levels_document(conversation: Conversation, levels: Levels) -> dict[str, Any
 def _write_stems(
     conversation: Conversation, renderer: Renderer, levels: Levels, scratch: Path, stems: Path
 ) -> None:
-    stems.mkdir(parents=True, exist_ok=True)
     gain = np.float32(from_db(conversation.level) / levels.speech)
 
     def speech() -> Iterator[Samples]:
@@ -257,14 +261,6 @@ def _float_header(samples: int) -> bytes:
     return form + struct.pack(
         "<HHIIHH4sI", 3, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32, b"data", size
     )
-
-
-def _reverberated(dry: Samples, response: Samples) -> Samples:
-    if response.size == 1:
-        return np.asarray(dry * response[0], np.float32)
-    from scipy.signal import oaconvolve  # a second to import, which not all who simulate need
-
-    return np.asarray(oaconvolve(dry, response), np.float32)
 
 
 def _at_least(samples: Samples, size: int) -> Samples:

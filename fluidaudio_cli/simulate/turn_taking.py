@@ -109,7 +109,8 @@ class TurnModel:
     standing. ``standing``: standard deviation of the logarithm of the speakers' weights;
     ``hold``: how far one standard deviation of standing shifts the length's normal score.
     ``spread``: standard deviation, between conversations, of the logarithm of the odds of overlap.
-    ``overlap_scale``: 1 as in meetings. ``introduction``: least seconds of a speaker's first turn.
+    ``overlap_scale``: how much likelier overlaps (odds) and interjections are than in meetings.
+    ``introduction``: least seconds of a speaker's first turn.
     """
 
     edges: Table
@@ -129,10 +130,6 @@ class TurnModel:
     def of_length(self, seconds: float) -> int:
         """The class of a turn's length."""
         return bisect_right(self.edges.tolist(), seconds)
-
-    def scaled(self, scale: float) -> TurnModel:
-        """The same model with overlaps so much likelier (odds), deeper, and more interjections."""
-        return replace(self, overlap_scale=scale)
 
     def kind(self, length_class: int, u: float) -> int:
         """Which of KINDS follows, at ``u`` of [0, 1)."""
@@ -202,7 +199,7 @@ def with_overlap(make: Callable[[TurnModel], list[Utterance]], share: float) -> 
     missed = math.inf
     for _ in range(_OVERLAP_STEPS):
         middle = (low + high) / 2
-        made = make(shipped_model().scaled(math.exp(middle)))
+        made = make(replace(shipped_model(), overlap_scale=math.exp(middle)))
         found = overlap_share(made)
         if abs(found - share) < missed:
             best, missed = made, abs(found - share)
@@ -217,7 +214,7 @@ class _Conversation:
         self, model: TurnModel, speakers: int, seconds: float, rng: np.random.Generator, fit: Fit
     ) -> None:
         lively = math.exp(model.spread * float(rng.standard_normal()))
-        self._model = model.scaled(model.overlap_scale * lively)
+        self._model = replace(model, overlap_scale=model.overlap_scale * lively)
         self._seconds = seconds
         self._key = int(rng.integers(2**62))
         self._rng = rng

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fluidaudio_cli.audio.folders import files_below
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
 from fluidaudio_cli.recordings import is_audio_name, uri_of
@@ -112,9 +113,9 @@ def voice_files(folder: Path) -> Mapping[str, tuple[Path, ...]]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            files = tuple(sorted(p for p in path.rglob("*") if _is_audio(p)))
+            files = tuple(files_below(path, is_audio_name))
         else:
-            files = (path,) if _is_audio(path) else ()
+            files = (path,) if is_audio_name(path) and path.is_file() else ()
         if not files:
             continue
         name = uri_of(path) if path.is_file() else "_".join(path.name.split())
@@ -134,7 +135,13 @@ def read_voice(name: str, files: Sequence[Path]) -> Voice:
     Raises ``AudioError`` for a file that does not decode, ``InputError`` where there is too
     little speech, or sound without the pauses that speech has.
     """
-    recorded = np.concatenate([read_audio(path) for path in files])
+    pieces: list[Samples] = []
+    left = MAX_VOICE_SECONDS
+    for path in files:
+        if left > 0:
+            pieces.append(read_audio(path, left))
+            left -= pieces[-1].size / SAMPLE_RATE
+    recorded = np.concatenate(pieces)
     where = str(files[0] if len(files) == 1 else files[0].parent)
     loud, envelope = _envelope(recorded)
     if loud <= 0:
@@ -211,11 +218,14 @@ def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def read_audio(path: Path) -> Samples:
-    """A file's first ten minutes, 16 kHz mono float32; raises ``AudioError``."""
+def read_audio(path: Path, seconds: float = MAX_VOICE_SECONDS) -> Samples:
+    """A file's beginning, ``seconds`` or the rest of one more, 16 kHz mono float32.
+
+    Raises ``AudioError``.
+    """
     pieces = []
     with open_audio(path) as stream:
-        while stream.seconds_read < MAX_VOICE_SECONDS:
+        while stream.seconds_read < seconds:
             buffer = np.empty(SAMPLE_RATE, np.float32)
             got = stream.read_into(buffer)
             pieces.append(buffer[:got])
@@ -225,7 +235,3 @@ def read_audio(path: Path) -> Samples:
     if not samples.size:
         raise AudioError(f"{path} has no audio samples")
     return samples
-
-
-def _is_audio(path: Path) -> bool:
-    return path.is_file() and is_audio_name(path)

@@ -204,11 +204,16 @@ def _quality(result: Diarization, vector: NDArray[np.float32]) -> float | None:
 
 
 def hear_again(pipeline: Pipeline, voice: StoredVoice, network: str) -> StoredVoice:
-    """``voice`` as ``pipeline``'s ``network`` hears its kept audio; recordings without are left."""
+    """``voice`` as ``pipeline``'s ``network`` hears its kept audio.
+
+    Recordings without audio stay only where the same network heard them.
+    """
     heard = []
     for old in voice.recordings:
         if old.audio:
             with _as_file(old.audio) as path:
                 new = hear(pipeline, Part(AudioSource(path, old.uri), old.uri))
             heard.append(replace(old, vector=new.vector, seconds=new.seconds, quality=new.quality))
+        elif voice.network == network:
+            heard.append(old)
     return StoredVoice(voice.name, network, tuple(heard))

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
@@ -77,8 +77,9 @@ class VoiceStore:
                 continue
             try:
                 voice = StoredVoice.of_line(line)
-                voices[voice.name] = voice
-            except ValueError as error:
+                if voices.setdefault(voice.name, voice) is not voice:
+                    raise ValueError(f"a second voice is called '{voice.name}'")
+            except (ValueError, RecursionError) as error:
                 damaged[line] = f"line {number}: {error}"
         if damaged and not voices and not raw.lstrip().startswith(b"{"):
             raise InputError(f"{self.path} holds no voices", "give a store of fluidaudio speakers")
@@ -118,11 +119,15 @@ class VoiceStore:
 
 @dataclass
 class Changes:
-    """Voices and damaged lines as they will be written."""
+    """Voices and damaged lines as they will be written.
+
+    ``replaced``: name and uri of recordings in whose place another of the same uri came.
+    """
 
     voices: dict[str, StoredVoice]
     damaged: dict[str, str]
     path: Path
+    replaced: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, voice: StoredVoice, *, existing: bool = False) -> StoredVoice:
         """Add a voice, or with ``existing`` its recordings to the voice of that name.
@@ -138,6 +143,10 @@ class Changes:
                     "choose another name, or --add to it",
                 )
             check_networks([there], voice.network, self.path)
+            origins = {heard.origin for heard in voice.recordings}
+            self.replaced += [
+                (there.name, heard.uri) for heard in there.recordings if heard.origin in origins
+            ]
             voice = there.with_recordings(voice.recordings)
         self.voices[voice.name] = voice
         return voice
@@ -159,10 +168,15 @@ def find(voices: Mapping[str, StoredVoice], name: str, path: Path) -> StoredVoic
     )
 
 
+def store_text(voices: Iterable[StoredVoice], damaged: Iterable[str] = ()) -> str:
+    """What a store's file holds: voices in order of their names."""
+    lines = sorted((voice.name, voice.line()) for voice in voices)
+    return "".join((*(line for _, line in lines), *(f"{line}\n" for line in damaged)))
+
+
 def write_voices(path: Path, voices: Iterable[StoredVoice], damaged: Iterable[str] = ()) -> None:
     """A store at ``path``, whole and for its owner alone."""
-    lines = sorted((voice.name, voice.line()) for voice in voices)
-    text = "".join((*(line for _, line in lines), *(f"{line}\n" for line in damaged)))
+    text = store_text(voices, damaged)
     with atomic_path(path) as draft:
         draft.touch(mode=_OWNER_ONLY)
         draft.chmod(_OWNER_ONLY)

@@ -47,6 +47,11 @@ class Heard:
     learned: bool = False
     audio: bytes = b""
 
+    @property
+    def origin(self) -> tuple[str, bool]:
+        """What a voice has one recording of: enrolled and learned ones stand beside each other."""
+        return self.uri, self.learned
+
 
 @dataclass(frozen=True, eq=False)
 class StoredVoice:
@@ -72,7 +77,7 @@ class StoredVoice:
 
     def with_recordings(self, more: Sequence[Heard]) -> StoredVoice:
         """With ``more``; a recording of the same uri and origin is replaced."""
-        kept = {(heard.uri, heard.learned): heard for heard in (*self.recordings, *more)}
+        kept = {heard.origin: heard for heard in (*self.recordings, *more)}
         return replace(self, recordings=tuple(kept.values()))
 
     def line(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,23 @@ def test_names_from_the_store_to_the_turns_and_back(
     assert pair["probability"] > 0.9
 
 
+def test_a_job_goes_on_with_the_voices_that_it_was_begun_with(
+    command: Command, pieces: dict[str, Path], tmp_path: Path, enrolled: Callable[..., None]
+) -> None:
+    enrolled("Bob", "Cid")
+    job = ("diarize", pieces["Bob"], pieces["Cid"], "--known", "--output-dir", tmp_path / "out")
+    assert command(*job)[0] == 0
+    with VoiceStore().changing() as changes:
+        learned = replace(changes.voices["Cid"].recordings[0], learned=True)
+        changes.voices["Bob"] = changes.voices["Bob"].with_recordings([learned])
+    code, _, err = command(*job)
+    assert (code, "2 of 2 recordings are done" in err) == (0, True)
+    with VoiceStore().changing() as changes:
+        changes.voices["Bob"] = replace(changes.voices["Cid"], name="Bob")
+    code, _, err = command(*job)
+    assert (code, "of another plan (known.voices.Bob " in err) == (2, True)
+
+
 def test_learning_is_bounded_by_what_was_enrolled_and_taken_back(
     command: Command, pieces: dict[str, Path], enrolled: Callable[..., None]
 ) -> None:
@@ -212,9 +230,33 @@ def test_a_voice_is_renamed_merged_exported_and_taken_in(
     assert (voice["recordings"], voice["keeps_audio"]) == (2, True)
     before = VoiceStore().voice("Bob").recordings[0]
     code, _, err = command("speakers", "enrol", "--again", "Bob")
-    assert (code, err) == (0, "Bob: 1 recording heard again, 1 without audio left\n")
-    (after,) = VoiceStore().voice("Bob").recordings
+    # The other was heard by the same network: it is as good as before.
+    assert (code, err) == (0, "Bob: 1 recording heard again, 0 without audio left\n")
+    after, _ = VoiceStore().voice("Bob").recordings
     assert float(before.vector @ after.vector) > 0.9999
+    code, out, err = command("speakers", "export", "-o", "-")
+    assert (code, out, err) == (0, VoiceStore().path.read_text(encoding="utf-8"), "")
+    code, _, err = command("speakers", "import", file, "--add")
+    assert (code, err) == (
+        0,
+        "note: Bob: what was heard in bob before is replaced\ntook in 1 voice\n",
+    )
+
+
+def test_what_changed_while_it_was_heard_again_stays_as_it_is(
+    command: Command, enrolled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolled("Bob", "Cid")
+
+    def heard(_pipeline: Pipeline, voice: StoredVoice, _network: str) -> StoredVoice:
+        with VoiceStore().changing() as changes:
+            changes.take("Cid")
+        return voice
+
+    monkeypatch.setattr("fluidaudio_cli.voices.enrol.hear_again", heard)
+    code, _, err = command("speakers", "enrol", "--again")
+    assert (code, err) == (0, "note: Cid was changed meanwhile, and stays as it is now\n")
+    assert list(VoiceStore().read().voices) == ["Bob"]
 
 
 def test_what_cannot_be_enrolled_is_said_in_one_line(
@@ -253,6 +295,9 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         (("show", "Eve"), 2, "there is no voice 'Eve'"),
         (("remove",), 2, "what is to be removed?"),
         (("enrol", "--again"), 3, "no audio was kept of any voice"),
+        (("enrol", "--again", "Bob", "--start", "3"), 2, "was kept, without --start"),
+        (("enrol", "--again", "Bob", str(turns)), 2, "was kept, without "),
+        (("remove", "--damaged", "--learned"), 2, "are no voices, without --learned"),
         (("export", "-o", str(turns)), 2, "is there already"),
         (("import", str(turns)), 3, "holds no voices"),
         (("list", "--store", os.devnull), 3, "is not a file"),
@@ -271,6 +316,7 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
     place: Path,
     tmp_path: Path,
     enrolled: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     talk = pieces["talk"]
     code, _, err = command("diarize", talk, "--known")
@@ -285,6 +331,9 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
         code, out, err = command("diarize", talk, *arguments)
         assert (code, out) == (expected, ""), arguments
         assert line in err
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Bob").mkdir()  # a folder called as a voice is not taken for a store
+    assert command("diarize", talk, "--known", "Bob")[0] == 0
     text = place.read_text(encoding="utf-8")
     voice = VoiceStore().voice("Bob")
     other = type(voice)(voice.name, "0" * 64, voice.recordings)

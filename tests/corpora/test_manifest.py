@@ -10,8 +10,9 @@ import yaml
 from fluidaudio_cli.corpora.manifest import all_manifests, find_manifest, read_manifest
 from fluidaudio_cli.corpora.store import Store
 from fluidaudio_cli.corpora.verify import verify_dataset
-from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.files import file_sha256
+from fluidaudio_cli.settings import read_settings
 from tests.corpora.faulty_server import write_corpus
 
 SHIPPED = all_manifests()
@@ -103,6 +104,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"splits": {"test": {"count": 1, "uris": ["../a"]}}}, "String should match pattern"),
         ({"name": "other"}, "name: is other: name the file after the dataset"),
         ({"folder": "/"}, "is not a dataset manifest"),
+        ({"audio": {"path": "{uri}.wav"}}, "audio has a path, and other files have none"),
     ],
 )
 def test_a_broken_manifest_is_refused(
@@ -116,11 +118,14 @@ def test_a_broken_manifest_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_no_yaml_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text("a: [")
-    with pytest.raises(InputError, match="cannot read the dataset manifest"):
+@pytest.mark.parametrize("text", ["a: [", "title: 2020-13-45", "[" * 5000, "\0"])
+def test_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"cannot read the dataset manifest .*: check the file"):
         read_manifest(path)
+    with pytest.raises(UsageError, match="cannot read "):
+        read_settings(path, UsageError)
 
 
 def test_a_users_manifest_may_not_take_a_shipped_name(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from fluidaudio_cli.jobs.pool import Inline
 from fluidaudio_cli.jobs.recordings import Recordings, State
 from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Facts
+from fluidaudio_cli.signals import deaf_to_interrupts
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
 
@@ -71,6 +74,15 @@ def test_what_loading_raises_ends_the_job(tmp_path: Path) -> None:
 
 
 @posix_only
+def test_workers_do_not_hear_ctrl_c_while_they_start() -> None:
+    script = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    with deaf_to_interrupts():
+        said = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    assert said.stdout.strip() == b"True"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@posix_only
 def test_workers_that_die_at_their_start_are_not_begun_for_ever(tmp_path: Path) -> None:
     (tmp_path / "dies-at-start").touch()
     pool = LocalPool(Simulated(tmp_path / "log"), 1, 1)
@@ -100,8 +112,9 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
             state = {"failed": FAILED, "aside": SET_ASIDE}.get(each.uri, DONE)
             size = Stamp.of(result(each.uri)).bytes
             manifest.add(each, Stamp.of(each.place), facts, state=state, result_bytes=size)
-        with pytest.raises(HostError, match="another job writes to"):
-            Manifest(tmp_path, plan)
+        for resume in (True, False):
+            with pytest.raises(HostError, match="another job writes to"):
+                Manifest(tmp_path, plan, resume=resume)
     lines = [json.loads(line) for line in manifest.path.read_text().splitlines()]
     assert [line.get("uri", line.get("schema", "ran")) for line in lines] == [
         *("fluidaudio.job/1", "ran", "same", "changed", "failed", "aside", "gone")
@@ -132,6 +145,13 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
     with closing(Manifest(tmp_path, {"mode": "slow"}, resume=False)) as manifest:
         assert manifest.settle(recordings, result) == 1  # as they were before
     assert manifest.path.read_text().count("\n") == 1
+
+
+def test_a_manifest_that_lost_its_content_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").touch()  # as a power cut may leave it
+    with closing(Manifest(tmp_path, {"mode": "fast"})) as manifest:
+        (header,) = map(json.loads, manifest.path.read_text().splitlines())
+    assert header == {"schema": "fluidaudio.job/1", "plan": {"mode": "fast"}}
 
 
 def test_a_result_of_another_recording_is_not_taken_for_done(tmp_path: Path) -> None:

@@ -262,6 +262,22 @@ def test_what_does_not_do_as_a_voice(tmp_path: Path, voices: tuple[Voice, ...]) 
         voice_files(tmp_path / "nothing")
 
 
+def test_no_more_of_a_voice_is_read_than_is_held_and_nothing_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "voices" / "ada"
+    folder.mkdir(parents=True)
+    speech = (read_audio(next(bundled_voices().glob("*.opus"))) * 32767).astype(np.int16)
+    for name in ("a", "b", "c"):
+        wavfile.write(folder / f"{name}.wav", 16000, speech)
+    (folder / "._a.wav").write_bytes(b"what macOS leaves beside a file")
+    files = voice_files(tmp_path / "voices")["ada"]
+    assert [path.name for path in files] == ["a.wav", "b.wav", "c.wav"]
+    (folder / "c.wav").write_bytes(b"no audio")
+    monkeypatch.setattr("fluidaudio_cli.simulate.voices.MAX_VOICE_SECONDS", 20.0)
+    assert 15 < read_voice("ada", files).milliseconds / 1000 < 21
+
+
 def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
     time = np.arange(12 * 16000) / 16000
     folder = tmp_path / "voices"
@@ -284,7 +300,9 @@ def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"speaker": 2}, "speaker: Extra inputs"),
+        ({"speaker": 2}, "^recipe: speaker: Extra inputs"),
+        ({"my-key": 2}, "^recipe: my-key: Extra inputs"),
+        ({"room": {"float": 2}}, "^recipe: room.float: Extra inputs"),
         ({"speakers": 21}, "speakers: "),
         ({"overlap": [20, 10]}, "overlap: .*runs backwards"),
         ({"room": {"rt60": 9}}, "room.rt60: 9 is not between 0 and 3"),
@@ -310,6 +328,23 @@ def test_nothing_half_written(
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(UsageError, match="is there and not empty: give a new folder"):
         simulate(recipe(), Sources(bundled_voices()), tmp_path / "full", voices=voices)
+
+
+def test_stems_lie_beside_the_recordings_and_not_among_them(
+    voices: tuple[Voice, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for stems in (out, out / "stems"):
+        with pytest.raises(UsageError, match=r"is in --output .*: give another folder"):
+            simulate(recipe(), Sources(bundled_voices(), None, stems), out, voices=voices)
+    (tmp_path / "file").touch()
+    with pytest.raises(HostError, match=r"cannot write stems to .*: choose another --stems"):
+        simulate(recipe(), Sources(bundled_voices(), None, tmp_path / "file"), out, voices=voices)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match=r"--output \. is the folder you are in: give a new"):
+        simulate(recipe(), Sources(bundled_voices()), Path(), voices=voices)
+    assert not out.exists()
 
 
 def test_conversations_of_the_program_are_made_once(tmp_path: Path) -> None:
@@ -349,12 +384,23 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = run("-o", str(tmp_path / "c"), "--speakers", "many")
     assert wrong.returncode == 2
     assert wrong.stderr == "fluidaudio: --speakers many: give a number or LOW-HIGH\n"
+    wrong = run("-o", str(tmp_path / "c"), "--speakers", "30")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("fluidaudio: simulate: speakers: Input should be less than")
+    wrong = run("-o", str(tmp_path / "c"), "--snr", "10")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "fluidaudio: --snr is of --noise: add --noise\n",
+    )
+    (tmp_path / "recipe.yaml").write_text("speakers: 30\n")
+    wrong = run("-o", str(tmp_path / "c"), "--recipe", str(tmp_path / "recipe.yaml"))
+    assert wrong.returncode == 3
     assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals, pipes or terminals")
 def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
-    arguments = ["-o", str(tmp_path / "out"), "-n", "2", "--duration", "2h", "--jobs", "2"]
+    arguments = ["-o", str(tmp_path / "out"), "-n", "2", "--duration", "10h", "--jobs", "2"]
     started = subprocess.Popen(
         [sys.executable, "-m", "fluidaudio_cli", "simulate", *arguments],
         stderr=subprocess.PIPE,
@@ -365,6 +411,6 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
         assert started.poll() is None
         time.sleep(0.02)
     os.killpg(started.pid, signal.SIGINT)
-    _, err = started.communicate(timeout=120)
+    _, err = started.communicate(timeout=20)  # not at the conversations' end
     assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
     assert not list(tmp_path.iterdir())

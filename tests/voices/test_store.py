@@ -97,15 +97,19 @@ def test_good_voices_survive_a_damaged_line(tmp_path: Path) -> None:
     with kept.changing() as changes:
         changes.damaged.clear()
     assert not kept.read().damaged
+    second = stored("Ada", heard("s", 1)).line()
+    kept.path.write_text(kept.path.read_text() + second + '{"a":' * 100_000, encoding="utf-8")
+    named, nested = kept.read().damaged.values()
+    assert named == "line 3: a second voice is called 'Ada'"
+    assert nested.startswith("line 4: ")
+    assert [each.uri for each in kept.voice("Ada").recordings] == ["r"]
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(b"hello\n", "holds no voices"), (b"\x00\xff\n", "holds no voices")]
-)
-def test_what_is_no_store_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+@pytest.mark.parametrize("content", [b"hello\n", b"\x00\xff\n", b"[" * 100_000])
+def test_what_is_no_store_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "s.jsonl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match="holds no voices"):
         VoiceStore(path).read()
 
 

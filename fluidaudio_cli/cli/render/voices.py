@@ -10,6 +10,7 @@ from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.voices.check import StoreCheck
 from fluidaudio_cli.voices.voice import StoredVoice, quality_of
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,7 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
         line = f"{name}: {seconds:.1f} s of speech are little; speakers enrol --add more"
         print_line(console, line)
     if not (found.mistakable or found.little):
-        console.print(f"{count} voices: told apart, and heard enough")
+        console.print(f"{counted(count, 'voice')}: told apart, and heard enough")
 
 
 def render_identities(console: Console, results: Sequence[Diarization]) -> None:

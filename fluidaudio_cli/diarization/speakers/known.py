@@ -30,6 +30,8 @@ _MOST_AGREEMENT = 10.0
 _MOST_ODDS = 30.0
 _MOST_WEIGHT = 12.0
 _TINY = 1e-12
+# Names told of a speaker, the likeliest first.
+_CANDIDATES = 3
 # However many recordings a person is heard in: they share rooms and microphones. With 0.65 some
 # readers of the fit were linked wrongly, with 0.8 a fourth of those heard for 2 s was not linked.
 _MOST_RELIABLE = 0.7
@@ -269,6 +271,3 @@ class KnownPeople:
             least = float(rate[row].min() if column is None else rate[row, column])
             found.append(Identity(name, max(probability, 0.0), candidates, least))
         return tuple(found)
-
-
-_CANDIDATES = 3
