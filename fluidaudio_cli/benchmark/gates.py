@@ -30,13 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, level_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record, first_problem
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.settings import read_yaml
 
 SCHEMA = "fluidaudio.gates/1"
 ANY = "*"
@@ -162,13 +162,7 @@ class Check:
 def read_gates(path: Path) -> tuple[Gate, ...]:
     """Read a gate file; ``InputError`` names the file and its first problem."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the gates {path}: {error}", "give a gate file") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    try:
-        return GateFile.model_validate(document).gates
+        return GateFile.model_validate(read_yaml(path, "the gates", InputError)).gates
     except ValidationError as error:
         raise InputError(f"{path} is not a {SCHEMA} file: {first_problem(error)}") from error
 

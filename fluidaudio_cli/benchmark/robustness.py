@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
@@ -23,6 +22,7 @@ from fluidaudio_cli.corpora.dataset import Dataset
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.settings import read_yaml
 from fluidaudio_cli.simulate.batch import read_voices
 from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
@@ -94,14 +94,11 @@ def read_suite(path: Path | None = None) -> Suite:
     """The suite of a file, by default the one that ships; raises ``InputError``."""
     path = path or datasets_dir() / "recipes" / "robustness.yaml"
     try:
-        return Suite.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Suite.model_validate(read_yaml(path, "the suite", InputError))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "it"
         raise InputError(f"{path}: {where}: {first['msg']}", "see docs/robustness.md") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot read the suite {path}: {reason}") from error
 
 
 def make_conditions(

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,6 +24,7 @@ from pydantic import (
 
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.settings import read_yaml
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One path segment without anything a file system or a URL would read differently.
@@ -176,10 +176,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputError: The file cannot be read, is no YAML, or breaks the schema; names the field.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read the dataset manifest {path}: {error}") from error
+    document = read_yaml(path, "the dataset manifest", InputError)
     if not isinstance(document, dict) or "folder" in document:
         raise InputError(f"{path}: is not a dataset manifest", "see datasets/README.md")
     try:

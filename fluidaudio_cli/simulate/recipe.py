@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.settings import read_yaml
 from fluidaudio_cli.simulate.codecs import check_codec
 from fluidaudio_cli.simulate.turn_taking import INTRODUCTION_SECONDS
 
@@ -132,11 +133,7 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys of a recipe file, unchecked; raises ``InputError`` where it is no YAML mapping."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot read the recipe {path}: {reason}") from error
+    document = read_yaml(path, "the recipe", InputError)
     if not isinstance(document, dict):
         raise InputError(f"{path} is not a recipe", "see docs/simulate.md")
     return document
