@@ -15,6 +15,7 @@ from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
 from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
+from fluidaudio_cli.models.card import NARROW
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.passes import run_seconds
 from fluidaudio_cli.profiling.records import (
@@ -263,6 +264,11 @@ def measure_peaks(
                 found[key] = Unavailable(error.message)
         peaks[name] = found[key]
     return peaks
+
+
+def narrow_networks(pipeline: Pipeline) -> list[str]:
+    """Networks that run in 8-bit integers."""
+    return [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
 
 
 def model_plans(models: Mapping[str, CompiledModel]) -> tuple[ModelPlan, ...]:

@@ -64,7 +64,7 @@ class ThreadProfile:
     """What one thread did with the wall time of the run.
 
     ``waiting_seconds``: in a stage that waits, by the clock. ``idle_seconds``: in no stage,
-    which for a worker means that no block was ready.
+    which for a worker means that no batch was ready.
     """
 
     name: str

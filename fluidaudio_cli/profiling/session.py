@@ -24,7 +24,7 @@ from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.environment import busy_before, describe
-from fluidaudio_cli.models.card import BUNDLED, NARROW, load_card
+from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -32,6 +32,7 @@ from fluidaudio_cli.profiling.models import (
     measure_peaks,
     model_plans,
     model_profile,
+    narrow_networks,
     operator_pass,
 )
 from fluidaudio_cli.profiling.options import Options
@@ -66,10 +67,11 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     executor that this machine does not have. What only the profile needs and cannot have is
     ``Unavailable`` in it.
     """
-    mode = load_mode(options.mode, load_card(options.models))
-    if options.precision_report and options.models != BUNDLED:
+    card = load_card(options.models)
+    mode = load_mode(options.mode, card)
+    if options.precision_report and not card.ships:
         raise UsageError(
-            "--precision-report compares the bundled networks", "leave out it or --models"
+            "--precision-report compares networks that ship", "leave out it or --models"
         )
     # Before anything that takes time: a recording or reference that cannot be read ends it here.
     if is_pipe(path):
@@ -114,7 +116,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         from fluidaudio_cli.profiling.precision import precision_report
 
         step("precision")
-        report = precision_report(path, mode, options, compiled, _narrow(pipeline), step)
+        report = precision_report(path, options, pipeline, step)
     environment = describe()
     outcome = Profile(
         version=__version__,
@@ -170,11 +172,6 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     return outcome
 
 
-def _narrow(pipeline: Pipeline) -> list[str]:
-    """Networks that run in 8-bit integers."""
-    return [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
-
-
 def _model_profiles(
     mode: ModeConfig, path: Path, options: Options, pipeline: Pipeline, step: Step
 ) -> tuple[tuple[ModelProfile, ...], PassCost | None]:
@@ -187,7 +184,7 @@ def _model_profiles(
         missing = Unavailable(error.message)
         times, work, cost = dict.fromkeys(models, missing), dict.fromkeys(models, (0, 0)), None
     step("machine's peaks")
-    peaks = measure_peaks(models, _narrow(pipeline), options.peaks)
+    peaks = measure_peaks(models, narrow_networks(pipeline), options.peaks)
     return tuple(
         model_profile(
             name, model, pipeline.packages[name].package, times[name], work[name], peaks[name]

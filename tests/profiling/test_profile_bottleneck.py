@@ -73,7 +73,7 @@ def test_idle_workers_point_at_what_they_waited_for() -> None:
     side = Concurrency(True, workers, (0.0, 10.0))
     found = find_bottleneck((STAGE, OTHER), side, [], "clustering")
     assert (found.stage, found.limit) == ("clustering", "waiting")
-    assert found.reason.startswith("the workers had no block to work on for 40% of the run")
+    assert found.reason.startswith("the workers had no batch to work on for 40% of the run")
     busy = replace(side, threads=tuple(replace(each, idle_seconds=2.0) for each in workers))
     assert find_bottleneck((STAGE, OTHER), busy, [], "clustering").stage == "embedding"
 

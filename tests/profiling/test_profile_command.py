@@ -167,6 +167,13 @@ def test_table_of_a_silent_recording(tmp_path: Path) -> None:
         (("--reference", "absent.rttm"), 3, "absent.rttm"),
         (("--executor", "coreml"), 4, "executor coreml is not available"),
         (("--top", "0"), 2, "--top"),
+        (("--output", f"{__file__}/p.json"), 4, f"cannot write {__file__}/p.json: "),
+        (("--trace", f"{__file__}/t.json"), 4, f"cannot write {__file__}/t.json: "),
+        (
+            ("--trace", "p.json", "--output", "p.json"),
+            2,
+            "FILE, --output and --trace are not three files: give each its own",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -180,6 +187,7 @@ def test_what_cannot_be_done_is_one_line(
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "timing" not in done.stderr
 
 
 def test_folder_of_several_recordings_is_refused(tmp_path: Path, sample_wav: Path) -> None:
@@ -204,5 +212,5 @@ def test_precision_report_of_other_networks_is_refused(sample_wav: Path, tmp_pat
     text = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
     card.write_text(text.replace("file: ", "file: bundled:"), encoding="utf-8")
     wanted = Options(models=str(card), precision_report=True)
-    with pytest.raises(UsageError, match="--precision-report compares the bundled networks"):
+    with pytest.raises(UsageError, match="--precision-report compares networks that ship"):
         profile(sample_wav, wanted)
