@@ -152,11 +152,6 @@ class LayerProfile:
         """Rate reached, 0 where no time was measured."""
         return self.flops / self.seconds if self.seconds else 0.0
 
-    @property
-    def bytes_per_second(self) -> float:
-        """Rate reached, 0 where no time was measured."""
-        return self.moved_bytes / self.seconds if self.seconds else 0.0
-
 
 @dataclass(frozen=True)
 class KindProfile:

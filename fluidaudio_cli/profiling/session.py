@@ -44,7 +44,6 @@ from fluidaudio_cli.profiling.passes import (
 )
 from fluidaudio_cli.profiling.records import ModelProfile, PassCost, Profile, Unavailable
 from fluidaudio_cli.profiling.stages import (
-    StageFacts,
     Traffic,
     busiest_while_idle,
     concurrency,
@@ -99,13 +98,13 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         models, operator_cost = _model_profiles(mode, part, options, pipeline, step)
         step("allocations")
         allocated, allocation_cost = allocations(mode, part, options)
-    facts = StageFacts(_traffic(compiled, run.result, path, run.calls), allocated)
     overlapped = run.result.timings.overlapped
     ran = {name: model.ran for name, model in compiled.items()}
     stages = stage_profiles(
         run.calls,
         run.result.duration_seconds,
-        facts,
+        _traffic(compiled, run.result, path, run.calls),
+        allocated,
         lambda stage, calls: _cpu(stage, calls, ran, overlapped),
         tuple((run.started + at, size) for at, size in run.curve),
         run.baseline_rss,
@@ -117,7 +116,6 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
 
         step("precision")
         report = precision_report(path, options, pipeline, step)
-    environment = describe()
     outcome = Profile(
         version=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -130,7 +128,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
         },
-        environment=dataclasses.asdict(environment),
+        environment=dataclasses.asdict(describe()),
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         processing_seconds=run.result.timings.processing_seconds,
