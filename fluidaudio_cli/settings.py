@@ -79,9 +79,7 @@ def build(kind: type[_T], content: Any, where: str, path: Path, error: type[Flui
     try:
         return kind(**values)
     except ValueError as problem:
-        text = getattr(problem, "message", str(problem))
-        remedy = getattr(problem, "remedy", "") or "correct it"
-        raise error(f"{path}: {prefix}{text}", remedy) from problem
+        raise error(f"{path}: {prefix}{problem}", "correct it") from problem
 
 
 def check_keys(

@@ -129,6 +129,7 @@ def test_networks_give_the_thresholds(tmp_path: Path) -> None:
             "execution.executor is 'tpu': use auto, coreml, openvino, onnxruntime, cuda",
         ),
         ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
+        ("extends: fast\nwindows:\n  step_seconds: 0\n", "windows.step_seconds must divide 10 s"),
         ("extends: fast\nwindows:\n  batch: 1_000_000\n", "windows.batch must be from 1 to 4096"),
         ("extends: fast\nembedding:\n  batch: 0\n", "embedding.batch must be from 1 to 4096"),
         (

@@ -98,6 +98,11 @@ def test_a_card_may_hold_only_what_differs_from_the_bundled_one(tmp_path: Path) 
             "inputs: {frames: [batch, 200, 40]}",
             "front_end gives 200 frames of 80 bands, embedding takes 200 of 40",
         ),
+        (
+            "{audio: [batch, 1, 32240]}",
+            "{audio: 3}",
+            "audio is 3: give a value of type list",
+        ),
         ("sample_rate: 16000", "sample_rate: 8000", "sample_rate is 8000"),
         ("pooling: crop", "pooling: mask", "mask_input must name one of two inputs"),
         ("file: bundled:fbank", "file: nowhere", "fbank: there is no package"),
