@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import Enum
 from pathlib import Path
@@ -109,7 +110,8 @@ def profile(
         precision_report=precision_report,
     )
     began = time.perf_counter()
-    outcome = run(path, wanted, lambda step: messages.say(f"{step} …"))
+    say = messages.say if sys.stderr.isatty() else messages.detail
+    outcome = run(path, wanted, lambda step: say(f"{step} …"))
     if trace is not None:
         from fluidaudio_cli.report.trace import format_trace
 

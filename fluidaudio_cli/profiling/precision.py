@@ -44,6 +44,7 @@ from fluidaudio_cli.profiling.records import (
 )
 from fluidaudio_cli.profiling.timeline import strict_der
 from fluidaudio_cli.scoring.sweep import score_turns
+from fluidaudio_cli.wording import counted
 
 # Windows that are compared, spread over the recording.
 _WINDOWS = 4
@@ -79,9 +80,9 @@ def precision_report(
     return PrecisionReport(
         tuple(rows),
         _error_rates(path, options, pipeline),
-        f"{len(windows)} windows of 10 s, spread over the recording. Simulated: every layer's "
-        "result, input and weight rounded (as packaged: only what the package computes in fp16), "
-        "an LSTM's inner states not. Figures: share of flipped segmentation frames, largest "
+        f"{counted(len(windows), 'window')} of 10 s, spread over the recording. Simulated: every "
+        "layer's result, input and weight rounded (as packaged: only what the package computes in "
+        "fp16), an LSTM's inner states not. Figures: share of flipped segmentation frames, largest "
         "filter-bank difference, lowest embedding cosine, all against fp32.",
     )
 
