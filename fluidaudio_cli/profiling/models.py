@@ -195,15 +195,14 @@ def layer_profiles(
                 seconds=seconds,
                 share=seconds / total if total else 0.0,
                 flops=cost.flops * items if cost else 0,
-                moved_bytes=_moved(cost, calls, items) if cost else 0,
+                # Weights are read once per batch.
+                moved_bytes=(cost.read_bytes + cost.written_bytes) * items
+                + cost.weight_bytes * calls
+                if cost
+                else 0,
             )
         )
     return tuple(sorted(rows, key=lambda row: row.seconds, reverse=True))
-
-
-def _moved(cost: OperationCost, calls: int, items: int) -> int:
-    # Weights are read once per batch.
-    return (cost.read_bytes + cost.written_bytes) * items + cost.weight_bytes * calls
 
 
 def kind_profiles(layers: Sequence[LayerProfile]) -> tuple[KindProfile, ...]:

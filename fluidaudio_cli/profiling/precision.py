@@ -259,15 +259,15 @@ def _der(
     result: Diarization | Unavailable, exact: Diarization | Unavailable, options: Options
 ) -> tuple[float | Unavailable, float | Unavailable, str]:
     """Error rate, its change from fp32, and against what."""
-    against = "against the turns found in fp32" if options.reference is None else ""
-    against = against or "against the reference"
+    truth, uem = options.reference, options.uem
+    against = "against the reference" if truth else "against the turns found in fp32"
     if isinstance(result, Unavailable):
         return result, result, against
-    if options.reference is not None:
-        rate = strict_der(result, options.reference, options.uem)
+    if truth is not None:
+        rate = strict_der(result, truth, uem)
         if isinstance(exact, Unavailable):
             return rate, exact, against
-        return rate, rate - strict_der(exact, options.reference, options.uem), against
+        return rate, rate - strict_der(exact, truth, uem), against
     if isinstance(exact, Unavailable):
         return exact, exact, against
     if not exact.turns:
