@@ -6,15 +6,34 @@ dataclass they become; a field without a default must be there.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fluidaudio_cli.errors import FluidAudioError
 
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 _T = TypeVar("_T")
+# What PyYAML raises for a value that is not of the type it looks like, a date of month 13 or an
+# unknown `!!bool`, and for one nested too deep.
+_UNREADABLE = (ValueError, LookupError, AttributeError, RecursionError)
+# Below this no value is located: none is as deep, but an alias may hold itself.
+_DEEPEST = 8
 
 
 class Place(NamedTuple):
@@ -36,21 +55,17 @@ class Settings(NamedTuple):
     places: dict[str, Place]
 
 
+def read_yaml(path: Path, what: str, error: type[FluidAudioError]) -> Any:
+    """The content of a YAML file, ``None`` of an empty one.
+
+    Raises ``error`` for a file that cannot be read; ``what`` says there what it should be.
+    """
+    return _parsed(path, f"{what} ", error)[0]
+
+
 def read_settings(path: Path, error: type[FluidAudioError]) -> Settings:
     """Read a YAML file whose outermost level is a mapping; ``error`` is raised for any other."""
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        # libyaml's parser where PyYAML was built with it: ten times as fast.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        try:
-            node = loader.get_single_node()
-            content = None if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as failure:
-        raise error(f"cannot read {path}: {failure}", "check the path") from failure
+    content, node, text = _parsed(path, "", error)
     if not isinstance(content, dict):
         raise error(f"{path}: the file holds no keys", "see the documentation for an example")
     places: dict[str, Place] = {}
@@ -77,9 +92,7 @@ def build(kind: type[_T], content: Any, where: str, path: Path, error: type[Flui
     try:
         return kind(**values)
     except ValueError as problem:
-        text = getattr(problem, "message", str(problem))
-        remedy = getattr(problem, "remedy", "") or "correct it"
-        raise error(f"{path}: {prefix}{text}", remedy) from problem
+        raise error(f"{path}: {prefix}{problem}", "correct it") from problem
 
 
 def check_keys(
@@ -132,7 +145,9 @@ def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudio
             str(key): _value(parts[1], each, f"{where}.{key}", path, error)
             for key, each in given.items()
         }
-    if kind is float and isinstance(given, int) and not isinstance(given, bool):
+    if kind is float and type(given) in (int, float):
+        if not abs(given) <= sys.float_info.max:  # .nan is neither
+            raise error(f"{path}: {where} is {given!r}", "give a number")
         return float(given)
     plain = origin or kind
     if not isinstance(given, plain) or isinstance(given, bool) != (plain is bool):
@@ -168,6 +183,24 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
+def _parsed(path: Path, what: str, error: type[FluidAudioError]) -> tuple[Any, Any, str]:
+    """A YAML file's content, the node that was made of, and the text."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        # libyaml's parser where PyYAML was built with it: ten times as fast.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else loader.construct_document(node), node, text
+        finally:
+            loader.dispose()
+    except (OSError, yaml.YAMLError, *_UNREADABLE) as failure:
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"cannot read {what}{path}: {reason}", "check the file") from failure
+
+
 def _locate(
     node: Any,
     prefix: str,
@@ -176,7 +209,7 @@ def _locate(
     places: dict[str, Place],
     error: type[FluidAudioError],
 ) -> None:
-    if not hasattr(node, "value") or not isinstance(node.value, list) or node.id != "mapping":
+    if node.id != "mapping" or prefix.count(".") >= _DEEPEST:
         return
     seen: set[str] = set()
     for key, value in node.value:
@@ -197,3 +230,11 @@ def _comment_above(lines: list[str], line: int) -> str:
         line -= 1
         found.insert(0, lines[line].lstrip()[1:].strip())
     return " ".join(found)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where a document breaks its schema and how, on one line."""
+    first, *rest = error.errors(include_url=False, include_context=False)
+    place = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{place}: {first['msg']}{more}"

@@ -180,6 +180,27 @@ def test_documented_command_exists_with_its_options(file: str, line: str) -> Non
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
 
+def test_documented_gates_are_of_the_dataset_that_is_measured() -> None:
+    found = []
+    for _, line in documented_commands():
+        words = shlex.split(line)
+        if "--gate" in words:
+            gates = read_gates(REPOSITORY / words[words.index("--gate") + 1])
+            assert {gate.dataset for gate in gates} == {words[words.index("--dataset") + 1]}
+            found.append(line)
+    assert len(found) == 2
+
+
+def test_every_variable_that_is_read_is_in_the_readme() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (REPOSITORY / "fluidaudio_cli").rglob("*.py")
+    )
+    variables = set(re.findall(r'"(FLUIDAUDIO_[A-Z_]+)"', source))
+    assert len(variables) == 4
+    assert {name for name in variables if f"`{name}`" not in readme} == set()
+
+
 def test_documented_make_targets_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))

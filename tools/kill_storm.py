@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -31,6 +30,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from fluidaudio_cli.files import file_sha256, read_record
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "sample.wav"
 _FAST = ("--performance-mode", "fast", "--threads", "2")
@@ -183,7 +184,7 @@ def diarize_a_folder(storm: Storm, kills: int) -> None:
     there: set[str] = set()
 
     def check() -> None:
-        whole = {path.name for path in out.glob("*.json") if _is_json(path)}
+        whole = {path.name for path in out.glob("*.json") if read_record(path)}
         storm.expect(whole == {path.name for path in out.glob("*.json")}, "half a result")
         storm.expect(there <= whole, f"lost results: {there - whole}")
         there.update(whole)
@@ -203,7 +204,7 @@ def benchmark(storm: Storm, kills: int) -> None:
     arguments = ("benchmark", *_FAST, *quick, "--output", result)
 
     def check() -> None:
-        storm.expect(not result.exists() or _is_json(result), "half a journal")
+        storm.expect(not result.exists() or bool(read_record(result)), "half a journal")
 
     storm.kill_at_random(kills, arguments, check)
     if result.exists():
@@ -236,7 +237,9 @@ def download(storm: Storm, kills: int) -> None:
         def check() -> None:
             for path in [*got.rglob("*.wav"), *got.rglob("*.rttm")]:
                 if not any(_is_scratch(parent.name) for parent in path.parents):
-                    storm.expect(_hash(path) == _hash(site / path.name), f"half of {path.name}")
+                    storm.expect(
+                        file_sha256(path) == file_sha256(site / path.name), f"half of {path.name}"
+                    )
             # Some of it is to be done again.
             for path in sorted(got.rglob("*.wav")):
                 if storm.dice.random() < 0.5:
@@ -384,22 +387,10 @@ def _is_scratch(name: str) -> bool:
 
 def _entry_is_whole(entry: Path) -> bool:
     try:
-        files = json.loads((entry / "entry.json").read_bytes())["files"]
-        return all(_hash(entry / name) == facts["sha256"] for name, facts in files.items())
-    except (OSError, ValueError, KeyError):
+        files = read_record(entry / "entry.json")["files"]
+        return all(file_sha256(entry / name) == facts["sha256"] for name, facts in files.items())
+    except (OSError, KeyError):
         return False
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return True
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice
@@ -126,7 +127,14 @@ def gather(
             samples = read_audio(path)
             if samples.size > 2 * SAMPLE_RATE:
                 stored[f"{kind}:{path.stem}"] = _as_int16(samples / max(rms(samples), 1e-9))
-    meetings = [_turns(path) for path in sorted(timing.glob("*.rttm"))]
+    meetings = [
+        [
+            (turn.speaker, turn.start, turn.end)
+            for turns in read_rttm(path).values()
+            for turn in turns
+        ]
+        for path in sorted(timing.glob("*.rttm"))
+    ]
     about = {"meetings": meetings, "told": told}
     with atomic_path(target) as draft, draft.open("wb") as file:
         np.savez(file, **stored, about=np.array(json.dumps(about)))
@@ -199,11 +207,6 @@ def _at_speed(
     ]
     samples = np.ascontiguousarray(changed[: whole * GRID], np.float32)
     return Voice(f"{name}-{speed}", samples, places[0], places[1])
-
-
-def _turns(path: Path) -> list[tuple[str, float, float]]:
-    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [(row[7], float(row[3]), float(row[3]) + float(row[4])) for row in rows]
 
 
 def _coloured(slope: float, samples: int, rng: np.random.Generator) -> Samples:

@@ -19,8 +19,8 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, Level, level_name
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record
-from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.settings import first_problem, read_yaml
 
 SCHEMA = "fluidaudio.gates/1"
 ANY = "*"
@@ -160,7 +160,7 @@ class Check:
 def read_gates(path: Path) -> tuple[Gate, ...]:
     """Read a gate file; ``InputError`` names the file and its first problem."""
     try:
-        return GateFile.model_validate(read_yaml(path, "the gates")).gates
+        return GateFile.model_validate(read_yaml(path, "the gates", InputError)).gates
     except ValidationError as error:
         raise InputError(f"{path} is not a {SCHEMA} file: {first_problem(error)}") from error
 

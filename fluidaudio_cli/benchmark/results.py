@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fluidaudio_cli.benchmark.grid import Cell
-from fluidaudio_cli.documents import first_problem
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.measure.environment import Environment
@@ -26,6 +25,7 @@ from fluidaudio_cli.scoring.records import (
     JaccardErrorRate,
     OverlapError,
 )
+from fluidaudio_cli.settings import first_problem
 
 SCHEMA: Final = "fluidaudio.benchmark/2"
 

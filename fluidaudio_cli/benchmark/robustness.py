@@ -20,11 +20,10 @@ from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.corpora.dataset import Dataset
-from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.resources import datasets_dir
-from fluidaudio_cli.settings import merged
+from fluidaudio_cli.settings import first_problem, merged, read_yaml
 from fluidaudio_cli.simulate.batch import read_voices
 from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
 from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
@@ -105,7 +104,7 @@ def read_suite(path: Path | None = None) -> Suite:
     """The suite of a file, by default the one that ships; raises ``InputError``."""
     path = path or datasets_dir() / "recipes" / "robustness.yaml"
     try:
-        return Suite.model_validate(read_yaml(path, "the suite"))
+        return Suite.model_validate(read_yaml(path, "the suite", InputError))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}", "see docs/robustness.md") from error
 

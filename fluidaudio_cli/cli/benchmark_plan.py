@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
-from fluidaudio_cli.errors import UsageError, os_errors
+from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -336,7 +336,7 @@ def output_formats(
                 f"--output {path} has no known ending",
                 f"use {', '.join(_FORMAT_OF_SUFFIX)}, or give --format",
             )
-        _check_writable(path)
+        report_output.check_writable("--output", path)
     return formats
 
 
@@ -367,16 +367,3 @@ def formatted(report: BenchmarkReport, name: str) -> str:
     if name == "csv":
         return to_csv(report.result)
     return to_junit(report) if name == "junit" else to_markdown(report)
-
-
-def _check_writable(path: Path) -> None:
-    """Fail before an hour of measuring, not after."""
-    from fluidaudio_cli.files import atomic_path
-
-    if path.is_dir():
-        raise UsageError(f"--output {path} is a folder", "give a file")
-    probe = path.with_name(f".{path.name}.writable")
-    with atomic_path(probe) as draft:
-        draft.touch()
-    with os_errors(f"cannot write in {path.parent}"):
-        probe.unlink()

@@ -12,6 +12,7 @@ import typer
 from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import os_errors
 from fluidaudio_cli.files import folder_bytes, folder_files
+from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,9 +54,8 @@ def info(
         console.print(f"{folder}, {size / 1e6:.1f} MB", soft_wrap=True)
         for kind in kinds.values():
             if kind["files"]:
-                console.print(
-                    f"  {kind['what']}: {kind['files']} files, {int(kind['bytes']) / 1e6:.1f} MB"
-                )
+                files = counted(int(kind["files"]), "file")
+                console.print(f"  {kind['what']}: {files}, {int(kind['bytes']) / 1e6:.1f} MB")
 
     report_output.write_report(output, output_format, document, render)
 

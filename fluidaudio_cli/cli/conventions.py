@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("fluidaudio compare before.json after.json --fail-on-regression", "exit code 1 if worse"),
     ),
     "diarization-benchmark": (
-        ("fluidaudio benchmark", "the default mode on the bundled sample"),
+        ("fluidaudio benchmark", "the default mode on recordings that ship"),
         ("fluidaudio benchmark --performance-mode all --output b.json", "all modes, kept"),
         ("fluidaudio benchmark --dataset recordings/ --gate gates.yaml", "limits by exit code"),
         ("fluidaudio benchmark --performance-mode fast --against main", "is this version slower?"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "fluidaudio.doctor/1"
 
-# The compiled models of all executors and precisions take about 150 MB.
+# The compiled models of all executors and precisions take about 260 MB.
 _LOW_DISK_BYTES = 300_000_000
 
 

@@ -26,15 +26,14 @@ def list_modes(
     """List the modes that ship with the program."""
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE, MODE_NAMES, mode_title
 
-    titles = {name: mode_title(name) for name in MODE_NAMES}
     modes = [
-        {"name": name, "title": title, "default": name == DEFAULT_MODE}
-        for name, title in titles.items()
+        {"name": name, "title": mode_title(name), "default": name == DEFAULT_MODE}
+        for name in MODE_NAMES
     ]
 
     def render(console: Console) -> None:
-        for name, title in titles.items():
-            console.print(f"{name:<12}{title}", markup=False, soft_wrap=True)
+        for mode in modes:
+            console.print(f"{mode['name']:<12}{mode['title']}", markup=False, soft_wrap=True)
 
     document = {"schema": "fluidaudio.modes/1", "modes": modes}
     report_output.write_report(output, output_format, document, render)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import Enum
 from pathlib import Path
@@ -78,9 +79,14 @@ def profile(
     The recording is diarized several times. The profiler's own cost is measured and printed.
     """
     chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, ProfileFormat.table)
+    path = _recording(file)
+    report_output.check_writable("--output", output)
     if trace is not None:
         report_output.check_ending("--trace", trace, (".json",))
-    path = _recording(file)
+        report_output.check_writable("--trace", trace)
+    places = [each.resolve() for each in (path, output, trace) if each is not None]
+    if len({*places}) < len(places):
+        raise UsageError("FILE, --output and --trace are not three files", "give each its own")
 
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.files import write_text_atomic
@@ -104,7 +110,8 @@ def profile(
         precision_report=precision_report,
     )
     began = time.perf_counter()
-    outcome = run(path, wanted, lambda step: messages.say(f"{step} …"))
+    say = messages.say if sys.stderr.isatty() else messages.detail
+    outcome = run(path, wanted, lambda step: say(f"{step} …"))
     if trace is not None:
         from fluidaudio_cli.report.trace import format_trace
 

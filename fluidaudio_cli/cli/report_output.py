@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN
 
 if TYPE_CHECKING:
@@ -67,9 +68,23 @@ def check_ending(option: str, path: Path, endings: Collection[str]) -> None:
         raise UsageError(f"{option} {path} has no such ending", f"end it in {', '.join(endings)}")
 
 
+def check_writable(option: str, path: Path) -> None:
+    """Refuse, before long work, a file that cannot be written; its folder is made."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder", "give a file")
+    place = path.resolve()
+    if path == STDOUT or (place.exists() and not place.is_file()):  # a device or a pipe
+        return
+    with os_errors(f"cannot write {path}", f"choose another {option}"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+
+
 def check(output: Path, wanted: ReportFormat | None) -> None:
-    """Refuse, before long work, a name that does not tell the format."""
+    """Refuse, before long work, a name that does not tell the format, or cannot be written."""
     chosen_format(wanted, output, _BY_SUFFIX, ReportFormat.table)
+    check_writable("--output", output)
 
 
 def write_report(

@@ -22,9 +22,9 @@ from pydantic import (
     model_validator,
 )
 
-from fluidaudio_cli.documents import first_problem, read_yaml
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.settings import first_problem, read_yaml
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One path segment without anything a file system or a URL would read differently.
@@ -175,7 +175,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputError: The file cannot be read, is no YAML, or breaks the schema; names the field.
     """
-    document = read_yaml(path, "the dataset manifest")
+    document = read_yaml(path, "the dataset manifest", InputError)
     if not isinstance(document, dict) or "folder" in document:
         raise InputError(f"{path}: is not a dataset manifest", "see datasets/README.md")
     try:

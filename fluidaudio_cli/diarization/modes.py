@@ -35,6 +35,9 @@ MODE_NAMES = ("reference", "accurate", "balanced", "fast", "turbo")
 DEFAULT_MODE = "balanced"
 # Modes that extend each other further than this go in a circle.
 _DEEPEST = 8
+# Inputs of so many windows take 2.6 GB.
+_LARGEST_BATCH = 4096
+_BATCHES = f"must be from 1 to {_LARGEST_BATCH}"
 
 
 @dataclass(frozen=True)
@@ -233,9 +236,10 @@ def _check_values(mode: ModeValues, files: Mapping[str, Path]) -> None:
     phases = 10.0 / step if step > 0 else 0.0
     rules = (
         (0 < step <= 10 and phases == int(phases), "windows.step_seconds must divide 10 s"),
-        (mode.windows.batch >= 1, "windows.batch must be at least 1"),
+        (1 <= mode.windows.batch <= _LARGEST_BATCH, f"windows.batch {_BATCHES}"),
+        (mode.windows.silence_dbfs <= 0, "windows.silence_dbfs must not be above 0"),
         (mode.crops.per_speaker >= 1, "crops.per_speaker must be at least 1"),
-        (mode.embedding.batch >= 1, "embedding.batch must be at least 1"),
+        (1 <= mode.embedding.batch <= _LARGEST_BATCH, f"embedding.batch {_BATCHES}"),
         (
             mode.embedding.exact_below_seconds >= 0,
             "embedding.exact_below_seconds must not be negative",

@@ -48,7 +48,7 @@ def find_bottleneck(
             stage.name,
             stage.share,
             "waiting",
-            f"the workers had no block to work on for {idle:.0%} of the run (limit "
+            f"the workers had no batch to work on for {idle:.0%} of the run (limit "
             f"{IDLE_LIMIT:.0%}), most of it while {stage.name} ran",
         )
     top = max(working, key=lambda stage: stage.wall_seconds)

@@ -74,10 +74,6 @@ class ProfilingClock(StageClock):
         self._depths: list[tuple[str, float, int]] = []
         self._memory = ResidentMemory()
 
-    def resident_bytes(self) -> int:
-        """Resident memory of the process now."""
-        return self._memory.bytes()
-
     @contextmanager
     def stage(self, name: str, items: int = 1) -> Iterator[None]:
         """Time the block as one call of stage ``name`` over ``items`` items."""

@@ -31,11 +31,11 @@ RANGES = {
 
 
 class ErrorCounter:
-    """Collects one layer's differences over several runs."""
+    """Collects one layer's differences over several runs; ``largest`` is absolute."""
 
     def __init__(self, limits: Range) -> None:
         self._limits = limits
-        self._largest = 0.0
+        self.largest = 0.0
         self._square_error = 0.0
         self._square = 0.0
         self.numbers = 0
@@ -57,14 +57,9 @@ class ErrorCounter:
             difference = np.abs(rounded.astype(np.float64) - exact)
         # An infinity or a NaN is an error without bound.
         difference[~np.isfinite(difference)] = math.inf
-        self._largest = max(self._largest, float(difference.max(initial=0.0)))
+        self.largest = max(self.largest, float(difference.max(initial=0.0)))
         self._square_error += float(np.square(difference).sum())
         self._square += float(np.square(size).sum())
-
-    @property
-    def largest(self) -> float:
-        """Largest absolute difference."""
-        return self._largest
 
     @property
     def rms(self) -> float:

@@ -15,6 +15,7 @@ from fluidaudio_cli.executors.base import CompiledModel, OperatorTime
 from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
+from fluidaudio_cli.models.card import NARROW
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.passes import run_seconds
 from fluidaudio_cli.profiling.records import (
@@ -194,15 +195,14 @@ def layer_profiles(
                 seconds=seconds,
                 share=seconds / total if total else 0.0,
                 flops=cost.flops * items if cost else 0,
-                moved_bytes=_moved(cost, calls, items) if cost else 0,
+                # Weights are read once per batch.
+                moved_bytes=(cost.read_bytes + cost.written_bytes) * items
+                + cost.weight_bytes * calls
+                if cost
+                else 0,
             )
         )
     return tuple(sorted(rows, key=lambda row: row.seconds, reverse=True))
-
-
-def _moved(cost: OperationCost, calls: int, items: int) -> int:
-    # Weights are read once per batch.
-    return (cost.read_bytes + cost.written_bytes) * items + cost.weight_bytes * calls
 
 
 def kind_profiles(layers: Sequence[LayerProfile]) -> tuple[KindProfile, ...]:
@@ -263,6 +263,11 @@ def measure_peaks(
                 found[key] = Unavailable(error.message)
         peaks[name] = found[key]
     return peaks
+
+
+def narrow_networks(pipeline: Pipeline) -> list[str]:
+    """Networks that run in 8-bit integers."""
+    return [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
 
 
 def model_plans(models: Mapping[str, CompiledModel]) -> tuple[ModelPlan, ...]:

@@ -17,7 +17,7 @@ from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.measure.memory import RssSampler, peak_bytes, reset_peak
+from fluidaudio_cli.measure.memory import RssSampler, peak_bytes, reset_peak, resident_bytes
 from fluidaudio_cli.profiling.clock import Call, ProfilingClock
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import PassCost, Unavailable
@@ -66,7 +66,7 @@ def run_seconds(
 def _timed(pipeline: Pipeline, path: Path, options: Options) -> TimedRun:
     can_reset = reset_peak()
     clock = ProfilingClock()
-    baseline = clock.resident_bytes()
+    baseline = resident_bytes()
     with RssSampler(os.getpid()) as sampler:
         started = time.perf_counter()
         result = pipeline.diarize(path, speakers=options.speakers, clock=clock)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,21 @@ from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Rounding, rounds_anything, tapped_model
 from fluidaudio_cli.diarization.frames import WINDOW_SAMPLES
 from fluidaudio_cli.diarization.loading import Wishes, load_pipeline
-from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.pipeline import Pipeline, usual
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.layer_outputs import LayerRunner
 from fluidaudio_cli.executors.select import select_executor
-from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.loading import load_model
-from fluidaudio_cli.models.registry import Model, packages_of
+from fluidaudio_cli.models.registry import Model
 from fluidaudio_cli.profiling.layer_errors import (
     RANGES,
     ErrorCounter,
     entry_layer,
     layer_errors,
 )
+from fluidaudio_cli.profiling.models import narrow_networks
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import (
     PrecisionDer,
@@ -44,6 +44,7 @@ from fluidaudio_cli.profiling.records import (
 )
 from fluidaudio_cli.profiling.timeline import strict_der
 from fluidaudio_cli.scoring.sweep import score_turns
+from fluidaudio_cli.wording import counted
 
 # Windows that are compared, spread over the recording.
 _WINDOWS = 4
@@ -54,35 +55,34 @@ _FORMAT = {"package": "fp16"}
 _OFFSET_STEP = 32_000  # samples between the stretches of a window that a crop is chosen from
 
 Piece = NDArray[np.float32]
-Pieces = Mapping[str, Sequence[Piece]]
 
 
 def precision_report(
-    path: Path,
-    mode: ModeConfig,
-    options: Options,
-    models: Mapping[str, CompiledModel],
-    narrow: Collection[str],
-    step: Callable[[str], None],
+    path: Path, options: Options, pipeline: Pipeline, step: Callable[[str], None]
 ) -> PrecisionReport:
-    """The report on ``models`` as loaded for ``mode``, on pieces of the recording.
+    """The report on the networks of ``pipeline``, on pieces of the recording.
 
-    ``narrow``: names of those loaded in 8-bit integers, beside which the usual ones are compared.
+    Of one that runs in 8-bit integers the usual one is rounded, and both are compared.
     """
     windows = audio_windows(path, _WINDOWS)
-    pieces = _pieces(windows, models)
+    models = pipeline.compiled
+    narrow = narrow_networks(pipeline)
+    packages = {name: pipeline.packages[usual(name) if name in narrow else name] for name in models}
+    pieces = _pieces(windows, models, packages["fbank"])
     rows: list[PrecisionProfile] = []
     # A more exact copy of the embedding has nothing of its own to compare.
     for name in (each for each in models if each in _FIGURES):
         step(f"precision of {name}")
-        rows.extend(_model_rows(name, pieces, models[name], narrow=name in narrow))
+        rows.extend(
+            _model_rows(name, pieces[name], models[name], packages[name], narrow=name in narrow)
+        )
     step("error rates")
     return PrecisionReport(
         tuple(rows),
-        _error_rates(path, mode, options, models),
-        f"{len(windows)} windows of 10 s, spread over the recording. Simulated: every layer's "
-        "result, input and weight rounded (as packaged: only what the package computes in fp16), "
-        "an LSTM's inner states not. Figures: share of flipped segmentation frames, largest "
+        _error_rates(path, options, pipeline),
+        f"{counted(len(windows), 'window')} of 10 s, spread over the recording. Simulated: every "
+        "layer's result, input and weight rounded (as packaged: only what the package computes in "
+        "fp16), an LSTM's inner states not. Figures: share of flipped segmentation frames, largest "
         "filter-bank difference, lowest embedding cosine, all against fp32.",
     )
 
@@ -105,15 +105,13 @@ def audio_windows(path: Path, count: int) -> list[Piece]:
     return windows
 
 
-def _bundled() -> dict[str, Model]:
-    return packages_of(load_card())
-
-
-def _pieces(windows: Sequence[Piece], models: Mapping[str, CompiledModel]) -> Pieces:
+def _pieces(
+    windows: Sequence[Piece], models: Mapping[str, CompiledModel], fbank: Model
+) -> Mapping[str, Sequence[Piece]]:
     """Inputs of one item for each model: windows, their loudest stretches, and those' frames."""
     length = int(models["fbank"].inputs[0].shape[-1] or 0)
     stretches = [_loudest(window, length) for window in windows]
-    runner = LayerRunner(tapped_model(read_program(_bundled()["fbank"].package)).model)
+    runner = LayerRunner(tapped_model(read_program(fbank.package)).model)
     rows = int(models["embedding"].inputs[0].shape[1] or 0)
     frames = []
     for stretch in stretches:
@@ -132,19 +130,19 @@ def _loudest(window: Piece, length: int) -> Piece:
 
 
 def _model_rows(
-    name: str, pieces: Pieces, model: CompiledModel, *, narrow: bool
+    name: str, pieces: Sequence[Piece], model: CompiledModel, package: Model, *, narrow: bool
 ) -> list[PrecisionProfile]:
-    program = read_program(_bundled()[name].package)
+    program = read_program(package.package)
     exact = tapped_model(program)
     runner = LayerRunner(exact.model)
     given, output = model.inputs[0].name, model.outputs[0].name
-    references = [runner.run({given: piece}) for piece in pieces[name]]
+    references = [runner.run({given: piece}) for piece in pieces]
     answers = [np.asarray(reference[output]) for reference in references]
     label, measure = _FIGURES[name]
     rows = []
     for rounding in _ROUNDINGS:
         shown = _SHOWN.get(rounding, rounding)
-        executed = _executed(name, rounding, model, pieces[name], answers)
+        executed = _executed(name, rounding, model, package, pieces, answers)
         if not rounds_anything(program, rounding):
             reason = Unavailable("the package computes nothing in fp16")
             rows.append(PrecisionProfile(name, shown, reason, "", label, reason, executed))
@@ -154,7 +152,7 @@ def _model_rows(
         counters = {tap.tensor: ErrorCounter(limits) for tap in rounded.taps}
         other = LayerRunner(rounded.model)
         results = []
-        for piece, reference in zip(pieces[name], references, strict=True):
+        for piece, reference in zip(pieces, references, strict=True):
             found = other.run({given: piece})
             results.append(np.asarray(found[output]))
             for tensor, counter in counters.items():
@@ -166,7 +164,7 @@ def _model_rows(
         )
     if narrow:
         reason = Unavailable("not simulated: a package of its own")
-        executed = measure(answers, _results(model, pieces[name]))
+        executed = measure(answers, _results(model, pieces))
         rows.append(PrecisionProfile(name, _INTEGERS, reason, "", label, reason, executed))
     return rows
 
@@ -212,7 +210,12 @@ _FIGURES: dict[str, tuple[str, Callable[[Arrays, Arrays], float]]] = {
 
 
 def _executed(
-    name: str, rounding: Rounding, model: CompiledModel, pieces: Sequence[Piece], answers: Arrays
+    name: str,
+    rounding: Rounding,
+    model: CompiledModel,
+    package: Model,
+    pieces: Sequence[Piece],
+    answers: Arrays,
 ) -> float | Unavailable:
     """The model's figure with the arithmetic of the executor that ran it."""
     executor = select_executor(model.ran.executor)
@@ -223,7 +226,7 @@ def _executed(
         return Unavailable(f"{executor.name} does not run the package's own mix of precisions")
     try:
         wanted = dataclasses.replace(model.asked, precision=precision)  # type: ignore[arg-type]
-        loaded = load_model(_bundled()[name], executor, wanted)
+        loaded = load_model(package, executor, wanted)
     except FluidAudioError as error:
         return Unavailable(error.message)
     results = _results(loaded, pieces)
@@ -231,21 +234,21 @@ def _executed(
     return _FIGURES[name][1](answers, results)
 
 
-def _error_rates(
-    path: Path, mode: ModeConfig, options: Options, models: Mapping[str, CompiledModel]
-) -> tuple[PrecisionDer, ...]:
+def _error_rates(path: Path, options: Options, pipeline: Pipeline) -> tuple[PrecisionDer, ...]:
     """The whole pipeline in every precision that the executor computes in here."""
-    executor = select_executor(models["segmentation"].ran.executor)
+    executor = select_executor(pipeline.plan.executor)
     results: dict[str, Diarization | Unavailable] = {}
     for precision in dict.fromkeys(("fp32", *executor.availability().precisions, "fp16")):
         try:
             wishes = options.wishes | Wishes(executor=executor.name, precision=precision)
-            pipeline = load_pipeline(mode, tuning=options.tuning, **wishes)
+            loaded = load_pipeline(
+                pipeline.mode, models=options.models, tuning=options.tuning, **wishes
+            )
         except FluidAudioError as error:
             results[precision] = Unavailable(error.message)
             continue
-        results[precision] = pipeline.diarize(path, speakers=options.speakers)
-        pipeline.close()
+        results[precision] = loaded.diarize(path, speakers=options.speakers)
+        loaded.close()
     return tuple(
         PrecisionDer(precision, executor.name, *_der(result, results["fp32"], options))
         for precision, result in results.items()
@@ -256,15 +259,15 @@ def _der(
     result: Diarization | Unavailable, exact: Diarization | Unavailable, options: Options
 ) -> tuple[float | Unavailable, float | Unavailable, str]:
     """Error rate, its change from fp32, and against what."""
-    against = "against the turns found in fp32" if options.reference is None else ""
-    against = against or "against the reference"
+    truth, uem = options.reference, options.uem
+    against = "against the reference" if truth else "against the turns found in fp32"
     if isinstance(result, Unavailable):
         return result, result, against
-    if options.reference is not None:
-        rate = strict_der(result, options.reference, options.uem)
+    if truth is not None:
+        rate = strict_der(result, truth, uem)
         if isinstance(exact, Unavailable):
             return rate, exact, against
-        return rate, rate - strict_der(exact, options.reference, options.uem), against
+        return rate, rate - strict_der(exact, truth, uem), against
     if isinstance(exact, Unavailable):
         return exact, exact, against
     if not exact.turns:

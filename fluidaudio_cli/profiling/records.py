@@ -64,7 +64,7 @@ class ThreadProfile:
     """What one thread did with the wall time of the run.
 
     ``waiting_seconds``: in a stage that waits, by the clock. ``idle_seconds``: in no stage,
-    which for a worker means that no block was ready.
+    which for a worker means that no batch was ready.
     """
 
     name: str
@@ -151,11 +151,6 @@ class LayerProfile:
     def flops_per_second(self) -> float:
         """Rate reached, 0 where no time was measured."""
         return self.flops / self.seconds if self.seconds else 0.0
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Rate reached, 0 where no time was measured."""
-        return self.moved_bytes / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)

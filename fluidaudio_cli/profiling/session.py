@@ -24,7 +24,7 @@ from fluidaudio_cli.executors.base import CompiledModel, ExecutorRun
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.environment import busy_before, describe
-from fluidaudio_cli.models.card import BUNDLED, NARROW, load_card
+from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.excerpt import write_excerpt
@@ -32,6 +32,7 @@ from fluidaudio_cli.profiling.models import (
     measure_peaks,
     model_plans,
     model_profile,
+    narrow_networks,
     operator_pass,
 )
 from fluidaudio_cli.profiling.options import Options
@@ -43,7 +44,6 @@ from fluidaudio_cli.profiling.passes import (
 )
 from fluidaudio_cli.profiling.records import ModelProfile, PassCost, Profile, Unavailable
 from fluidaudio_cli.profiling.stages import (
-    StageFacts,
     Traffic,
     busiest_while_idle,
     concurrency,
@@ -66,10 +66,11 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     executor that this machine does not have. What only the profile needs and cannot have is
     ``Unavailable`` in it.
     """
-    mode = load_mode(options.mode, load_card(options.models))
-    if options.precision_report and options.models != BUNDLED:
+    card = load_card(options.models)
+    mode = load_mode(options.mode, card)
+    if options.precision_report and not card.ships:
         raise UsageError(
-            "--precision-report compares the bundled networks", "leave out it or --models"
+            "--precision-report compares networks that ship", "leave out it or --models"
         )
     # Before anything that takes time: a recording or reference that cannot be read ends it here.
     if is_pipe(path):
@@ -97,13 +98,13 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         models, operator_cost = _model_profiles(mode, part, options, pipeline, step)
         step("allocations")
         allocated, allocation_cost = allocations(mode, part, options)
-    facts = StageFacts(_traffic(compiled, run.result, path, run.calls), allocated)
     overlapped = run.result.timings.overlapped
     ran = {name: model.ran for name, model in compiled.items()}
     stages = stage_profiles(
         run.calls,
         run.result.duration_seconds,
-        facts,
+        _traffic(compiled, run.result, path, run.calls),
+        allocated,
         lambda stage, calls: _cpu(stage, calls, ran, overlapped),
         tuple((run.started + at, size) for at, size in run.curve),
         run.baseline_rss,
@@ -114,8 +115,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
         from fluidaudio_cli.profiling.precision import precision_report
 
         step("precision")
-        report = precision_report(path, mode, options, compiled, _narrow(pipeline), step)
-    environment = describe()
+        report = precision_report(path, options, pipeline, step)
     outcome = Profile(
         version=__version__,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -128,7 +128,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
         },
-        environment=dataclasses.asdict(environment),
+        environment=dataclasses.asdict(describe()),
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         processing_seconds=run.result.timings.processing_seconds,
@@ -170,11 +170,6 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
     return outcome
 
 
-def _narrow(pipeline: Pipeline) -> list[str]:
-    """Networks that run in 8-bit integers."""
-    return [name for name, each in pipeline.plan.networks.items() if each.variant == NARROW]
-
-
 def _model_profiles(
     mode: ModeConfig, path: Path, options: Options, pipeline: Pipeline, step: Step
 ) -> tuple[tuple[ModelProfile, ...], PassCost | None]:
@@ -187,7 +182,7 @@ def _model_profiles(
         missing = Unavailable(error.message)
         times, work, cost = dict.fromkeys(models, missing), dict.fromkeys(models, (0, 0)), None
     step("machine's peaks")
-    peaks = measure_peaks(models, _narrow(pipeline), options.peaks)
+    peaks = measure_peaks(models, narrow_networks(pipeline), options.peaks)
     return tuple(
         model_profile(
             name, model, pipeline.packages[name].package, times[name], work[name], peaks[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from fluidaudio_cli.executors.base import CompiledModel, TensorSpec
 from fluidaudio_cli.measure.statistics import percentile
@@ -29,24 +28,18 @@ def is_waiting(stage: str) -> bool:
     return stage.startswith(_WAIT_PREFIX)
 
 
-@dataclass(frozen=True)
-class StageFacts:
-    """What is known beside the calls, per stage: bytes in, out and copied; allocations."""
-
-    traffic: Mapping[str, Traffic]
-    allocated: Mapping[str, int] | Unavailable
-
-
 def stage_profiles(
     calls: Sequence[Call],
     audio_seconds: float,
-    facts: StageFacts,
+    traffic: Mapping[str, Traffic],
+    allocated: Mapping[str, int] | Unavailable,
     cpu: Cpu,
     rss: Sequence[tuple[float, int]],
     baseline_rss: int,
 ) -> tuple[StageProfile, ...]:
     """One profile per stage in order of first use.
 
+    ``traffic`` and ``allocated``: bytes in, out and copied, and allocations, by stage.
     ``rss``: (``perf_counter`` seconds, resident bytes) from a sampler.
     """
     by_stage: dict[str, list[Call]] = {}
@@ -59,12 +52,7 @@ def stage_profiles(
         seconds = [call.seconds for call in own]
         wall = sum(seconds)
         waiting = is_waiting(name)
-        bytes_in, bytes_out, copied = facts.traffic.get(name, (unknown, unknown, 0))
-        allocated: int | Unavailable
-        if isinstance(facts.allocated, Unavailable):
-            allocated = facts.allocated
-        else:
-            allocated = facts.allocated.get(name, 0)
+        bytes_in, bytes_out, copied = traffic.get(name, (unknown, unknown, 0))
         profiles.append(
             StageProfile(
                 name=name,
@@ -77,7 +65,9 @@ def stage_profiles(
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,
                 copied_bytes=copied,
-                allocated_bytes=allocated,
+                allocated_bytes=allocated
+                if isinstance(allocated, Unavailable)
+                else allocated.get(name, 0),
                 rss_delta_bytes=max(0, _peak_rss(own, rss) - baseline_rss),
                 rtfx=audio_seconds / wall if wall else math.inf,
                 waiting=waiting,

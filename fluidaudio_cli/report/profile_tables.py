@@ -104,6 +104,8 @@ def operator_table(model: ModelProfile, top: int | None = None) -> Table:
     title = f"{model.name}: {model.executor}, {model.precision}"
     if isinstance(model.layers, Unavailable):
         return Table(title, (), (), (f"{title}: operator times {model.layers}",))
+    if not any(layer.seconds for layer in model.layers):
+        return Table(title, (), (), (f"{title}: it was not needed",))
     peak, bandwidth, against = None, None, f"machine's peak {model.peak}"
     if not isinstance(model.peak, Unavailable):
         peak, bandwidth = model.peak.flops_per_second, model.peak.bytes_per_second

@@ -9,8 +9,8 @@ import numpy as np
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fluidaudio_cli.documents import read_yaml
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.settings import read_yaml
 from fluidaudio_cli.simulate.codecs import check_codec
 from fluidaudio_cli.simulate.turn_taking import INTRODUCTION_SECONDS
 
@@ -138,7 +138,7 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The keys of a recipe file, unchecked; raises ``InputError`` where it is no YAML mapping."""
-    document = read_yaml(path, "the recipe")
+    document = read_yaml(path, "the recipe", InputError)
     if not isinstance(document, dict):
         raise InputError(f"{path} is not a recipe", "see docs/simulate.md")
     return document

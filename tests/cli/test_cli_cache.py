@@ -1,20 +1,67 @@
-"""A cache that cannot be written costs time, never the result."""
+"""The cache: shown, emptied, and done without where it cannot be written."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import forked
 
+Command = Callable[..., tuple[int, str, str]]
 
-@pytest.mark.parametrize("executor", ["auto", "onnxruntime"])
-def test_unwritable_cache_is_said_once_and_worked_without(executor: str, sample_wav: Path) -> None:
+
+def test_unwritable_cache_is_said_once_and_worked_without(sample_wav: Path) -> None:
     done = forked.run(
-        *("diarize", sample_wav, "--format", "rttm", "--executor", executor),
+        *("diarize", sample_wav, "--format", "rttm", "--executor", "onnxruntime"),
         env={"FLUIDAUDIO_CACHE_DIR": "/dev/null/cache"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("SPEAKER sample 1 6.")
     assert done.stderr.count("cannot be written") == 1
+
+
+@pytest.fixture
+def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of 3 MB of models, a self-test, and a benchmark's journal."""
+    for name, size in (("models/a", 1), ("models/b/c", 2), ("selftests/a", 1), ("benchmark/a", 9)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(size * 1_000_000))
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_cache_is_shown_by_kind(command: Command, filled: Path) -> None:
+    code, out, err = command("cache", "info")
+    assert (code, err) == (0, "")
+    assert out == (
+        f"{filled}, 4.0 MB\n"
+        "  compiled models: 2 files, 3.0 MB\n"
+        "  self-tests that passed: 1 file, 1.0 MB\n"
+    )
+    _, out, _ = command("cache", "info", "--format", "json")
+    document = json.loads(out)
+    assert (document["path"], document["bytes"]) == (str(filled), 4_000_000)
+    assert [kind["files"] for kind in document["kinds"].values()] == [2, 1, 0]
+
+
+def test_clearing_takes_one_kind_or_all_that_can_be_made_anew(
+    command: Command, filled: Path
+) -> None:
+    def left() -> list[str]:
+        return sorted(path.name for path in filled.iterdir())
+
+    code, out, err = command("cache", "clear", "--kind", "blobs")
+    assert (code, out) == (2, "")
+    assert err == "fluidaudio: --kind blobs is not known: use models, selftests, memory\n"
+    for kind, freed, names in (
+        (("--kind", "models"), "3.0", ["benchmark", "selftests"]),
+        ((), "1.0", ["benchmark"]),
+        ((), "0.0", ["benchmark"]),
+    ):
+        code, out, err = command("cache", "clear", *kind)
+        assert (code, out, err) == (0, "", f"freed {freed} MB in {filled}\n")
+        assert left() == names

@@ -50,6 +50,15 @@ def test_doctor_tells_everything_and_that_diarize_runs(process: Command) -> None
         assert one["status"] == "ok" or one["remedy"], one
 
 
+@pytest.fixture
+def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-tests and loading take time, and are not what is asked for."""
+    monkeypatch.setattr(models_verify, "run_selftests", lambda *_: ())
+    loaded = SimpleNamespace(models=(), close=lambda: None)
+    monkeypatch.setattr(loading, "load", lambda plan: loaded)
+
+
+@pytest.mark.usefixtures("nothing_to_verify")
 def test_doctor_for_people(command: Command) -> None:
     code, out, err = command("doctor")
     assert (code, err) == (0, "")
@@ -65,14 +74,6 @@ def test_doctor_for_people(command: Command) -> None:
     ):
         assert part in out
     assert "Everything needed is here." in out
-
-
-@pytest.fixture
-def nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Self-tests and loading take time, and are not what is asked for."""
-    monkeypatch.setattr(models_verify, "run_selftests", lambda *_: ())
-    loaded = SimpleNamespace(models=(), close=lambda: None)
-    monkeypatch.setattr(loading, "load", lambda plan: loaded)
 
 
 @pytest.mark.usefixtures("nothing_to_verify")

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from fluidaudio_cli.benchmark.gates import read_gates
 from fluidaudio_cli.diarization.modes import (
+    DEFAULT_MODE,
     MODE_NAMES,
     ModeConfig,
     load_mode,
     mode_title,
 )
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.resources import configs_dir
 from fluidaudio_cli.settings import flattened, read_settings
@@ -68,7 +70,7 @@ def test_every_value_has_a_line_and_a_reason_of_its_own(name: str) -> None:
         assert len(place.reason) > 5, f"{key} of {place} has no reason"
 
 
-@pytest.mark.parametrize("name", ["reference", "accurate", "fast"])
+@pytest.mark.parametrize("name", sorted({*MODE_NAMES} - {DEFAULT_MODE}))
 def test_no_shipped_mode_repeats_what_it_extends(name: str) -> None:
     content, _ = read_settings(configs_dir() / f"{name}.yaml", UsageError)
     base = load_mode(content.pop("extends")).values()
@@ -127,6 +129,25 @@ def test_networks_give_the_thresholds(tmp_path: Path) -> None:
             "execution.executor is 'tpu': use auto, coreml, openvino, onnxruntime, cuda",
         ),
         ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
+        ("extends: fast\nwindows:\n  step_seconds: 0\n", "windows.step_seconds must divide 10 s"),
+        ("extends: fast\nwindows:\n  batch: 1_000_000\n", "windows.batch must be from 1 to 4096"),
+        ("extends: fast\nembedding:\n  batch: 0\n", "embedding.batch must be from 1 to 4096"),
+        (
+            "extends: fast\nwindows:\n  silence_dbfs: 900\n",
+            "windows.silence_dbfs must not be above",
+        ),
+        (
+            "extends: fast\nwindows:\n  silence_dbfs: .nan\n",
+            "windows.silence_dbfs is nan: give a nu",
+        ),
+        (
+            f"extends: fast\nembedding:\n  exact_below_seconds: 1{400 * '0'}\n",
+            f"embedding.exact_below_seconds is 1{400 * '0'}: give a number",
+        ),
+        (
+            "extends: fast\nwindows: &all\n  of: *all\n",
+            "unknown key windows.of: known here: batch, ",
+        ),
         ("extends: mine.yaml\n", "extends goes in a circle: extend another mode"),
         ("extends: 3\n", "extends is 3: give a mode's name or path"),
     ],
@@ -136,6 +157,27 @@ def test_what_does_not_belong_is_one_line(tmp_path: Path, text: str, message: st
     with pytest.raises(UsageError) as refusal:
         load_mode(path)
     assert str(refusal.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("2020-13-45", "month must be in 1..12"),
+        ("!!int abc", "invalid literal for int() with base 10: 'abc'"),
+        ("!!bool perhaps", "'perhaps'"),
+        ("!!timestamp abc", "'NoneType' object has no attribute 'groupdict'"),
+    ],
+)
+def test_a_value_that_yaml_itself_fails_on_is_one_line(
+    tmp_path: Path, value: str, reason: str
+) -> None:
+    path = file(tmp_path, f"step_seconds: {value}\n")
+    with pytest.raises(UsageError) as refusal:
+        load_mode(path)
+    assert str(refusal.value).startswith(f"cannot read {path}: {reason}")
+    with pytest.raises(InputError) as refused:
+        read_gates(path)
+    assert str(refused.value).startswith(f"cannot read the gates {path}: {reason}")
 
 
 def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:

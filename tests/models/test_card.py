@@ -128,6 +128,11 @@ def test_a_card_may_hold_only_what_differs_from_the_bundled_one(tmp_path: Path) 
             "pooling: crop\n  mask_input: frames",
             "mask_input has no meaning where pooling is crop",
         ),
+        (
+            "{audio: [batch, 1, 32240]}",
+            "{audio: 3}",
+            "audio is 3: give a value of type list",
+        ),
         ("sample_rate: 16000", "sample_rate: 8000", "sample_rate is 8000"),
         ("pooling: crop", "pooling: mask", "mask_input must name one of two inputs"),
         ("file: bundled:fbank", "file: nowhere", "fbank: there is no package"),

@@ -31,11 +31,11 @@ PEAK = Peak("bf16", 1, 100.0, 1000.0)
 
 
 def test_network_near_the_compute_peak() -> None:
-    # 160 FLOP in 2 s of 100/s: 80 %; 400 bytes in 2 s of 1000/s: 20 %.
-    found = find_bottleneck((STAGE, OTHER), SERIAL, [model(160, 400, PEAK)], None)
+    # 160 FLOP in 2 s of 100/s: 80 %; 160 bytes in 2 s of 1000/s: 8 %.
+    found = find_bottleneck((STAGE, OTHER), SERIAL, [model(160, 160, PEAK)], None)
     assert (found.stage, found.share, found.limit) == ("embedding", 0.6, "compute")
     assert found.reason == (
-        "its operators reach 80% of the bf16 compute peak and move bytes at 20% of the cache "
+        "its operators reach 80% of the bf16 compute peak and move bytes at 8% of the cache "
         "bandwidth"
     )
 
@@ -57,6 +57,11 @@ def test_unknown_without_peaks_or_operator_times() -> None:
     silent = replace(model(1, 1, PEAK), layers=Unavailable("Core ML does not report them"))
     found = find_bottleneck((STAGE,), SERIAL, [silent], None)
     assert found.reason == "operator times unavailable: Core ML does not report them"
+    for lacking in (replace(PEAK, flops_per_second=None), replace(PEAK, bytes_per_second=None)):
+        found = find_bottleneck((STAGE,), SERIAL, [model(1, 1, lacking)], None)
+        assert found.reason == "operator times or machine's peaks are missing"
+    found = find_bottleneck((STAGE,), SERIAL, [replace(silent, layers=())], None)
+    assert found.reason == "operator times or machine's peaks are missing"
 
 
 def test_python_when_on_a_processor_else_waiting() -> None:
@@ -69,11 +74,11 @@ def test_python_when_on_a_processor_else_waiting() -> None:
 
 
 def test_idle_workers_point_at_what_they_waited_for() -> None:
-    workers = (ThreadProfile("worker-0", 6.0, 0.0, 4.0), ThreadProfile("worker-1", 6.0, 0.0, 4.0))
+    workers = (ThreadProfile("worker-0", 5.0, 1.0, 4.0), ThreadProfile("worker-1", 5.0, 1.0, 4.0))
     side = Concurrency(True, workers, (0.0, 10.0))
     found = find_bottleneck((STAGE, OTHER), side, [], "clustering")
     assert (found.stage, found.limit) == ("clustering", "waiting")
-    assert found.reason.startswith("the workers had no block to work on for 40% of the run")
+    assert found.reason.startswith("the workers had no batch to work on for 40% of the run")
     busy = replace(side, threads=tuple(replace(each, idle_seconds=2.0) for each in workers))
     assert find_bottleneck((STAGE, OTHER), busy, [], "clustering").stage == "embedding"
 

@@ -8,14 +8,15 @@ import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.profiling.excerpt import write_excerpt
 from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.session import profile
 from fluidaudio_cli.resources import packages_dir
+from fluidaudio_cli.simulate.voices import read_audio
 from tests import forked
 
 
@@ -147,16 +148,19 @@ def test_table_of_a_silent_recording(tmp_path: Path) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setparams((2, 2, 8_000, 0, "NONE", ""))
         stream.writeframes(b"\0\0\0\0" * 8_000)
-    done = run(path, "--executor", "onnxruntime", "--performance-mode", "reference", "--no-peaks")
-    assert done.returncode == 0, done.stderr
+    reference = ("--executor", "onnxruntime", "--performance-mode", "reference")
+    done = run(path, *reference, "--no-peaks")
+    assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("silence: 1.0 s of audio in ")
     assert any(line.startswith("Bottleneck: ") for line in lines)
     assert "Stages ran one after the other." in lines
     assert any(line.startswith("Core ML's plan (MLComputePlan) unavailable: ") for line in lines)
     assert any(line.startswith("What profiling costs") for line in lines)
-    # No speech: the embedding network never ran, and is reported without operators.
-    assert "embedding: by kind" not in done.stdout or "embedding: onnxruntime" in done.stdout
+    # No sound: no network ever ran, and each is named without operators.
+    for name in ("segmentation", "fbank", "embedding"):
+        assert f"{name}: onnxruntime, fp32: it was not needed" in lines
+    assert "by kind" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,13 @@ def test_table_of_a_silent_recording(tmp_path: Path) -> None:
         (("--reference", "absent.rttm"), 3, "absent.rttm"),
         (("--executor", "coreml"), 4, "executor coreml is not available"),
         (("--top", "0"), 2, "--top"),
+        (("--output", f"{__file__}/p.json"), 4, f"cannot write {__file__}/p.json: "),
+        (("--trace", f"{__file__}/t.json"), 4, f"cannot write {__file__}/t.json: "),
+        (
+            ("--trace", "p.json", "--output", "p.json"),
+            2,
+            "FILE, --output and --trace are not three files: give each its own",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -175,11 +186,12 @@ def test_what_cannot_be_done_is_one_line(
     if "coreml" in arguments and sys.platform == "darwin":
         pytest.skip("Core ML runs here")
     files = () if arguments[0].endswith(".wav") else (sample_wav,)
-    done = run(*files, *arguments, "--no-peaks")
+    done = run(*files, *arguments, "--no-peaks", "-v")
     assert done.returncode == code
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "timing …" not in done.stderr
 
 
 def test_folder_of_several_recordings_is_refused(tmp_path: Path, sample_wav: Path) -> None:
@@ -193,8 +205,10 @@ def test_folder_of_several_recordings_is_refused(tmp_path: Path, sample_wav: Pat
 def test_excerpt_is_the_beginning(tmp_path: Path, sample_wav: Path) -> None:
     part = tmp_path / "part.wav"
     assert write_excerpt(sample_wav, part, 2.5) == 2.5
-    with open_audio(part) as stream:
-        assert stream.info.duration_seconds == pytest.approx(2.5)
+    # Sample by sample, as 16 bits hold them.
+    whole, beginning = (read_audio(each) for each in (sample_wav, part))
+    assert beginning.size == 40_000
+    np.testing.assert_array_equal(beginning, whole[:40_000])
     # Asked for more than there is: all of it.
     assert write_excerpt(sample_wav, part, 100.0) == pytest.approx(30.0, abs=0.01)
 
@@ -204,5 +218,5 @@ def test_precision_report_of_other_networks_is_refused(sample_wav: Path, tmp_pat
     text = (packages_dir() / "bundled.yaml").read_text(encoding="utf-8")
     card.write_text(text.replace("file: ", "file: bundled:"), encoding="utf-8")
     wanted = Options(models=str(card), precision_report=True)
-    with pytest.raises(UsageError, match="--precision-report compares the bundled networks"):
+    with pytest.raises(UsageError, match="--precision-report compares networks that ship"):
         profile(sample_wav, wanted)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from fluidaudio_cli.coreml.ir import Program
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Tap, rounded_to, rounds_anything, tapped_model
 from fluidaudio_cli.diarization.loading import load_pipeline
@@ -106,19 +107,27 @@ def test_figures_by_hand() -> None:
     assert lowest_cosine([unit], [other]) == pytest.approx(math.sqrt(0.5))
 
 
-def test_what_runs_in_integers_has_a_row_and_its_exact_copy_has_none(
+def test_what_runs_is_compared_integers_too_and_its_exact_copy_is_not(
     sample_wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mode = tmp_path / "mine.yaml"
-    mode.write_text("extends: accurate\nembedding: {narrow: true}\n")
+    mode.write_text(
+        "extends: accurate\nsegmentation: {distilled: true}\nembedding: {narrow: true}\n"
+    )
     pipeline = load_pipeline(str(mode), executor="onnxruntime")
     assert {"embedding", EXACT_EMBEDDING} < set(pipeline.compiled)
     monkeypatch.setattr(precision, "_ROUNDINGS", ())
     monkeypatch.setattr(precision, "_error_rates", lambda *_: ())
-    report = precision.precision_report(
-        sample_wav, pipeline.mode, Options(), pipeline.compiled, ["embedding"], lambda _: None
-    )
+    rounded = []
+
+    def read_and_note(path: Path) -> Program:
+        rounded.append(path.stem)
+        return read_program(path)
+
+    monkeypatch.setattr(precision, "read_program", read_and_note)
+    report = precision.precision_report(sample_wav, Options(), pipeline, lambda _: None)
     pipeline.close()
+    assert rounded == ["fbank", "segmentation-student", "fbank", "embedding"]
     (row,) = report.models
     assert (row.model, row.precision, row.figure_name) == (
         "embedding",

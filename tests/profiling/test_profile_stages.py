@@ -9,7 +9,6 @@ from fluidaudio_cli.executors.base import TensorSpec
 from fluidaudio_cli.profiling.clock import Call, ProfilingClock
 from fluidaudio_cli.profiling.records import Unavailable
 from fluidaudio_cli.profiling.stages import (
-    StageFacts,
     busiest_while_idle,
     concurrency,
     is_waiting,
@@ -33,13 +32,13 @@ CALLS = (
 
 
 def test_stage_profiles_by_hand() -> None:
-    facts = StageFacts({"segmentation": (640, 80, 0)}, {"segmentation": 7})
     rows = {
         row.name: row
         for row in stage_profiles(
             CALLS,
             80.0,
-            facts,
+            {"segmentation": (640, 80, 0)},
+            {"segmentation": 7},
             lambda name, own: sum(each.thread_cpu for each in own),
             [(9.0, 999), (12.5, 160), (16.5, 130), (18.0, 999)],
             baseline_rss=100,

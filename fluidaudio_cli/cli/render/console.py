@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from fluidaudio_cli.cli import messages
-from fluidaudio_cli.progress import ProgressCallback
+from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # A pipe has no width; wide enough that no cell of ours is cut.
 _PIPED_WIDTH = 160
@@ -47,7 +47,7 @@ def stderr_console() -> Console:
 def progress_bar(description: str) -> Iterator[ProgressCallback]:
     """A bar with ETA on stderr, driven by the callback it yields; silent when piped."""
     if messages.is_quiet() or not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield no_progress
         return
     # Imported here: most output has no bar, and a run of a second would notice.
     from rich.progress import (
