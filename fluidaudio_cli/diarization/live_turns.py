@@ -51,8 +51,10 @@ _REFINE_SHARE = 0.01
 _REFINE_DELAY_SECONDS = 1.0
 # Somebody new is not withdrawn before so much more was heard.
 _TRIAL_SECONDS = 15.0
-# Shorter changes are left to the end of the stream.
-_SHORTEST_REVISION_SECONDS = 0.1
+# How often what was said of the last seconds is set against what has been heard since.
+_LOOK_BACK_SECONDS = 5.0
+# A change of one frame is left to the end of the stream.
+_SHORTEST_REVISION_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class LiveTurns:
         self._end = 0
         self._refining: tuple[int, Future[_Refined]] | None = None
         self._refined_at = 0
+        self._refined_until = 0.0
+        self._looked_back_at = 0
         self._pool = ThreadPoolExecutor(1, "refinement")
 
     @property
@@ -196,8 +200,11 @@ class LiveTurns:
     def _answer(self) -> None:
         """Vote anew on what is not settled."""
         self._builder.forget()
+        self._vote(self._builder)
+
+    def _vote(self, builder: TurnBuilder) -> None:
         for look in (*self.online.decided, *self.online.recent):
-            self._builder.add(look.evidence, look.labels.tolist())
+            builder.add(look.evidence, look.labels.tolist())
 
     def _settled(self, created: tuple[str, ...]) -> Change:
         frontier = GRID.frames_within(max(0, self._end - self._hold))
@@ -206,7 +213,10 @@ class LiveTurns:
         while decided and GRID.window_offset(decided[0].begin) + WINDOW_FRAMES <= frontier:
             decided.popleft()
         self.ledger.add(final)
-        return self._refine(Change(GRID.boundary(frontier), final, created=created))
+        change = self._refine(Change(GRID.boundary(frontier), final, created=created))
+        if self._end - self._looked_back_at < _LOOK_BACK_SECONDS * SAMPLE_RATE:
+            return change
+        return replace(change, revisions=self._look_back())
 
     def _named(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
         return tuple(turn._replace(speaker=self._names[int(turn.speaker)]) for turn in turns)
@@ -223,6 +233,24 @@ class LiveTurns:
         return name
 
     # Refinement
+
+    def _look_back(self) -> tuple[Revision, ...]:
+        """Correct moments settled of late by what their windows say since they were decided anew.
+
+        Only those that the background has not decided on.
+        """
+        self._looked_back_at = self._end
+        first = GRID.frames_within(max(0, self._end - WINDOW_SAMPLES))
+        begin = max(self._refined_until, GRID.boundary(first))
+        end = GRID.boundary(self._builder.open_since())
+        if begin >= end:
+            return ()
+        builder = TurnBuilder(self._mode.reconstruction, self._step, trust=_TRUST, first=first)
+        self._vote(builder)
+        turns = self._named(builder.finish(self._end).turns)
+        revisions = self.ledger.changes(turns, begin, end, _SHORTEST_REVISION_SECONDS)
+        self.ledger.apply(revisions)
+        return tuple(revisions)
 
     def _refine(self, change: Change) -> Change:
         """``change`` with what the background found, where that is due; begin anew."""
@@ -281,6 +309,7 @@ class LiveTurns:
     def _take(self, change: Change, refined: _Refined) -> Change:
         """Correct names, turns and the online model by what was found."""
         end = min(refined.end, GRID.boundary(self._builder.open_since()))
+        self._refined_until = end
         told, waiting, before = self.ledger.turns(), self.tentative(), self.speakers
         names = self._keep_names(refined.turns, refined.names)
         known = {names[label]: name for label, name in refined.names.items() if label in names}
@@ -312,6 +341,7 @@ class LiveTurns:
             self.online.withdraw(number, None if heir is None else numbers[heir])
             self._rename({name: heir})
         self._answer()
+        self._look_back()
         confirmed = tuple(sorted(found - self._confirmed))
         self._confirmed |= found
         given = Ledger()

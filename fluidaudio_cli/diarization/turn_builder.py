@@ -61,7 +61,8 @@ class TurnBuilder:
 
     ``step_samples`` between windows. ``trust`` (frames,): what a window's vote on each of its
     frames is worth. ``chunk_frames``: how much is gathered before it is voted
-    on: large ones are quicker, 1 gives turns as soon as no window can change them.
+    on: large ones are quicker, 1 gives turns as soon as no window can change them. ``first``: the
+    frame from which on there are turns.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class TurnBuilder:
         step_samples: int,
         chunk_frames: int = _CHUNK_FRAMES,
         trust: NDArray[np.float32] = EVERYWHERE_ALIKE,
+        first: int = 0,
     ) -> None:
         self._rules = rules
         self._step = step_samples
@@ -77,7 +79,7 @@ class TurnBuilder:
         self._chunk = chunk_frames
         self._fill = rules.fill_gap_seconds / GRID.hop_seconds
         # Votes of the frames from ``_first`` on: on how many speak, and for each speaker.
-        self._first = 0
+        self._first = first
         self._total: NDArray[np.float32] = np.zeros(0, np.float32)
         self._seen: NDArray[np.float32] = np.zeros(0, np.float32)
         self._votes: NDArray[np.float32] = np.zeros((0, 0), np.float32)

@@ -118,6 +118,23 @@ def test_a_turn_is_final_once_and_in_time() -> None:
     assert all(one.end <= other.start + 0.2 for one, other in pairwise(spoken))
 
 
+def test_what_was_said_in_haste_is_corrected_within_seconds() -> None:
+    """Before the background has looked: windows of 10 s are clustered from 16 s on."""
+    live = LiveTurns(load_mode("balanced"), STEP, STEP)
+    reader = Ledger()
+    ends: list[float] = []
+    for evidence in EVIDENCE[: 20 + 9]:
+        change = live.push(evidence)
+        reader.add(change.final)
+        reader.apply(change.revisions)
+        ends += [t.end for t in reader.turns() if t.start == 0.0]
+        if change.revisions:
+            assert evidence.number / 2 + 10 == 10.0
+    live.close()
+    assert max(ends) > 6.4  # the other's voice was not told apart at once
+    assert ends[-1] == pytest.approx(6.0, abs=0.05)
+
+
 def test_what_waits_is_right_at_once() -> None:
     live = LiveTurns(load_mode("balanced"), STEP, 5 * SAMPLE_RATE)
     changes = [live.push(evidence) for evidence in EVIDENCE]
