@@ -30,9 +30,10 @@ EXIT_BAD_INPUT = 3
 EXIT_ENVIRONMENT = 4
 # A fault of this program, as sysexits.h has it: Python's own 1 would say that a gate failed.
 EXIT_INTERNAL = 70
-# As a shell reports SIGINT and SIGPIPE.
+# As a shell reports SIGINT, SIGPIPE and SIGTERM.
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
+EXIT_TERMINATED = 143
 
 _EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
     (errors.GateError, EXIT_GATE_FAILED),
@@ -79,6 +80,8 @@ def script() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
 
 
@@ -111,6 +114,8 @@ def answered(action: Callable[[], int]) -> int:
     except errors.FluidAudioError as error:
         return _told(str(error), exit_code(error))
     except KeyboardInterrupt:
+        if _terminated.is_set():
+            return _told("terminated", EXIT_TERMINATED)
         return _told("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader went away (`| head`).
@@ -188,6 +193,18 @@ class _Stdout(io.FileIO):
         except OSError as error:
             error.filename = _STDOUT
             raise
+
+
+_terminated = threading.Event()
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """What service managers and ``timeout`` send: as Ctrl-C, but for line and exit code."""
+    _terminated.set()
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    else:  # a shell's background processes do not hear Ctrl-C
+        raise KeyboardInterrupt
 
 
 @contextmanager

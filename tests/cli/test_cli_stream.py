@@ -185,9 +185,21 @@ def test_no_microphone_library_is_one_line(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
-def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_in_a_stalled_source_loses_nothing(
+    sample_wav: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+    word: str,
+) -> None:
     saved = tmp_path / "end.rttm"
     read, write = os.pipe()
+    # A shell's background processes do not hear Ctrl-C.
+    hears = signal.signal(signal.SIGINT, signal.SIG_IGN) if code == 143 else None
     started = subprocess.Popen(
         [sys.executable, "-m", "fluidaudio_cli", "stream", "-", "--rate", "16000", "--save", saved],
         stdin=read,
@@ -195,6 +207,8 @@ def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
     )
+    if hears is not None:
+        signal.signal(signal.SIGINT, hears)
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
         pipe.write(sample_wav.read_bytes()[44 : 44 + 2 * 121_600])
@@ -205,10 +219,10 @@ def test_ctrl_c_in_a_stalled_source_loses_nothing(sample_wav: Path, tmp_path: Pa
             lines.append(line)
             if '"time":7.515' in line:  # the last whole step
                 break
-        started.send_signal(signal.SIGINT)
+        started.send_signal(number)
         out, err = started.communicate(timeout=180)
-    assert started.returncode == 130
-    assert err == f"wrote {saved}\nfluidaudio: interrupted\n"
+    assert started.returncode == code
+    assert err == f"wrote {saved}\nfluidaudio: {word}\n"
     *_, summary = events = _events("".join(lines) + out)
     assert (summary["event"], summary["reason"]) == ("summary", "interrupted")
     assert summary["time"] == 7.6  # what is no whole step included
