@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -46,8 +47,10 @@ class Ledger:
         revisions = list(revisions)
         for start, end, before, _ in revisions:
             if before is not None:
-                gone = [(round(start * 1000), round(end * 1000))]
-                self._spans[before] = list(subtract_extents(self._spans.get(before, []), gone))
+                gone = (round(start * 1000), round(end * 1000))
+                own = self._spans.setdefault(before, [])
+                first = _ending_from(own, gone[0])
+                own[first:] = subtract_extents(own[first:], [gone])
         for start, end, _, after in revisions:
             if after is not None:
                 _put(self._spans, after, (round(start * 1000), round(end * 1000)))
@@ -60,13 +63,28 @@ class Ledger:
                     if after is not None:
                         _put(self._spans, after, span)
 
-    def turns(self) -> list[Turn]:
-        """All of it, in order of time."""
+    def copy(self) -> Ledger:
+        """The same, which does not change with it."""
+        other = Ledger()
+        other._spans = {speaker: list(spans) for speaker, spans in self._spans.items()}
+        return other
+
+    def turns(self, since: float = 0.0) -> list[Turn]:
+        """All that ends no sooner than ``since`` (seconds), in order of time."""
         return sorted(
             Turn(start / 1000, end / 1000, speaker)
-            for speaker, spans in self._spans.items()
-            for start, end in spans
+            for speaker in self._spans
+            for start, end in self._since(speaker, since)
         )
+
+    def first(self, speaker: str) -> Turn | None:
+        """The earliest of a speaker."""
+        spans = self._spans.get(speaker)
+        return Turn(spans[0][0] / 1000, spans[0][1] / 1000, speaker) if spans else None
+
+    def _since(self, speaker: str, seconds: float) -> list[Span]:
+        spans = self._spans.get(speaker, [])
+        return spans[_ending_from(spans, round(seconds * 1000)) :]
 
     def speakers(self) -> set[str]:
         """Those who have speech."""
@@ -86,7 +104,7 @@ class Ledger:
         gone: dict[str, Extents] = {}
         come: dict[str, Extents] = {}
         for speaker in self._spans.keys() | wanted.keys():
-            old = intersect_extents(self._spans.get(speaker, []), [inside])
+            old = intersect_extents(self._since(speaker, start), [inside])
             new = intersect_extents(wanted.get(speaker, []), [inside])
             gone[speaker], come[speaker] = subtract_extents(old, new), subtract_extents(new, old)
         found: list[tuple[Span, str | None, str | None]] = []
@@ -148,10 +166,16 @@ def _put(spans: Spans, speaker: str, span: Span) -> None:
     own = spans.setdefault(speaker, [])
     if span[1] <= span[0]:
         return
-    if not own or own[-1][1] < span[0]:  # nearly always: time goes on
-        own.append(span)
-        return
-    touching = [each for each in own if each[0] <= span[1] and span[0] <= each[1]]
-    start = min([span[0], *(each[0] for each in touching)])
-    end = max([span[1], *(each[1] for each in touching)])
-    spans[speaker] = sorted([(start, end), *(each for each in own if each not in touching)])
+    first = last = _ending_from(own, span[0])
+    while last < len(own) and own[last][0] <= span[1]:
+        span = min(span[0], own[last][0]), max(span[1], own[last][1])
+        last += 1
+    own[first:last] = [span]
+
+
+def _ending_from(spans: list[Span], time: float) -> int:
+    """Number of the first of ``spans`` that ends no sooner than ``time``.
+
+    Only what follows is looked at: hours of a stream cost no more than minutes.
+    """
+    return bisect_left(spans, time, key=lambda span: span[1])

@@ -310,10 +310,15 @@ class LiveTurns:
         """Correct names, turns and the online model by what was found."""
         end = min(refined.end, GRID.boundary(self._builder.open_since()))
         self._refined_until = end
-        told, waiting, before = self.ledger.turns(), self.tentative(), self.speakers
+        before, named, waiting = self.ledger.copy(), self.speakers, self.tentative()
+        told = before.turns(refined.start)
         names = self._keep_names(refined.turns, refined.names)
-        known = {names[label]: name for label, name in refined.names.items() if label in names}
-        self._rename(known)
+        renamed: dict[str, str | None] = {
+            names[label]: name
+            for label, name in refined.names.items()
+            if names.get(label, name) != name
+        }
+        self._rename(renamed)
         names |= refined.names
         turns = [turn._replace(speaker=names[turn.speaker]) for turn in refined.turns]
         found = {turn.speaker for turn in turns}
@@ -332,27 +337,30 @@ class LiveTurns:
             speaker = self.online.speakers[number]
             if name in found or speaker.withdrawn or speaker.born > end - _TRIAL_SECONDS:
                 continue
-            if any(t.speaker == name and t.end <= refined.start for t in told):
+            first = before.first(name)
+            if first is not None and first.end <= refined.start:
                 continue
             likely = {b: s for (a, b), s in heirs.items() if a == name and s > 0.0}
             heir = max(likely, key=lambda each: likely[each], default=None)
             if heir is None and any(t.speaker == name and t.end > end for t in (*told, *waiting)):
                 continue  # heard since, where this has not looked
             self.online.withdraw(number, None if heir is None else numbers[heir])
+            renamed[name] = heir
             self._rename({name: heir})
         self._answer()
         self._look_back()
         confirmed = tuple(sorted(found - self._confirmed))
         self._confirmed |= found
-        given = Ledger()
-        given.add(told)
+        earliest = [turn.start for name in renamed if (turn := before.first(name)) is not None]
+        since = min([refined.start, *earliest])
+        now = self.ledger.turns(since)
         return Change(
             change.settled_seconds,
             change.final,
-            tuple(given.changes(self.ledger.turns(), 0.0, self._end / SAMPLE_RATE)),
-            (*change.created, *sorted(set(self.speakers) - set(before))),
+            tuple(before.changes(now, since, self._end / SAMPLE_RATE)),
+            (*change.created, *sorted(set(self.speakers) - set(named))),
             confirmed,
-            tuple(sorted(set(before) - set(self.speakers))),
+            tuple(sorted(set(named) - set(self.speakers))),
         )
 
     def _rename(self, names: Mapping[str, str | None]) -> None:
@@ -368,7 +376,8 @@ class LiveTurns:
         labels = list(dict.fromkeys(turn.speaker for turn in turns))
         names = {each: recognised[each] for each in labels if recognised.get(each) in self.speakers}
         free = set(self.speakers) - set(names.values())
-        told = [t for t in (*self.ledger.turns(), *self.tentative()) if t.speaker in free]
+        begin = min((turn.start for turn in turns), default=0.0)
+        told = [t for t in (*self.ledger.turns(begin), *self.tentative()) if t.speaker in free]
         names |= partners([turn for turn in turns if turn.speaker not in names], told)
         for label in labels:
             if label not in names:

@@ -257,6 +257,37 @@ def test_revisions_take_back_and_give() -> None:
     assert ledger.changes(wanted, 0.0, 10.0) == []
 
 
+def test_a_ledger_is_what_was_added_and_revised_millisecond_by_millisecond() -> None:
+    draw = np.random.default_rng(5)
+    ledger, spoken = Ledger(), {name: np.zeros(400, bool) for name in "AB"}
+    for _ in range(300):
+        name, other = draw.permutation(["A", "B"]).tolist()
+        start, end = sorted(draw.integers(0, 400, 2).tolist())
+        if draw.random() < 0.5:
+            ledger.add([Turn(start / 1000, end / 1000, name)])
+        else:
+            ledger.apply([Revision(start / 1000, end / 1000, other, name)])
+            spoken[other][start:end] = False
+        spoken[name][start:end] = True
+        since = int(draw.integers(0, 400))
+        for each, active in spoken.items():
+            found = np.zeros(400, bool)
+            for turn in ledger.turns(since / 1000):
+                if turn.speaker == each:
+                    found[round(1000 * turn.start) : round(1000 * turn.end)] = True
+            assert np.array_equal(found[since:], active[since:])
+            first = ledger.first(each)
+            assert (first is None) == (not active.any())
+            assert first is None or round(1000 * first.start) == active.argmax()
+        # Nothing, from there on, but what was taken back: the change from a copy says so.
+        before = ledger.copy()
+        ledger.apply(ledger.changes([], since / 1000, 0.4))
+        back = before.changes(ledger.turns(since / 1000), since / 1000, 0.4)
+        assert {(r.before, r.after) for r in back} <= {("A", None), ("B", None)}
+        assert ledger.turns(since / 1000 + 0.001) == []
+        ledger = before
+
+
 def test_short_changes_can_wait() -> None:
     ledger = Ledger()
     ledger.add([Turn(0.0, 4.0, "a")])
