@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -118,7 +119,7 @@ def check_targets(
             error = _name_error(target, place)
             if error is not None:
                 refused.setdefault(uri, error)
-            elif kind := read_as(target.resolve()):
+            elif os.path.lexists(target) and (kind := read_as(target.resolve())):
                 raise UsageError(f"{target} is {kind} itself", "choose another --output")
         written += uri not in refused
     if refused and not written:
