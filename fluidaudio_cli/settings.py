@@ -34,6 +34,9 @@ _T = TypeVar("_T")
 _UNREADABLE = (ValueError, LookupError, AttributeError, RecursionError)
 # Below this no value is located: none is as deep, but an alias may hold itself.
 _DEEPEST = 8
+# A text as short cannot be nested so deep that libyaml's reader has no stack left, and crashes.
+_SHALLOW_CHARACTERS = 10_000
+_DEEPEST_NESTING = 1000
 
 
 class Place(NamedTuple):
@@ -190,7 +193,14 @@ def _parsed(path: Path, what: str, error: type[FluidAudioError]) -> tuple[Any, A
     try:
         text = path.read_text(encoding="utf-8")
         # libyaml's parser where PyYAML was built with it: ten times as fast.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        kind = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        depth = 0
+        for event in yaml.parse(text, kind) if len(text) > _SHALLOW_CHARACTERS else ():
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST_NESTING:
+                raise ValueError(f"nested deeper than {_DEEPEST_NESTING} levels")
+        loader = kind(text)
         try:
             node = loader.get_single_node()
             return None if node is None else loader.construct_document(node), node, text

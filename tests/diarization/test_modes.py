@@ -166,12 +166,15 @@ def test_what_does_not_belong_is_one_line(tmp_path: Path, text: str, message: st
         ("!!int abc", "invalid literal for int() with base 10: 'abc'"),
         ("!!bool perhaps", "'perhaps'"),
         ("!!timestamp abc", "'NoneType' object has no attribute 'groupdict'"),
+        ("[" * 100_000 + "]" * 100_000, "nested deeper than 1000 levels"),
+        ("- " * 100_000, "nested deeper than 1000 levels"),
     ],
+    ids=lambda text: text[:12],
 )
 def test_a_value_that_yaml_itself_fails_on_is_one_line(
     tmp_path: Path, value: str, reason: str
 ) -> None:
-    path = file(tmp_path, f"step_seconds: {value}\n")
+    path = file(tmp_path, f"step_seconds:\n  {value}\n")
     with pytest.raises(UsageError) as refusal:
         load_mode(path)
     assert str(refusal.value).startswith(f"cannot read {path}: {reason}")
