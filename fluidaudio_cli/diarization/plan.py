@@ -227,13 +227,15 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     }
     notes = _of_card(asked.card)
     hearing = asked.card.segmentation or asked.card.diarizer
-    narrow = traits.joins_kernels and rules.kernels == "narrow"
-    if narrow and hearing and not hearing.stands("bf16"):
-        mode = replace(mode, execution=replace(rules, kernels="auto"))
-        notes.append(
-            "no layer is computed in 8-bit integers: the model card allows nothing below "
-            f"{hearing.lowest_precision}"
-        )
+    if hearing and traits.joins_kernels and rules.kernels == "narrow":
+        reason = ""
+        if asked.precision != "auto":
+            reason = f"--precision asks for {asked.precision}"
+        elif not hearing.stands("bf16"):
+            reason = f"the model card allows nothing below {hearing.lowest_precision}"
+        if reason:
+            mode = replace(mode, execution=replace(rules, kernels="auto"))
+            notes.append(f"no layer is computed in 8-bit integers: {reason}")
     for role, variant, wanted_so in (
         ("segmentation", DISTILLED, mode.segmentation.distilled),
         ("embedding", NARROW, chooser.narrow()),

@@ -141,6 +141,13 @@ def test_no_kernel_in_integers_runs_what_the_card_wants_more_exact() -> None:
     assert plan("turbo", on=machine(VNNI)).options("segmentation").kernels == "narrow"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_kernel_in_integers_runs_where_a_precision_is_asked_for(precision: str) -> None:
+    made = plan("turbo", on=machine(VNNI), precision=precision)
+    assert made.options("segmentation").kernels == "auto"
+    assert f"no layer is computed in 8-bit integers: --precision asks for {precision}" in made.notes
+
+
 def mode_with(section: str, **values: Any) -> ModeConfig:
     mode = load_mode("accurate")
     return replace(mode, **{section: replace(getattr(mode, section), **values)})
