@@ -82,7 +82,7 @@ def build(kind: type[_T], content: Any, where: str, path: Path, error: type[Flui
     Raises ``error`` with file, key and what was expected for an unknown or missing key, and for
     a value of another type.
     """
-    check_keys(kind, content, where, path, error)
+    _check_names(kind, content, where, path, error)
     prefix = f"{where}." if where else ""
     hints = get_type_hints(kind)
     values = {}
@@ -105,21 +105,29 @@ def check_keys(
 
     Missing keys are not looked for.
     """
-    known = {field.name for field in fields(kind)}
+    _check_names(kind, content, where, path, error)
     prefix = f"{where}." if where else ""
-    if not isinstance(content, Mapping):
-        name = where or "the file"
-        raise error(f"{path}: {name} holds no keys", f"known: {', '.join(sorted(known))}")
     hints = get_type_hints(kind)
     for key, value in content.items():
-        if key not in known:
-            raise error(
-                f"{path}: unknown key {prefix}{key}", f"known here: {', '.join(sorted(known))}"
-            )
         if is_dataclass(hints[key]):
             check_keys(hints[key], value, f"{prefix}{key}", path, error)
         else:
             _value(hints[key], value, f"{prefix}{key}", path, error)
+
+
+def _check_names(
+    kind: Any, content: Any, where: str, path: Path, error: type[FluidAudioError]
+) -> None:
+    known = {field.name for field in fields(kind)}
+    if not isinstance(content, Mapping):
+        name = where or "the file"
+        raise error(f"{path}: {name} holds no keys", f"known: {', '.join(sorted(known))}")
+    prefix = f"{where}." if where else ""
+    for key in content:
+        if key not in known:
+            raise error(
+                f"{path}: unknown key {prefix}{key}", f"known here: {', '.join(sorted(known))}"
+            )
 
 
 def _value(kind: Any, given: Any, where: str, path: Path, error: type[FluidAudioError]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.audio.folders import files_below, is_folder, unique_uris
-from fluidaudio_cli.cli.diarize_output import check_folder
+from fluidaudio_cli.cli.report_output import check_folder
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.recordings import STDIN, Place, is_audio_name
 
@@ -78,21 +78,21 @@ def check_evidence_target(path: Path | None, recordings: int) -> None:
     """Make sure that ``--save-evidence`` can be met, before the work."""
     if path is None:
         return
-    remedy = "choose another --save-evidence"
     if _is_evidence(path):
         if recordings > 1:
             raise UsageError(
                 f"--save-evidence {path} holds one recording, not {recordings}",
                 "give a folder, which gets one file for each",
             )
-        check_folder(path.parent, remedy)
-        return
-    if path == STDIN or ((path.exists() or path.suffix) and not path.is_dir()):
+        folder = path.parent
+    elif path == STDIN or ((path.exists() or path.suffix) and not path.is_dir()):
         raise UsageError(
             f"--save-evidence {path} is neither a folder nor ends in {_SUFFIX}",
             f"give NAME{_SUFFIX} or a folder",
         )
-    check_folder(path, remedy)
+    else:
+        folder = path
+    check_folder(folder, "choose another --save-evidence")
 
 
 def evidence_path(path: Path, uri: str) -> Path:

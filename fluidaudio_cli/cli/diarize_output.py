@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fluidaudio_cli.cli.report_output import STDOUT, chosen_format
-from fluidaudio_cli.errors import HostError, UsageError, os_errors
+from fluidaudio_cli.cli.report_output import STDOUT, check_folder, chosen_format
+from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.recordings import Place
 
 Refused = dict[str, HostError]
@@ -57,7 +56,7 @@ class Destination:
         """Make sure that its folder is there, and can be written to. Raises ``HostError``."""
         folder = self.folder or (self.file and self.file.parent)
         if folder is not None:
-            check_folder(folder)
+            check_folder(folder, "choose another --output or --output-dir")
 
     @property
     def on_stdout(self) -> bool:
@@ -125,14 +124,6 @@ def check_targets(
     if refused and not written:
         raise next(iter(refused.values()))
     return refused
-
-
-def check_folder(folder: Path, remedy: str = "choose another --output or --output-dir") -> None:
-    """Make ``folder``, and make sure that it can be written to. Raises ``HostError``."""
-    with os_errors(f"cannot write to {folder}", remedy):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
 
 
 def _name_error(target: Path, recording: Place) -> HostError | None:

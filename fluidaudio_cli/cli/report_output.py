@@ -75,9 +75,14 @@ def check_writable(option: str, path: Path) -> None:
     place = path.resolve()
     if path == STDOUT or (place.exists() and not place.is_file()):  # a device or a pipe
         return
-    with os_errors(f"cannot write {path}", f"choose another {option}"):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place.parent):
+    check_folder(place.parent, f"choose another {option}", f"cannot write {path}")
+
+
+def check_folder(folder: Path, remedy: str, refused: str = "") -> None:
+    """Make ``folder``, and make sure that it can be written to; ``HostError`` says if not."""
+    with os_errors(refused or f"cannot write to {folder}", remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
 
 

@@ -368,7 +368,7 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
 
 def _check_targets(source: str, output: Path, save: Path | None) -> None:
     """Make sure, before anything is heard, that what is said can be written, and over what."""
-    from fluidaudio_cli.cli.diarize_output import check_folder, check_targets
+    from fluidaudio_cli.cli.diarize_output import check_targets
 
     place = place_from(source)
     recording = place.resolve() if isinstance(place, Path) else None
@@ -383,7 +383,7 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     report_output.check_ending("--save", save, _SAVED)
     if save.resolve() == output.resolve():
         raise UsageError(f"--output and --save are both {save}", "give two names")
-    check_folder(save.parent, "choose another --save")
+    report_output.check_folder(save.parent, "choose another --save")
 
 
 @contextmanager

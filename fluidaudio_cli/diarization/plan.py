@@ -227,15 +227,10 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     }
     notes = _of_card(asked.card)
     hearing = asked.card.segmentation or asked.card.diarizer
-    if hearing and traits.joins_kernels and rules.kernels == "narrow":
-        reason = ""
-        if asked.precision != "auto":
-            reason = f"--precision asks for {asked.precision}"
-        elif not hearing.stands("bf16"):
-            reason = f"the model card allows nothing below {hearing.lowest_precision}"
-        if reason:
-            mode = replace(mode, execution=replace(rules, kernels="auto"))
-            notes.append(f"no layer is computed in 8-bit integers: {reason}")
+    narrow = traits.joins_kernels and rules.kernels == "narrow"
+    if hearing and narrow and (reason := chooser.no_integers(hearing)):
+        mode = replace(mode, execution=replace(rules, kernels="auto"))
+        notes.append(f"no layer is computed in 8-bit integers: {reason}")
     for role, variant, wanted_so in (
         ("segmentation", DISTILLED, mode.segmentation.distilled),
         ("embedding", NARROW, chooser.narrow()),
@@ -314,6 +309,14 @@ class _Precisions:
         # at a time has time to spare, and no more exact network for short voices.
         usual = self.tuning is not None or asked.low_latency
         return "auto" if left_open and not usual and self.available.integers else False
+
+    def no_integers(self, network: NetworkCard) -> str:
+        """Why no layer of ``network`` may be computed in 8-bit integers; empty if one may."""
+        if self.asked.precision != "auto":
+            return f"--precision asks for {self.asked.precision}"
+        if not network.stands("bf16"):
+            return f"the model card allows nothing below {network.lowest_precision}"
+        return ""
 
     def exact(self, networks: Mapping[str, NetworkPlan]) -> str:
         """What voices with little speech are embedded in; empty for the same as the others."""
