@@ -81,7 +81,7 @@ def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() ->
     # A voice that is to be exact is embedded by the other network, in the same precision too.
     exact = replace(insists.embedding, exact_below_seconds=2.0)
     made = plan(replace(insists, embedding=exact))
-    assert made.networks[EXACT_EMBEDDING] == NetworkPlan(precision="fp32", batch=8)
+    assert made.networks[EXACT_EMBEDDING] == NetworkPlan(precision="fp32", batch=2)
     card = load_card()
     assert card.embedding is not None
     without = replace(card, name="mine", embedding=replace(card.embedding, narrow_file=""))
@@ -258,7 +258,9 @@ def test_low_latency_is_one_window_on_all_processors() -> None:
 def test_a_plan_comes_back_from_json() -> None:
     tuning = replace(TUNED, embedding=NetworkTuning("bf16", 32))
     made = plan("accurate", tuning=tuning, audio_seconds=10.0).with_batches(2, 3)
-    assert made.networks[EXACT_EMBEDDING].batch == 3
+    batches = {role: network.batch for role, network in made.networks.items()}
+    assert batches == {"segmentation": 2, "fbank": 3, "embedding": 3, EXACT_EMBEDDING: 2}
+    assert made.with_batches(1, 1).networks[EXACT_EMBEDDING].batch == 1
     content = json.loads(json.dumps(made.as_dict()))
     assert plan_of(content) == made
     content["networks"]["fbank"]["batch"] = "many"
