@@ -47,10 +47,11 @@ def _lstm(op: Lowering) -> list[str]:
 
 
 def _gru(op: Lowering) -> list[str]:
-    # MIL up to iOS 17: o = f(W x + r * (R h) + b), the reset gate after the product.
+    # o = f(W x + R (r * h) + b), the reset gate before the product, as NeuralNetwork.proto and
+    # coremltools' own tests have it; ONNX's default.
     if op.has("input_bias") or op.flag("reset_after"):
         raise op.error("has the iOS 18 form (input_bias, reset_after), which is not supported")
-    return _simple(op, "GRU", _GRU_GATES, {"linear_before_reset": 1}, with_gates=True)
+    return _simple(op, "GRU", _GRU_GATES, {}, with_gates=True)
 
 
 def _simple(
