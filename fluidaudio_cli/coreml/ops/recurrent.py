@@ -19,15 +19,20 @@ _LSTM_GATES = (0, 2, 1, 3)  # ONNX iofc out of MIL ifoz
 _PEEPHOLES = (0, 2, 1)  # ONNX iof out of MIL ifo
 _GRU_GATES = (2, 0, 1)  # ONNX zrh out of MIL roz
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", "_back")}
-# ONNX activation with its alpha and beta; Core ML's constants for the parametric ones.
 _ACTIVATIONS = {
-    "tanh": ("Tanh", 0.0, 0.0),
-    "sigmoid": ("Sigmoid", 0.0, 0.0),
-    "relu": ("Relu", 0.0, 0.0),
-    "linear": ("Affine", 1.0, 0.0),
-    "hard_sigmoid": ("HardSigmoid", 0.2, 0.5),
-    "sigmoid_hard": ("HardSigmoid", 0.2, 0.5),
-    "scaled_tanh": ("ScaledTanh", 1.7159, 2.0 / 3.0),
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "linear": "Affine",
+    "hard_sigmoid": "HardSigmoid",
+    "sigmoid_hard": "HardSigmoid",
+    "scaled_tanh": "ScaledTanh",
+}
+# Alpha and beta of those that have such: Core ML's constants.
+_CONSTANTS = {
+    "Affine": (1.0, 0.0),
+    "HardSigmoid": (0.2, 0.5),
+    "ScaledTanh": (1.7159, 2.0 / 3.0),
 }
 
 
@@ -51,15 +56,14 @@ def _gru(op: Lowering) -> list[str]:
     # coremltools' own tests have it; ONNX's default.
     if op.has("input_bias") or op.flag("reset_after"):
         raise op.error("has the iOS 18 form (input_bias, reset_after), which is not supported")
-    return _simple(op, "GRU", _GRU_GATES, {}, with_gates=True)
+    return _simple(op, "GRU", _GRU_GATES, (("recurrent_activation", "sigmoid"),))
 
 
 def _simple(
-    op: Lowering, kind: str, gates: tuple[int, ...], attributes: dict[str, Any], with_gates: bool
+    op: Lowering, kind: str, gates: tuple[int, ...], activations: tuple[tuple[str, str], ...] = ()
 ) -> list[str]:
     hidden = op.array("weight_hh").shape[1]
-    named = (("recurrent_activation", "sigmoid"),) if with_gates else ()
-    every, state = _layer(op, kind, gates, ("",), named, outputs=2, **attributes)
+    every, state = _layer(op, kind, gates, ("",), activations, outputs=2)
     last = _merge_state(op, state, 1, hidden)
     return [_sequence(op, every, last, 1, hidden), last]
 
@@ -72,7 +76,6 @@ def _layer(
     activations: tuple[tuple[str, str], ...],
     *,
     outputs: int,
-    **attributes: Any,
 ) -> list[str]:
     """The layer itself; ``activations``: parameters before the last, with their defaults."""
     hidden = op.array("weight_hh").shape[1]
@@ -91,7 +94,6 @@ def _layer(
         hidden_size=hidden,
         direction=op.text("direction", "forward"),
         **_activations(op, len(suffixes), (*activations, ("activation", "tanh"))),
-        **attributes,
     )
 
 
@@ -199,15 +201,18 @@ def _activations(
     if unknown:
         raise op.error(f"has unknown activation '{unknown[0]}'")
     chosen = [_ACTIVATIONS[name] for name in names] * directions
-    return {
-        "activations": [name for name, _, _ in chosen],
-        "activation_alpha": [alpha for _, alpha, _ in chosen],
-        "activation_beta": [beta for _, _, beta in chosen],
+    # In the order of the activations, none for one that has no such constant.
+    constants = [_CONSTANTS[name] for name in chosen if name in _CONSTANTS]
+    attributes = {
+        "activations": chosen,
+        "activation_alpha": [alpha for alpha, _ in constants],
+        "activation_beta": [beta for _, beta in constants],
     }
+    return {name: values for name, values in attributes.items() if values}
 
 
 TABLE: dict[str, LoweringFunction] = {
     "gru": _gru,
     "lstm": _lstm,
-    "rnn": lambda op: _simple(op, "RNN", (0,), {}, with_gates=False),
+    "rnn": lambda op: _simple(op, "RNN", (0,)),
 }
