@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_the_bundled_packages_draft_the_bundled_card(tmp_path: Path) -> None:
 def test_features_are_of_the_bundled_filter_bank_where_no_other_is_given(tmp_path: Path) -> None:
     draft = draft_card([SHIPPED[2], SHIPPED[0]], tmp_path)
     assert "front_end:\n  file: bundled:fbank.mlpackage  # none was given" in draft.text
+
+
+def test_names_are_quoted_where_yaml_reads_something_else(tmp_path: Path) -> None:
+    names = ("[seg] #1: ü.mlpackage", "2024.mlpackage")
+    for name, package in zip(names, (SHIPPED[0], SHIPPED[2]), strict=True):
+        shutil.copytree(package, tmp_path / name)
+    draft = draft_card([tmp_path / name for name in names], tmp_path)
+    path = tmp_path / "drafted.yaml"
+    path.write_text(draft.text, encoding="utf-8")
+    drafted = read_card(path)
+    assert drafted.title == "[seg] #1: ü, 2024"
+    assert drafted.packages["segmentation"] == tmp_path / names[0]
 
 
 def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
