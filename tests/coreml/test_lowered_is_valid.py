@@ -92,7 +92,7 @@ def test_inspect_asks_the_lowering(tmp_path: Path) -> None:
     assert "clips its cell gate, which is not supported" in report.refusal
     with pytest.raises(ModelFormatError) as caught:
         lower_checked(path)
-    assert caught.value.message == report.refusal
+    assert caught.value.message == f"{path}: {report.refusal}"
 
 
 def test_without_onnx_runtime_the_package_is_not_to_blame(
