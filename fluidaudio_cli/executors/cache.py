@@ -138,7 +138,8 @@ class CompileCache:
                     return found
                 with atomic_path(self._folder(key)) as draft:
                     details = _build_into(draft, key, build)
-                self._drop_unused()
+                with suppress(OSError):  # another process may drop the same
+                    self._drop_unused()
                 return CacheEntry(self._folder(key), False, details)
         except _UnwritableError as problem:
             self.warn_once(str(problem))

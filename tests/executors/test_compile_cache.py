@@ -218,6 +218,8 @@ def test_entries_unused_for_months_are_dropped(cache: CompileCache) -> None:
     recent = cache.fetch(other, Builder()).folder
     old = time.time() - cache_module.UNUSED_AFTER_SECONDS - 60
     os.utime(stale / "entry.json", (old, old))
+    # Seen, and gone when looked at, as a lock that another process drops.
+    (cache.root / "locks" / "gone.lock").symlink_to("nowhere")
     cache.fetch(CacheKey("01" * 32, "engine", "engine 1.0"), Builder())
     assert not stale.exists()
     assert recent.exists()
