@@ -126,7 +126,7 @@ class BlockAssembler:
 def _evaluate(kind: str, name: str, inputs: Mapping[str, tuple[Value, ...]]) -> list[Value]:
     if kind not in EVALUATORS:
         raise ModelFormatError(f"compressed weight '{name}' uses {kind}, which is not known")
-    arrays = {key: values[0].data for key, values in inputs.items()}
+    arrays = {key: values[0].data for key, values in inputs.items() if values}
     try:
         results = EVALUATORS[kind](
             {key: array for key, array in arrays.items() if array is not None}

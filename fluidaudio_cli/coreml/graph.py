@@ -54,14 +54,19 @@ class Node:
 
     def to_onnx(self) -> onnx.NodeProto:
         """The node, marked with the MIL operation it comes from."""
-        node = helper.make_node(
-            self.kind,
-            self.inputs,
-            self.outputs,
-            name=self.name,
-            doc_string=str(self.operation),
-            **self.attributes,
-        )
+        try:
+            node = helper.make_node(
+                self.kind,
+                self.inputs,
+                self.outputs,
+                name=self.name,
+                doc_string=str(self.operation),
+                **self.attributes,
+            )
+        except ValueError as error:  # a list that is empty
+            raise ModelFormatError(
+                f"{self.operation} has parameters that do not fit: {error}"
+            ) from error
         for key, text in (("mil.op", self.operation.kind), ("mil.name", self.operation.name)):
             entry = node.metadata_props.add()
             entry.key, entry.value = key, text

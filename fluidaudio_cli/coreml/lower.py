@@ -185,7 +185,7 @@ def _lower_block(graph: Graph, block: Block, where: str) -> None:
             results = lowering(work)
         except ModelFormatError as error:
             raise ModelFormatError(f"{error.message} ({place})", _REMEDY) from error
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+        except (LookupError, ArithmeticError, ValueError, TypeError) as error:
             raise ModelFormatError(
                 f"{operation} ({place}) has parameters that do not fit: {error}", _REMEDY
             ) from error
