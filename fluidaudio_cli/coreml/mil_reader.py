@@ -276,10 +276,13 @@ class _Parser:
             raise tokens.error(f"expected a value, found '{tokens.peek()}'")
 
     def _number(self) -> int | float:
-        text = self._tokens.take()
+        start, text = self._tokens.position(), self._tokens.take()
         lowered = text.lower()
         if "0x" in lowered:
-            return float.fromhex(text)
+            try:
+                return float.fromhex(text)
+            except (ValueError, OverflowError) as error:
+                raise self._tokens.source.error(start, f"'{text}': {error}") from error
         if lowered.lstrip("+-") in ("inf", "nan") or any(mark in lowered for mark in ".e"):
             return float(text)
         return int(text)

@@ -140,8 +140,10 @@ def _section(path: Path, folder: Path) -> _Section:
 
 def _role(path: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> str:
     """What a network is for, by the tensors that go in and out."""
-    if not all(len(shape) > 0 for shape in (*inputs.values(), *outputs.values())):
-        raise ModelFormatError(f"{path} has a tensor without a shape", "write its section by hand")
+    if not outputs or not all((*inputs.values(), *outputs.values())):
+        raise ModelFormatError(
+            f"{path} has no output, or a tensor without a shape", "write its section by hand"
+        )
     audio = [name for name, shape in inputs.items() if _number(shape[-1]) >= _LEAST_AUDIO]
     result = next(iter(outputs.values()))
     if _states(inputs, outputs) or len(inputs) > 2:

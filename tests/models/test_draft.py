@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_packages import tone_diarizer
 
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.models.card import load_card, read_card
 from fluidaudio_cli.models.draft import draft_card
 from fluidaudio_cli.resources import packages_dir
@@ -77,3 +77,15 @@ def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
 def test_what_is_no_set_is_named(tmp_path: Path, packages: list[Path], line: str) -> None:
     with pytest.raises(UsageError, match=line):
         draft_card(packages, tmp_path)
+
+
+def test_a_network_without_results(tmp_path: Path) -> None:
+    package = tmp_path / "none.mlmodelc"
+    package.mkdir()
+    (package / "model.mil").write_text(
+        "program(1.0)\n{ func main<ios15>(tensor<fp32, [1, 2]> x) { } -> (); }"
+    )
+    with pytest.raises(
+        ModelFormatError, match=r"none\.mlmodelc has no output, or a tensor without"
+    ):
+        draft_card([package], tmp_path)
