@@ -19,6 +19,8 @@ _LSTM_GATES = (0, 2, 1, 3)  # ONNX iofc out of MIL ifoz
 _PEEPHOLES = (0, 2, 1)  # ONNX iof out of MIL ifo
 _GRU_GATES = (2, 0, 1)  # ONNX zrh out of MIL roz
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", "_back")}
+_GATE_ACTIVATION = ("recurrent_activation", "sigmoid")
+_CELL_ACTIVATION = ("cell_activation", "tanh")
 _ACTIVATIONS = {
     "tanh": "Tanh",
     "sigmoid": "Sigmoid",
@@ -39,16 +41,7 @@ _CONSTANTS = {
 def _lstm(op: Lowering) -> list[str]:
     if op.has("clip"):
         raise op.error("clips its cell gate, which is not supported")
-    suffixes = _suffixes(op)
-    hidden = op.array("weight_hh").shape[1]
-    named = (("recurrent_activation", "sigmoid"), ("cell_activation", "tanh"))
-    every, state, cell = _layer(op, "LSTM", _LSTM_GATES, suffixes, named, outputs=3)
-    last = _merge_state(op, state, len(suffixes), hidden)
-    return [
-        _sequence(op, every, last, len(suffixes), hidden),
-        last,
-        _merge_state(op, cell, len(suffixes), hidden),
-    ]
+    return _layer(op, "LSTM", _LSTM_GATES, _suffixes(op), _GATE_ACTIVATION, _CELL_ACTIVATION)
 
 
 def _gru(op: Lowering) -> list[str]:
@@ -56,16 +49,7 @@ def _gru(op: Lowering) -> list[str]:
     # coremltools' own tests have it; ONNX's default.
     if op.has("input_bias") or op.flag("reset_after"):
         raise op.error("has the iOS 18 form (input_bias, reset_after), which is not supported")
-    return _simple(op, "GRU", _GRU_GATES, (("recurrent_activation", "sigmoid"),))
-
-
-def _simple(
-    op: Lowering, kind: str, gates: tuple[int, ...], activations: tuple[tuple[str, str], ...] = ()
-) -> list[str]:
-    hidden = op.array("weight_hh").shape[1]
-    every, state = _layer(op, kind, gates, ("",), activations, outputs=2)
-    last = _merge_state(op, state, 1, hidden)
-    return [_sequence(op, every, last, 1, hidden), last]
+    return _layer(op, "GRU", _GRU_GATES, ("",), _GATE_ACTIVATION)
 
 
 def _layer(
@@ -73,12 +57,13 @@ def _layer(
     kind: str,
     gates: tuple[int, ...],
     suffixes: tuple[str, ...],
-    activations: tuple[tuple[str, str], ...],
-    *,
-    outputs: int,
+    *activations: tuple[str, str],
 ) -> list[str]:
-    """The layer itself; ``activations``: parameters before the last, with their defaults."""
-    hidden = op.array("weight_hh").shape[1]
+    """The layer, its outputs as MIL has them.
+
+    ``activations``: parameters before the last, with their defaults.
+    """
+    hidden, directions = op.array("weight_hh").shape[1], len(suffixes)
     inputs = [_own_input(op), *_weights(op, gates, suffixes)]
     inputs.append("")  # all sequences have full length
     inputs.append(_initial_state(op, "initial_h", suffixes, hidden))
@@ -87,14 +72,16 @@ def _layer(
         inputs.append(_peepholes(op, suffixes, hidden))
     while not inputs[-1]:
         inputs.pop()
-    return op.emit_many(
+    every, *states = op.emit_many(
         kind,
         *inputs,
-        outputs=outputs,
+        outputs=3 if kind == "LSTM" else 2,
         hidden_size=hidden,
         direction=op.text("direction", "forward"),
-        **_activations(op, len(suffixes), (*activations, ("activation", "tanh"))),
+        **_activations(op, directions, (*activations, ("activation", "tanh"))),
     )
+    merged = [_merge_state(op, state, directions, hidden) for state in states]
+    return [_sequence(op, every, merged[0], directions, hidden), *merged]
 
 
 def _suffixes(op: Lowering) -> tuple[str, ...]:
@@ -214,5 +201,5 @@ def _activations(
 TABLE: dict[str, LoweringFunction] = {
     "gru": _gru,
     "lstm": _lstm,
-    "rnn": lambda op: _simple(op, "RNN", (0,)),
+    "rnn": lambda op: _layer(op, "RNN", (0,), ("",)),
 }

@@ -69,17 +69,11 @@ def _concat(op: Lowering) -> str:
 
 
 def _split(op: Lowering) -> list[str]:
-    axis, count = op.axis(), len(op.operation.outputs)
+    x, axis, count = op.tensor("x"), op.axis(), len(op.operation.outputs)
     if op.has("split_sizes"):
-        sizes = op.integers("split_sizes")
-    else:
-        size = op.type().shape[axis]
-        if not isinstance(size, int):
-            return op.emit_many(
-                "Split", op.tensor("x"), outputs=count, axis=axis, num_outputs=count
-            )
-        sizes = [size // count] * count
-    return op.emit_many("Split", op.tensor("x"), op.constant(sizes), outputs=count, axis=axis)
+        sizes = op.constant(op.integers("split_sizes"))
+        return op.emit_many("Split", x, sizes, outputs=count, axis=axis)
+    return op.emit_many("Split", x, outputs=count, axis=axis, num_outputs=count)
 
 
 def _stack(op: Lowering) -> str:
