@@ -73,6 +73,13 @@ class Node:
         return node
 
 
+def rename(nodes: list[Node], names: dict[str, str]) -> None:
+    """Call tensors otherwise wherever ``nodes`` make or use them."""
+    for node in nodes:
+        node.inputs = [names.get(name, name) for name in node.inputs]
+        node.outputs = [names.get(name, name) for name in node.outputs]
+
+
 @dataclass
 class Graph:
     """Nodes and constants so far, and which ONNX tensor stands for which MIL value."""
@@ -126,9 +133,7 @@ class Graph:
         """Call the tensor ``old`` ``new``, wherever it is made or used; ``new``."""
         if old in self.constants:
             self.constants[new] = self.constants.pop(old)
-        for node in self.nodes:
-            node.inputs = [new if name == old else name for name in node.inputs]
-            node.outputs = [new if name == old else name for name in node.outputs]
+        rename(self.nodes, {old: new})
         self._names.update({value: new for value, name in self._names.items() if name == old})
         return new
 

@@ -20,8 +20,14 @@ import pytest
 from native_stand_in import _MLModelProxy
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, ModelFormatError, UsageError
-from fluidaudio_cli.executors import ExecutorOptions, TensorSpec, coreml
-from fluidaudio_cli.executors.base import CompiledModel, Executor, InferRequest
+from fluidaudio_cli.executors import coreml
+from fluidaudio_cli.executors.base import (
+    CompiledModel,
+    Executor,
+    ExecutorOptions,
+    InferRequest,
+    TensorSpec,
+)
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.coreml import CoreMLExecutor
