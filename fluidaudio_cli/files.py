@@ -127,8 +127,17 @@ def lock_file(descriptor: int) -> bool:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """All files below ``folder``, in order."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files below ``folder`` and the folders it links to, each folder once, in order."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders.sort()
+        found += (path for name in names if (path := Path(parent, name)).is_file())
+    return sorted(found)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -13,22 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml.blob import BlobFile
-from fluidaudio_cli.coreml.constexpr import EVALUATORS
+from fluidaudio_cli.coreml.constexpr import SCHEMES
 from fluidaudio_cli.coreml.ir import Block, Operation, Quantized, TensorType, Value
 from fluidaudio_cli.errors import ModelFormatError
 
 _MODEL_PATH = "@model_path/"
-
-# Parameter of each constexpr operation that holds the compressed numbers, and the scheme's name.
-_SCHEMES = {
-    "constexpr_affine_dequantize": ("quantized_data", "affine"),
-    "constexpr_lut_to_dense": ("indices", "palette"),
-    "constexpr_sparse_to_dense": ("nonzero_data", "sparse"),
-    "constexpr_cast": ("source_val", ""),
-    "constexpr_blockwise_shift_scale": ("data", "blockwise"),
-    "constexpr_lut_to_sparse": ("indices_nonzero_data", "palette"),
-    "constexpr_sparse_blockwise_shift_scale": ("nonzero_data", "blockwise"),
-}
 
 
 class WeightFiles:
@@ -124,18 +113,16 @@ class BlockAssembler:
 
 
 def _evaluate(kind: str, name: str, inputs: Mapping[str, tuple[Value, ...]]) -> list[Value]:
-    if kind not in EVALUATORS:
+    if kind not in SCHEMES:
         raise ModelFormatError(f"compressed weight '{name}' uses {kind}, which is not known")
-    arrays = {key: values[0].data for key, values in inputs.items()}
+    parameter, scheme, evaluate = SCHEMES[kind]
+    arrays = {key: values[0].data for key, values in inputs.items() if values}
     try:
-        results = EVALUATORS[kind](
-            {key: array for key, array in arrays.items() if array is not None}
-        )
+        results = evaluate({key: array for key, array in arrays.items() if array is not None})
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ModelFormatError(
             f"compressed weight '{name}' ({kind}) is damaged: {error}"
         ) from error
-    parameter, scheme = _SCHEMES[kind]
     stored = inputs[parameter][0].storage
     if kind == "constexpr_lut_to_dense" and "shape" in inputs:
         stored = f"uint{inputs['lut'][0].data.size.bit_length() - 1}"  # type: ignore[union-attr]

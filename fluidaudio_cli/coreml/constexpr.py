@@ -87,6 +87,14 @@ def _blockwise(data: Array, scale: Array, offset: Array | None) -> Array:
     return (shifted * spread(scale)).astype(scale.dtype)
 
 
+def _blockwise_shift_scale(inputs: Inputs) -> tuple[Array, ...]:
+    return (_blockwise(inputs["data"], inputs["scale"], inputs.get("offset")),)
+
+
+def _cast(inputs: Inputs) -> tuple[Array, ...]:
+    return (inputs["source_val"].astype(NUMPY_TYPES[str(inputs["output_dtype"])]),)
+
+
 def _lut_to_sparse(inputs: Inputs) -> tuple[Array, ...]:
     mask, lut, axis = inputs["indices_mask"], inputs["lut"], inputs.get("vector_axis")
     dense = _look_up(_fill(inputs["indices_nonzero_data"], mask), lut, axis)
@@ -101,16 +109,17 @@ def _sparse_blockwise_shift_scale(inputs: Inputs) -> tuple[Array, ...]:
     return mask, dense[mask != 0]
 
 
-EVALUATORS: dict[str, Callable[[Inputs], tuple[Array, ...]]] = {
-    "constexpr_affine_dequantize": _affine_dequantize,
-    "constexpr_lut_to_dense": _lut_to_dense,
-    "constexpr_sparse_to_dense": _sparse_to_dense,
-    "constexpr_cast": lambda inputs: (
-        inputs["source_val"].astype(NUMPY_TYPES[str(inputs["output_dtype"])]),
+# By operation: which parameter holds the compressed numbers, the scheme, and what it computes.
+SCHEMES: dict[str, tuple[str, str, Callable[[Inputs], tuple[Array, ...]]]] = {
+    "constexpr_affine_dequantize": ("quantized_data", "affine", _affine_dequantize),
+    "constexpr_lut_to_dense": ("indices", "palette", _lut_to_dense),
+    "constexpr_sparse_to_dense": ("nonzero_data", "sparse", _sparse_to_dense),
+    "constexpr_cast": ("source_val", "", _cast),
+    "constexpr_blockwise_shift_scale": ("data", "blockwise", _blockwise_shift_scale),
+    "constexpr_lut_to_sparse": ("indices_nonzero_data", "palette", _lut_to_sparse),
+    "constexpr_sparse_blockwise_shift_scale": (
+        "nonzero_data",
+        "blockwise",
+        _sparse_blockwise_shift_scale,
     ),
-    "constexpr_blockwise_shift_scale": lambda inputs: (
-        _blockwise(inputs["data"], inputs["scale"], inputs.get("offset")),
-    ),
-    "constexpr_lut_to_sparse": _lut_to_sparse,
-    "constexpr_sparse_blockwise_shift_scale": _sparse_blockwise_shift_scale,
 }

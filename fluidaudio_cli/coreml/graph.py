@@ -54,18 +54,30 @@ class Node:
 
     def to_onnx(self) -> onnx.NodeProto:
         """The node, marked with the MIL operation it comes from."""
-        node = helper.make_node(
-            self.kind,
-            self.inputs,
-            self.outputs,
-            name=self.name,
-            doc_string=str(self.operation),
-            **self.attributes,
-        )
+        try:
+            node = helper.make_node(
+                self.kind,
+                self.inputs,
+                self.outputs,
+                name=self.name,
+                doc_string=str(self.operation),
+                **self.attributes,
+            )
+        except ValueError as error:  # a list that is empty
+            raise ModelFormatError(
+                f"{self.operation} has parameters that do not fit: {error}"
+            ) from error
         for key, text in (("mil.op", self.operation.kind), ("mil.name", self.operation.name)):
             entry = node.metadata_props.add()
             entry.key, entry.value = key, text
         return node
+
+
+def rename(nodes: list[Node], names: dict[str, str]) -> None:
+    """Call tensors otherwise wherever ``nodes`` make or use them."""
+    for node in nodes:
+        node.inputs = [names.get(name, name) for name in node.inputs]
+        node.outputs = [names.get(name, name) for name in node.outputs]
 
 
 @dataclass
@@ -121,9 +133,7 @@ class Graph:
         """Call the tensor ``old`` ``new``, wherever it is made or used; ``new``."""
         if old in self.constants:
             self.constants[new] = self.constants.pop(old)
-        for node in self.nodes:
-            node.inputs = [new if name == old else name for name in node.inputs]
-            node.outputs = [new if name == old else name for name in node.outputs]
+        rename(self.nodes, {old: new})
         self._names.update({value: new for value, name in self._names.items() if name == old})
         return new
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from fluidaudio_cli.coreml.graph import NARROW_TYPES, FloatType, Graph, Lowering, Node
+from fluidaudio_cli.coreml.graph import NARROW_TYPES, FloatType, Graph, Lowering, Node, rename
 from fluidaudio_cli.coreml.ir import Block, Function, Operation, Program, Value
 from fluidaudio_cli.coreml.ops import LOWERINGS
 from fluidaudio_cli.errors import ModelFormatError
@@ -185,7 +185,7 @@ def _lower_block(graph: Graph, block: Block, where: str) -> None:
             results = lowering(work)
         except ModelFormatError as error:
             raise ModelFormatError(f"{error.message} ({place})", _REMEDY) from error
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+        except (LookupError, ArithmeticError, ValueError, TypeError) as error:
             raise ModelFormatError(
                 f"{operation} ({place}) has parameters that do not fit: {error}", _REMEDY
             ) from error
@@ -203,17 +203,11 @@ def _finish(graph: Graph, work: Lowering, results: tuple[str, ...]) -> None:
         if result in own and result not in renamed:
             renamed[result] = value.name
         graph.bind(value, renamed.get(result, result))
-    _rename(work.nodes, renamed)
+    rename(work.nodes, renamed)
     for node in work.nodes:
         main = bool(operation.outputs) and operation.outputs[0].name in node.outputs
         node.name = operation.name if main else node.outputs[0]
     graph.nodes.extend(work.nodes)
-
-
-def _rename(nodes: list[Node], names: dict[str, str]) -> None:
-    for node in nodes:
-        node.inputs = [names.get(name, name) for name in node.inputs]
-        node.outputs = [names.get(name, name) for name in node.outputs]
 
 
 def _track_uniform(graph: Graph, operation: Operation) -> None:
@@ -222,13 +216,8 @@ def _track_uniform(graph: Graph, operation: Operation) -> None:
         value = operation.inputs.get("value")
         numbers = {0.0} if not value else {_uniform(graph, value[0])}
     elif operation.kind in _KEEP_UNIFORM:
-        data = [
-            value
-            for key, values in operation.inputs.items()
-            if key in ("x", "values")
-            for value in values
-        ]
-        numbers = {_uniform(graph, value) for value in data}
+        data = (operation.inputs.get(key, ()) for key in ("x", "values"))
+        numbers = {_uniform(graph, value) for values in data for value in values}
     else:
         return
     if len(numbers) == 1 and (number := numbers.pop()) is not None:

@@ -66,15 +66,13 @@ def read_compiled(package: Path, function: str | None = None) -> Program:
 
 
 def _describe(functions: dict[str, Function], main: Function, data: dict[str, Any]) -> Program:
-    inputs = _features(data.get("inputSchema", []), {v.name: v.type for v in main.inputs})
-    outputs = _features(data.get("outputSchema", []), {v.name: v.type for v in main.block.outputs})
     return Program(
         functions=functions,
         main=main,
         specification_version=int(data.get("specificationVersion", 0)),
-        inputs=inputs or tuple(Feature(v.name, "tensor", v.type) for v in main.inputs),
-        outputs=outputs or tuple(Feature(v.name, "tensor", v.type) for v in main.block.outputs),
-        states=_features(data.get("stateSchema", []), {}),
+        inputs=_features(data.get("inputSchema"), main.inputs),
+        outputs=_features(data.get("outputSchema"), main.block.outputs),
+        states=_features(data.get("stateSchema"), ()),
         metadata=metadata_of(
             [data.get(key, "") for key in ("shortDescription", "version", "author", "license")],
             data.get("userDefinedMetadata", {}),
@@ -83,22 +81,19 @@ def _describe(functions: dict[str, Function], main: Function, data: dict[str, An
 
 
 def _features(
-    schema: Sequence[dict[str, Any]], types: dict[str, TensorType]
+    schema: Sequence[dict[str, Any]] | None, values: Sequence[Value]
 ) -> tuple[Feature, ...]:
-    features = []
-    for one in schema:
-        name = str(one.get("name", ""))
-        dtype = _ARRAY_TYPES.get(str(one.get("dataType")), "unknown")
-        shape = types[name].shape if name in types else ()
-        features.append(
-            Feature(
-                name,
-                _KINDS.get(str(one.get("type")), "other"),
-                TensorType(dtype, shape),
-                str(one.get("shortDescription", "")),
-            )
+    """As ``metadata.json`` has them; where it has none, as the program has."""
+    shapes = {value.name: value.type.shape for value in values}
+    return tuple(
+        Feature(
+            name := str(one.get("name", "")),
+            _KINDS.get(str(one.get("type")), "other"),
+            TensorType(_ARRAY_TYPES.get(str(one.get("dataType")), "unknown"), shapes.get(name, ())),
+            str(one.get("shortDescription", "")),
         )
-    return tuple(features)
+        for one in schema or ()
+    ) or tuple(Feature(value.name, "tensor", value.type) for value in values)
 
 
 class _Parser:
@@ -276,10 +271,13 @@ class _Parser:
             raise tokens.error(f"expected a value, found '{tokens.peek()}'")
 
     def _number(self) -> int | float:
-        text = self._tokens.take()
+        start, text = self._tokens.position(), self._tokens.take()
         lowered = text.lower()
         if "0x" in lowered:
-            return float.fromhex(text)
+            try:
+                return float.fromhex(text)
+            except (ValueError, OverflowError) as error:
+                raise self._tokens.source.error(start, f"'{text}': {error}") from error
         if lowered.lstrip("+-") in ("inf", "nan") or any(mark in lowered for mark in ".e"):
             return float(text)
         return int(text)

@@ -50,18 +50,9 @@ def _message_package() -> ModuleType:
     if outer is None or not outer.submodule_search_locations:
         raise ImportError("coremltools is not installed")
     folder = f"{outer.submodule_search_locations[0]}/proto"
-    spec = importlib.util.spec_from_file_location(
-        _PRIVATE_NAME, f"{folder}/__init__.py", submodule_search_locations=[folder]
-    )
-    if spec is None or spec.loader is None:
-        raise ImportError("coremltools has no proto package")
-    package = importlib.util.module_from_spec(spec)
+    package = ModuleType(_PRIVATE_NAME)
+    package.__path__ = [folder]
     sys.modules[_PRIVATE_NAME] = package
-    try:
-        spec.loader.exec_module(package)
-    except BaseException:
-        del sys.modules[_PRIVATE_NAME]
-        raise
     return package
 
 

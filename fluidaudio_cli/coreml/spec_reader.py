@@ -154,7 +154,10 @@ def _immediate(message: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[np.g
         if raw.size != stored_bytes(dtype, count):
             raise ModelFormatError(f"a constant of type {dtype}{list(shape)} has {raw.size} bytes")
         return decode(raw, dtype, count).reshape(shape)
-    values = np.array(list(getattr(message, field).values), NUMPY_TYPES[dtype])
+    try:
+        values = np.array(list(getattr(message, field).values), NUMPY_TYPES[dtype])
+    except (ValueError, OverflowError) as error:
+        raise ModelFormatError(f"a constant of type {dtype} holds others ({error})") from error
     if values.size != count:
         raise ModelFormatError(f"a constant of type {dtype}{list(shape)} has {values.size} values")
     return values.reshape(shape)

@@ -21,7 +21,7 @@ from fluidaudio_cli.diarization.frames import (
     WINDOW_FRAMES,
     WINDOW_SAMPLES,
 )
-from fluidaudio_cli.diarization.networks import FilterBank, Floats, probabilities_of
+from fluidaudio_cli.diarization.networks import FilterBank, Floats, check_scores, probabilities_of
 from fluidaudio_cli.diarization.powerset import ACTIVE
 from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.executors.base import Array, CompiledModel
@@ -74,7 +74,9 @@ class ChunkNetwork:
         # Copies, because a request's results last until its next run only.
         self._states = {name: np.array(found[given]) for name, given in card.states.items()}
         scores = np.asarray(found[card.activity_output], np.float32)[0][:, list(card.tracks)]
-        return probabilities_of(scores, card.scores)[card.context_frames :][late:]
+        new = scores[card.context_frames :][late:]
+        check_scores(new, card.scores, "diarizer")
+        return probabilities_of(new, card.scores)
 
     def _features(self, chunk: Floats) -> Floats:
         if self._front_end is None:

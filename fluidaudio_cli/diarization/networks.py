@@ -22,7 +22,7 @@ from fluidaudio_cli.diarization.frames import (
     WINDOW_SAMPLES,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity, decode, decode_speakers, subsets
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.executors.base import InferRequest
 from fluidaudio_cli.models.card import (
     EmbeddingCard,
@@ -56,6 +56,7 @@ class Segmenter:
     def decode(self, scores: Floats) -> LocalActivity:
         """Decisions and probabilities of each speaker."""
         card = self._card
+        check_scores(scores, card.scores, "segmentation")
         if card.classes == "per-speaker":
             return decode_speakers(probabilities_of(scores, card.scores))
         membership = subsets(card.speakers, card.at_once)
@@ -124,6 +125,16 @@ def _only_input(card: NetworkCard) -> tuple[str, int]:
     """Name and number of axes of a network's one input."""
     ((name, shape),) = card.inputs.items()
     return name, len(shape)
+
+
+def check_scores(scores: Floats, kind: str, role: str) -> None:
+    """``ModelFormatError`` for what is no number, or no probability where ``kind`` says so."""
+    lowest = scores.min(initial=0.0)
+    if not lowest >= (0.0 if kind == "probabilities" else -np.inf):
+        raise ModelFormatError(
+            f"the {role} network gives {lowest:.2f}, and its model card says that these are {kind}",
+            "see what fluidaudio models check says of the card",
+        )
 
 
 def probabilities_of(scores: Floats, kind: str) -> Floats:

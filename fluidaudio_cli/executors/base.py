@@ -75,19 +75,13 @@ class ExecutorOptions:
 
     def __post_init__(self) -> None:
         """Refuse values no executor can honour."""
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"precision {self.precision!r} is not known", f"use {', '.join(PRECISIONS)}"
-            )
-        if self.compute_units not in COMPUTE_UNITS:
-            raise UsageError(
-                f"compute units {self.compute_units!r} are not known",
-                f"use {', '.join(COMPUTE_UNITS)}",
-            )
-        if self.kernels not in KERNEL_CHOICES:
-            raise UsageError(
-                f"kernels {self.kernels!r} is not known", f"use {', '.join(KERNEL_CHOICES)}"
-            )
+        for what, given, known in (
+            (f"precision {self.precision!r} is", self.precision, PRECISIONS),
+            (f"compute units {self.compute_units!r} are", self.compute_units, COMPUTE_UNITS),
+            (f"kernels {self.kernels!r} is", self.kernels, KERNEL_CHOICES),
+        ):
+            if given not in known:
+                raise UsageError(f"{what} not known", f"use {', '.join(known)}")
         for name, value in (
             ("threads", self.threads),
             ("streams", self.streams),

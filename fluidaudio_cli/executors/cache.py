@@ -82,14 +82,10 @@ class CacheKey:
     version: str
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """The key as it is kept in the entry, to be compared whole."""
-        return asdict(self)
-
     @property
     def folder_name(self) -> str:
         """Readable head, then a hash of the whole key."""
-        text = json.dumps(self.as_json(), sort_keys=True)
+        text = json.dumps(asdict(self), sort_keys=True)
         return (
             f"{self.executor}-{self.package[:12]}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
         )
@@ -138,7 +134,8 @@ class CompileCache:
                     return found
                 with atomic_path(self._folder(key)) as draft:
                     details = _build_into(draft, key, build)
-                self._drop_unused()
+                with suppress(OSError):  # another process may drop the same
+                    self._drop_unused()
                 return CacheEntry(self._folder(key), False, details)
         except _UnwritableError as problem:
             self.warn_once(str(problem))
@@ -230,7 +227,7 @@ class CompileCache:
     def _verified(self, folder: Path, key: CacheKey) -> CacheEntry | None:
         """The entry in ``folder`` if it is whole and made from ``key``."""
         meta = _read_meta(folder)
-        if meta is None or meta["key"] != key.as_json():
+        if meta is None or meta["key"] != asdict(key):
             return None
         try:
             for name, facts in meta["files"].items():
@@ -281,7 +278,7 @@ def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any
         }
         for path in folder_files(folder)
     }
-    meta = {"schema": SCHEMA, "key": key.as_json(), "files": files, "details": details}
+    meta = {"schema": SCHEMA, "key": asdict(key), "files": files, "details": details}
     (folder / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
     return details
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fluidaudio_cli.coreml.ir import iterate_operations
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError
 from fluidaudio_cli.executors.base import CompiledModel
 from fluidaudio_cli.executors.coreml import UNITS, macos_version
@@ -84,16 +84,8 @@ def read_plan(plan: Any) -> tuple[PlannedOperation, ...]:
     program = plan.model_structure.program
     if program is None:
         raise HostError("Core ML plans operations of ML Programs only, and this is none")
-    return tuple(
-        _planned(plan, operation) for operation in _operations(program.functions["main"].block)
-    )
-
-
-def _operations(block: Any) -> Iterator[Any]:
-    for operation in block.operations:
-        yield operation
-        for nested in operation.blocks:
-            yield from _operations(nested)
+    main = program.functions["main"].block
+    return tuple(_planned(plan, operation) for operation in iterate_operations(main))
 
 
 def _planned(plan: Any, operation: Any) -> PlannedOperation:

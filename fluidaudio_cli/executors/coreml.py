@@ -199,7 +199,7 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
     from fluidaudio_cli.coreml.protos import quiet_coremltools
 
     program = read_program(package)
-    flexible = any(feature.ranges for feature in program.inputs)
+    flexible = any(value.type.static_shape is None for value in program.main.inputs)
     already_compiled = (package / "model.mil").is_file()
     if flexible and already_compiled:
         raise ModelFormatError(

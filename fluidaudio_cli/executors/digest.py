@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors
 from fluidaudio_cli.executors.cache import CompileCache
-from fluidaudio_cli.files import read_record, write_text_atomic
+from fluidaudio_cli.files import folder_files, read_record, write_text_atomic
 
 # Coarsest timestamps in use (FAT) have a grain of 2 s.
 SETTLED_AFTER_SECONDS = 3.0
@@ -53,13 +53,11 @@ def _fingerprint(package: Path) -> tuple[str, float]:
     digest = hashlib.sha256()
     latest = 0.0
     with os_errors(f"cannot read {package}", "check the path", ModelFormatError):
-        files = [package] if package.is_file() else sorted(package.rglob("*"))
+        files = [package] if package.is_file() else folder_files(package)
         if not files:
             raise ModelFormatError(f"no model package at {package}", "check the path")
         for file in files:
             facts = file.stat()
-            if file.is_dir():
-                continue
             name = file.relative_to(package).as_posix()
             changed = max(facts.st_mtime_ns, facts.st_ctime_ns)
             digest.update(

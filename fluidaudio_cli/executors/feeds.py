@@ -141,13 +141,11 @@ class OutputShapes:
     """
 
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
-        self._fixed: dict[str, tuple[int, ...]] | None = {}
-        for spec in specs:
-            sizes = tuple(size for size in spec.shape if size is not None)
-            if len(sizes) != len(spec.shape):
-                self._fixed = None
-                break
-            self._fixed[spec.name] = sizes
+        sizes = {
+            spec.name: tuple(size for size in spec.shape if size is not None) for spec in specs
+        }
+        free = any(None in spec.shape for spec in specs)
+        self._fixed = None if free else sizes
         self._learnt: dict[tuple[tuple[int, ...], ...], dict[str, tuple[int, ...]]] = {}
 
     def known(self, arrays: Mapping[str, Array]) -> dict[str, tuple[int, ...]] | None:

@@ -50,18 +50,14 @@ def gemm_peak(executor: str, precision: str, threads: int, seconds: float = _SEC
 
     Raises ``ExecutorUnavailableError`` where it does not compute in ``precision`` here.
     """
+    if (executor, precision) not in PRODUCTS:
+        raise ExecutorUnavailableError(f"{executor} has no {precision} product to measure")
+    runner = _RUNNERS[executor]
     rates = [
-        _rates(_runner(executor, precision, threads, shape), shape, seconds / len(SHAPES))
-        for shape in SHAPES
+        _rates(runner(precision, threads, shape), shape, seconds / len(SHAPES)) for shape in SHAPES
     ]
     fastest, median = max(rates)
     return GemmPeak(executor, precision, threads, fastest, median)
-
-
-def _runner(executor: str, precision: str, threads: int, shape: Shape) -> Callable[[], object]:
-    if (executor, precision) not in PRODUCTS:
-        raise ExecutorUnavailableError(f"{executor} has no {precision} product to measure")
-    return _RUNNERS[executor](precision, threads, shape)
 
 
 def _rates(run: Callable[[], object], shape: Shape, seconds: float) -> tuple[float, float]:

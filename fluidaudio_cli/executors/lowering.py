@@ -44,9 +44,11 @@ def lower_package(
     from fluidaudio_cli.coreml.lower import lower_to_onnx
     from fluidaudio_cli.coreml.package import read_program
 
-    serialised: bytes = lower_to_onnx(
-        read_program(package, function), float_type
-    ).SerializeToString()
+    program = read_program(package, function)
+    try:
+        serialised: bytes = lower_to_onnx(program, float_type).SerializeToString()
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{package}: {error.message}", error.remedy) from error
     return serialised
 
 

@@ -123,7 +123,8 @@ class OpenVinoExecutor(CachingExecutor):
             batch = options.batch if cut is None else 1
             for name, whole in wholes.items():
                 compiled = _compile(core, whole, package, batch, config)
-                if cut is not None and not has_batch(_specs(compiled), 1):
+                ports = (*compiled.inputs, *compiled.outputs)
+                if cut is not None and not has_batch(map(_spec, ports), 1):
                     # Not for one window only, nor with sizes known beforehand: for any number.
                     compiled = _compile(core, whole, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
@@ -366,10 +367,6 @@ def _support() -> tuple[str, tuple[str, ...]]:
         ) from error
     precisions = tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
     return str(openvino.get_version()).split("-", 1)[0], precisions
-
-
-def _specs(compiled: Any) -> list[TensorSpec]:
-    return [_spec(port) for port in (*compiled.inputs, *compiled.outputs)]
 
 
 def _spec(port: Any) -> TensorSpec:

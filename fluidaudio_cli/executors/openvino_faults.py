@@ -3,6 +3,7 @@
 - 8-bit integers beside fp16 fail in some batches and err in others (processors with AVX-512 FP16).
 - On ARM 8-bit integers give other results altogether, and so do transposed convolutions over one
   axis; over two they are right. Found in emulation: the bundled networks' self-tests failed.
+- Peepholes of an LSTM are left out without a word.
 - An input that no operation reads is left out, and whoever gives it is refused.
 """
 
@@ -17,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from fluidaudio_cli.errors import ExecutorUnavailableError
+
+# Their place among the inputs of ONNX's LSTM.
+_PEEPHOLES = 7
 
 
 @lru_cache(maxsize=1)
@@ -40,6 +44,11 @@ def spared(model: Any, package: Path, precision: str, precisions: tuple[str, ...
             raise ExecutorUnavailableError(
                 f"{integers} beside fp16", f"use --precision {others}, or another --executor"
             )
+    if any(node.op_type == "LSTM" and len(node.input) > _PEEPHOLES for node in model.graph.node):
+        raise ExecutorUnavailableError(
+            f"openvino leaves out the peepholes of the LSTM in {package.name}",
+            "use another --executor",
+        )
     if on_arm:
         _widen_transposed_convolutions(model)
     return model

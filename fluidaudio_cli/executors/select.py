@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Literal, get_args
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
@@ -13,7 +14,12 @@ ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime", "cuda"]
 EXECUTOR_NAMES: tuple[str, ...] = get_args(ExecutorName)
 # Fastest first: Core ML reaches the Neural Engine, OpenVINO the tiles of recent processors, and
 # ONNX Runtime runs everywhere, so that CUDA, which we could not run, is never chosen for anybody.
-_BY_SPEED = ("coreml", "openvino", "onnxruntime", "cuda")
+_CLASSES = {
+    "coreml": "CoreMLExecutor",
+    "openvino": "OpenVinoExecutor",
+    "onnxruntime": "OnnxRuntimeExecutor",
+    "cuda": "CudaExecutor",
+}
 
 
 def executor(name: str, cache: CompileCache | None = None) -> Executor:
@@ -24,23 +30,10 @@ def executor(name: str, cache: CompileCache | None = None) -> Executor:
     Raises:
         UsageError: there is no such executor.
     """
-    if name == "coreml":
-        from fluidaudio_cli.executors.coreml import CoreMLExecutor
-
-        return CoreMLExecutor(cache)
-    if name == "openvino":
-        from fluidaudio_cli.executors.openvino import OpenVinoExecutor
-
-        return OpenVinoExecutor(cache)
-    if name == "onnxruntime":
-        from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeExecutor
-
-        return OnnxRuntimeExecutor(cache)
-    if name == "cuda":
-        from fluidaudio_cli.executors.cuda import CudaExecutor
-
-        return CudaExecutor(cache)
-    raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
+    if name not in _CLASSES:
+        raise UsageError(f"there is no executor {name!r}", f"use {', '.join(EXECUTOR_NAMES)}")
+    made: Executor = getattr(import_module(f"{__package__}.{name}"), _CLASSES[name])(cache)
+    return made
 
 
 def select_executor(name: str = "auto") -> Executor:
@@ -65,11 +58,11 @@ class Availabilities(Mapping[str, Availability]):
 
     def __iter__(self) -> Iterator[str]:
         """Names, fastest first."""
-        return iter(_BY_SPEED)
+        return iter(_CLASSES)
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(_BY_SPEED)
+        return len(_CLASSES)
 
 
 def availabilities() -> dict[str, Availability]:

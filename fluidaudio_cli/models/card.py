@@ -436,11 +436,21 @@ def _upon_bundled(content: dict[str, Any], places: dict[str, Place], path: Path)
     if base != BUNDLED:
         raise ModelFormatError(f"{path}: extends is {base!r}", f"only {BUNDLED} can be extended")
     bundled = read_settings(packages_dir() / f"{BUNDLED}.yaml", ModelFormatError)
-    for section in bundled.content.values():
-        if isinstance(section, dict):
-            # Its files lie beside it, not beside ``path``.
-            files = {key: value for key, value in section.items() if key in _FILE_KEYS}
-            section.update({key: f"{SHIPPED}{value}" for key, value in files.items()})
+    for role, section in bundled.content.items():
+        if not isinstance(section, dict):
+            continue
+        # Its files lie beside it, not beside ``path``.
+        files = {key: f"{SHIPPED}{section[key]}" for key in _FILE_KEYS if key in section}
+        section.update(files)
+        changed = content.get(role)
+        if isinstance(changed, dict) and changed.get("file", files.get("file")) != files.get(
+            "file"
+        ):
+            # Another network, and these were made of the bundled one.
+            for key in files:
+                del section[key]
+            if role == "embedding":
+                bundled.content["calibration"] = {}
     return Settings(merged(bundled.content, content), bundled.places | places)
 
 

@@ -80,7 +80,7 @@ def draft_card(packages: Sequence[Path], folder: Path) -> Draft:
         sections.setdefault("front_end", _bundled_front_end())
     top = _Section("")
     top.say("schema", SCHEMA)
-    top.say("title", ", ".join(path.stem for path in packages))
+    top.say("title", _text(", ".join(path.stem for path in packages)))
     top.say("licence", "unknown", _UNTOLD)
     top.say("sample_rate", 16_000, "not in the package, and nothing else can be run")
     lines = _lines(top, "")
@@ -124,7 +124,7 @@ def _section(path: Path, folder: Path) -> _Section:
         file = path.resolve().relative_to(folder.resolve())
     except ValueError:
         file = path.resolve()
-    section.say("file", file)
+    section.say("file", _text(str(file)))
     section.say("licence", "unknown", _UNTOLD)
     section.say("inputs", _shown(inputs))
     section.say("outputs", _shown(outputs))
@@ -140,8 +140,10 @@ def _section(path: Path, folder: Path) -> _Section:
 
 def _role(path: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> str:
     """What a network is for, by the tensors that go in and out."""
-    if not all(len(shape) > 0 for shape in (*inputs.values(), *outputs.values())):
-        raise ModelFormatError(f"{path} has a tensor without a shape", "write its section by hand")
+    if not outputs or not all((*inputs.values(), *outputs.values())):
+        raise ModelFormatError(
+            f"{path} has no output, or a tensor without a shape", "write its section by hand"
+        )
     audio = [name for name, shape in inputs.items() if _number(shape[-1]) >= _LEAST_AUDIO]
     result = next(iter(outputs.values()))
     if _states(inputs, outputs) or len(inputs) > 2:
@@ -192,7 +194,7 @@ def _say_embedding(section: _Section, package: _Seen) -> None:
     if len(package.inputs) == 2:
         mask = min(package.inputs, key=lambda name: _number(package.inputs[name][-1]))
         section.say("pooling", "mask")
-        section.say("mask_input", mask, "the shorter input")
+        section.say("mask_input", _text(mask), "the shorter input")
         return
     section.say("pooling", "crop")
     ((name, _),) = package.inputs.items()
@@ -210,9 +212,9 @@ def _say_diarizer(section: _Section, package: _Seen) -> None:
         name: shape for name, shape in package.outputs.items() if name not in states.values()
     }
     activity = next((name for name, shape in results.items() if len(shape) == 3), "")
-    section.say("audio_input", audio, "the largest input that is no state")
-    section.say("activity_output", activity or "unknown", "the output of three axes")
-    section.say("states", "{" + ", ".join(f"{a}: {b}" for a, b in states.items()) + "}")
+    section.say("audio_input", _text(audio), "the largest input that is no state")
+    section.say("activity_output", _text(activity or "unknown"), "the output of three axes")
+    section.say("states", _mapping({name: _text(other) for name, other in states.items()}))
     frames = _number(results[activity][1]) if activity else 1
     hop = _number(free[audio][-1]) // max(1, frames)
     section.say("hop_samples", hop, "of the shapes; wrong where the input is no audio")
@@ -224,7 +226,7 @@ def _say_diarizer(section: _Section, package: _Seen) -> None:
     if others:
         section.say(
             "constants",
-            "{" + ", ".join(f"{name}: 1" for name in others) + "}",
+            _mapping(dict.fromkeys(others, "1")),
             "what they are for is not in the package; see hearing_input and deciding_input",
         )
 
@@ -279,5 +281,16 @@ def _size(shape: Shape) -> int:
 
 
 def _shown(tensors: Mapping[str, Shape]) -> str:
-    parts = (f"{name}: [{', '.join(map(str, shape))}]" for name, shape in tensors.items())
-    return "{" + ", ".join(parts) + "}"
+    return _mapping({name: f"[{', '.join(map(str, shape))}]" for name, shape in tensors.items()})
+
+
+def _mapping(values: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{_text(name)}: {value}" for name, value in values.items()) + "}"
+
+
+def _text(text: str) -> str:
+    """Quoted where YAML would read something else: a comment, a list, a number."""
+    import yaml
+
+    listed = yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=math.inf)
+    return str(listed).strip()[1:-1]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import coremltools as ct
 import numpy as np
 import pytest
+from building import package, run, tensor
 from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usual name
 from coremltools.converters.mil.mil import types
 
@@ -18,29 +18,6 @@ from fluidaudio_cli.coreml.inspect import inspect_package
 from fluidaudio_cli.errors import ExecutorUnavailableError, ModelFormatError
 from fluidaudio_cli.executors import onnxruntime as executor
 from fluidaudio_cli.executors.lowering import lower_checked
-
-IOS17 = ct.target.iOS17
-
-
-def package(folder: Path, function: Any, *inputs: Any) -> Path:
-    program = mb.program(input_specs=list(inputs), opset_version=IOS17)(function)
-    path = folder / "model.mlpackage"
-    ct.convert(
-        program, convert_to="mlprogram", minimum_deployment_target=IOS17, skip_model_load=True
-    ).save(str(path))
-    return path
-
-
-def tensor(*shape: int, dtype: Any = types.fp32) -> Any:
-    return mb.TensorSpec(shape=shape, dtype=dtype)
-
-
-def run(path: Path, **feeds: Any) -> list[Any]:
-    import onnxruntime
-
-    assert inspect_package(path).refusal is None
-    session = onnxruntime.InferenceSession(lower_checked(path), providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds))
 
 
 def test_outputs_that_are_constants(tmp_path: Path) -> None:
@@ -115,7 +92,7 @@ def test_inspect_asks_the_lowering(tmp_path: Path) -> None:
     assert "clips its cell gate, which is not supported" in report.refusal
     with pytest.raises(ModelFormatError) as caught:
         lower_checked(path)
-    assert caught.value.message == report.refusal
+    assert caught.value.message == f"{path}: {report.refusal}"
 
 
 def test_without_onnx_runtime_the_package_is_not_to_blame(

@@ -97,6 +97,8 @@ def test_text_program_runs(tmp_path: Path) -> None:
         ("tensor<fp16, [1, 4]> h", "tensr<fp16, [1, 4]> h", "model.mil:7: expected"),
         ("-> (y);", "-> (yy);", "'yy' is used before it is defined"),
         ("fp16, [1, 4]> h", "fp16, [1, 0.5]> h", "model.mil:7: '0.5' is no size"),
+        ("0x1p+0, -0x1.8p-1", "0x1p+9999, -0x1.8p-1", "model.mil:6: '0x1p+9999': hexadecimal"),
+        ("0x1p+0, -0x1.8p-1", "0x, -0x1.8p-1", "model.mil:6: '0x': invalid hexadecimal"),
         ("inf])", "inf]) ~", "model.mil:6: unexpected character '~'"),
         ("        } -> (y);\n}\n", "", "model.mil:9: "),
     ],

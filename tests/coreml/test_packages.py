@@ -7,7 +7,9 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from bundles import fixtures
 from fluidaudio_cli.coreml.ir import iterate_operations
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
-from fluidaudio_cli.coreml.protos import model_messages
+from fluidaudio_cli.coreml.protos import mil_messages, model_messages
 from fluidaudio_cli.errors import ModelFormatError
 
 SPECIFICATION = "Data/com.apple.CoreML/model.mlmodel"
@@ -162,6 +164,47 @@ def test_damaged_package_is_refused_in_one_line(package: Path, damage: object) -
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert package.name in str(caught.value)
+
+
+def wrong_constant(operation: Any) -> None:
+    for value in operation.attributes.values():
+        if value.immediateValue.tensor.ints.values:
+            value.type.tensorType.dataType = mil_messages().DataType.Value("UINT8")
+            value.immediateValue.tensor.ints.values[0] = -1
+
+
+def argument_of_nothing(operation: Any) -> None:
+    if operation.type.startswith("constexpr_"):
+        del operation.inputs["indices"].arguments[:]
+
+
+def kernel_without_sizes(operation: Any) -> None:
+    value = operation.attributes["val"]
+    if "kernel_sizes" in operation.attributes["name"].immediateValue.tensor.strings.values[0]:
+        value.type.tensorType.dimensions[0].constant.size = 0
+        del value.immediateValue.tensor.ints.values[:]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("sizes_flexible", wrong_constant, "a constant of type uint8 holds others"),
+        ("weights_palette_int8", argument_of_nothing, "is damaged: 'indices'"),
+        ("pool", kernel_without_sizes, "has parameters that do not fit"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(
+    name: str, damage: Callable[[Any], None], message: str, tmp_path: Path
+) -> None:
+    """Found by fuzzing."""
+    package = fixtures()[name].unpack(tmp_path)
+    model = model_messages().Model.FromString((package / SPECIFICATION).read_bytes())
+    (function,) = model.mlProgram.functions.values()
+    for operation in function.block_specializations[function.opset].operations:
+        damage(operation)
+    (package / SPECIFICATION).write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFormatError, match=message):
+        lower_to_onnx(read_program(package))
 
 
 def test_random_damage_never_escapes_as_another_error(package: Path) -> None:

@@ -157,7 +157,7 @@ def test_lower_command(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["inspect", "no-such-model"], 3, "fluidaudio: model package not found: no-such-model"),
-        (["lower", "LOOP", "--output", "x.onnx"], 3, "fluidaudio: while_loop 'while_loop_0'"),
+        (["lower", "LOOP", "--output", "x.onnx"], 3, "loop.mlpackage: while_loop 'while_loop_0'"),
         (["lower", "LOOP", "--output", "x.onnx", "--float-type", "int8"], 2, "fluidaudio: --float"),
         (["lower", "LOOP"], 2, "Missing option '--output'"),
     ],

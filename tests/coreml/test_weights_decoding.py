@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fluidaudio_cli.coreml.constexpr import EVALUATORS, Array, Inputs
+from fluidaudio_cli.coreml.constexpr import SCHEMES, Array, Inputs
 from fluidaudio_cli.coreml.dtypes import decode, stored_bytes
 
 
 def evaluate(kind: str, inputs: Inputs) -> tuple[Array, ...]:
-    return EVALUATORS[kind](inputs)
+    return SCHEMES[kind][2](inputs)
 
 
 @pytest.mark.parametrize(

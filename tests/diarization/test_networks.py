@@ -14,7 +14,7 @@ from fluidaudio_cli.diarization.crop_embedder import PendingVoice, _fill_by_repe
 from fluidaudio_cli.diarization.local_speakers import LocalSpeaker
 from fluidaudio_cli.diarization.networks import Segmenter, VoiceNetwork, check_supported
 from fluidaudio_cli.diarization.powerset import MEMBERSHIP, decode_speakers, subsets
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.models.card import EmbeddingCard, ModelCard, SegmentationCard, load_card
 
 Floats = NDArray[np.float32]
@@ -67,6 +67,18 @@ def test_scores_of_each_kind_say_the_same(kind: str, scores: Floats) -> None:
     assert activity.alone(0).tolist() == [[True, False, False], [False, False, False]]
     # 0.6 + 0.1 + 0.05 and so on, of 255; 0.1 of 255 is just below 25.5.
     assert activity.presence.tolist() == [[[191, 51, 38], [204, 25, 153]]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores", "given"),
+    [
+        ("probabilities", np.log(PROBABILITIES + 1e-10), "-23.03"),
+        ("log-probabilities", PROBABILITIES * np.nan, "nan"),
+    ],
+)
+def test_scores_that_are_not_what_the_card_says(kind: str, scores: Floats, given: str) -> None:
+    with pytest.raises(ModelFormatError, match=f"segmentation network gives {given}, and its"):
+        Segmenter(Request(), segmentation(scores=kind)).decode(scores)
 
 
 def test_speakers_one_by_one_become_the_same_classes() -> None:

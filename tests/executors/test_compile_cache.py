@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.errors import HostError, ModelFormatError
-from fluidaudio_cli.executors import ExecutorOptions, executor, lowering
 from fluidaudio_cli.executors import cache as cache_module
+from fluidaudio_cli.executors import lowering
+from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.cache import (
     CacheKey,
     CacheWarning,
@@ -25,6 +26,7 @@ from fluidaudio_cli.executors.cache import (
     cache_dir,
     shared_cache,
 )
+from fluidaudio_cli.executors.select import executor
 
 KEY = CacheKey("ab" * 32, "engine", "engine 1.0", {"precision": "fp32"})
 
@@ -218,6 +220,8 @@ def test_entries_unused_for_months_are_dropped(cache: CompileCache) -> None:
     recent = cache.fetch(other, Builder()).folder
     old = time.time() - cache_module.UNUSED_AFTER_SECONDS - 60
     os.utime(stale / "entry.json", (old, old))
+    # Seen, and gone when looked at, as a lock that another process drops.
+    (cache.root / "locks" / "gone.lock").symlink_to("nowhere")
     cache.fetch(CacheKey("01" * 32, "engine", "engine 1.0"), Builder())
     assert not stale.exists()
     assert recent.exists()
@@ -314,7 +318,8 @@ import sys, warnings
 from pathlib import Path
 import numpy as np
 warnings.simplefilter("error")
-from fluidaudio_cli.executors import ExecutorOptions, executor
+from fluidaudio_cli.executors.base import ExecutorOptions
+from fluidaudio_cli.executors.select import executor
 options = ExecutorOptions(precision="fp32", threads=1)
 model = executor(sys.argv[1]).load(Path(sys.argv[2]), options)
 x = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)

@@ -19,9 +19,15 @@ import numpy as np
 import pytest
 from native_stand_in import _MLModelProxy
 
-from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, UsageError
-from fluidaudio_cli.executors import ExecutorOptions, TensorSpec, coreml
-from fluidaudio_cli.executors.base import CompiledModel, Executor, InferRequest
+from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, ModelFormatError, UsageError
+from fluidaudio_cli.executors import coreml
+from fluidaudio_cli.executors.base import (
+    CompiledModel,
+    Executor,
+    ExecutorOptions,
+    InferRequest,
+    TensorSpec,
+)
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.coreml import CoreMLExecutor
@@ -147,6 +153,17 @@ def test_package_of_fixed_shape_runs_as_it_is(
     np.testing.assert_array_equal(model.request().run({"x": X[:2].copy()})["y"], Y[:2])
     with pytest.raises(UsageError, match=r"float32\[1, 3\]: the model takes x float32\[2, 3\]"):
         model.request().run({"x": X[:1]})
+
+
+def test_flexible_shapes_that_are_compiled_already(engine: CoreMLExecutor, tmp_path: Path) -> None:
+    package = tmp_path / "free.mlmodelc"
+    package.mkdir()
+    (package / "model.mil").write_text(
+        "program(1.0)\n{ func main<ios15>(tensor<fp32, [?, 2]> x) "
+        '{ tensor<fp32, [?, 2]> y = relu(x = x)[name = string("y")]; } -> (y); }'
+    )
+    with pytest.raises(ModelFormatError, match=r"free\.mlmodelc is compiled with flexible shapes"):
+        engine.load(package, ExecutorOptions())
 
 
 def test_results_land_in_the_callers_array(engine: CoreMLExecutor) -> None:

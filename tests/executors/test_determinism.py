@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fluidaudio_cli.executors import ExecutorOptions, executor
+from fluidaudio_cli.executors.base import ExecutorOptions
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.resources import packages_dir
 
 ITEMS = 3

@@ -11,21 +11,15 @@ from typing import Any
 import pytest
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
-from fluidaudio_cli.executors import (
-    Availability,
-    ExecutorOptions,
-    availabilities,
-    executor,
-    machine,
-    select_executor,
-)
 from fluidaudio_cli.executors import cuda as cuda_module
+from fluidaudio_cli.executors import machine
 from fluidaudio_cli.executors import openvino as openvino_module
-from fluidaudio_cli.executors.base import Executor
+from fluidaudio_cli.executors.base import Availability, Executor, ExecutorOptions
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.cuda import CudaExecutor
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeExecutor
 from fluidaudio_cli.executors.openvino import OpenVinoExecutor
+from fluidaudio_cli.executors.select import availabilities, executor, select_executor
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="what Linux answers")
 

@@ -10,17 +10,20 @@ import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.errors import HostError, UsageError
-from fluidaudio_cli.executors import (
+from fluidaudio_cli.executors.base import (
+    Array,
+    CompiledModel,
     ExecutorOptions,
     ExecutorRun,
+    Feeds,
+    InferRequest,
     OperatorTime,
     TensorSpec,
-    executor,
 )
-from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, InferRequest
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.feeds import ResultBuffers
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
+from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.resources import packages_dir
 
 BATCH = 4

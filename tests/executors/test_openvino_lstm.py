@@ -14,12 +14,13 @@ from lstm_models import Floats, LstmGraph, lstm_model
 
 from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.executors import ExecutorOptions, executor, lowering
-from fluidaudio_cli.executors.base import CompiledModel, InferRequest
+from fluidaudio_cli.executors import lowering
+from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions, InferRequest
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.lstm import kernel
 from fluidaudio_cli.executors.machine import cpu_flags
 from fluidaudio_cli.executors.operator_origins import operator_layers
+from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.models.registry import BundledModel, bundled_models
 from fluidaudio_cli.profiling.models import layer_names

@@ -70,6 +70,16 @@ def test_every_change_is_seen(folder: Path, cache: CompileCache, hashed: list[Pa
     assert package_digest(folder, cache) == package_sha256(folder)
 
 
+def test_linked_folders_are_part_of_it(folder: Path, cache: CompileCache) -> None:
+    plain = package_digest(folder, cache)
+    (folder / "weights").rename(folder.parent / "elsewhere")
+    (folder / "weights").symlink_to("../elsewhere")
+    (folder / "weights" / "round").symlink_to(folder)
+    assert package_digest(folder, cache) == plain == package_sha256(folder)
+    (folder.parent / "elsewhere" / "blob").write_text("5678")
+    assert package_digest(folder, cache) == package_sha256(folder) != plain
+
+
 def test_package_written_just_now_is_not_remembered(
     folder: Path, cache: CompileCache, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,20 +17,21 @@ from fluidaudio_cli.errors import (
     ModelFormatError,
     UsageError,
 )
-from fluidaudio_cli.executors import (
+from fluidaudio_cli.executors import openvino
+from fluidaudio_cli.executors.base import (
+    CompiledModel,
     ExecutorOptions,
+    InferRequest,
     OperatorTime,
     TensorSpec,
-    executor,
-    openvino,
 )
-from fluidaudio_cli.executors.base import CompiledModel, InferRequest
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.executors.lowering import lower_package
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeRequest
 from fluidaudio_cli.executors.openvino import OpenVinoRequest
 from fluidaudio_cli.executors.openvino_faults import spared
+from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.models.registry import bundled_models
 

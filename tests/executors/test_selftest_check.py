@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.errors import ModelFormatError, SelfTestError
-from fluidaudio_cli.executors import ExecutorOptions, executor
-from fluidaudio_cli.executors.base import CompiledModel
+from fluidaudio_cli.executors.base import CompiledModel, ExecutorOptions
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.executors.selftest import (
     SelfTest,
     Tolerance,

@@ -84,6 +84,23 @@ def test_a_card_may_hold_only_what_differs_from_the_bundled_one(tmp_path: Path) 
         read_card(path)
 
 
+def test_what_was_made_of_a_bundled_network_goes_with_it(tmp_path: Path) -> None:
+    path, ours = tmp_path / "mine.yaml", load_card()
+    path.write_text("extends: bundled\nembedding: {file: 'bundled:embedding.mlpackage'}")
+    assert read_card(path).packages == ours.packages
+    path.write_text("extends: bundled\nembedding: {file: 'bundled:fbank.mlpackage'}")
+    mine = read_card(path)
+    assert mine.packages.keys() == ours.packages.keys() - {"narrow embedding"}
+    assert (dict(mine.calibration), mine.thresholds) == ({}, ours.thresholds)
+    # As of any card without: within a recording only.
+    with pytest.raises(UsageError):
+        load_mode("balanced", mine).calibration.check_across()
+    path.write_text("extends: bundled\nsegmentation: {file: 'bundled:fbank.mlpackage'}")
+    mine = read_card(path)
+    assert mine.packages.keys() == ours.packages.keys() - {"distilled segmentation"}
+    assert mine.calibration == ours.calibration
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [

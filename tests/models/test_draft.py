@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from made_packages import tone_diarizer
 
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import ModelFormatError, UsageError
 from fluidaudio_cli.models.card import load_card, read_card
 from fluidaudio_cli.models.draft import draft_card
 from fluidaudio_cli.resources import packages_dir
@@ -39,6 +40,18 @@ def test_features_are_of_the_bundled_filter_bank_where_no_other_is_given(tmp_pat
     assert "front_end:\n  file: bundled:fbank.mlpackage  # none was given" in draft.text
 
 
+def test_names_are_quoted_where_yaml_reads_something_else(tmp_path: Path) -> None:
+    names = ("[seg] #1: ü.mlpackage", "2024.mlpackage")
+    for name, package in zip(names, (SHIPPED[0], SHIPPED[2]), strict=True):
+        shutil.copytree(package, tmp_path / name)
+    draft = draft_card([tmp_path / name for name in names], tmp_path)
+    path = tmp_path / "drafted.yaml"
+    path.write_text(draft.text, encoding="utf-8")
+    drafted = read_card(path)
+    assert drafted.title == "[seg] #1: ü, 2024"
+    assert drafted.packages["segmentation"] == tmp_path / names[0]
+
+
 def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
     tone_diarizer(tmp_path / "tones.mlpackage")
     draft = draft_card([tmp_path / "tones.mlpackage"], tmp_path)
@@ -64,3 +77,15 @@ def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
 def test_what_is_no_set_is_named(tmp_path: Path, packages: list[Path], line: str) -> None:
     with pytest.raises(UsageError, match=line):
         draft_card(packages, tmp_path)
+
+
+def test_a_network_without_results(tmp_path: Path) -> None:
+    package = tmp_path / "none.mlmodelc"
+    package.mkdir()
+    (package / "model.mil").write_text(
+        "program(1.0)\n{ func main<ios15>(tensor<fp32, [1, 2]> x) { } -> (); }"
+    )
+    with pytest.raises(
+        ModelFormatError, match=r"none\.mlmodelc has no output, or a tensor without"
+    ):
+        draft_card([package], tmp_path)

@@ -11,7 +11,7 @@ from fluidaudio_cli.coreml.ops.table import LoweringFunction
 def _linear(op: Lowering) -> str:
     # x [..., in] times weight [out, in] transposed.
     x = op.tensor("x")
-    if op.type().rank == 2:
+    if op.type().rank == 2 and op.is_float():
         return op.emit("Gemm", x, op.tensor("weight"), *op.given("bias"), transB=1)
     product = op.emit("MatMul", x, _matrix(op, "weight", transposed=True))
     return op.emit("Add", product, op.tensor("bias")) if op.has("bias") else product

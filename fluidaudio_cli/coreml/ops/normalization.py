@@ -11,19 +11,18 @@ _EPSILON = 1e-5
 _L2_EPSILON = 1e-6
 
 
-def _channel_vector(op: Lowering, parameter: str, default: float, count: int) -> str:
-    if op.has(parameter):
-        return op.tensor(parameter)
-    return op.like(np.full(count, default))
+def _scale_and_shift(op: Lowering, channels: int) -> list[str]:
+    return [
+        op.tensor(parameter) if op.has(parameter) else op.like(np.full(channels, default))
+        for parameter, default in (("gamma", 1.0), ("beta", 0.0))
+    ]
 
 
 def _batch_norm(op: Lowering) -> str:
-    count = op.array("mean").size
     return op.emit(
         "BatchNormalization",
         op.tensor("x"),
-        _channel_vector(op, "gamma", 1, count),
-        _channel_vector(op, "beta", 0, count),
+        *_scale_and_shift(op, op.array("mean").size),
         op.tensor("mean"),
         op.tensor("variance"),
         epsilon=op.number("epsilon", _EPSILON),
@@ -37,8 +36,7 @@ def _instance_norm(op: Lowering) -> str:
     return op.emit(
         "InstanceNormalization",
         op.tensor("x"),
-        _channel_vector(op, "gamma", 1, channels),
-        _channel_vector(op, "beta", 0, channels),
+        *_scale_and_shift(op, channels),
         epsilon=op.number("epsilon", _EPSILON),
     )
 

@@ -54,13 +54,13 @@ def spatial_padding(
         pad = op.integers("pad", [0] * (2 * len(kernel)))
         return SpatialPadding(tuple(pad[0::2]), tuple(pad[1::2]))
     sizes: Sequence[Dimension] = op.type().shape[2:]
-    known = [size for size in sizes if isinstance(size, int)]
-    if len(known) < len(sizes):
-        return SpatialPadding(zeros, zeros, "SAME_UPPER" if kind == "same" else "SAME_LOWER")
     less, more = [], []
-    for size, width, stride, dilation in zip(known, kernel, strides, dilations, strict=True):
-        reach = (width - 1) * dilation + 1
-        total = max(0, (-(-size // stride) - 1) * stride + reach - size)
+    for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = (width - 1) * dilation  # at stride 1, whatever the size
+        if isinstance(size, int):
+            total = max(0, total + 1 + (-(-size // stride) - 1) * stride - size)
+        elif stride > 1:
+            return SpatialPadding(zeros, zeros, "SAME_UPPER" if kind == "same" else "SAME_LOWER")
         less.append(total // 2)
         more.append(total - total // 2)
     before, after = (less, more) if kind == "same" else (more, less)

@@ -19,48 +19,37 @@ _LSTM_GATES = (0, 2, 1, 3)  # ONNX iofc out of MIL ifoz
 _PEEPHOLES = (0, 2, 1)  # ONNX iof out of MIL ifo
 _GRU_GATES = (2, 0, 1)  # ONNX zrh out of MIL roz
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", "_back")}
-# ONNX activation with its alpha and beta; Core ML's constants for the parametric ones.
+_GATE_ACTIVATION = ("recurrent_activation", "sigmoid")
+_CELL_ACTIVATION = ("cell_activation", "tanh")
 _ACTIVATIONS = {
-    "tanh": ("Tanh", 0.0, 0.0),
-    "sigmoid": ("Sigmoid", 0.0, 0.0),
-    "relu": ("Relu", 0.0, 0.0),
-    "linear": ("Affine", 1.0, 0.0),
-    "hard_sigmoid": ("HardSigmoid", 0.2, 0.5),
-    "sigmoid_hard": ("HardSigmoid", 0.2, 0.5),
-    "scaled_tanh": ("ScaledTanh", 1.7159, 2.0 / 3.0),
+    "tanh": "Tanh",
+    "sigmoid": "Sigmoid",
+    "relu": "Relu",
+    "linear": "Affine",
+    "hard_sigmoid": "HardSigmoid",
+    "sigmoid_hard": "HardSigmoid",
+    "scaled_tanh": "ScaledTanh",
+}
+# Alpha and beta of those that have such: Core ML's constants.
+_CONSTANTS = {
+    "Affine": (1.0, 0.0),
+    "HardSigmoid": (0.2, 0.5),
+    "ScaledTanh": (1.7159, 2.0 / 3.0),
 }
 
 
 def _lstm(op: Lowering) -> list[str]:
     if op.has("clip"):
         raise op.error("clips its cell gate, which is not supported")
-    suffixes = _suffixes(op)
-    hidden = op.array("weight_hh").shape[1]
-    named = (("recurrent_activation", "sigmoid"), ("cell_activation", "tanh"))
-    every, state, cell = _layer(op, "LSTM", _LSTM_GATES, suffixes, named, outputs=3)
-    last = _merge_state(op, state, len(suffixes), hidden)
-    return [
-        _sequence(op, every, last, len(suffixes), hidden),
-        last,
-        _merge_state(op, cell, len(suffixes), hidden),
-    ]
+    return _layer(op, "LSTM", _LSTM_GATES, _suffixes(op), _GATE_ACTIVATION, _CELL_ACTIVATION)
 
 
 def _gru(op: Lowering) -> list[str]:
-    # MIL up to iOS 17: o = f(W x + r * (R h) + b), the reset gate after the product.
+    # o = f(W x + R (r * h) + b), the reset gate before the product, as NeuralNetwork.proto and
+    # coremltools' own tests have it; ONNX's default.
     if op.has("input_bias") or op.flag("reset_after"):
         raise op.error("has the iOS 18 form (input_bias, reset_after), which is not supported")
-    return _simple(op, "GRU", _GRU_GATES, {"linear_before_reset": 1}, with_gates=True)
-
-
-def _simple(
-    op: Lowering, kind: str, gates: tuple[int, ...], attributes: dict[str, Any], with_gates: bool
-) -> list[str]:
-    hidden = op.array("weight_hh").shape[1]
-    named = (("recurrent_activation", "sigmoid"),) if with_gates else ()
-    every, state = _layer(op, kind, gates, ("",), named, outputs=2, **attributes)
-    last = _merge_state(op, state, 1, hidden)
-    return [_sequence(op, every, last, 1, hidden), last]
+    return _layer(op, "GRU", _GRU_GATES, ("",), _GATE_ACTIVATION)
 
 
 def _layer(
@@ -68,13 +57,13 @@ def _layer(
     kind: str,
     gates: tuple[int, ...],
     suffixes: tuple[str, ...],
-    activations: tuple[tuple[str, str], ...],
-    *,
-    outputs: int,
-    **attributes: Any,
+    *activations: tuple[str, str],
 ) -> list[str]:
-    """The layer itself; ``activations``: parameters before the last, with their defaults."""
-    hidden = op.array("weight_hh").shape[1]
+    """The layer, its outputs as MIL has them.
+
+    ``activations``: parameters before the last, with their defaults.
+    """
+    hidden, directions = op.array("weight_hh").shape[1], len(suffixes)
     inputs = [_own_input(op), *_weights(op, gates, suffixes)]
     inputs.append("")  # all sequences have full length
     inputs.append(_initial_state(op, "initial_h", suffixes, hidden))
@@ -83,15 +72,16 @@ def _layer(
         inputs.append(_peepholes(op, suffixes, hidden))
     while not inputs[-1]:
         inputs.pop()
-    return op.emit_many(
+    every, *states = op.emit_many(
         kind,
         *inputs,
-        outputs=outputs,
+        outputs=3 if kind == "LSTM" else 2,
         hidden_size=hidden,
         direction=op.text("direction", "forward"),
-        **_activations(op, len(suffixes), (*activations, ("activation", "tanh"))),
-        **attributes,
+        **_activations(op, directions, (*activations, ("activation", "tanh"))),
     )
+    merged = [_merge_state(op, state, directions, hidden) for state in states]
+    return [_sequence(op, every, merged[0], directions, hidden), *merged]
 
 
 def _suffixes(op: Lowering) -> tuple[str, ...]:
@@ -198,15 +188,18 @@ def _activations(
     if unknown:
         raise op.error(f"has unknown activation '{unknown[0]}'")
     chosen = [_ACTIVATIONS[name] for name in names] * directions
-    return {
-        "activations": [name for name, _, _ in chosen],
-        "activation_alpha": [alpha for _, alpha, _ in chosen],
-        "activation_beta": [beta for _, _, beta in chosen],
+    # In the order of the activations, none for one that has no such constant.
+    constants = [_CONSTANTS[name] for name in chosen if name in _CONSTANTS]
+    attributes = {
+        "activations": chosen,
+        "activation_alpha": [alpha for alpha, _ in constants],
+        "activation_beta": [beta for _, beta in constants],
     }
+    return {name: values for name, values in attributes.items() if values}
 
 
 TABLE: dict[str, LoweringFunction] = {
     "gru": _gru,
     "lstm": _lstm,
-    "rnn": lambda op: _simple(op, "RNN", (0,), {}, with_gates=False),
+    "rnn": lambda op: _layer(op, "RNN", (0,), ("",)),
 }

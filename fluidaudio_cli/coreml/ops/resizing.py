@@ -60,11 +60,15 @@ def _target(op: Lowering) -> list[int]:
     return [op.integer("target_size_height", 1), op.integer("target_size_width", 1)]
 
 
-def _coordinates(op: Lowering) -> str:
+def _sampled(op: Lowering, kind: str, sizes: Sequence[int]) -> str:
     mode = op.text("sampling_mode", "DEFAULT")
-    if mode not in _SAMPLING:
-        raise op.error(f"has sampling_mode '{mode}', which is not supported")
-    return _SAMPLING[mode]
+    # Where several elements are as near as each other, only DEFAULT is documented.
+    if mode not in _SAMPLING or (kind == "nearest" and mode != "DEFAULT"):
+        raise op.error(f"has sampling_mode '{mode}', which is not supported for {kind}")
+    if mode == "ALIGN_CORNERS" and 1 in sizes:
+        # The middle of the axis, where ONNX takes its first element.
+        raise op.error("resizes an axis to 1 by ALIGN_CORNERS, which is not supported")
+    return _resize(op, kind, _SAMPLING[mode], sizes)
 
 
 def _resize_any(op: Lowering) -> str:
@@ -77,12 +81,12 @@ def _resize_any(op: Lowering) -> str:
         raise op.error("keeps an unknown size, which is not supported")
     mode = op.text("interpolation_mode", "LINEAR")
     kind = "linear" if mode == "LINEAR" else "nearest"
-    return _resize(op, kind, _coordinates(op), [int(size or 0) for size in merged])
+    return _sampled(op, kind, [int(size or 0) for size in merged])
 
 
 TABLE: dict[str, LoweringFunction] = {
     "resize": _resize_any,
-    "resize_bilinear": lambda op: _resize(op, "linear", _coordinates(op), _target(op)),
+    "resize_bilinear": lambda op: _sampled(op, "linear", _target(op)),
     "resize_nearest_neighbor": lambda op: _resize(op, "nearest", "asymmetric", _target(op)),
     "upsample_bilinear": _upsample_bilinear,
     "upsample_nearest_neighbor": lambda op: _resize(op, "nearest", "asymmetric", _scaled_sizes(op)),

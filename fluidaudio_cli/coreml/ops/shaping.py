@@ -13,6 +13,19 @@ def _shape(op: Lowering) -> str:
     return op.emit("Shape", op.tensor("x")) if known is None else op.constant(list(known))
 
 
+def _reshape(op: Lowering) -> str:
+    shape, sizes = op.optional_array("shape"), op.type().shape
+    if shape is None or 0 not in shape or shape.size == len(sizes):
+        return op.emit("Reshape", op.tensor("x"), op.tensor("shape"))
+    # A 0 keeps a size, counted from the last (iOS 17); ONNX counts from the first.
+    counted = [1] * (shape.size - len(sizes)) + list(sizes[-shape.size :])
+    wanted = [int(new) or old for new, old in zip(shape, counted, strict=True)]
+    known = [size for size in wanted if isinstance(size, int)]
+    if len(known) < len(wanted):
+        raise op.error("keeps an unknown size at another place, which is not supported")
+    return op.reshape(op.tensor("x"), known)
+
+
 def _reshape_like(op: Lowering) -> str:
     parts = []
     references = op.tensors("ref_tensors")
@@ -56,17 +69,11 @@ def _concat(op: Lowering) -> str:
 
 
 def _split(op: Lowering) -> list[str]:
-    axis, count = op.axis(), len(op.operation.outputs)
+    x, axis, count = op.tensor("x"), op.axis(), len(op.operation.outputs)
     if op.has("split_sizes"):
-        sizes = op.integers("split_sizes")
-    else:
-        size = op.type().shape[axis]
-        if not isinstance(size, int):
-            return op.emit_many(
-                "Split", op.tensor("x"), outputs=count, axis=axis, num_outputs=count
-            )
-        sizes = [size // count] * count
-    return op.emit_many("Split", op.tensor("x"), op.constant(sizes), outputs=count, axis=axis)
+        sizes = op.constant(op.integers("split_sizes"))
+        return op.emit_many("Split", x, sizes, outputs=count, axis=axis)
+    return op.emit_many("Split", x, outputs=count, axis=axis, num_outputs=count)
 
 
 def _stack(op: Lowering) -> str:
@@ -85,13 +92,12 @@ def _reverse(op: Lowering) -> str:
 
 
 def _reverse_sequence(op: Lowering) -> str:
-    return op.emit(
-        "ReverseSequence",
-        op.tensor("x"),
-        op.tensor("lengths"),
-        time_axis=op.axis("seq_axis", 0),
-        batch_axis=op.axis("batch_axis", 0),
-    )
+    # ONNX takes batch and time on the first two axes only.
+    batch, time = op.axis("batch_axis", 0), op.axis("seq_axis", 0)
+    front = [batch, time, *(axis for axis in range(op.type().rank) if axis not in (batch, time))]
+    moved = op.transpose(op.tensor("x"), front)
+    result = op.emit("ReverseSequence", moved, op.tensor("lengths"), batch_axis=0, time_axis=1)
+    return op.transpose(result, np.argsort(front).tolist())
 
 
 def _sliding_windows(op: Lowering) -> str:
@@ -129,7 +135,7 @@ TABLE: dict[str, LoweringFunction] = {
         "DepthToSpace", op.tensor("x"), blocksize=op.integer("upscale_factor"), mode="CRD"
     ),
     "pixel_unshuffle": _pixel_unshuffle,
-    "reshape": lambda op: op.emit("Reshape", op.tensor("x"), op.tensor("shape")),
+    "reshape": _reshape,
     "reshape_like": _reshape_like,
     "reverse": _reverse,
     "reverse_sequence": _reverse_sequence,

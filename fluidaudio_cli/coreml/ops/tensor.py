@@ -96,6 +96,14 @@ def _band_part(op: Lowering) -> str:
     return result
 
 
+def _select(op: Lowering) -> str:
+    cond, a, b = (op.tensor(parameter) for parameter in ("cond", "a", "b"))
+    if op.type("a").dtype != "bool":
+        return op.emit("Where", cond, a, b)
+    # ONNX Runtime chooses between numbers only.
+    return op.emit("Or", op.emit("And", cond, a), op.emit("And", op.emit("Not", cond), b))
+
+
 TABLE: dict[str, LoweringFunction] = {
     "argsort": _argsort,
     "band_part": _band_part,
@@ -106,6 +114,6 @@ TABLE: dict[str, LoweringFunction] = {
     "one_hot": _one_hot,
     "pad": _pad,
     "range_1d": _range,
-    "select": lambda op: op.emit("Where", op.tensor("cond"), op.tensor("a"), op.tensor("b")),
+    "select": _select,
     "topk": _top_k,
 }

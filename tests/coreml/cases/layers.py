@@ -462,13 +462,19 @@ _GRU, _RNN = _gated(3, 100), _gated(1, 110)
 
 
 def _torch_gru(x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    layer = torch.nn.GRU(_IN, _HIDDEN)
-    # MIL: reset, new, update; PyTorch: reset, update, new. One bias, as the input's.
-    for name, part in zip(("weight_ih", "weight_hh", "bias_ih"), _GRU, strict=True):
-        getattr(layer, f"{name}_l0").data = _t(_blocks(part, (0, 2, 1)))
-    layer.bias_hh_l0.data.zero_()
-    y, end = layer(x, h[None])
-    return y, end[0]
+    # By hand: PyTorch's layer has the reset gate behind the recurrent product, Core ML before it.
+    weight_ih, weight_hh, bias = (_t(part) for part in _GRU)
+    reset_hh, new_hh, update_hh = weight_hh.chunk(3)
+    steps = []
+    for given in x:
+        reset, new, update = (given @ weight_ih.T + bias).chunk(3, dim=-1)
+        reset, update = (
+            torch.sigmoid(reset + h @ reset_hh.T),
+            torch.sigmoid(update + h @ update_hh.T),
+        )
+        h = (1 - update) * torch.tanh(new + (reset * h) @ new_hh.T) + update * h
+        steps.append(h)
+    return torch.stack(steps), h
 
 
 def _torch_rnn(x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
