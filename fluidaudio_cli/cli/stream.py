@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -341,12 +341,13 @@ def _prepare(
         timed = live.paced(blocks) if pace is Pace.real else blocks
         return lambda: _Source(live.Feed(timed, waits=waits), uri, info)
 
+    mono = live.LiveMono()
     if rate is not None:
         raw_channels = channels or 1
         raw_format = sample_format or SampleFormat.s16le
         info = _info(STDIN_URI, "raw", raw_format.value, rate, raw_channels)
-        blocks = live.pcm_blocks(rate, raw_channels, raw_format.value)
-        return reading(blocks, STDIN_URI, lambda: info)
+        blocks = live.pcm_blocks(mono, rate, raw_channels, raw_format.value)
+        return reading(blocks, STDIN_URI, lambda: replace(info, notes=mono.notes))
     if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
         blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
         info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
@@ -354,7 +355,8 @@ def _prepare(
     if live.is_live_address(source):
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
-        return reading(live.address_blocks(source), uri, lambda: info)
+        blocks = live.address_blocks(mono, source)
+        return reading(blocks, uri, lambda: replace(info, notes=mono.notes))
     place = place_from(source)
     audio = open_audio(place)
     return reading(live.file_blocks(audio), uri_of(place), lambda: audio.info)

@@ -123,6 +123,14 @@ def test_channels_that_differ_are_averaged_as_they_are(write_wav: WriteWav) -> N
     assert info.notes == ()
 
 
+def test_the_last_sample_does_not_decide_how_channels_are_mixed(write_wav: WriteWav) -> None:
+    left, right = speech(2 * 16_384 / 16_000), speech(2 * 16_384 / 16_000)[::-1]
+    samples = np.append(np.stack([left, right], axis=1), [[0.1, -0.2]], axis=0)
+    mono, info = read(write_wav(samples.astype(np.float32)))
+    assert mono[-1] == pytest.approx(-0.05)
+    assert info.notes == ()
+
+
 @pytest.mark.parametrize(
     ("dtype", "middle", "steps", "of"),
     [(np.int16, 0, 32, "32768"), (np.int16, 0, 2, "32768"), (np.uint8, 128, 1, "128")],
