@@ -75,18 +75,19 @@ class Feed:
             return 0.0
         return read - self._taken / SAMPLE_RATE
 
-    def take(self, count: int, timeout: float) -> Samples | None:
-        """The next ``count`` samples; ``None`` if they do not come in ``timeout`` seconds.
+    def wait(self, count: int, timeout: float) -> bool:
+        """Whether ``count`` samples, or the end, come in ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
 
-        Fewer only at the end. An ``AudioError`` of the source ends it, and is in ``error``.
+    def take(self, count: int) -> Samples:
+        """The next ``count`` samples, waited for before; fewer where it has ended.
+
+        An ``AudioError`` of the source ends it, and is in ``error``.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
-            if self._have < count:
-                if not self.ended:
-                    return None
-                if self._failure is not None:
-                    raise self._failure
+            if self._have < count and self._failure is not None:
+                raise self._failure
             joined = np.concatenate([np.zeros(0, np.float32), *self._ready])
             self._ready, self._have = [joined[count:]], max(0, len(joined) - count)
             self._taken += min(count, len(joined))

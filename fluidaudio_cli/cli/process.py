@@ -213,10 +213,16 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until what is inside is whole."""
+def interrupts_held(*, once: bool = False) -> Iterator[None]:
+    """Ctrl-C waits until what is inside is whole; with ``once``, a second one does not."""
     interrupted: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
+
+    def hold(number: int, _frame: object) -> None:
+        interrupted.append(number)
+        if once and len(interrupted) > 1:
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, hold)
     try:
         yield
     finally:

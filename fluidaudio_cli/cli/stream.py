@@ -16,7 +16,7 @@ import typer
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.errors import UsageError, os_errors
+from fluidaudio_cli.errors import FluidAudioError, UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.report import stream_json
 from fluidaudio_cli.report.turn_formats import FORMATS
@@ -24,6 +24,7 @@ from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.live import Feed
+    from fluidaudio_cli.audio.pcm import Samples
     from fluidaudio_cli.audio.source import AudioInfo
     from fluidaudio_cli.cli.render.stream import LiveView
     from fluidaudio_cli.diarization.conclusion import Conclusion
@@ -175,25 +176,33 @@ def _run(
     """Feed the stream until it ends; then say how it ended, whatever ended it."""
     feed, ending = heard.feed, "end"
     failure: BaseException | None = None
-    rest, step = None, None
+    rest: Samples | None = None
+    steps: list[Step] = []  # that are not written yet
+
+    def advance(late_seconds: float) -> Samples | None:
+        """Hear the next step; what is left, where there is none."""
+        samples = feed.take(diarizer.wanted)
+        if len(samples) < diarizer.wanted:
+            return samples
+        step = diarizer.push(samples, late_seconds)
+        if step is not None:
+            steps.append(step)
+        return None
+
     try:
         stalled = behind = False
-        while True:
-            samples = feed.take(diarizer.wanted, diarizer.step_seconds + _STALLED_SECONDS)
-            if samples is None:
-                if not stalled:
-                    writer.state("stalled", diarizer.seconds, "nothing comes from the source")
-                stalled = True
-                continue
-            if stalled:
+        while rest is None:
+            came = feed.wait(diarizer.wanted, diarizer.step_seconds + _STALLED_SECONDS)
+            if came and stalled:
                 writer.state("resumed", diarizer.seconds, "the source goes on")
-                stalled = False
-            if len(samples) < diarizer.wanted:
-                rest = samples
-                break
+            elif not came and not stalled:
+                writer.state("stalled", diarizer.seconds, "nothing comes from the source")
+            stalled = not came
+            if stalled:
+                continue
             # Networks and evidence stay whole, for what comes at the end.
             with interrupts_held():
-                step = diarizer.push(samples, feed.late_seconds)
+                rest = advance(feed.late_seconds)
             if diarizer.behind != behind:
                 behind = diarizer.behind
                 text = (
@@ -202,9 +211,8 @@ def _run(
                     else "no sound waits: the step is as before"
                 )
                 writer.state("behind" if behind else "caught-up", diarizer.seconds, text)
-            whole, step = step, None
-            if whole is not None:
-                writer.step(whole)
+            while steps:
+                writer.step(steps.pop())
         if feed.error is not None:
             ending, failure = "error", feed.error
     except KeyboardInterrupt as error:
@@ -213,23 +221,27 @@ def _run(
         # Nobody reads, or no more fits: what was asked to be kept is kept nevertheless.
         ending, failure = "interrupted", error
         writer.silent = True
-    feed.stop()
-    if step is not None:
-        writer.step(step)
-    while rest is None:
-        samples = feed.take(diarizer.wanted, 0.0)
-        assert samples is not None
-        if len(samples) < diarizer.wanted:
-            rest = samples
-        elif (step := diarizer.push(samples)) is not None:
-            writer.step(step)
-    last, conclusion = diarizer.finish(rest)
-    info = heard.info()
-    notes = (*info.notes, *diarizer.notes, *conclusion.notes)
-    writer.step(last)
-    writer.end(ending, diarizer, conclusion, notes)
-    if save is not None:
-        _save(save, info, diarizer, pipeline, conclusion, notes, bounds)
+    with interrupts_held(once=True):
+        feed.stop()
+        while rest is None:
+            rest = advance(0.0)
+        last, conclusion = diarizer.finish(rest)
+        info = heard.info()
+        notes = (*info.notes, *diarizer.notes, *conclusion.notes)
+        # Kept first: who should read the events may have stopped.
+        if save is not None:
+            try:
+                _save(save, info, diarizer, pipeline, conclusion, notes, bounds)
+            except FluidAudioError as error:
+                failure, save = error, None
+        try:
+            for step in (*steps, last):
+                writer.step(step)
+            writer.end(ending, diarizer, conclusion, notes)
+        except OSError as error:
+            failure = failure or error
+        if save is not None:
+            messages.say(f"wrote {save}")
     if failure is not None:
         raise failure
 
@@ -428,4 +440,3 @@ def _save(
     else:
         text = FORMATS[ending](found.turns, info.uri, diarizer.seconds)
     write_text_atomic(path, text)
-    messages.say(f"wrote {path}")
