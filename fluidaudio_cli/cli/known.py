@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,4 +106,4 @@ def _is_place(text: str, kept: VoiceStore) -> bool:
     if "/" in text or "\\" in text or text.endswith(".jsonl"):
         return True
     # A folder here may be called as a voice is.
-    return Path(text).exists() and text not in kept.read().voices
+    return os.path.exists(text) and text not in kept.read().voices  # noqa: PTH110 - of any name

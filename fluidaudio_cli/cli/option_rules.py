@@ -134,6 +134,6 @@ def _shown(ctx: Any, option: str) -> str:
     (parameter,) = (each for each in ctx.command.params if each.name == option)
     value = ctx.params[option]
     if parameter.param_type_name != "option":
-        return str(value)
+        return " ".join(str(each) for each in (value if isinstance(value, tuple) else (value,)))
     negated = value is False and parameter.secondary_opts
     return str((negated or parameter.opts)[0])

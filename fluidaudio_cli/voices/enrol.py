@@ -66,9 +66,9 @@ class Part:
                 begin = stream.samples_read
                 got = stream.read_into(block)
                 for first, last in spans:
-                    start = max(round(first * SAMPLE_RATE) - begin, 0)
-                    stop = got if last == float("inf") else round(last * SAMPLE_RATE) - begin
-                    piece = block[start : max(min(stop, got, start + left), start)].copy()
+                    start = round(min(max(first * SAMPLE_RATE - begin, 0), got))
+                    stop = round(min(last * SAMPLE_RATE - begin, got, start + left))
+                    piece = block[start : max(stop, start)].copy()
                     left -= piece.size
                     pieces.append(piece)
                 if got < block.size:

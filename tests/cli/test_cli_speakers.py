@@ -282,6 +282,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         ((pieces["Bob"], "--from", "X", "--turns", turns), 2, "'X' does not speak in "),
         ((pieces["Bob"], "--start", "5", "--end", "5"), 2, "--end 5 is not after --start 5"),
         ((pieces["Bob"], "--start", "60"), 3, "has nothing in the time given"),
+        ((pieces["Bob"], "--start", "1e306"), 3, "has nothing in the time given"),
     )
     for arguments, expected, line in refused:
         code, out, err = command("speakers", "enrol", "Eve", *arguments)
@@ -296,7 +297,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         (("remove",), 2, "what is to be removed?"),
         (("enrol", "--again"), 3, "no audio was kept of any voice"),
         (("enrol", "--again", "Bob", "--start", "3"), 2, "was kept, without --start"),
-        (("enrol", "--again", "Bob", str(turns)), 2, "was kept, without "),
+        (("enrol", "--again", "Bob", str(turns)), 2, f"was kept, without {turns}: "),
         (("remove", "--damaged", "--learned"), 2, "are no voices, without --learned"),
         (("export", "-o", str(turns)), 2, "is there already"),
         (("import", str(turns)), 3, "holds no voices"),
@@ -324,6 +325,7 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
     enrolled("Bob")
     for arguments, expected, line in (
         (("--known", "Eve"), 2, "there is no voice 'Eve'"),
+        (("--known", "E" * 300), 2, "cannot be a voice's name"),
         (("--known", "Bob", "--max-false-accept", "200%"), 2, "--max-false-accept 200%"),
         (("--known", str(tmp_path / "none.jsonl")), 3, "there are no voices in"),
         (("--learn",), 2, "--learn is of --known: add --known"),
