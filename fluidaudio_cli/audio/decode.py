@@ -112,6 +112,9 @@ class TrackDecoder:
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        if codec == "alac" and "caf" in opened.formats:
+            # Its last frame is short by itself; FFmpeg takes the padding off once more.
+            stream.codec_context.options = {"flags2": "+skip_manual"}
 
     @property
     def duration_seconds(self) -> float | None:

@@ -150,7 +150,7 @@ class LiveDiarizer:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the sound."""
-        return tuple(self._level.notes)
+        return self._level.notes if self._samples else ("no sound came from the source",)
 
     def push(self, samples: Samples, waiting_seconds: float = 0.0) -> Step | None:
         """The next ``wanted`` samples; ``None`` where their window was left out.

@@ -287,6 +287,19 @@ def test_an_mpeg_ts_that_ends_within_a_packet_is_told(encode: Encode) -> None:
             assert stream.info.notes == notes
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.voc", "pcm_u8"), ("a.rm", "ac3")])
+def test_a_last_packet_of_fewer_bytes_than_it_states_is_told(
+    name: str, codec: str, encode: Encode
+) -> None:
+    path = encode(noise(1.0, 44_100), name, codec, rate=44_100)
+    for size in (path.stat().st_size, path.stat().st_size // 2):
+        path.write_bytes(path.read_bytes()[:size])
+        with open_audio(path) as stream:
+            samples = stream.read_into(np.empty(32_000, np.float32))
+            told = ("it ends within a packet: if it was cut off, what is missing is not known",)
+            assert stream.info.notes == (told if samples < 15_000 else ())
+
+
 def test_bare_frames_that_end_within_one_are_told(encode: Encode, read_all: ReadAll) -> None:
     path = encode(noise(1.0, 44_100), "a.aac", "aac", rate=44_100)
     path.write_bytes(path.read_bytes()[:-2_000])

@@ -180,6 +180,12 @@ def test_delay_and_padding_of_a_codec_are_no_damage(
     assert seconds - 0.05 < heard.size / SAMPLE_RATE < seconds + 0.25
 
 
+@pytest.mark.parametrize("rate", [11_025, 44_100])
+def test_alac_in_caf_keeps_its_last_frame(rate: int, encode: Encode, read_all: ReadAll) -> None:
+    path = encode(np.zeros(rate * 2, np.float32), "a.caf", "alac", rate=rate)
+    assert read_all(path).size == 32_000
+
+
 def test_a_wav_length_that_counts_its_header_is_no_damage(
     write_wav: WriteWav, read_all: ReadAll
 ) -> None:
