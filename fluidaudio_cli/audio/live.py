@@ -128,13 +128,7 @@ class Feed:
 def file_blocks(stream: AudioStream) -> Blocks:
     """An open recording, closed at its end."""
     with stream:
-        while True:
-            block = np.empty(BLOCK_SAMPLES, np.float32)
-            count = stream.read_into(block)
-            if count:
-                yield block[:count]
-            if count < len(block):
-                return
+        yield from stream.blocks(BLOCK_SAMPLES)
 
 
 def paced(blocks: Blocks) -> Blocks:

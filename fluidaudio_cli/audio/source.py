@@ -7,6 +7,7 @@ frame to that buffer in one pass.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -101,6 +102,16 @@ class AudioStream(AbstractContextManager["AudioStream", None]):
         filled = self._tracks[0].read_into(buffer) if single else self._read_mix(buffer)
         self.samples_read += filled
         return filled
+
+    def blocks(self, samples: int) -> Iterator[Samples]:
+        """What is left, in new arrays of ``samples`` each; the last one is shorter."""
+        while True:
+            block = np.empty(samples, np.float32)
+            count = self.read_into(block)
+            if count:
+                yield block[:count]
+            if count < samples:
+                return
 
     def close(self) -> None:
         """Release the decoder and the file."""
