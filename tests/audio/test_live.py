@@ -17,6 +17,7 @@ import pytest
 from fluidaudio_cli.audio.live import Blocks, Feed, LiveMono, address_blocks, pcm_blocks
 from fluidaudio_cli.audio.mono import SAMPLE_RATE
 from fluidaudio_cli.errors import AudioError
+from tests.audio.reading import read_all
 
 
 def _counted(given: list[int], most: int, error: Exception | None = None) -> Blocks:
@@ -124,7 +125,7 @@ def test_a_pipe_that_breaks_is_an_error_of_the_source(monkeypatch: pytest.Monkey
 
 
 def test_an_address_is_heard_as_its_file(
-    write_wav: Any, read_all: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_wav: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     left = np.random.default_rng(4).normal(0.0, 0.1, 44_100).astype(np.float32)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.container import TrackChoice
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
-
-Floats = npt.NDArray[np.float32]
-WriteWav = Callable[..., Path]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., Floats]
+from tests.audio.reading import Encode, Floats, WriteWav, read
 
 LEVELS = (1_000, 2_000)
 
@@ -40,14 +34,6 @@ def two_tracks(tmp_path: Path) -> Path:
             frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
             container.mux(stream.encode(frame))
     return path
-
-
-def read(path: Path, **options: Any) -> tuple[Floats, Any]:
-    parts, buffer = [], np.empty(7_001, np.float32)
-    with open_audio(path, **options) as stream:
-        while count := stream.read_into(buffer):
-            parts.append(buffer[:count].copy())
-        return np.concatenate(parts), stream.info
 
 
 @pytest.mark.parametrize(
@@ -218,7 +204,8 @@ def test_tta_in_matroska_lacks_its_last_frame(encode: Encode) -> None:
     path = encode(speech(2.5), "a.mkv", "tta", shift=lambda _: 1.0)
     samples, info = read(path)
     assert samples.size / 16_000 == pytest.approx(2.09, abs=0.01)  # two of 1.04 s
-    assert info.lost == ((pytest.approx(2.09, abs=0.01), pytest.approx(2.5, abs=0.01)),)
+    (lost,) = info.lost
+    assert lost == pytest.approx((2.09, 2.5), abs=0.01)
     assert info.notes[-1] == "0.41 s could not be decoded at 1 place, and count as silence"
 
 
