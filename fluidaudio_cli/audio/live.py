@@ -21,7 +21,7 @@ from fluidaudio_cli.audio.mono import SAMPLE_RATE
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, Mix, Samples
 from fluidaudio_cli.audio.resample import Resampler
 from fluidaudio_cli.audio.source import AudioStream
-from fluidaudio_cli.errors import AudioError, HostError, UsageError, os_errors
+from fluidaudio_cli.errors import AudioError, HostError, os_errors
 from fluidaudio_cli.wording import counted
 
 PcmFormat = Literal["s16le", "f32le"]
@@ -270,11 +270,3 @@ def microphone_blocks(device: str, say: Callable[[str], None]) -> Blocks:
                 yield came.get()
 
     return blocks()
-
-
-def check_pcm(rate: int | None, channels: int | None, given: bool) -> None:
-    """Refuse what belongs to raw samples elsewhere. Raises ``UsageError``."""
-    if rate is None and (channels is not None or given):
-        raise UsageError(
-            "--channels and --format-of-samples are of raw samples", "add --rate, such as 16000"
-        )

@@ -32,7 +32,12 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
         "uem": "reference",
     },
     "profile": {"uem": "reference"},
-    "stream": {"max_false_accept": "known", "store": "known"},
+    "stream": {
+        "max_false_accept": "known",
+        "store": "known",
+        "channels": "rate",
+        "format_of_samples": "rate",
+    },
     "models check": {
         "held_out": "calibrate",
         "voices": "calibrate",

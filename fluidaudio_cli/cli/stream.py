@@ -343,7 +343,6 @@ def _prepare(
     from fluidaudio_cli.audio.mono import SAMPLE_RATE
     from fluidaudio_cli.audio.source import open_audio
 
-    live.check_pcm(rate, channels, sample_format is not None)
     if rate is not None and source != str(STDIN):
         raise UsageError(f"--rate is of raw samples, and {source} is none", "give - and pipe them")
 
