@@ -38,6 +38,7 @@ _MIXED_BY_SECONDS = 1.0
 _DTYPES = {"s16le": "<i2", "f32le": "<f4"}
 _LIVE_URL = re.compile(r"(https?|rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
 _DEVICES = ("alsa", "pulse", "avfoundation", "dshow")
+_DATAGRAMS = ("udp", "rtp", "srt")
 
 Blocks = Generator[Samples, None, None]
 
@@ -45,7 +46,8 @@ Blocks = Generator[Samples, None, None]
 class Feed:
     """Takes blocks from a source in a thread.
 
-    ``waits``: the source can be held back; a microphone cannot, and nothing of it is dropped.
+    ``waits``: the source can be held back; a microphone or a device cannot, and nothing of it is
+    dropped.
     """
 
     def __init__(self, blocks: Blocks, *, waits: bool = True) -> None:
@@ -207,6 +209,11 @@ def pcm_blocks(mono: LiveMono, rate: int, channels: int, sample_format: PcmForma
 def is_live_address(text: str) -> bool:
     """Whether FFmpeg opens it as a live source: ``rtsp://…``, ``alsa:default``."""
     return _LIVE_URL.match(text) is not None
+
+
+def can_wait(address: str) -> bool:
+    """Whether sound is kept for who reads it late: not by a device, nor by datagrams."""
+    return address.partition(":")[0] not in (*_DEVICES, *_DATAGRAMS)
 
 
 def address_blocks(mono: LiveMono, address: str) -> Blocks:

@@ -367,7 +367,9 @@ def _prepare(
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
         blocks = live.address_blocks(mono, source)
-        return reading(blocks, uri, lambda: replace(info, notes=mono.notes))
+        return reading(
+            blocks, uri, lambda: replace(info, notes=mono.notes), waits=live.can_wait(source)
+        )
     place = place_from(source)
     audio = open_audio(place)
     return reading(live.file_blocks(audio), uri_of(place), lambda: audio.info)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fluidaudio_cli.audio.live import Blocks, Feed, LiveMono, address_blocks, pcm_blocks
+from fluidaudio_cli.audio.live import Blocks, Feed, LiveMono, address_blocks, can_wait, pcm_blocks
 from fluidaudio_cli.audio.mono import SAMPLE_RATE
 from fluidaudio_cli.errors import AudioError
 from tests.audio.reading import read_all
@@ -143,3 +143,8 @@ def test_an_address_is_heard_as_its_file(
         server.shutdown()
     np.testing.assert_allclose(heard[4_000:-4_000], read_all(path)[4_000:-4_000], atol=1e-5)
     assert mono.notes == (INVERTED,)
+
+
+def test_devices_and_datagrams_are_not_held_back() -> None:
+    assert not any(map(can_wait, ("alsa:default", "udp://:9000", "srt://host:9000")))
+    assert all(map(can_wait, ("http://host/talk.mp3", "rtsp://camera/1")))
