@@ -227,17 +227,17 @@ def _run(
             rest = advance(0.0)
         last, conclusion = diarizer.finish(rest)
         info = heard.info()
-        notes = (*info.notes, *diarizer.notes, *conclusion.notes)
+        info = replace(info, notes=(*info.notes, *diarizer.notes))
         # Kept first: who should read the events may have stopped.
         if save is not None:
             try:
-                _save(save, info, diarizer, pipeline, conclusion, notes, bounds)
+                _save(save, info, diarizer, pipeline, conclusion, bounds)
             except FluidAudioError as error:
                 failure, save = error, None
         try:
             for step in (*steps, last):
                 writer.step(step)
-            writer.end(ending, diarizer, conclusion, notes)
+            writer.end(ending, diarizer, conclusion, (*info.notes, *conclusion.notes))
         except OSError as error:
             failure = failure or error
         if save is not None:
@@ -420,7 +420,6 @@ def _save(
     diarizer: LiveDiarizer,
     pipeline: Pipeline,
     found: Conclusion,
-    notes: tuple[str, ...],
     bounds: Any,
 ) -> None:
     """The final turns, as of ``diarize``."""
@@ -437,7 +436,7 @@ def _save(
 
         ran = Ran.of(pipeline, environment=True)
         facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
-        text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
+        text = format_document(diarization_document(diarizer.result(info, found), facts))
     else:
         text = FORMATS[ending](found.turns, info.uri, diarizer.seconds)
     write_text_atomic(path, text)
