@@ -205,7 +205,11 @@ class TrackDecoder:
         self.done = True
         if self.error is not None:
             return
+        end = self.timeline.position
+        stamps = self.timeline.started_at or 0.0, end + (self.timeline.zero or 0.0)
         # Junk behind the last frame is no damage; a track of nothing but junk is.
+        if self._heard and self._declared.all_there(*stamps):
+            broken = None
         damage = broken or (None if self._heard else self._damage)
         if not self._heard and damage is None:
             self.error = AudioError(f"{self._label} has no audio samples", NOT_AUDIO_REMEDY)
@@ -213,8 +217,6 @@ class TrackDecoder:
         if damage is not None and not (self._salvage and self._heard):
             self._fail(damage)
             return
-        end = self.timeline.position
-        stamps = self.timeline.started_at or 0.0, end + (self.timeline.zero or 0.0)
         missing, self._excess = self._declared.missing(*stamps), self._declared.excess(*stamps)
         if self._disbelieved:
             return

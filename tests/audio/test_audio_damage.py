@@ -256,6 +256,15 @@ def test_tags_behind_an_mp3_are_no_damage(encode: Encode) -> None:
     assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
 
 
+@pytest.mark.parametrize("tag", [b"APETAGEX" + bytes(24), b"TAG" + bytes(125)])
+def test_tags_behind_wavpack_are_no_damage(tag: bytes, encode: Encode) -> None:
+    """Where WavPack keeps them; FFmpeg looks for a block there."""
+    path = encode(noise(2.5), "a.wv", "wavpack")
+    path.write_bytes(path.read_bytes() + tag * 40)
+    samples, info = read(path)
+    assert (samples.size, info.notes) == (40_000, ())
+
+
 @pytest.mark.parametrize("rates", [(44_100, 44_100), (16_000, 44_100), (44_100, 22_050)])
 def test_joined_mp3_files_are_one_recording(rates: tuple[int, int], encode: Encode) -> None:
     paths = [encode(noise(2.0, r), f"{k}.mp3", "libmp3lame", rate=r) for k, r in enumerate(rates)]
