@@ -27,6 +27,8 @@ _HEAD_BYTES = 64 * 1024
 _TRAILER_BYTES = 1 << 20
 """Looked at behind the samples to tell sound from tags; those of a recorder are far shorter."""
 
+_CUT_PACKET = "it ends within a packet: if it was cut off, what is missing is not known"
+
 _SPOOLED = "it cannot be read forward: the pipe was copied to a temporary file first"
 
 
@@ -118,6 +120,11 @@ class ByteSource:
                 self._note_cut_packet(self.header, start)
         return _patched(data, start, self._patches)
 
+    def note_cut_packet(self) -> None:
+        """Nothing states how long such a recording is, and a recorder may have been stopped."""
+        if _CUT_PACKET not in self.notes:
+            self.notes.append(_CUT_PACKET)
+
     def close(self) -> None:
         """Close the file; standard input stays open for whoever owns it."""
         self._raw.close()
@@ -188,10 +195,8 @@ class ByteSource:
         )
 
     def _note_cut_packet(self, header: Header, total: int) -> None:
-        """Nothing states how long such a recording is, and a recorder may have been stopped."""
-        note = "it ends within a packet: if it was cut off, what is missing is not known"
-        if header.packet_bytes and total % header.packet_bytes and note not in self.notes:
-            self.notes.append(note)
+        if header.packet_bytes and total % header.packet_bytes:
+            self.note_cut_packet()
 
     def _note_joined(self) -> None:
         self.notes.append("another recording follows in the same file, and was not read: part them")

@@ -14,7 +14,7 @@ _CODEC_SECONDS = 0.25
 
 _TOLERANCES = {
     # The header counts samples, and the decoder gives each of them.
-    **dict.fromkeys(("flac", "aiff", "au", "w64"), _SAMPLE_SECONDS),
+    **dict.fromkeys(("flac", "aiff", "au", "w64", "wv"), _SAMPLE_SECONDS),
     # It may count encoder delay and padding that the decoder drops (AAC at 8 kHz: 0.13 s). Ogg
     # has its last page's time.
     **dict.fromkeys(("mov", "caf", "ogg", "mxf"), _CODEC_SECONDS),
@@ -44,6 +44,10 @@ class DeclaredLength:
             return 0.0
         short = self.seconds - (last - first if self.from_zero is False else last)
         return short if short > self.tolerance else 0.0
+
+    def all_there(self, first: float, last: float) -> bool:
+        """Whether every sample that the header counts is: what follows is none."""
+        return self.tolerance == _SAMPLE_SECONDS and not self.missing(first, last)
 
     def excess(self, first: float, last: float) -> float:
         """Seconds that are there beyond what the header states, as ``missing``; 0 if few."""

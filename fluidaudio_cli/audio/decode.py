@@ -19,7 +19,7 @@ from fluidaudio_cli.audio.container import (
     reason_of,
 )
 from fluidaudio_cli.audio.declared import declared_length
-from fluidaudio_cli.audio.pcm import PEAK_LIMIT, PcmFrame, Polarity, Silence
+from fluidaudio_cli.audio.pcm import PEAK_LIMIT, Mix, PcmFrame, Silence
 from fluidaudio_cli.audio.timeline import (
     JITTER_SECONDS,
     MAX_PAUSE_SECONDS,
@@ -46,10 +46,6 @@ _TIMED = frozenset(
     | {"wtv", "rm"}
 )
 """Containers that stamp packets with times of their own; others count samples."""
-
-_COARSE_STEPS = 32
-"""Below so many steps of loudness (six bits with the sign), rounding hides who speaks: two voices
-that are told apart at 33 steps are one at 26."""
 
 _LARGEST_FRAME_BYTES = 8191
 """Of MP3 and ADTS. A packet with more holds junk behind a broken frame, decode as it may."""
@@ -98,8 +94,7 @@ class TrackDecoder:
         self._batcher = FrameBatcher()
         self.timeline = Timeline(zero, MAX_PAUSE_SECONDS if self._timed else _MOST_LOST_SECONDS)
         self._doubts = Doubts(zero)
-        self._polarity = Polarity()
-        self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
+        self._mix = Mix()
         self.handed_seconds = 0.0  # of all blocks so far
         self.sample_rate: int = stream.codec_context.sample_rate
         self.channels: int = stream.codec_context.channels
@@ -117,6 +112,9 @@ class TrackDecoder:
         if not self._bare:
             # Lossless codecs carry checksums; without this a damaged frame would pass as noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        if codec == "alac" and "caf" in opened.formats:
+            # Its last frame is short by itself; FFmpeg takes the padding off once more.
+            stream.codec_context.options = {"flags2": "+skip_manual"}
 
     @property
     def duration_seconds(self) -> float | None:
@@ -149,14 +147,7 @@ class TrackDecoder:
         if disbelieved := self._disbelieved + self._doubts.refuted:
             stamps = counted(disbelieved, "impossible time stamp")
             notes.append(f"not believed: {stamps}")
-        if self._polarity.found:
-            notes.append("a channel is the first one inverted; it was turned back for the mix")
-        steps, bits = self._loudest or (0, 0)
-        if steps > 1 or (steps and bits == 8):  # one step of 16 bits: silence with dither
-            notes.append(
-                f"its loudest sample is {steps} of {2 ** (bits - 1)} steps: too coarse to tell "
-                "voices apart with certainty; record louder"
-            )
+        notes += self._mix.notes
         if self.lost:
             notes.append(
                 f"{lost_seconds:.2f} s could not be decoded at "
@@ -214,7 +205,11 @@ class TrackDecoder:
         self.done = True
         if self.error is not None:
             return
+        end = self.timeline.position
+        stamps = self.timeline.started_at or 0.0, end + (self.timeline.zero or 0.0)
         # Junk behind the last frame is no damage; a track of nothing but junk is.
+        if self._heard and self._declared.all_there(*stamps):
+            broken = None
         damage = broken or (None if self._heard else self._damage)
         if not self._heard and damage is None:
             self.error = AudioError(f"{self._label} has no audio samples", NOT_AUDIO_REMEDY)
@@ -222,8 +217,6 @@ class TrackDecoder:
         if damage is not None and not (self._salvage and self._heard):
             self._fail(damage)
             return
-        end = self.timeline.position
-        stamps = self.timeline.started_at or 0.0, end + (self.timeline.zero or 0.0)
         missing, self._excess = self._declared.missing(*stamps), self._declared.excess(*stamps)
         if self._disbelieved:
             return
@@ -381,8 +374,7 @@ class TrackDecoder:
     def _add(self, pcm: PcmFrame) -> None:
         index = pcm.first_unusable()
         if index is None:
-            pcm.orient(self._polarity)
-            self._loudest = self._loudest and _louder(self._loudest, pcm.loudest_step())
+            pcm.mixed_by(self._mix)
             self._put(pcm)
             return
         start = self.handed_seconds
@@ -425,7 +417,3 @@ class TrackDecoder:
             self.error = AudioError(
                 f"{self._label} has no audio that decodes ({reason})", NOT_AUDIO_REMEDY
             )
-
-
-def _louder(loudest: tuple[int, int], other: tuple[int, int] | None) -> tuple[int, int] | None:
-    return max(loudest, other) if other is not None and other[0] <= _COARSE_STEPS else None

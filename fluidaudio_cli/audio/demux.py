@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,8 @@ class Demuxer:
         self._last: dict[int, Any] = dict.fromkeys(stream.index for stream in opened.streams)
         self._watched = self._first_page or bool(opened.formats & (_NO_TRAILER | {"avi"}))
         self._chunks: dict[int, dict[int, int]] = {}  # of an AVI's streams, by position
+        # Of the last two packets, as a parser may split what FFmpeg read: fewer bytes than stated.
+        self._short: deque[bool] = deque(maxlen=2)
         # To see holes and the end, every packet must be seen.
         all_streams = opened.formats & (_SKIPS_DAMAGE | _NO_TRAILER)
         self._packets: Iterator[Any] = opened.container.demux(*() if all_streams else opened.chosen)
@@ -95,6 +98,7 @@ class Demuxer:
             return
         if packet.size:
             index = packet.stream_index
+            self._short.append(packet.is_corrupt)
         elif packet.pts is None:  # the last one of a stream, which flushes its decoder
             index = packet.stream.index
         else:
@@ -126,6 +130,9 @@ class Demuxer:
         file = self._opened.file
         if self._stopped_early():
             broken = broken or ValueError(_NO_PACKET)
+        # Samples in chunks may be read as if they had no end; what misses there is known.
+        if any(self._short) and file.header.data_start is None:
+            file.note_cut_packet()
         for track in self.tracks:
             track.finish(broken)
             if file.is_cut and track.error is None:

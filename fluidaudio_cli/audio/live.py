@@ -18,10 +18,11 @@ from typing import Any, Literal
 import numpy as np
 
 from fluidaudio_cli.audio.mono import SAMPLE_RATE
-from fluidaudio_cli.audio.pcm import Samples
+from fluidaudio_cli.audio.pcm import PEAK_LIMIT, Mix, Samples
 from fluidaudio_cli.audio.resample import Resampler
 from fluidaudio_cli.audio.source import AudioStream
-from fluidaudio_cli.errors import AudioError, HostError, UsageError
+from fluidaudio_cli.errors import AudioError, HostError, os_errors
+from fluidaudio_cli.wording import counted
 
 PcmFormat = Literal["s16le", "f32le"]
 
@@ -32,9 +33,12 @@ BLOCK_SAMPLES = SAMPLE_RATE // 20
 _AHEAD_SECONDS = 30
 # Sound of the present cannot come sooner than this before its time.
 _AHEAD_OF_TIME_SECONDS = 1.0
+# How much of the newest sound decides how channels are mixed: of less, chance does.
+_MIXED_BY_SECONDS = 1.0
 _DTYPES = {"s16le": "<i2", "f32le": "<f4"}
 _LIVE_URL = re.compile(r"(https?|rtsps?|rtmps?|rtp|udp|tcp|srt|alsa|pulse|avfoundation|dshow):")
 _DEVICES = ("alsa", "pulse", "avfoundation", "dshow")
+_DATAGRAMS = ("udp", "rtp", "srt")
 
 Blocks = Generator[Samples, None, None]
 
@@ -42,7 +46,8 @@ Blocks = Generator[Samples, None, None]
 class Feed:
     """Takes blocks from a source in a thread.
 
-    ``waits``: the source can be held back; a microphone cannot, and nothing of it is dropped.
+    ``waits``: the source can be held back; a microphone or a device cannot, and nothing of it is
+    dropped.
     """
 
     def __init__(self, blocks: Blocks, *, waits: bool = True) -> None:
@@ -72,18 +77,19 @@ class Feed:
             return 0.0
         return read - self._taken / SAMPLE_RATE
 
-    def take(self, count: int, timeout: float) -> Samples | None:
-        """The next ``count`` samples; ``None`` if they do not come in ``timeout`` seconds.
+    def wait(self, count: int, timeout: float) -> bool:
+        """Whether ``count`` samples, or the end, come in ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
 
-        Fewer only at the end. An ``AudioError`` of the source ends it, and is in ``error``.
+    def take(self, count: int) -> Samples:
+        """The next ``count`` samples, waited for before; fewer where it has ended.
+
+        An ``AudioError`` of the source ends it, and is in ``error``.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
-            if self._have < count:
-                if not self.ended:
-                    return None
-                if self._failure is not None:
-                    raise self._failure
+            if self._have < count and self._failure is not None:
+                raise self._failure
             joined = np.concatenate([np.zeros(0, np.float32), *self._ready])
             self._ready, self._have = [joined[count:]], max(0, len(joined) - count)
             self._taken += min(count, len(joined))
@@ -124,13 +130,7 @@ class Feed:
 def file_blocks(stream: AudioStream) -> Blocks:
     """An open recording, closed at its end."""
     with stream:
-        while True:
-            block = np.empty(BLOCK_SAMPLES, np.float32)
-            count = stream.read_into(block)
-            if count:
-                yield block[:count]
-            if count < len(block):
-                return
+        yield from stream.blocks(BLOCK_SAMPLES)
 
 
 def paced(blocks: Blocks) -> Blocks:
@@ -144,28 +144,66 @@ def paced(blocks: Blocks) -> Blocks:
             yield block
 
 
-def pcm_blocks(rate: int, channels: int, sample_format: PcmFormat) -> Blocks:
-    """Raw samples from standard input, interleaved; what is there is given at once."""
+class LiveMono:
+    """Samples of one rate as mono at 16 kHz, mixed as those of a file are.
+
+    What is no usable number is silence.
+    """
+
+    def __init__(self) -> None:
+        self._resampler: Resampler | None = None
+        self._mix = Mix()
+        self._recent: np.ndarray[Any, Any] | None = None
+        self._unusable = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the samples so far."""
+        notes = self._mix.notes
+        if self._unusable:
+            what = counted(self._unusable, "sample")
+            notes.append(f"silenced: {what} that no recording holds (not a number, or too large)")
+        return tuple(notes)
+
+    def push(self, frames: np.ndarray[Any, Any], rate: int) -> Samples:
+        """Take in (n, channels), int16 or float32; what of it is ready."""
+        if not len(frames):
+            return np.zeros(0, np.float32)
+        if frames.dtype.kind == "f":
+            usable = np.abs(frames) <= PEAK_LIMIT
+            self._unusable += int(np.count_nonzero(~usable))
+            frames = np.where(usable, frames, np.float32(0.0))
+        if self._recent is None:
+            self._recent = frames[:0]
+            self._resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+        recent = np.concatenate([self._recent, frames])
+        self._recent = recent[-round(_MIXED_BY_SECONDS * rate) :]
+        self._mix.hear(list(self._recent.T), 0.0)
+        signs = np.where(self._mix.inverted, np.float32(-1.0), np.float32(1.0))
+        scale = signs / np.float32(32768.0 if frames.dtype.kind == "i" else 1.0)
+        mono = (frames * scale).mean(axis=1, dtype=np.float32)
+        return mono if self._resampler is None else self._resampler.push(mono)
+
+    def flush(self) -> Samples:
+        """What is left at the end."""
+        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.flush()
+
+
+def pcm_blocks(mono: LiveMono, rate: int, channels: int, sample_format: PcmFormat) -> Blocks:
+    """Raw samples from standard input, interleaved; what is there is given at once.
+
+    Raises ``AudioError`` where it cannot be read.
+    """
     dtype = np.dtype(_DTYPES[sample_format])
     frame = dtype.itemsize * channels
-    resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
     rest = b""
-    descriptor = sys.stdin.fileno()
-    while data := os.read(descriptor, max(1, rate // 20) * frame):
-        data = rest + data
-        whole = len(data) // frame * frame
-        rest = data[whole:]
-        mono = _mono(np.frombuffer(data[:whole], dtype).reshape(-1, channels))
-        yield mono if resampler is None else resampler.push(mono)
-    if resampler is not None:
-        yield resampler.flush()
-
-
-def _mono(frames: np.ndarray[Any, Any]) -> Samples:
-    """(n, channels) to (n,) float32; what is no number is silence."""
-    scale = 1.0 / 32768.0 if frames.dtype.kind == "i" else 1.0
-    mono = np.asarray(frames.mean(axis=1, dtype=np.float32) * np.float32(scale), np.float32)
-    return np.nan_to_num(mono, copy=False, posinf=0.0, neginf=0.0)
+    with os_errors("cannot read standard input", "check where it comes from", AudioError):
+        while data := os.read(sys.stdin.fileno(), max(1, rate // 20) * frame):
+            data = rest + data
+            whole = len(data) // frame * frame
+            rest = data[whole:]
+            yield mono.push(np.frombuffer(data[:whole], dtype).reshape(-1, channels), rate)
+    yield mono.flush()
 
 
 def is_live_address(text: str) -> bool:
@@ -173,7 +211,12 @@ def is_live_address(text: str) -> bool:
     return _LIVE_URL.match(text) is not None
 
 
-def address_blocks(address: str) -> Blocks:
+def can_wait(address: str) -> bool:
+    """Whether sound is kept for who reads it late: not by a device, nor by datagrams."""
+    return address.partition(":")[0] not in (*_DEVICES, *_DATAGRAMS)
+
+
+def address_blocks(mono: LiveMono, address: str) -> Blocks:
     """A URL or a device (``alsa:NAME``) that FFmpeg reads; raises ``AudioError``."""
     import av
     import av.error
@@ -186,10 +229,12 @@ def address_blocks(address: str) -> Blocks:
         ) as opened:
             if not opened.streams.audio:
                 raise AudioError(f"{address} has no audio", "give another address")
-            converter = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            packed = av.AudioResampler(format="flt")
             for frame in opened.decode(audio=0):
-                for each in converter.resample(frame):
-                    yield np.array(each.to_ndarray().ravel(), np.float32)
+                for each in packed.resample(frame):
+                    frames = each.to_ndarray().reshape(-1, each.layout.nb_channels)
+                    yield mono.push(frames, each.sample_rate)
+            yield mono.flush()
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
@@ -232,11 +277,3 @@ def microphone_blocks(device: str, say: Callable[[str], None]) -> Blocks:
                 yield came.get()
 
     return blocks()
-
-
-def check_pcm(rate: int | None, channels: int | None, given: bool) -> None:
-    """Refuse what belongs to raw samples elsewhere. Raises ``UsageError``."""
-    if rate is None and (channels is not None or given):
-        raise UsageError(
-            "--channels and --format-of-samples are of raw samples", "add --rate, such as 16000"
-        )

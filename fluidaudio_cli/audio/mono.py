@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,16 +11,14 @@ from fluidaudio_cli.audio.pcm import Samples
 from fluidaudio_cli.audio.resample import Resampler
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.audio.decode import Block, TrackDecoder
+    from fluidaudio_cli.audio.decode import TrackDecoder
     from fluidaudio_cli.audio.demux import Demuxer
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything that leaves this package."""
 
 _PIECE_SAMPLES = 1 << 16
-"""Resampled at a time: hours of silence are one block."""
-
-_NONE = np.zeros(0, np.float32)
+"""Mixed and resampled at a time: hours of silence are one block."""
 
 
 class MonoTrack:
@@ -28,68 +27,34 @@ class MonoTrack:
     def __init__(self, demuxer: Demuxer, decoder: TrackDecoder) -> None:
         self._demuxer = demuxer
         self.decoder = decoder
-        self._resampler: Resampler | None = None
-        self._rate = SAMPLE_RATE
-        self._scratch = _NONE
-        self._ready = _NONE
-        self._block: Block | None = None
-        self._position = 0
-        self._flushed = False
-        self._next_block()
+        self._pieces = self._mono()
+        self._ready = next(self._pieces, np.zeros(0, np.float32))
 
     def read_into(self, buffer: Samples) -> int:
         """Fill ``buffer``; fewer samples only at the end of the track."""
         filled = 0
-        while filled < buffer.size:
-            written = self._write_some(buffer[filled:])
-            if not written:
-                break
-            filled += written
-        return filled
-
-    def _write_some(self, out: Samples) -> int:
-        """Write at least one sample to ``out`` unless the track has ended; say how many."""
         while True:
-            if self._ready.size:
-                count = min(self._ready.size, out.size)
-                out[:count] = self._ready[:count]
-                self._ready = self._ready[count:]
-                return count
-            block = self._next_block()
-            if block is None:
-                if self._flushed:
-                    return 0
-                self._flushed = True
-                self._switch_rate(SAMPLE_RATE)
-            elif block.sample_rate != self._rate:
-                self._switch_rate(block.sample_rate)
-            elif self._resampler is None:
-                count = min(block.samples - self._position, out.size)
-                block.write_mono(self._position, out[:count])
-                self._position += count
-                return count
-            else:
-                self._ready = self._resampler.push(self._piece(block))
+            count = min(self._ready.size, buffer.size - filled)
+            buffer[filled : filled + count] = self._ready[:count]
+            self._ready = self._ready[count:]
+            filled += count
+            piece = next(self._pieces, None) if filled < buffer.size else None
+            if piece is None:
+                return filled
+            self._ready = piece
 
-    def _next_block(self) -> Block | None:
-        """The block being read, or the next one when it is used up."""
-        if self._block is None or self._position >= self._block.samples:
-            self._block = self._demuxer.next_block(self.decoder)
-            self._position = 0
-        return self._block
-
-    def _switch_rate(self, rate: int) -> None:
-        """Empty the resampler into ``_ready`` and read on at ``rate``."""
-        if self._resampler is not None:
-            self._ready = self._resampler.flush()
-        self._rate = rate
-        self._resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
-
-    def _piece(self, block: Block) -> Samples:
-        count = min(block.samples - self._position, _PIECE_SAMPLES)
-        if self._scratch.size < count:
-            self._scratch = np.empty(count, np.float32)
-        mono = self._scratch[:count]
-        block.write_mono(self._position, mono)
-        self._position += count
-        return mono
+    def _mono(self) -> Iterator[Samples]:
+        """What follows, in pieces of any length."""
+        rate, resampler = SAMPLE_RATE, None
+        while (block := self._demuxer.next_block(self.decoder)) is not None:
+            if block.sample_rate != rate:
+                if resampler is not None:
+                    yield resampler.flush()
+                rate = block.sample_rate
+                resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+            for start in range(0, block.samples, _PIECE_SAMPLES):
+                mono = np.empty(min(_PIECE_SAMPLES, block.samples - start), np.float32)
+                block.write_mono(start, mono)
+                yield mono if resampler is None else resampler.push(mono)
+        if resampler is not None:
+            yield resampler.flush()

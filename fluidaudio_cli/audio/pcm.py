@@ -3,7 +3,7 @@
 FFmpeg hands out samples in a dozen layouts (8 to 64 bit, float or integer, packed or one
 plane per channel). Integers are divided by their full scale, so that the most negative value
 is -1; channels are averaged, so that no downmix can clip and no channel is favoured. A channel
-that is the first one turned over is turned back before (``Polarity``): the average would be
+that is the first one turned over is turned back before (``Mix``): the average would be
 silence.
 """
 
@@ -73,10 +73,10 @@ class PcmFrame:
         self._scale = np.float32(1.0 / (self._format.full_scale * count))
         self._signs: list[bool] = []
 
-    def orient(self, polarity: Polarity) -> None:
-        """Turn those channels over that ``polarity`` finds inverted."""
-        if len(self.channels) > 1:
-            self._signs = polarity.inverted(self.channels, self._format.offset)
+    def mixed_by(self, mix: Mix) -> None:
+        """Be mixed as ``mix`` says, which hears it."""
+        mix.hear(self.channels, self._format.offset)
+        self._signs = list(mix.inverted)
 
     def without(self, count: int) -> PcmFrame:
         """Itself, without its first ``count`` samples."""
@@ -106,14 +106,6 @@ class PcmFrame:
                 add(out, offset, out=out)
         out *= self._scale
 
-    def loudest_step(self) -> tuple[int, int] | None:
-        """Its largest sample in steps of its integers, and their bits; of 16 bits and fewer."""
-        bits = 8 * self._format.dtype.itemsize
-        if self._format.dtype.kind == "f" or bits > 16:
-            return None
-        offset = int(self._format.offset)
-        return max(max(int(c.max()) + offset, -int(c.min()) - offset) for c in self.channels), bits
-
     def first_unusable(self) -> int | None:
         """Index of the first sample that is NaN, infinite or beyond ``PEAK_LIMIT``, if any."""
         if self._format.dtype.kind != "f":
@@ -137,35 +129,65 @@ class Silence(NamedTuple):
         out[:] = 0
 
 
-class Polarity:
-    """Which channels are turned over against the first, followed from block to block.
+_COARSE_STEPS = 32
+"""Below so many steps of loudness (six bits with the sign), rounding hides who speaks: two voices
+that are told apart at 33 steps are one at 26."""
+
+
+class Mix:
+    """How the channels of a track become one, followed from block to block.
 
     A channel counts as inverted from where its correlation with the first falls below
     ``_INVERTED`` until it is positive again: two microphones apart, or the sides of a stereo
-    recording, come nowhere near, and a block's decision is that block's own.
+    recording, come nowhere near, and a block's decision is that block's own, but for a short one,
+    such as the last.
     """
 
     _INVERTED = -0.7
     _EVERY = 16  # one sample in so many shows at little cost where to look closer
+    _LEAST_SAMPLES = 1024  # of fewer, chance would decide
 
     def __init__(self) -> None:
-        self._inverted: list[bool] = []
-        self.found = False
+        self.inverted: list[bool] = []
+        """For each channel of the last block whether it is to be turned over."""
+        self._found = False
+        self._loudest: tuple[int, int] | None = (0, 0)  # in steps, of bits; None: not coarse
 
-    def inverted(self, channels: list[npt.NDArray[Any]], offset: float) -> list[bool]:
-        """For each channel whether it is to be turned over."""
-        if len(self._inverted) != len(channels):
-            self._inverted = [False] * len(channels)
-        for number in range(1, len(channels)):
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of the channels so far."""
+        notes = []
+        if self._found:
+            notes.append("a channel is the first one inverted; it was turned back for the mix")
+        steps, bits = self._loudest or (0, 0)
+        if steps > 1 or (steps and bits == 8):  # one step of 16 bits: silence with dither
+            notes.append(
+                f"its loudest sample is {steps} of {2 ** (bits - 1)} steps: too coarse to tell "
+                "voices apart with certainty; record louder"
+            )
+        return notes
+
+    def hear(self, channels: list[npt.NDArray[Any]], offset: float) -> None:
+        """Take in the next block, at least one sample; ``offset`` makes its middle zero."""
+        if len(self.inverted) != len(channels):
+            self.inverted = [False] * len(channels)
+        decides = len(channels[0]) >= self._LEAST_SAMPLES
+        for number in range(1, len(channels) if decides else 0):
             pair = channels[0], channels[number]
             correlation = _correlation(pair, offset, self._EVERY)
-            if correlation < self._INVERTED or self._inverted[number]:
+            if correlation < self._INVERTED or self.inverted[number]:
                 correlation = _correlation(pair, offset, 1)
             if correlation < self._INVERTED:
-                self._inverted[number] = self.found = True
+                self.inverted[number] = self._found = True
             elif correlation > 0:
-                self._inverted[number] = False
-        return list(self._inverted)
+                self.inverted[number] = False
+        if self._loudest is not None:
+            dtype = channels[0].dtype
+            middle, bits = int(offset), 8 * dtype.itemsize
+            steps = _COARSE_STEPS + 1
+            if dtype.kind != "f" and bits <= 16:
+                steps = max(max(int(c.max()) + middle, -int(c.min()) - middle) for c in channels)
+            self._loudest = max(self._loudest, (steps, bits)) if steps <= _COARSE_STEPS else None
 
 
 def _correlation(

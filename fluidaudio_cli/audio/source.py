@@ -1,12 +1,12 @@
 """Any recording as a stream of mono float32 samples at 16 kHz, in bounded memory.
 
-``read_into`` fills a buffer of the caller's: at 16 kHz mono, samples go from the decoder's
-frame to that buffer in one pass.
+``read_into`` fills a buffer of the caller's.
 """
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -18,9 +18,6 @@ from fluidaudio_cli.audio.mono import SAMPLE_RATE as SAMPLE_RATE
 from fluidaudio_cli.audio.mono import MonoTrack
 from fluidaudio_cli.audio.pcm import Samples
 from fluidaudio_cli.recordings import STDIN, Place, Url, uri_of
-
-_MIX_BLOCK_SAMPLES = 16_000
-"""Of each track at a time, where tracks are mixed."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,6 @@ class AudioStream(AbstractContextManager["AudioStream", None]):
         demuxer = Demuxer(opened, salvage)
         # Decoding the first frame now makes a file without audio fail where it is opened.
         self._tracks = [MonoTrack(demuxer, track) for track in demuxer.tracks]
-        self._scratch = np.empty(_MIX_BLOCK_SAMPLES if len(self._tracks) > 1 else 0, np.float32)
-        self._mixed = np.empty_like(self._scratch)
-        self._ready = self._mixed[:0]
         self.samples_read = 0
         first = self._tracks[0].decoder
         lengths = [track.decoder.duration_seconds for track in self._tracks]
@@ -102,6 +96,16 @@ class AudioStream(AbstractContextManager["AudioStream", None]):
         self.samples_read += filled
         return filled
 
+    def blocks(self, samples: int) -> Iterator[Samples]:
+        """What is left, in new arrays of ``samples`` each; the last one is shorter."""
+        while True:
+            block = np.empty(samples, np.float32)
+            count = self.read_into(block)
+            if count:
+                yield block[:count]
+            if count < samples:
+                return
+
     def close(self) -> None:
         """Release the decoder and the file."""
         self._opened.close()
@@ -112,24 +116,12 @@ class AudioStream(AbstractContextManager["AudioStream", None]):
 
     def _read_mix(self, buffer: Samples) -> int:
         """The sum of all tracks, as they sound together; it lasts as long as the longest."""
-        filled = 0
-        while filled < buffer.size:
-            if not self._ready.size:
-                self._ready = self._mixed[: self._next_mix()]
-                if not self._ready.size:
-                    break
-            count = min(self._ready.size, buffer.size - filled)
-            buffer[filled : filled + count] = self._ready[:count]
-            self._ready = self._ready[count:]
-            filled += count
-        return filled
-
-    def _next_mix(self) -> int:
-        self._mixed[:] = 0
+        buffer[:] = 0
         longest = 0
+        scratch = np.empty_like(buffer)
         for track in self._tracks:
-            count = track.read_into(self._scratch)
-            self._mixed[:count] += self._scratch[:count]
+            count = track.read_into(scratch)
+            buffer[:count] += scratch[:count]
             longest = max(longest, count)
         return longest
 

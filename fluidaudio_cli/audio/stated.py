@@ -16,9 +16,6 @@ ReadAt = Callable[[int, int], bytes]
 _WTV = bytes.fromhex("b7d80020")
 """Of Windows Television: tables of its sectors are anywhere."""
 
-_WAVPACK = b"wvpk"
-"""FFmpeg tells the tag behind its last frame from damage only where it can look ahead."""
-
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEAD_BYTES = 65_536
@@ -65,7 +62,7 @@ class Stated:
 
 def read_stated(magic: bytes, read_at: ReadAt) -> Stated:
     """Look at a recording by its first 16 bytes. Raises ``struct.error`` if its header is cut."""
-    if magic[:4] in (_WTV, _WAVPACK):
+    if magic[:4] == _WTV:
         return Stated(index_at_end=True)
     if magic[:4] == b"RIFF" and magic[8:12] == b"AVI ":  # of several, the first
         (size,) = struct.unpack("<I", magic[4:8])

@@ -138,14 +138,28 @@ def _kernels() -> Iterator[Finding]:
             yield Finding("kernels", kernel.title, Status.ok, detail)
 
 
-def _codecs() -> Iterator[Finding]:
-    from fluidaudio_cli.audio.codecs import COMMON_CODECS, decodable, library_version
+# What recordings are usually in, and FFmpeg's names for it.
+_COMMON_CODECS = {
+    "WAV": "pcm_s16le",
+    "FLAC": "flac",
+    "MP3": "mp3",
+    "AAC": "aac",
+    "Opus": "opus",
+    "Vorbis": "vorbis",
+}
 
-    library = library_version()
-    for name, codec in COMMON_CODECS.items():
-        if decodable(codec):
+
+def _codecs() -> Iterator[Finding]:
+    import av
+    from av.codec.codec import Codec, UnknownCodecError
+
+    version = ".".join(str(part) for part in av.library_versions["libavcodec"])
+    library = f"PyAV {av.__version__}, libavcodec {version}"
+    for name, codec in _COMMON_CODECS.items():
+        try:
+            Codec(codec, "r")
             yield Finding("codecs", name, Status.ok, f"{codec}, {library}")
-        else:
+        except UnknownCodecError:  # noqa: PERF203 - there are six
             remedy = "pip install --force-reinstall av, or convert such files to WAV"
             yield Finding("codecs", name, Status.failed, f"{library} has no {codec}", remedy)
 

@@ -1,9 +1,11 @@
-"""``--known``: which voices a command is to recognise, and what it learns of them."""
+"""The store of voices, what is damaged there told; ``--known``: whom a command recognises."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization, ModelRef
     from fluidaudio_cli.diarization.speakers.calibration import Calibration
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
-    from fluidaudio_cli.voices.store import VoiceStore
+    from fluidaudio_cli.voices.store import Changes, VoiceStore
     from fluidaudio_cli.voices.voice import StoredVoice
 
 
@@ -89,15 +91,13 @@ def known_voices(
         kept = VoiceStore(Path(known))
     elif known:
         names = [name for name in known.split(",") if name.strip()] or [known]
-    contents = kept.read()
-    for reason in contents.damaged.values():
-        messages.say(f"warning: a voice in {kept.path} cannot be read ({reason})")
-    if not contents.voices:
+    found = read(kept)
+    if not found:
         raise InputError(
             f"there are no voices in {kept.path}", "fluidaudio speakers enrol NAME FILE…"
         )
-    chosen = [find(contents.voices, name, kept.path) for name in names]
-    voices = {voice.name: voice for voice in chosen} if names else dict(contents.voices)
+    chosen = [find(found, name, kept.path) for name in names]
+    voices = {voice.name: voice for voice in chosen} if names else found
     return KnownVoices(kept, voices, options.parse_rate(max_false_accept), learns)
 
 
@@ -105,4 +105,29 @@ def _is_place(text: str, kept: VoiceStore) -> bool:
     if "/" in text or "\\" in text or text.endswith(".jsonl"):
         return True
     # A folder here may be called as a voice is.
-    return Path(text).exists() and text not in kept.read().voices
+    return os.path.exists(text) and text not in kept.read().voices  # noqa: PTH110 - of any name
+
+
+def read(kept: VoiceStore) -> dict[str, StoredVoice]:
+    """All voices that can be read."""
+    contents = kept.read()
+    _warn_of(contents.damaged, kept.path)
+    return dict(contents.voices)
+
+
+@contextmanager
+def changing(store: Path | None) -> Iterator[Changes]:
+    """``VoiceStore(store).changing()``."""
+    from fluidaudio_cli.voices.store import VoiceStore
+
+    with VoiceStore(store).changing() as changes:
+        _warn_of(changes.damaged, changes.path)
+        yield changes
+    for name, uri in changes.replaced:
+        messages.say(f"note: {name}: what was heard in {uri} before is replaced")
+
+
+def _warn_of(damaged: Mapping[str, str], path: Path) -> None:
+    for reason in damaged.values():
+        what = f"warning: a voice in {path} cannot be read ({reason})"
+        messages.say(f"{what}; speakers remove --damaged")

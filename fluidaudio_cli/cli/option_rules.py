@@ -32,7 +32,12 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
         "uem": "reference",
     },
     "profile": {"uem": "reference"},
-    "stream": {"max_false_accept": "known", "store": "known"},
+    "stream": {
+        "max_false_accept": "known",
+        "store": "known",
+        "channels": "rate",
+        "format_of_samples": "rate",
+    },
     "models check": {
         "held_out": "calibrate",
         "voices": "calibrate",
@@ -134,6 +139,6 @@ def _shown(ctx: Any, option: str) -> str:
     (parameter,) = (each for each in ctx.command.params if each.name == option)
     value = ctx.params[option]
     if parameter.param_type_name != "option":
-        return str(value)
+        return " ".join(str(each) for each in (value if isinstance(value, tuple) else (value,)))
     negated = value is False and parameter.secondary_opts
     return str((negated or parameter.opts)[0])

@@ -173,6 +173,11 @@ def _prepare_streams() -> None:
         # printed goes into that.
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - kept open
+    if sys.platform != "win32":
+        for descriptor in range(3):
+            # Else a pipe that whoever starts this does not wait for would be taken for ended.
+            with suppress(OSError):
+                os.set_blocking(descriptor, True)
     if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Stdout(sys.stdout.fileno(), "wb", closefd=False)),
@@ -208,10 +213,16 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 @contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until what is inside is whole."""
+def interrupts_held(*, once: bool = False) -> Iterator[None]:
+    """Ctrl-C waits until what is inside is whole; with ``once``, a second one does not."""
     interrupted: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: interrupted.append(number))
+
+    def hold(number: int, _frame: object) -> None:
+        interrupted.append(number)
+        if once and len(interrupted) > 1:
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, hold)
     try:
         yield
     finally:

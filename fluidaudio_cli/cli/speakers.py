@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
+from fluidaudio_cli.cli.known import changing, read
 from fluidaudio_cli.cli.speakers_enrol import enrol
-from fluidaudio_cli.cli.speakers_store import changing, read
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.wording import counted
 
@@ -59,10 +59,10 @@ def show(
 ) -> None:
     """Show a voice: every recording that it was heard in."""
     from fluidaudio_cli.cli.render.voices import render_voice
-    from fluidaudio_cli.voices.store import VoiceStore
+    from fluidaudio_cli.voices.store import VoiceStore, find
 
-    voice = VoiceStore(store).voice(name)
-
+    kept = VoiceStore(store)
+    voice = find(read(kept), name, kept.path)
     recordings = [
         {
             "uri": heard.uri,

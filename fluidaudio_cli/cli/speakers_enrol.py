@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, options
-from fluidaudio_cli.cli.speakers_store import changing, read
+from fluidaudio_cli.cli.known import changing, read
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.wording import counted
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ import typer
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
-from fluidaudio_cli.errors import UsageError, os_errors
+from fluidaudio_cli.errors import FluidAudioError, UsageError, os_errors
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.report import stream_json
 from fluidaudio_cli.report.turn_formats import FORMATS
@@ -24,6 +24,7 @@ from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.live import Feed
+    from fluidaudio_cli.audio.pcm import Samples
     from fluidaudio_cli.audio.source import AudioInfo
     from fluidaudio_cli.cli.render.stream import LiveView
     from fluidaudio_cli.diarization.conclusion import Conclusion
@@ -175,25 +176,33 @@ def _run(
     """Feed the stream until it ends; then say how it ended, whatever ended it."""
     feed, ending = heard.feed, "end"
     failure: BaseException | None = None
-    rest, step = None, None
+    rest: Samples | None = None
+    steps: list[Step] = []  # that are not written yet
+
+    def advance(late_seconds: float) -> Samples | None:
+        """Hear the next step; what is left, where there is none."""
+        samples = feed.take(diarizer.wanted)
+        if len(samples) < diarizer.wanted:
+            return samples
+        step = diarizer.push(samples, late_seconds)
+        if step is not None:
+            steps.append(step)
+        return None
+
     try:
         stalled = behind = False
-        while True:
-            samples = feed.take(diarizer.wanted, diarizer.step_seconds + _STALLED_SECONDS)
-            if samples is None:
-                if not stalled:
-                    writer.state("stalled", diarizer.seconds, "nothing comes from the source")
-                stalled = True
-                continue
-            if stalled:
+        while rest is None:
+            came = feed.wait(diarizer.wanted, diarizer.step_seconds + _STALLED_SECONDS)
+            if came and stalled:
                 writer.state("resumed", diarizer.seconds, "the source goes on")
-                stalled = False
-            if len(samples) < diarizer.wanted:
-                rest = samples
-                break
+            elif not came and not stalled:
+                writer.state("stalled", diarizer.seconds, "nothing comes from the source")
+            stalled = not came
+            if stalled:
+                continue
             # Networks and evidence stay whole, for what comes at the end.
             with interrupts_held():
-                step = diarizer.push(samples, feed.late_seconds)
+                rest = advance(feed.late_seconds)
             if diarizer.behind != behind:
                 behind = diarizer.behind
                 text = (
@@ -202,9 +211,8 @@ def _run(
                     else "no sound waits: the step is as before"
                 )
                 writer.state("behind" if behind else "caught-up", diarizer.seconds, text)
-            whole, step = step, None
-            if whole is not None:
-                writer.step(whole)
+            while steps:
+                writer.step(steps.pop())
         if feed.error is not None:
             ending, failure = "error", feed.error
     except KeyboardInterrupt as error:
@@ -213,23 +221,27 @@ def _run(
         # Nobody reads, or no more fits: what was asked to be kept is kept nevertheless.
         ending, failure = "interrupted", error
         writer.silent = True
-    feed.stop()
-    if step is not None:
-        writer.step(step)
-    while rest is None:
-        samples = feed.take(diarizer.wanted, 0.0)
-        assert samples is not None
-        if len(samples) < diarizer.wanted:
-            rest = samples
-        elif (step := diarizer.push(samples)) is not None:
-            writer.step(step)
-    last, conclusion = diarizer.finish(rest)
-    info = heard.info()
-    notes = (*info.notes, *diarizer.notes, *conclusion.notes)
-    writer.step(last)
-    writer.end(ending, diarizer, conclusion, notes)
-    if save is not None:
-        _save(save, info, diarizer, pipeline, conclusion, notes, bounds)
+    with interrupts_held(once=True):
+        feed.stop()
+        while rest is None:
+            rest = advance(0.0)
+        last, conclusion = diarizer.finish(rest)
+        info = heard.info()
+        info = replace(info, notes=(*info.notes, *diarizer.notes))
+        # Kept first: who should read the events may have stopped.
+        if save is not None:
+            try:
+                _save(save, info, diarizer, pipeline, conclusion, bounds)
+            except FluidAudioError as error:
+                failure, save = error, None
+        try:
+            for step in (*steps, last):
+                writer.step(step)
+            writer.end(ending, diarizer, conclusion, (*info.notes, *conclusion.notes))
+        except OSError as error:
+            failure = failure or error
+        if save is not None:
+            messages.say(f"wrote {save}")
     if failure is not None:
         raise failure
 
@@ -331,7 +343,6 @@ def _prepare(
     from fluidaudio_cli.audio.mono import SAMPLE_RATE
     from fluidaudio_cli.audio.source import open_audio
 
-    live.check_pcm(rate, channels, sample_format is not None)
     if rate is not None and source != str(STDIN):
         raise UsageError(f"--rate is of raw samples, and {source} is none", "give - and pipe them")
 
@@ -341,12 +352,13 @@ def _prepare(
         timed = live.paced(blocks) if pace is Pace.real else blocks
         return lambda: _Source(live.Feed(timed, waits=waits), uri, info)
 
+    mono = live.LiveMono()
     if rate is not None:
         raw_channels = channels or 1
         raw_format = sample_format or SampleFormat.s16le
         info = _info(STDIN_URI, "raw", raw_format.value, rate, raw_channels)
-        blocks = live.pcm_blocks(rate, raw_channels, raw_format.value)
-        return reading(blocks, STDIN_URI, lambda: info)
+        blocks = live.pcm_blocks(mono, rate, raw_channels, raw_format.value)
+        return reading(blocks, STDIN_URI, lambda: replace(info, notes=mono.notes))
     if source == _MICROPHONE or source.startswith(f"{_MICROPHONE}:"):
         blocks = live.microphone_blocks(source.partition(":")[2], messages.say)
         info = _info(_MICROPHONE, _MICROPHONE, "f32le", SAMPLE_RATE, 1)
@@ -354,7 +366,10 @@ def _prepare(
     if live.is_live_address(source):
         uri = uri_from(source)
         info = _info(uri, source.partition(":")[0], "decoded", SAMPLE_RATE, 1)
-        return reading(live.address_blocks(source), uri, lambda: info)
+        blocks = live.address_blocks(mono, source)
+        return reading(
+            blocks, uri, lambda: replace(info, notes=mono.notes), waits=live.can_wait(source)
+        )
     place = place_from(source)
     audio = open_audio(place)
     return reading(live.file_blocks(audio), uri_of(place), lambda: audio.info)
@@ -405,7 +420,6 @@ def _save(
     diarizer: LiveDiarizer,
     pipeline: Pipeline,
     found: Conclusion,
-    notes: tuple[str, ...],
     bounds: Any,
 ) -> None:
     """The final turns, as of ``diarize``."""
@@ -422,8 +436,7 @@ def _save(
 
         ran = Ran.of(pipeline, environment=True)
         facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
-        text = format_document(diarization_document(diarizer.result(info, found, notes), facts))
+        text = format_document(diarization_document(diarizer.result(info, found), facts))
     else:
         text = FORMATS[ending](found.turns, info.uri, diarizer.seconds)
     write_text_atomic(path, text)
-    messages.say(f"wrote {path}")

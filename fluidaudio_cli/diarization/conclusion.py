@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,21 +40,36 @@ class Conclusion:
     def result(
         self,
         audio: AudioInfo,
-        seconds: float,
-        timings: Timings,
         evidence: EvidenceLog,
-        notes: tuple[str, ...],
+        clock: StageClock,
+        processing_seconds: float,
+        cpu_since: float,
+        *,
+        overlapped: bool = False,
+        windows: int | None = None,
     ) -> Diarization:
-        """The diarization of ``audio``, of which ``seconds`` were decoded."""
+        """The diarization of ``audio``, which took ``processing_seconds`` by ``clock``.
+
+        ``cpu_since``: of the process when it began; ``windows``: looked at, if not all.
+        """
+        timings = Timings(
+            processing_seconds=processing_seconds,
+            cpu_seconds=time.process_time() - cpu_since,
+            stages=clock.timings(processing_seconds, overlapped),
+            overlapped=overlapped,
+            windows=evidence.windows if windows is None else windows,
+            crops=evidence.crops,
+            copied_bytes=evidence.copied_bytes,
+        )
         return Diarization(
             audio.uri,
             audio,
-            seconds,
+            evidence.samples / SAMPLE_RATE,
             self.turns,
             self.exclusive_turns,
             self.speakers,
             timings,
-            notes,
+            (*audio.notes, *self.notes),
             evidence,
             self.speaker_counts,
         )

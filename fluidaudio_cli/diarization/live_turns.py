@@ -147,7 +147,7 @@ class LiveTurns:
 
     def keep(self, evidence: WindowEvidence) -> None:
         """Take in a window that the end is decided on, and that is not answered now."""
-        self.online.update(evidence, answer=False)
+        self.online.keep(evidence)
 
     def tentative(self) -> tuple[Turn, ...]:
         """Turns that are not final yet."""
@@ -159,7 +159,7 @@ class LiveTurns:
         ``last``: a window that ends there, which a file would not have. Names of the conclusion
         are the stream's.
         """
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.close()
         told = set(self.speakers)
         if last is not None:
             self.online.label(last)

@@ -21,7 +21,7 @@ from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, W
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.plan import Plan
-from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.model import SpeakerModel
@@ -252,18 +252,12 @@ class Pipeline:
     def _conclude(
         self, opened: _Opened, model: SpeakerModel, speakers: SpeakerBounds, of: int
     ) -> Diarization:
-        clock, log = opened.clock, model.evidence
-        conclusion = conclude(model, self.mode, speakers, clock)
-        processing = time.perf_counter() - opened.wall
-        overlapped = self.workers > 1 or of > 1
-        timings = Timings(
-            processing_seconds=processing,
-            cpu_seconds=time.process_time() - opened.cpu,
-            stages=clock.timings(processing, overlapped),
-            overlapped=overlapped,
-            windows=log.windows,
-            crops=log.crops,
-            copied_bytes=log.copied_bytes,
+        conclusion = conclude(model, self.mode, speakers, opened.clock)
+        return conclusion.result(
+            opened.info,
+            model.evidence,
+            opened.clock,
+            time.perf_counter() - opened.wall,
+            opened.cpu,
+            overlapped=self.workers > 1 or of > 1,
         )
-        notes = (*opened.info.notes, *conclusion.notes)
-        return conclusion.result(opened.info, log.samples / SAMPLE_RATE, timings, log, notes)

@@ -14,7 +14,7 @@ from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.plan import Plan, plan_of
-from fluidaudio_cli.diarization.result import Diarization, ModelRef, Timings
+from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.windows import window_count
@@ -53,18 +53,7 @@ class SavedEvidence:
         cpu, wall = time.process_time(), time.perf_counter()
         mode = self.plan.mode
         found = conclude(speaker_model(mode, self.log, known), mode, speakers, clock)
-        processing = time.perf_counter() - wall
-        timings = Timings(
-            processing_seconds=processing,
-            cpu_seconds=time.process_time() - cpu,
-            stages=clock.timings(processing, overlapped=False),
-            overlapped=False,
-            windows=self.log.windows,
-            crops=0,
-            copied_bytes=0,
-        )
-        notes = (*self.audio.notes, *found.notes)
-        return found.result(self.audio, self.log.samples / SAMPLE_RATE, timings, self.log, notes)
+        return found.result(self.audio, self.log, clock, time.perf_counter() - wall, cpu)
 
 
 def read_evidence(path: Path) -> SavedEvidence:

@@ -19,7 +19,7 @@ from fluidaudio_cli.diarization.level import Level, peak
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
-from fluidaudio_cli.diarization.result import Diarization, Timings
+from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.windows import Samples, Window, window_count
@@ -150,7 +150,7 @@ class LiveDiarizer:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the sound."""
-        return tuple(self._level.notes)
+        return self._level.notes if self._samples else ("no sound came from the source",)
 
     def push(self, samples: Samples, waiting_seconds: float = 0.0) -> Step | None:
         """The next ``wanted`` samples; ``None`` where their window was left out.
@@ -195,22 +195,18 @@ class LiveDiarizer:
         speakers = tuple(sorted({turn.speaker for turn in conclusion.turns}))
         return Step(self.seconds, took, change, (), speakers, self.behind), conclusion
 
-    def result(
-        self, info: AudioInfo, found: Conclusion, notes: tuple[str, ...] = ()
-    ) -> Diarization:
+    def result(self, info: AudioInfo, found: Conclusion) -> Diarization:
         """What was found at the end, as ``diarize`` has it."""
-        log = self.turns.online.evidence
-        computing = sum(self.figures.computing)
-        timings = Timings(
-            processing_seconds=computing,
-            cpu_seconds=time.process_time() - self._cpu,
-            stages=self._clock.timings(computing, overlapped=True),
+        computing = self.figures.computing
+        return found.result(
+            info,
+            self.turns.online.evidence,
+            self._clock,
+            sum(computing),
+            self._cpu,
             overlapped=True,
-            windows=len(self.figures.computing) - self.figures.silent,
-            crops=log.crops,
-            copied_bytes=log.copied_bytes,
+            windows=len(computing) - self.figures.silent,
         )
-        return found.result(info, self.seconds, timings, log, notes)
 
     def close(self) -> None:
         """End what runs in the background."""

@@ -80,13 +80,12 @@ class RepeatedAudio:
 
     def _repeated(self) -> Iterator[tuple[Samples, float]]:
         """Stretches of at most 10 s, and the noise's standard deviation in each; without end."""
-        buffer = np.empty(_STEP_SAMPLES, np.float32)
         while True:
             for recording in self._recordings:
                 noise = self._noise(recording)
                 with open_audio(recording) as stream:
-                    while count := stream.read_into(buffer):
-                        yield buffer[:count], noise
+                    for block in stream.blocks(_STEP_SAMPLES):
+                        yield block, noise
 
     def _noise(self, recording: Path) -> float:
         if recording not in self._levels:
@@ -97,10 +96,7 @@ class RepeatedAudio:
 
 def speech_level(recording: Path) -> float:
     """Root mean square (full scale 1) of the louder half of a recording's tenths of a second."""
-    powers = []
-    buffer = np.empty(_LEVEL_SAMPLES, np.float32)
     with open_audio(recording) as stream:
-        while count := stream.read_into(buffer):
-            powers.append(float(np.mean(np.square(buffer[:count]))))
+        powers = [float(np.mean(np.square(block))) for block in stream.blocks(_LEVEL_SAMPLES)]
     louder = sorted(powers)[len(powers) // 2 :]
     return math.sqrt(sum(louder) / len(louder))

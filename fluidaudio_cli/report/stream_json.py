@@ -7,11 +7,12 @@ whole milliseconds; ``wall`` is seconds since the stream began.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.turns import Turn
+from fluidaudio_cli.turns import Turn, speaking_seconds
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.stream import Step, StreamFigures
@@ -68,11 +69,8 @@ def summary_event(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """The last event. ``reason``: end, interrupted or error; ``turns``: as they stand."""
-    spoken: dict[str, float] = {}
-    count: dict[str, int] = {}
-    for turn in turns:
-        spoken[turn.speaker] = spoken.get(turn.speaker, 0.0) + turn.duration
-        count[turn.speaker] = count.get(turn.speaker, 0) + 1
+    spoken = speaking_seconds(turns)
+    count = Counter(turn.speaker for turn in turns)
     computing = sum(figures.computing)
     return {
         "event": "summary",
@@ -93,10 +91,8 @@ def summary_event(
         "steps_silent": figures.silent,
         "longest_wait": _ms(figures.longest_wait),
         "step_computing": {
-            "p50": round(figures.percentile(0.5), 6),
-            "p90": round(figures.percentile(0.9), 6),
-            "p99": round(figures.percentile(0.99), 6),
-            "max": round(figures.percentile(1.0), 6),
+            name: round(figures.percentile(share), 6)
+            for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0))
         },
         "real_time_factor": round(computing / seconds, 6) if seconds else None,
         "notes": list(notes),

@@ -225,13 +225,10 @@ def read_audio(path: Path, seconds: float = MAX_VOICE_SECONDS) -> Samples:
     """
     pieces = []
     with open_audio(path) as stream:
-        while stream.seconds_read < seconds:
-            buffer = np.empty(SAMPLE_RATE, np.float32)
-            got = stream.read_into(buffer)
-            pieces.append(buffer[:got])
-            if got < buffer.size:
+        for block in stream.blocks(SAMPLE_RATE):
+            pieces.append(block)
+            if stream.seconds_read >= seconds:
                 break
-    samples = np.concatenate(pieces)
-    if not samples.size:
+    if not pieces:
         raise AudioError(f"{path} has no audio samples")
-    return samples
+    return np.concatenate(pieces)

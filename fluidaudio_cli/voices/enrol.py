@@ -59,21 +59,17 @@ class Part:
         pieces: list[Samples] = []
         spans = self.spans or ((0.0, float("inf")),)
         left = round(MOST_SECONDS * SAMPLE_RATE)
-        block = np.empty(SAMPLE_RATE, np.float32)
         with self.source.open() as stream:
-            end = spans[-1][1]
-            while left > 0 and stream.seconds_read < end:
-                begin = stream.samples_read
-                got = stream.read_into(block)
+            for block in stream.blocks(SAMPLE_RATE):
+                begin = stream.samples_read - block.size
                 for first, last in spans:
-                    start = max(round(first * SAMPLE_RATE) - begin, 0)
-                    stop = got if last == float("inf") else round(last * SAMPLE_RATE) - begin
-                    piece = block[start : max(min(stop, got, start + left), start)].copy()
-                    left -= piece.size
-                    pieces.append(piece)
-                if got < block.size:
+                    start = round(min(max(first * SAMPLE_RATE - begin, 0), block.size))
+                    stop = round(min(last * SAMPLE_RATE - begin, block.size, start + left))
+                    pieces.append(block[start : max(stop, start)])
+                    left -= pieces[-1].size
+                if not left or stream.seconds_read >= spans[-1][1]:
                     break
-        found = np.concatenate(pieces) if pieces else block[:0]
+        found = np.concatenate([np.zeros(0, np.float32), *pieces])
         if not found.size:
             raise AudioError(f"{self.source.path} has nothing in the time given", "check the times")
         return found

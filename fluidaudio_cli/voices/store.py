@@ -85,10 +85,6 @@ class VoiceStore:
             raise InputError(f"{self.path} holds no voices", "give a store of fluidaudio speakers")
         return Contents(dict(sorted(voices.items())), damaged)
 
-    def voice(self, name: str) -> StoredVoice:
-        """One voice; raises ``UsageError`` where there is none of that name."""
-        return find(self.read().voices, name, self.path)
-
     @contextmanager
     def changing(self) -> Iterator[Changes]:
         """Read under the lock what may be changed; written when the block ends without error."""

@@ -13,28 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fluidaudio_cli.audio.source import open_audio
-
-Floats = npt.NDArray[np.float32]
-WriteWav = Callable[..., Path]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., Floats]
-
-
-@pytest.fixture
-def read_all() -> ReadAll:
-    """All samples of a recording, read through buffers of ``block`` samples."""
-
-    def read(path: Path, block: int = 7_001) -> Floats:
-        parts: list[Floats] = []
-        buffer = np.empty(block, np.float32)
-        with open_audio(path) as stream:
-            while count := stream.read_into(buffer):
-                parts.append(buffer[:count].copy())
-            assert stream.samples_read == sum(part.size for part in parts)
-        return np.concatenate(parts)
-
-    return read
+from tests.audio.reading import Encode, Floats, WriteWav
 
 
 @pytest.fixture

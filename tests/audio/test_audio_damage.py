@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,7 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
-
-WriteWav = Callable[..., Path]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., npt.NDArray[np.float32]]
+from tests.audio.reading import Encode, WriteWav, read, read_all
 
 DAMAGED = "copy or export it again, or diarize it with --salvage"
 
@@ -36,7 +33,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def failure(path: Path, read_all: ReadAll) -> str:
+def failure(path: Path) -> str:
     with pytest.raises(AudioError) as caught:
         read_all(path)
     return str(caught.value)
@@ -83,10 +80,10 @@ def test_text_under_another_name(suffix: str, tmp_path: Path) -> None:
     assert message.endswith("give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)")
 
 
-def test_random_bytes(tmp_path: Path, read_all: ReadAll) -> None:
+def test_random_bytes(tmp_path: Path) -> None:
     path = tmp_path / "random.mp3"
     path.write_bytes(np.random.default_rng(3).bytes(40_000))
-    failure(path, read_all)
+    failure(path)
 
 
 @pytest.mark.parametrize("size", [4, 12, 30, 44])
@@ -117,10 +114,10 @@ def test_mp4_without_its_index(encode: Encode) -> None:
     )
 
 
-def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav) -> None:
     path = write_wav(np.ones(32_000, np.int16))
     path.write_bytes(path.read_bytes()[: 44 + 24_000])
-    assert failure(path, read_all) == (
+    assert failure(path) == (
         f"{path} is cut off or damaged: its header states 2.00 s, "
         f"only 0.75 s can be decoded: {DAMAGED}"
     )
@@ -142,14 +139,12 @@ def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav, read_all: Rea
         ("film.asf", "libmp3lame", 44_100),
     ],
 )
-def test_files_cut_midway(
-    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
-) -> None:
+def test_files_cut_midway(name: str, codec: str, rate: int, encode: Encode) -> None:
     path = encode(noise(4.0, rate), name, codec, rate=rate, with_video=name.startswith("film"))
     whole = path.read_bytes()
     assert abs(read_all(path).size / 16_000 - 4.0) < 0.05  # whole, it decodes
     path.write_bytes(whole[: len(whole) // 2])
-    message = failure(path, read_all)
+    message = failure(path)
     assert re.search("is cut off|is damaged after", message), message
     assert message.endswith(DAMAGED)
 
@@ -163,15 +158,13 @@ def test_files_cut_midway(
         ("a.ogg", "libopus", 48_000),
     ],
 )
-def test_damage_in_the_middle(
-    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
-) -> None:
+def test_damage_in_the_middle(name: str, codec: str, rate: int, encode: Encode) -> None:
     path = encode(noise(4.0, rate), name, codec, rate=rate)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 400] = np.random.default_rng(1).bytes(400)
     path.write_bytes(content)
-    message = failure(path, read_all)
+    message = failure(path)
     assert re.search(r"damaged after \d\.\d\d s|only \d\.\d\d s can be decoded", message), message
 
 
@@ -185,22 +178,22 @@ def test_damage_in_the_middle(
     ],
 )
 def test_the_reading_does_not_end_early_without_a_word(
-    name: str, codec: str, rate: int, reason: str, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, reason: str, encode: Encode
 ) -> None:
     path = encode(noise(4.0, rate), name, codec, rate=rate)
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + np.random.default_rng(3).bytes(50_000) + content[middle:])
-    assert reason in failure(path, read_all)
+    assert reason in failure(path)
 
 
-def test_rubbish_that_claims_the_rest_of_an_flv(encode: Encode, read_all: ReadAll) -> None:
+def test_rubbish_that_claims_the_rest_of_an_flv(encode: Encode) -> None:
     path = encode(noise(4.0, 44_100), "a.flv", "libmp3lame", rate=44_100)
     content = path.read_bytes()
     tag = flv_tag(content)
     picture = b"\x09" + (len(content) - tag).to_bytes(3, "big") + bytes(7) + b"\x2f"
     path.write_bytes(content[:tag] + picture + content[tag:])
-    assert "its header states 4.03 s, only 2.04 s can be decoded" in failure(path, read_all)
+    assert "its header states 4.03 s, only 2.04 s can be decoded" in failure(path)
 
 
 def flv_tag(content: bytes | bytearray) -> int:
@@ -211,16 +204,13 @@ def flv_tag(content: bytes | bytearray) -> int:
     return tag
 
 
-def test_one_wild_time_stamp_moves_nothing(encode: Encode, read_all: ReadAll) -> None:
+def test_one_wild_time_stamp_moves_nothing(encode: Encode) -> None:
     path = encode(noise(4.0, 44_100), "a.flv", "aac", rate=44_100)
     whole, content = read_all(path), bytearray(path.read_bytes())
     content[flv_tag(content) + 4] ^= 0x80  # 2.3 h later
     path.write_bytes(content)
     assert np.array_equal(read_all(path), whole)
-    with open_audio(path) as stream:
-        while stream.read_into(np.empty(16_000, np.float32)):
-            pass
-        assert stream.info.notes == ("not believed: 1 impossible time stamp",)
+    assert read(path)[1].notes == ("not believed: 1 impossible time stamp",)
 
 
 def test_a_stream_that_only_appeared_on_the_way_is_no_crash(
@@ -259,17 +249,24 @@ def test_flac_without_its_header_is_refused(salvage: bool, encode: Encode) -> No
         open_audio(path, salvage=salvage)
 
 
-def test_tags_behind_an_mp3_are_no_damage(encode: Encode, read_all: ReadAll) -> None:
+def test_tags_behind_an_mp3_are_no_damage(encode: Encode) -> None:
     path = encode(noise(2.0, 44_100), "a.mp3", "libmp3lame", rate=44_100)
     clean = read_all(path)
     path.write_bytes(path.read_bytes() + b"junk of an old tagger " * 40 + b"TAG" + b" " * 125)
     assert np.array_equal(read_all(path)[: clean.size - 2_000], clean[:-2_000])
 
 
+@pytest.mark.parametrize("tag", [b"APETAGEX" + bytes(24), b"TAG" + bytes(125)])
+def test_tags_behind_wavpack_are_no_damage(tag: bytes, encode: Encode) -> None:
+    """Where WavPack keeps them; FFmpeg looks for a block there."""
+    path = encode(noise(2.5), "a.wv", "wavpack")
+    path.write_bytes(path.read_bytes() + tag * 40)
+    samples, info = read(path)
+    assert (samples.size, info.notes) == (40_000, ())
+
+
 @pytest.mark.parametrize("rates", [(44_100, 44_100), (16_000, 44_100), (44_100, 22_050)])
-def test_joined_mp3_files_are_one_recording(
-    rates: tuple[int, int], encode: Encode, read_all: ReadAll
-) -> None:
+def test_joined_mp3_files_are_one_recording(rates: tuple[int, int], encode: Encode) -> None:
     paths = [encode(noise(2.0, r), f"{k}.mp3", "libmp3lame", rate=r) for k, r in enumerate(rates)]
     # The second begins with an ID3 tag.
     paths[0].write_bytes(paths[0].read_bytes() + paths[1].read_bytes())
@@ -283,20 +280,29 @@ def test_an_mpeg_ts_that_ends_within_a_packet_is_told(encode: Encode) -> None:
         (100, ("it ends within a packet: if it was cut off, what is missing is not known",)),
     ):
         path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
-        with open_audio(path) as stream:
-            assert stream.info.notes == notes
+        assert read(path)[1].notes == notes
 
 
-def test_bare_frames_that_end_within_one_are_told(encode: Encode, read_all: ReadAll) -> None:
+@pytest.mark.parametrize(("name", "codec"), [("a.voc", "pcm_u8"), ("a.rm", "ac3")])
+def test_a_last_packet_of_fewer_bytes_than_it_states_is_told(
+    name: str, codec: str, encode: Encode
+) -> None:
+    path = encode(noise(1.0, 44_100), name, codec, rate=44_100)
+    for size in (path.stat().st_size, path.stat().st_size // 2):
+        path.write_bytes(path.read_bytes()[:size])
+        samples, info = read(path)
+        told = ("it ends within a packet: if it was cut off, what is missing is not known",)
+        assert info.notes == (told if samples.size < 15_000 else ())
+
+
+def test_bare_frames_that_end_within_one_are_told(encode: Encode) -> None:
     path = encode(noise(1.0, 44_100), "a.aac", "aac", rate=44_100)
     path.write_bytes(path.read_bytes()[:-2_000])
-    seconds = read_all(path).size / 16_000
-    with open_audio(path) as stream:
-        while stream.read_into(np.empty(16_000, np.float32)):
-            pass
-        assert stream.info.notes == (
-            f"what follows {seconds:.2f} s could not be read; how long that is, is not known",
-        )
+    samples, info = read(path)
+    assert info.notes == (
+        f"what follows {samples.size / 16_000:.2f} s could not be read; how long that is, is not "
+        "known",
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,20 +322,16 @@ def test_a_length_of_nothing_is_unknown(
     at = content.index(before) + offset
     content[at : at + size] = bytes(size)
     path.write_bytes(content)
-    with open_audio(path) as stream:
-        assert stream.info.duration_seconds == seconds
-        while stream.read_into(np.empty(16_000, np.float32)):
-            pass
-        assert stream.info.notes == ()
+    info = read(path)[1]
+    assert (info.duration_seconds, info.notes) == (seconds, ())
 
 
 def test_joined_wav_files_are_told(write_wav: WriteWav) -> None:
     path = write_wav(np.zeros(8_000, np.int16))
     path.write_bytes(path.read_bytes() * 2)
-    with open_audio(path) as stream:
-        assert stream.info.notes == (
-            "another recording follows in the same file, and was not read: part them",
-        )
+    assert read(path)[1].notes == (
+        "another recording follows in the same file, and was not read: part them",
+    )
 
 
 def test_a_header_that_points_outside_the_file(encode: Encode) -> None:
@@ -348,19 +350,19 @@ def test_a_header_that_points_outside_the_file(encode: Encode) -> None:
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_samples_that_are_not_numbers(
-    value: float, shown: str, dtype: type[np.floating[Any]], write_wav: WriteWav, read_all: ReadAll
+    value: float, shown: str, dtype: type[np.floating[Any]], write_wav: WriteWav
 ) -> None:
     frames: npt.NDArray[Any] = np.zeros((40_000, 2), dtype)
     frames[20_000, 1] = value
     frames[30_000, 0] = value
     path = write_wav(frames)
-    assert failure(path, read_all) == (
+    assert failure(path) == (
         f"{path} has a sample that is not a usable number ({shown}) at 1.250 s: "
         "repair the program that wrote it, or convert the file to 16-bit"
     )
 
 
-def test_loud_float_samples_are_usable(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_loud_float_samples_are_usable(write_wav: WriteWav) -> None:
     # Energy beyond the quick check's bound, each sample within the limit.
     assert np.array_equal(
         read_all(write_wav(np.full(5_000, 9e5, np.float32))), np.full(5_000, 9e5, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,7 @@ import pytest
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError
 from fluidaudio_cli.recordings import uri_of
-
-Floats = npt.NDArray[np.float32]
-WriteWav = Callable[..., Path]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., Floats]
+from tests.audio.reading import Encode, Floats, WriteWav, read, read_all
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> Floats:
@@ -40,9 +35,7 @@ def centre_of_energy(samples: Floats) -> float:
     return float(np.sum(energy * np.arange(energy.size)) / np.sum(energy)) / SAMPLE_RATE
 
 
-def test_sample_equals_the_standard_library_reading_bit_for_bit(
-    sample_wav: Path, read_all: ReadAll
-) -> None:
+def test_sample_equals_the_standard_library_reading_bit_for_bit(sample_wav: Path) -> None:
     with wave.open(str(sample_wav)) as reader:
         expected = np.frombuffer(reader.readframes(-1), "<i2") / np.float32(32_768)
     assert np.array_equal(read_all(sample_wav), expected)
@@ -66,7 +59,6 @@ def test_wav_sample_types(
     tolerance: float,
     extensible: bool,
     write_wav: WriteWav,
-    read_all: ReadAll,
 ) -> None:
     path = write_wav(np.tile(stored, 20), bits=bits, extensible=extensible)
     last = {8: 127 / 128, 16: 32_767 / 32_768, 24: 1 - 2**-23, 32: 1.0}.get(bits, 2.5)
@@ -76,23 +68,19 @@ def test_wav_sample_types(
     np.testing.assert_allclose(read_all(path), expected, atol=tolerance, rtol=0)
 
 
-def test_channels_are_averaged(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_channels_are_averaged(write_wav: WriteWav) -> None:
     frames = np.tile(np.array([[8_192, 16_384], [-32_768, -32_768]], np.int16), (500, 1))
     assert np.array_equal(
         read_all(write_wav(frames)), np.tile(np.array([0.375, -1.0], np.float32), 500)
     )
 
 
-def test_unsigned_channels_are_averaged_about_their_middle(
-    write_wav: WriteWav, read_all: ReadAll
-) -> None:
+def test_unsigned_channels_are_averaged_about_their_middle(write_wav: WriteWav) -> None:
     frames = np.tile(np.array([[128, 192]], np.uint8), (500, 1))
     assert np.array_equal(read_all(write_wav(frames)), np.full(500, 0.25, np.float32))
 
 
-def test_six_channels_planar_and_packed_agree(
-    encode: Encode, write_wav: WriteWav, read_all: ReadAll
-) -> None:
+def test_six_channels_planar_and_packed_agree(encode: Encode, write_wav: WriteWav) -> None:
     frames = np.stack([tone(0.2, 16_000, 200.0 * (k + 1)) for k in range(6)], axis=1)
     packed = read_all(write_wav(frames))
     np.testing.assert_allclose(packed, frames.mean(axis=1), atol=1e-6)
@@ -100,23 +88,19 @@ def test_six_channels_planar_and_packed_agree(
     np.testing.assert_allclose(flac, frames.mean(axis=1), atol=1 / 32_768)
 
 
-def test_flac_equals_wav_bit_for_bit(sample_wav: Path, encode: Encode, read_all: ReadAll) -> None:
+def test_flac_equals_wav_bit_for_bit(sample_wav: Path, encode: Encode) -> None:
     samples = read_all(sample_wav)[:100_000]
     assert np.array_equal(read_all(encode(samples, "a.flac", "flac")), samples)
 
 
 @pytest.mark.parametrize("block", [1, 160, 4_096, 20_000])
-def test_the_size_of_the_buffer_does_not_matter(
-    block: int, encode: Encode, read_all: ReadAll
-) -> None:
+def test_the_size_of_the_buffer_does_not_matter(block: int, encode: Encode) -> None:
     path = encode(tone(0.3, 44_100), "a.flac", "flac", rate=44_100)
     assert np.array_equal(read_all(path, block), read_all(path, 100_000))
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
-def test_resampling_keeps_length_time_and_pitch(
-    rate: int, write_wav: WriteWav, read_all: ReadAll
-) -> None:
+def test_resampling_keeps_length_time_and_pitch(rate: int, write_wav: WriteWav) -> None:
     impulse = np.zeros(round(1.1 * rate) + 3, np.float32)
     impulse[rate // 2] = 1.0
     heard = read_all(write_wav(impulse, rate))
@@ -128,7 +112,7 @@ def test_resampling_keeps_length_time_and_pitch(
     np.testing.assert_allclose(heard[middle], tone(1.0, SAMPLE_RATE)[middle], atol=1e-4)
 
 
-def test_nothing_above_8_khz_folds_back(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_nothing_above_8_khz_folds_back(write_wav: WriteWav) -> None:
     heard = read_all(write_wav(tone(1.0, 48_000, 9_000.0), 48_000))[2_000:14_000]
     assert 20 * np.log10(np.sqrt(np.mean(heard**2)) / 0.35) < -90
 
@@ -151,7 +135,7 @@ def test_nothing_above_8_khz_folds_back(write_wav: WriteWav, read_all: ReadAll) 
     ],
 )
 def test_codecs_keep_events_where_they_were(
-    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, encode: Encode
 ) -> None:
     heard = read_all(encode(click(1.5, 0.75, rate), name, codec, rate=rate))
     assert centre_of_energy(heard) == pytest.approx(0.751, abs=0.0015)
@@ -174,19 +158,23 @@ def test_codecs_keep_events_where_they_were(
     ],
 )
 def test_delay_and_padding_of_a_codec_are_no_damage(
-    name: str, codec: str, rate: int, seconds: float, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, seconds: float, encode: Encode
 ) -> None:
     heard = read_all(encode(tone(seconds, rate), name, codec, rate=rate))
     assert seconds - 0.05 < heard.size / SAMPLE_RATE < seconds + 0.25
 
 
-def test_a_wav_length_that_counts_its_header_is_no_damage(
-    write_wav: WriteWav, read_all: ReadAll
-) -> None:
+@pytest.mark.parametrize("rate", [11_025, 44_100])
+def test_alac_in_caf_keeps_its_last_frame(rate: int, encode: Encode) -> None:
+    path = encode(np.zeros(rate * 2, np.float32), "a.caf", "alac", rate=rate)
+    assert read_all(path).size == 32_000
+
+
+def test_a_wav_length_that_counts_its_header_is_no_damage(write_wav: WriteWav) -> None:
     assert read_all(write_wav(np.ones(800, np.int16), data_bytes=1_600 + 44)).size == 800
 
 
-def test_video_with_sound(encode: Encode, read_all: ReadAll) -> None:
+def test_video_with_sound(encode: Encode) -> None:
     path = encode(click(1.5, 0.75, 48_000), "talk.mp4", "aac", rate=48_000, with_video=True)
     assert centre_of_energy(read_all(path)) == pytest.approx(0.751, abs=0.0015)
 
@@ -205,11 +193,11 @@ def test_info_and_progress(write_wav: WriteWav) -> None:
         assert stream.read_into(np.empty(10, np.float32)) == 0
 
 
-def test_fifty_milliseconds(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_fifty_milliseconds(write_wav: WriteWav) -> None:
     assert read_all(write_wav(np.ones(800, np.int16))).size == 800
 
 
-def test_silence_offset_and_clipping_pass_unchanged(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_silence_offset_and_clipping_pass_unchanged(write_wav: WriteWav) -> None:
     assert not np.any(read_all(write_wav(np.zeros(3_000, np.int16))))
     square = np.repeat(np.tile(np.array([32_767, -32_768], np.int16), 20), 50)
     assert np.array_equal(read_all(write_wav(square)), square / np.float32(32_768))
@@ -218,17 +206,14 @@ def test_silence_offset_and_clipping_pass_unchanged(write_wav: WriteWav, read_al
 
 
 @pytest.mark.parametrize("stated", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFEFDC + 0x1000])
-def test_wav_written_to_a_pipe_has_no_length(
-    stated: int, write_wav: WriteWav, read_all: ReadAll
-) -> None:
+def test_wav_written_to_a_pipe_has_no_length(stated: int, write_wav: WriteWav) -> None:
     samples = np.arange(5_000, dtype=np.int16)
     path = write_wav(samples, data_bytes=stated)
     assert np.array_equal(read_all(path), samples / np.float32(32_768))
-    with open_audio(path) as stream:
-        assert stream.info.duration_seconds == 0.3125  # from the file's size
+    assert read(path)[1].duration_seconds == 0.3125  # from the file's size
 
 
-def test_chunks_around_the_wav_data_are_not_sound(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_chunks_around_the_wav_data_are_not_sound(write_wav: WriteWav) -> None:
     samples = np.arange(5_000, dtype=np.int16)
     junk = b"JUNK" + (100_000).to_bytes(4, "little") + b"RIFF" * 25_000
     notes = b"LIST" + (8).to_bytes(4, "little") + b"INFOxxxx"
@@ -239,11 +224,11 @@ def test_chunks_around_the_wav_data_are_not_sound(write_wav: WriteWav, read_all:
 @pytest.mark.parametrize(
     "name", ["-dash.wav", "two  words.wav", "%03d.wav", "emoji 🎙.wav", "noext"]
 )
-def test_odd_file_names(name: str, write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_odd_file_names(name: str, write_wav: WriteWav) -> None:
     assert read_all(write_wav(np.zeros(1_600, np.int16), name=name)).size == 1_600
 
 
-def test_a_wrong_extension_does_not_matter(write_wav: WriteWav, read_all: ReadAll) -> None:
+def test_a_wrong_extension_does_not_matter(write_wav: WriteWav) -> None:
     assert read_all(write_wav(np.zeros(1_600, np.int16), name="really-wav.mp3")).size == 1_600
 
 
@@ -288,7 +273,7 @@ def test_wrong_buffers_are_refused(sample_wav: Path) -> None:
                 stream.read_into(buffer)
 
 
-def test_the_best_of_several_streams_is_read(tmp_path: Path, read_all: ReadAll) -> None:
+def test_the_best_of_several_streams_is_read(tmp_path: Path) -> None:
     import av
 
     path = tmp_path / "two.mka"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,7 @@ import pytest
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
-
-WriteWav = Callable[..., Path]
+from tests.audio.reading import WriteWav
 
 
 @pytest.fixture

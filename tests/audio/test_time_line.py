@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.audio.timeline import Doubts, PauseTooLongError, Placement, Timeline
 from fluidaudio_cli.errors import AudioError
-
-Floats = npt.NDArray[np.float32]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., Floats]
+from tests.audio.reading import Encode, Floats, read, read_all
 
 
 def clicks(rate: int) -> Floats:
@@ -53,12 +47,11 @@ CODECS = [
 
 @pytest.mark.parametrize(("name", "codec", "rate"), [*CODECS, ("a.wtv", "mp2", 48_000)])
 def test_sound_that_starts_later_than_the_picture(
-    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, encode: Encode
 ) -> None:
     path = encode(clicks(rate), name, codec, rate=rate, with_video=True, shift=late)
     assert heard_at(read_all(path)) == pytest.approx([4.5, 6.5], abs=0.025)
-    with open_audio(path) as stream:
-        assert "of its time line hold no audio and count as silence" in stream.info.notes[0]
+    assert "of its time line hold no audio and count as silence" in read(path)[1].notes[0]
 
 
 @pytest.mark.parametrize(
@@ -67,20 +60,19 @@ def test_sound_that_starts_later_than_the_picture(
     [*CODECS, ("a.ogg", "libopus", 48_000), ("a.oga", "flac", 16_000)],
 )
 def test_sound_alone_counts_from_its_own_start(
-    name: str, codec: str, rate: int, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, encode: Encode
 ) -> None:
     path = encode(clicks(rate), name, codec, rate=rate, shift=late)
     samples = read_all(path)
     assert heard_at(samples) == pytest.approx([0.5, 2.5], abs=0.025)
     assert samples.size / SAMPLE_RATE == pytest.approx(3.0, abs=0.05)
-    with open_audio(path) as stream:
-        assert stream.info.notes == ()
+    assert read(path)[1].notes == ()
 
 
 @pytest.mark.parametrize("with_video", [False, True])
 @pytest.mark.parametrize(("name", "codec", "rate"), CODECS)
 def test_pauses_are_silence(
-    name: str, codec: str, rate: int, with_video: bool, encode: Encode, read_all: ReadAll
+    name: str, codec: str, rate: int, with_video: bool, encode: Encode
 ) -> None:
     path = encode(clicks(rate), name, codec, rate=rate, with_video=with_video, shift=paused)
     samples = read_all(path)
@@ -89,27 +81,24 @@ def test_pauses_are_silence(
     assert samples.size / SAMPLE_RATE == pytest.approx(8.0, abs=0.05)
 
 
-def test_lost_packets_leave_the_rest_in_place(encode: Encode, read_all: ReadAll) -> None:
+def test_lost_packets_leave_the_rest_in_place(encode: Encode) -> None:
     def lose(seconds: float) -> float | None:
         return None if 1.0 < seconds < 1.1 or 2.0 < seconds < 2.03 else 0.0
 
     path = encode(clicks(48_000), "a.webm", "libopus", rate=48_000, shift=lose)
     assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5], abs=0.005)
-    with open_audio(path) as stream:
-        while stream.read_into(np.empty(4_000, np.float32)):
-            pass
-        (note,) = stream.info.notes
-        assert note.startswith(("0.12 s of its time line", "0.14 s"))
-        assert "at 2 places" in note
+    (note,) = read(path)[1].notes
+    assert note.startswith(("0.12 s of its time line", "0.14 s"))
+    assert "at 2 places" in note
 
 
-def test_chained_ogg_files_are_read_end_to_end(encode: Encode, read_all: ReadAll) -> None:
+def test_chained_ogg_files_are_read_end_to_end(encode: Encode) -> None:
     path = encode(clicks(48_000), "a.ogg", "libopus", rate=48_000)
     path.write_bytes(path.read_bytes() * 2)
     assert heard_at(read_all(path)) == pytest.approx([0.5, 2.5, 3.5, 5.5], abs=0.01)
 
 
-def test_fragments_joined_in_the_middle_are_whole(encode: Encode, read_all: ReadAll) -> None:
+def test_fragments_joined_in_the_middle_are_whole(encode: Encode) -> None:
     options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "500000"}
     path = encode(clicks(44_100), "a.mp4", "aac", rate=44_100, container_options=options)
     content = path.read_bytes()
@@ -118,7 +107,7 @@ def test_fragments_joined_in_the_middle_are_whole(encode: Encode, read_all: Read
     assert heard_at(read_all(path)) == pytest.approx([2.5 - 4 * 0.511 + 0.023], abs=0.02)
 
 
-def test_chained_flac_of_another_rate_lasts_as_long(encode: Encode, read_all: ReadAll) -> None:
+def test_chained_flac_of_another_rate_lasts_as_long(encode: Encode) -> None:
     """FFmpeg stamps the second part as if its samples had the first part's rate."""
     path = encode(clicks(44_100), "a.oga", "flac", rate=44_100)
     other = encode(clicks(16_000), "b.oga", "flac")
@@ -137,7 +126,7 @@ def test_hours_of_pause_take_no_memory(encode: Encode) -> None:
         assert stream.seconds_read == pytest.approx(7_203.0, abs=0.01)
 
 
-def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode, read_all: ReadAll) -> None:
+def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode) -> None:
     path = encode(
         clicks(48_000), "a.mka", "libopus", rate=48_000, shift=lambda t: 1e9 if t >= 1.5 else 0.0
     )
@@ -148,10 +137,9 @@ def test_an_absurd_pause_is_refused_and_salvage_reads_on(encode: Encode, read_al
         "damaged: write it anew with another program, or diarize it with --salvage, "
         "without the pause"
     )
-    with open_audio(path, salvage=True) as stream:
-        assert stream.read_into(np.empty(100_000, np.float32)) == pytest.approx(48_000, abs=200)
-        assert stream.info.notes == ("not believed: 1 impossible time stamp",)
-        assert stream.info.lost == ()
+    samples, info = read(path, salvage=True)
+    assert samples.size == pytest.approx(48_000, abs=200)
+    assert (info.notes, info.lost) == (("not believed: 1 impossible time stamp",), ())
 
 
 def test_a_jump_is_believed_when_what_follows_bears_it_out() -> None:

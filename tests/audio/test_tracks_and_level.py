@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.container import TrackChoice
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
-
-Floats = npt.NDArray[np.float32]
-WriteWav = Callable[..., Path]
-Encode = Callable[..., Path]
-ReadAll = Callable[..., Floats]
+from tests.audio.reading import Encode, Floats, WriteWav, read
 
 LEVELS = (1_000, 2_000)
 
@@ -40,14 +34,6 @@ def two_tracks(tmp_path: Path) -> Path:
             frame.sample_rate, frame.pts, frame.time_base = 16_000, start, Fraction(1, 16_000)
             container.mux(stream.encode(frame))
     return path
-
-
-def read(path: Path, **options: Any) -> tuple[Floats, Any]:
-    parts, buffer = [], np.empty(7_001, np.float32)
-    with open_audio(path, **options) as stream:
-        while count := stream.read_into(buffer):
-            parts.append(buffer[:count].copy())
-        return np.concatenate(parts), stream.info
 
 
 @pytest.mark.parametrize(
@@ -120,6 +106,14 @@ def test_channels_that_differ_are_averaged_as_they_are(write_wav: WriteWav) -> N
     one, other = speech(), np.random.default_rng(6).standard_normal(32_000).astype(np.float32)
     samples, info = read(write_wav(np.stack([one, 0.1 * other - 0.5 * one], axis=1)))
     np.testing.assert_allclose(samples, 0.25 * one + 0.05 * other, atol=1e-6)
+    assert info.notes == ()
+
+
+def test_the_last_sample_does_not_decide_how_channels_are_mixed(write_wav: WriteWav) -> None:
+    left, right = speech(2 * 16_384 / 16_000), speech(2 * 16_384 / 16_000)[::-1]
+    samples = np.append(np.stack([left, right], axis=1), [[0.1, -0.2]], axis=0)
+    mono, info = read(write_wav(samples.astype(np.float32)))
+    assert mono[-1] == pytest.approx(-0.05)
     assert info.notes == ()
 
 
@@ -210,7 +204,8 @@ def test_tta_in_matroska_lacks_its_last_frame(encode: Encode) -> None:
     path = encode(speech(2.5), "a.mkv", "tta", shift=lambda _: 1.0)
     samples, info = read(path)
     assert samples.size / 16_000 == pytest.approx(2.09, abs=0.01)  # two of 1.04 s
-    assert info.lost == ((pytest.approx(2.09, abs=0.01), pytest.approx(2.5, abs=0.01)),)
+    (lost,) = info.lost
+    assert lost == pytest.approx((2.09, 2.5), abs=0.01)
     assert info.notes[-1] == "0.41 s could not be decoded at 1 place, and count as silence"
 
 

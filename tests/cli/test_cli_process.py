@@ -292,6 +292,24 @@ def test_files_written_from_a_terminal_are_plain_and_as_wide_as_any(
 
 
 @posix_only
+def test_a_pipe_that_does_not_wait_has_not_ended() -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    command = [sys.executable, "-m", "fluidaudio_cli", "diarize", "-"]
+    started = subprocess.Popen(command, stdin=read, stderr=subprocess.PIPE, text=True)
+    while started.poll() is None and not os.get_blocking(read):
+        time.sleep(0.05)
+    os.close(read)
+    os.write(write, b"minutes")
+    time.sleep(0.3)
+    os.write(write, b" of the meeting")
+    os.close(write)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 3
+    assert told.startswith("fluidaudio: standard input is not a media file that can be decoded")
+
+
+@posix_only
 def test_closed_stdout_takes_no_file_for_itself(tmp_path: Path) -> None:
     target = tmp_path / "out.rttm"
     audio = SAMPLE / "sample.wav"

@@ -175,12 +175,12 @@ def test_learning_is_bounded_by_what_was_enrolled_and_taken_back(
     code, _, err = command("diarize", pieces["talk"], "--known", "--learn", "-o", "-")
     assert code == 0
     assert "s of Ada L. from talk\n" in err
-    recordings = VoiceStore().voice("Ada L.").recordings
+    recordings = VoiceStore().read().voices["Ada L."].recordings
     assert [(heard.uri, heard.learned) for heard in recordings] == [("ada", False), ("talk", True)]
     command("diarize", pieces["talk"], "--known", "--learn", "-o", "-")
-    assert len(VoiceStore().voice("Ada L.").recordings) == 2  # the same is learned once
+    assert len(VoiceStore().read().voices["Ada L."].recordings) == 2  # the same is learned once
     assert command("speakers", "remove", "Ada L.", "--learned")[0] == 0
-    assert [heard.uri for heard in VoiceStore().voice("Ada L.").recordings] == ["ada"]
+    assert [heard.uri for heard in VoiceStore().read().voices["Ada L."].recordings] == ["ada"]
 
 
 def test_one_label_in_all_recordings_from_audio_and_from_evidence(
@@ -211,6 +211,11 @@ def test_a_voice_is_renamed_merged_exported_and_taken_in(
     command: Command, tmp_path: Path, enrolled: Callable[..., None]
 ) -> None:
     enrolled("Bob", "Cid")
+    with VoiceStore().path.open("a") as lines:
+        lines.write("not a voice\n")
+    code, _, err = command("speakers", "show", "Bob")
+    assert (code, "cannot be read (line 3: " in err) == (0, True)
+    assert command("speakers", "remove", "--damaged")[0] == 0
     code, _, err = command("speakers", "rename", "Cid", "Bob")
     assert (code, "or make them one: speakers merge" in err) == (2, True)
     assert command("speakers", "rename", "Cid", "Cid II")[0] == 0
@@ -228,11 +233,11 @@ def test_a_voice_is_renamed_merged_exported_and_taken_in(
     code, out, _ = command("speakers", "list", "--format", "json")
     (voice,) = json.loads(out)["voices"]
     assert (voice["recordings"], voice["keeps_audio"]) == (2, True)
-    before = VoiceStore().voice("Bob").recordings[0]
+    before = VoiceStore().read().voices["Bob"].recordings[0]
     code, _, err = command("speakers", "enrol", "--again", "Bob")
     # The other was heard by the same network: it is as good as before.
     assert (code, err) == (0, "Bob: 1 recording heard again, 0 without audio left\n")
-    after, _ = VoiceStore().voice("Bob").recordings
+    after, _ = VoiceStore().read().voices["Bob"].recordings
     assert float(before.vector @ after.vector) > 0.9999
     code, out, err = command("speakers", "export", "-o", "-")
     assert (code, out, err) == (0, VoiceStore().path.read_text(encoding="utf-8"), "")
@@ -282,6 +287,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         ((pieces["Bob"], "--from", "X", "--turns", turns), 2, "'X' does not speak in "),
         ((pieces["Bob"], "--start", "5", "--end", "5"), 2, "--end 5 is not after --start 5"),
         ((pieces["Bob"], "--start", "60"), 3, "has nothing in the time given"),
+        ((pieces["Bob"], "--start", "1e306"), 3, "has nothing in the time given"),
     )
     for arguments, expected, line in refused:
         code, out, err = command("speakers", "enrol", "Eve", *arguments)
@@ -296,7 +302,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         (("remove",), 2, "what is to be removed?"),
         (("enrol", "--again"), 3, "no audio was kept of any voice"),
         (("enrol", "--again", "Bob", "--start", "3"), 2, "was kept, without --start"),
-        (("enrol", "--again", "Bob", str(turns)), 2, "was kept, without "),
+        (("enrol", "--again", "Bob", str(turns)), 2, f"was kept, without {turns}: "),
         (("remove", "--damaged", "--learned"), 2, "are no voices, without --learned"),
         (("export", "-o", str(turns)), 2, "is there already"),
         (("import", str(turns)), 3, "holds no voices"),
@@ -324,6 +330,7 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
     enrolled("Bob")
     for arguments, expected, line in (
         (("--known", "Eve"), 2, "there is no voice 'Eve'"),
+        (("--known", "E" * 300), 2, "cannot be a voice's name"),
         (("--known", "Bob", "--max-false-accept", "200%"), 2, "--max-false-accept 200%"),
         (("--known", str(tmp_path / "none.jsonl")), 3, "there are no voices in"),
         (("--learn",), 2, "--learn is of --known: add --known"),
@@ -335,7 +342,7 @@ def test_known_voices_that_cannot_be_used_are_said_before_the_work(
     (tmp_path / "Bob").mkdir()  # a folder called as a voice is not taken for a store
     assert command("diarize", talk, "--known", "Bob")[0] == 0
     text = place.read_text(encoding="utf-8")
-    voice = VoiceStore().voice("Bob")
+    voice = VoiceStore().read().voices["Bob"]
     other = type(voice)(voice.name, "0" * 64, voice.recordings)
     place.write_text(other.line(), encoding="utf-8")
     code, _, err = command("diarize", talk, "--known")

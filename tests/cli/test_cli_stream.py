@@ -17,6 +17,7 @@ import pytest
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
+from fluidaudio_cli.diarization.live_turns import LiveTurns
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.scoring.rttm import read_rttm
@@ -112,7 +113,8 @@ def test_raw_samples_in_two_channels(
         (("nowhere.wav",), 3, "nowhere.wav does not exist"),
         (("a.wav", "--latency", "0.2"), 2, "--latency 0.2 s: give 0.5 to 30 s"),
         (("a.wav", "--rate", "8000"), 2, "--rate is of raw samples, and a.wav is none"),
-        (("-", "--channels", "2"), 2, "--channels and --format-of-samples are of raw samples"),
+        (("-", "--channels", "2"), 2, "--channels is of --rate: add --rate"),
+        (("-", "--format-of-samples", "f32le"), 2, "--format-of-samples is of --rate"),
         (("a.wav", "--save", "a.txt"), 2, "--save a.txt has no such ending"),
         (("a.wav", "-o", "a.txt"), 2, "--output a.txt does not tell the format"),
         (("a.wav", "-o", "a.rttm", "--save", "./a.rttm"), 2, "--output and --save are both a.rttm"),
@@ -253,3 +255,52 @@ def test_ctrl_c_while_a_window_is_computed_loses_nothing(
     *_, summary = events = _events(out)
     assert (summary["event"], summary["reason"]) == ("summary", "interrupted")
     assert _as_read(events) == list(read_rttm(saved)["sample"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+@pytest.mark.parametrize(("times", "kept"), [(1, True), (2, False)])
+def test_ctrl_c_at_the_end_waits_for_it_and_a_second_does_not(
+    command: Command,
+    sample_wav: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: int,
+    kept: bool,
+) -> None:
+    conclude = LiveTurns.finish
+
+    def interrupted(*arguments: Any) -> Any:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return conclude(*arguments)
+
+    monkeypatch.setattr(LiveTurns, "finish", interrupted)
+    saved = tmp_path / "end.rttm"
+    code, out, err = command("stream", sample_wav, "--latency", "30", "--save", saved)
+    assert (code, err) == (130, f"wrote {saved}\n" * kept + "fluidaudio: interrupted\n")
+    *_, last = events = _events(out)
+    assert (last.get("reason"), saved.exists()) == ("end" if kept else None, kept)
+    if kept:
+        assert _as_read(events) == list(read_rttm(saved)["sample"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has")
+def test_what_is_saved_is_kept_where_nobody_reads_the_end(tmp_path: Path) -> None:
+    saved = tmp_path / "end.rttm"
+    started = subprocess.Popen(
+        [sys.executable, "-m", "fluidaudio_cli", "stream", "-", "--rate", "16000", "--save", saved],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert started.stdin is not None
+    assert started.stdout is not None
+    assert started.stderr is not None
+    assert b'"event":"start"' in started.stdout.readline()
+    started.stdout.close()
+    started.stdin.write(bytes(1_000))
+    started.stdin.close()
+    assert started.wait(180) == 141
+    assert started.stderr.read() == f"wrote {saved}\n".encode()
+    assert saved.exists()
+    started.stderr.close()

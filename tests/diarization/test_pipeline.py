@@ -242,11 +242,11 @@ def test_speaker_model_is_fed_alike_by_the_pipeline_and_by_hand(
     result = fast.diarize(sample_wav)
     by_hand = speaker_model(fast.mode)
     with open_audio(sample_wav) as stream:
-        labels = [by_hand.update(found) for found in fast.evidence(stream, StageClock())]
+        for found in fast.evidence(stream, StageClock()):
+            by_hand.update(found)
         by_hand.evidence.samples = stream.samples_read
     assert result.evidence is not None
-    assert len(labels) == by_hand.evidence.windows == result.evidence.windows
-    assert all((each == -1).all() for each in labels)
+    assert by_hand.evidence.windows == result.evidence.windows
     again = conclude(by_hand, fast.mode, SpeakerBounds(), StageClock())
     assert again.turns == result.turns
 

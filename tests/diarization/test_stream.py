@@ -107,6 +107,13 @@ def test_silence_needs_no_network() -> None:
     assert [number for number, *_ in pipeline.windows] == [-19, -18, -17, -16, 0, 10, 4]
 
 
+def test_nothing_is_no_silence() -> None:
+    assert stream(np.zeros(0, np.float32))[1].notes == ("no sound came from the source",)
+    assert stream(np.zeros(1, np.float32))[1].notes == (
+        "there is no sound in it: every sample is zero",
+    )
+
+
 @pytest.mark.parametrize(
     ("latency", "step"),
     [(0.5, 0.5), (2.0, 0.5), (3.9, 0.5), (4.0, 1.0), (9.9, 1.0), (10.0, 2.5), (30.0, 2.5)],

@@ -17,7 +17,7 @@ from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.voices import store as store_module
 from fluidaudio_cli.voices.enrol import network_of
 from fluidaudio_cli.voices.learn import learn
-from fluidaudio_cli.voices.store import FILE_NAME, VoiceStore, check_networks
+from fluidaudio_cli.voices.store import FILE_NAME, VoiceStore, check_networks, find
 from fluidaudio_cli.voices.voice import Heard, StoredVoice, check_name
 
 NETWORK = "ab" * 32
@@ -49,7 +49,7 @@ def test_a_voice_comes_back_and_only_its_owner_can_read_it(tmp_path: Path) -> No
     assert kept.path == tmp_path / "new" / "folder" / FILE_NAME
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.path.parent.stat().st_mode) == 0o700
-    back = kept.voice("Ada  Lovelace")
+    back = find(kept.read().voices, "Ada  Lovelace", kept.path)
     assert (back.name, back.network, back.seconds) == ("Ada Lovelace", NETWORK, 25.0)
     assert [(h.uri, h.quality, h.audio) for h in back.recordings] == [
         ("a", 0.9, b"fLaC"),
@@ -102,7 +102,7 @@ def test_good_voices_survive_a_damaged_line(tmp_path: Path) -> None:
     named, nested = kept.read().damaged.values()
     assert named == "line 3: a second voice is called 'Ada'"
     assert nested.startswith("line 4: ")
-    assert [each.uri for each in kept.voice("Ada").recordings] == ["r"]
+    assert [each.uri for each in kept.read().voices["Ada"].recordings] == ["r"]
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x00\xff\n", b"[" * 100_000])
@@ -170,7 +170,7 @@ def test_names_that_can_be(name: str) -> None:
 def test_a_name_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     kept = filled(tmp_path / "s.jsonl", *"ABCDEFG")
     with pytest.raises(UsageError, match=r"no voice 'Z' in .*'A', 'B', 'C', 'D', 'E' and 2 more"):
-        kept.voice("Z")
+        find(kept.read().voices, "Z", kept.path)
 
 
 def test_voices_of_another_network_are_refused_with_what_helps() -> None:

@@ -106,12 +106,6 @@ def _trials(engines: Mapping[int, PeerEngine]) -> dict[int, float]:
 
 def read_samples(path: Path) -> Samples:
     """The recording as 16 kHz mono float32."""
-    blocks: list[Samples] = []
     with open_audio(path) as stream:
-        while True:
-            block = np.empty(_BLOCK_SECONDS * SAMPLE_RATE, np.float32)
-            count = stream.read_into(block)
-            if not count:
-                break
-            blocks.append(block[:count])
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        blocks = stream.blocks(_BLOCK_SECONDS * SAMPLE_RATE)
+        return np.concatenate([np.zeros(0, np.float32), *blocks])

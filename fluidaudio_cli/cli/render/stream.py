@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluidaudio_cli.cli.render.console import stdout_console
+from fluidaudio_cli.diarization.ledger import Ledger
 from fluidaudio_cli.turns import Turn
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class LiveView:
 
     def __init__(self, latency: float, step_seconds: float) -> None:
         self._latency, self._step = latency, step_seconds
-        self._turns: list[Turn] = []  # of the last minute
+        self._ledger = Ledger()
         self._note = ""
         self._live = Live(console=stdout_console(), auto_refresh=False, transient=True)
 
@@ -51,13 +52,9 @@ class LiveView:
     def step(self, step: Step, wall: float) -> None:
         """Draw what a step brought."""
         now = step.seconds
-        self._turns.extend(step.change.final)
-        for each in step.change.revisions:
-            self._turns = list(_revised(self._turns, each.start, each.end, each.before))
-            if each.after is not None:
-                self._turns.append(Turn(each.start, each.end, each.after))
-        self._turns = [turn for turn in self._turns if turn.end > now - _STRIP_SECONDS]
-        seen = [*self._turns, *step.tentative]
+        self._ledger.add(step.change.final)
+        self._ledger.apply(step.change.revisions)
+        seen = [*self._ledger.turns(now - _STRIP_SECONDS), *step.tentative]
         table = Table(box=None, show_header=False, padding=(0, 1))
         for number, name in enumerate(step.speakers):
             own = [turn for turn in seen if turn.speaker == name]
@@ -86,17 +83,3 @@ def _strip(turns: list[Turn], now: float) -> str:
         spoken = sum(max(0.0, min(t.end, second + 1) - max(t.start, second)) for t in turns)
         cells.append("█" if spoken > 0.5 else "▄" if spoken > 0.1 else "·")
     return "".join(cells)
-
-
-def _revised(turns: list[Turn], start: float, end: float, speaker: str | None) -> list[Turn]:
-    """``turns`` without ``speaker``'s speech from ``start`` to ``end``."""
-    left = []
-    for turn in turns:
-        if turn.speaker != speaker or turn.end <= start or turn.start >= end:
-            left.append(turn)
-            continue
-        if turn.start < start:
-            left.append(turn._replace(end=start))
-        if turn.end > end:
-            left.append(turn._replace(start=end))
-    return left

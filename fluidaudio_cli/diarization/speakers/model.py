@@ -12,7 +12,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
-from fluidaudio_cli.diarization.speakers.mixture import Labels, Voices
+from fluidaudio_cli.diarization.speakers.mixture import Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 
 
@@ -26,8 +26,8 @@ class SpeakerModel(Protocol):
     def evidence(self) -> EvidenceLog:
         """The windows that :meth:`finish` labels, in order."""
 
-    def update(self, evidence: WindowEvidence) -> Labels:
-        """Take in the next window; the speaker of each of its voices as far as known, else -1."""
+    def update(self, evidence: WindowEvidence) -> None:
+        """Take in the next window."""
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
         """The final speakers of all voices in :attr:`evidence`; may be asked again."""
@@ -54,12 +54,9 @@ class OfflineSpeakers:
         self._step = step_samples
         self._most_heard = crops * CROP_SECONDS
 
-    def update(self, evidence: WindowEvidence) -> Labels:
-        """Keep the window; nobody is known yet, unless speakers have their places."""
+    def update(self, evidence: WindowEvidence) -> None:
+        """Keep the window."""
         self.evidence.append(evidence)
-        if evidence.placed:
-            return np.array([voice.slot for voice in evidence.voices], np.intp)
-        return np.full(len(evidence.voices), -1, np.intp)
 
     def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
         """Settle all voices; ``bounds``: how many speakers there are, as far as known."""

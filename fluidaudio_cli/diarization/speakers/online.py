@@ -172,15 +172,15 @@ class OnlineSpeakers:
         """What :meth:`finish` labels: the windows of the offline model."""
         return self._offline.evidence
 
-    def update(self, evidence: WindowEvidence, *, answer: bool = True) -> Labels:
-        """The speaker of each voice of the next window, -1 where nobody can be named.
+    def update(self, evidence: WindowEvidence) -> None:
+        """Take in the next window: the speakers of :attr:`recent` are decided anew."""
+        self.keep(evidence)
+        self.label(evidence)
 
-        Unless ``answer``: the window is only kept.
-        """
-        unknown = np.full(len(evidence.voices), -1, np.intp)
+    def keep(self, evidence: WindowEvidence) -> None:
+        """Take in a window for the end only."""
         if self.on_grid(evidence.number):
-            unknown = self._offline.update(replace(evidence, number=evidence.number // self._every))
-        return self.label(evidence) if answer else unknown
+            self._offline.update(replace(evidence, number=evidence.number // self._every))
 
     def on_grid(self, number: int) -> bool:
         """Whether the offline model sees window ``number``."""
@@ -190,11 +190,10 @@ class OnlineSpeakers:
         """The offline model's decision on all of :attr:`evidence`."""
         return self._offline.finish(bounds)
 
-    def label(self, evidence: WindowEvidence) -> Labels:
+    def label(self, evidence: WindowEvidence) -> None:
         """As :meth:`update`, of a window that is not kept."""
         self._look(evidence)
         self._decide()
-        return self.recent[-1].labels
 
     def _look(self, evidence: WindowEvidence) -> None:
         """Take in a window; those that it shares nothing with are decided for good."""
