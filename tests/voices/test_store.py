@@ -60,10 +60,10 @@ def test_a_voice_comes_back_and_only_its_owner_can_read_it(tmp_path: Path) -> No
 
 
 def test_a_store_may_be_a_file_and_loses_its_mode_to_nobody(tmp_path: Path) -> None:
-    kept = filled(tmp_path / "team.jsonl", "Ada")
+    kept = filled(tmp_path / "team.jsonl", "Bob")
     kept.path.chmod(0o644)
     with kept.changing() as changes:
-        changes.add(stored("Bob"))
+        changes.add(stored("Ada"))
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
     assert list(kept.read().voices) == ["Ada", "Bob"]
 
@@ -179,6 +179,8 @@ def test_voices_of_another_network_are_refused_with_what_helps() -> None:
     again = stored("Ada", heard(audio=b"fLaC"))
     with pytest.raises(InputError, match="speakers enrol --again"):
         check_networks([again], "cd" * 32, Path("s.jsonl"))
+    with pytest.raises(InputError, match="enrol them anew"):  # Bob's audio was not kept
+        check_networks([again, stored("Bob")], "cd" * 32, Path("s.jsonl"))
     with pytest.raises(UsageError, match="no embedding network"):
         network_of([ModelRef("diarizer", "cd" * 32, {}, {})])
 
