@@ -115,6 +115,7 @@ def test_who_is_compared_with_whom_makes_no_difference() -> None:
     there, back = sides[0].compared(sides[1], CALIBRATION), sides[1].compared(sides[0], CALIBRATION)
     assert 0.0 < float(there.log_odds[0, 0]) == pytest.approx(float(back.log_odds[0, 0]))
     assert there.false_accept == pytest.approx(back.false_accept)
+    assert there.likeness == pytest.approx(back.likeness)
 
 
 def test_several_recordings_say_more_than_one() -> None:
