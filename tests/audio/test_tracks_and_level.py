@@ -115,9 +115,9 @@ def test_an_inverted_channel_is_turned_about_the_middle_of_unsigned_samples(
     write_wav: WriteWav,
 ) -> None:
     steps = np.rint(500 * speech())
-    frames = np.stack([128 + steps, 128 - steps], axis=1).astype(np.uint8)
+    frames = np.stack([128 + steps, 128 - steps, 128 + steps], axis=1).astype(np.uint8)
     samples, _ = read(write_wav(frames))
-    np.testing.assert_array_equal(samples, (steps / 128).astype(np.float32))
+    np.testing.assert_allclose(samples, steps / 128, atol=1e-6)
 
 
 def test_one_inverted_microphone_of_four(write_wav: WriteWav) -> None:
