@@ -129,6 +129,15 @@ def test_help_in_a_pipe_is_plain_and_ends_in_examples(command: Command) -> None:
     )
 
 
+def test_help_of_a_group_ends_in_the_first_example_of_each_of_its_commands(
+    command: Command,
+) -> None:
+    _, out, _ = command("cache", "--help")
+    firsts = [EXAMPLES[f"cache {name}"][0] for name in ("info", "clear")]
+    shown = "".join(f"  {line}\n      {what}\n" for line, what in firsts)
+    assert out.endswith(f"\nExamples:\n{shown}")
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
