@@ -9,6 +9,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
+from fluidaudio_cli.diarization import live_turns
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
@@ -135,6 +136,22 @@ def test_what_was_said_in_haste_is_corrected_within_seconds() -> None:
     live.close()
     assert max(ends) > 6.4  # the other's voice was not told apart at once
     assert ends[-1] == pytest.approx(6.0, abs=0.05)
+
+
+@pytest.mark.parametrize("most", [720, 6])
+def test_corrections_need_the_last_windows_only(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of six windows 5 s apart, those from 50 s on at the end."""
+    monkeypatch.setattr(live_turns, "_MOST_WINDOWS", most)
+    live = LiveTurns(load_mode("balanced"), STEP, STEP)
+    reader = Ledger()
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        reader.add(change.final)
+        reader.apply(change.revisions)
+    live.close()
+    turns = [turn for turn in reader.turns() if turn.start < 77.0]
+    assert [turn.start for turn in turns] == pytest.approx(range(0, 77, 6), abs=0.1)
+    assert [turn.speaker for turn in turns] == [f"SPEAKER_{n % 2:02d}" for n in range(13)]
 
 
 def test_what_waits_is_right_at_once() -> None:

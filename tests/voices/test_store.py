@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_good_voices_survive_a_damaged_line(tmp_path: Path) -> None:
         ({"vector": np.full(8, 0.5, np.float32)}, "a vector is not of unit length"),
     ],
 )
-def test_a_recording_that_cannot_be_is_damage(values: dict[str, object], problem: str) -> None:
+def test_a_recording_that_cannot_be_is_damage(values: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         StoredVoice.of_line(stored("Ada", heard(**values)).line())
 
