@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import subprocess
 import sys
@@ -16,10 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts nee
 
 def tool(name: str, *options: str) -> tuple[int, list[str]]:
     done = subprocess.run(
-        [sys.executable, str(TOOLS / name), *options],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FLUIDAUDIO_TUNING": "/nowhere"},
+        [sys.executable, str(TOOLS / name), *options], stdout=subprocess.PIPE, text=True
     )
     return done.returncode, done.stdout.splitlines()
 

@@ -291,13 +291,16 @@ def _stream_total(name: str, per: str) -> Compute:
 
 
 def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    """Of the longest stream: at its end over that after 10 minutes, or a sixth of it."""
-    curves = [record.memory for record in _streams(files) if len(record.memory) > 1]
-    if not curves:
-        return ()
-    longest = max(curves, key=lambda curve: curve[-1][0])
+    """Of the longest stream: at its end over that after 10 minutes, or a sixth of it if later.
+
+    There is none where no stream is longer than that.
+    """
+    curves = [record.memory for record in _streams(files) if record.memory]
+    longest = max(curves, key=lambda curve: curve[-1][0], default=())
     early = [size for time, size in longest if time <= max(600.0, longest[-1][0] / 6.0)]
-    return ((longest[-1][1] - early[-1]) / _MEGABYTE,) if early else ()
+    if len(early) in (0, len(longest)):
+        return ()
+    return ((longest[-1][1] - early[-1]) / _MEGABYTE,)
 
 
 METRICS: dict[str, Metric] = {

@@ -164,7 +164,7 @@ class TurnBuilder:
         exclusive = [self._turn(span, speaker, seconds) for span, speaker in self._exclusive]
         return Reconstruction(
             tuple(self._final(None, seconds)),
-            tuple(sorted(turn for turn in exclusive if turn is not None)),
+            tuple(turn for turn in exclusive if turn is not None),
         )
 
     def _make_room(self, frames: int, speakers: int) -> None:

@@ -64,10 +64,19 @@ def w64(size: int, form: bytes | None = None, data: bytes = DATA) -> bytes:
     )
 
 
-def aiff(size: int) -> bytes:
+def aiff(size: int, compression: bytes = b"") -> bytes:
+    """With ``compression`` an AIFF-C: its name and an empty description."""
     rate = struct.pack(">HQ", 16_383 + 13, 16_000 << 50)
-    form = b"COMM" + struct.pack(">IhIh", 18, 1, size // 2, 16) + rate
-    body = b"AIFF" + form + b"SSND" + struct.pack(">I", size + 8) + bytes(8) + BIG
+    more = compression and compression + bytes(2)
+    form = b"COMM" + struct.pack(">IhIh", 18 + len(more), 1, size // 2, 16) + rate + more
+    body = (
+        (b"AIFC" if more else b"AIFF")
+        + form
+        + b"SSND"
+        + struct.pack(">I", size + 8)
+        + bytes(8)
+        + BIG
+    )
     return b"FORM" + struct.pack(">I", len(body)) + body
 
 
@@ -127,6 +136,7 @@ OWN = b"zzqq" + struct.pack("<I", 100) + bytes(range(100))
         (w64(HALF), "w64", NOTE),
         (aiff(len(DATA)), "aiff", ""),
         (aiff(HALF), "aiff", NOTE),
+        (aiff(HALF, b"NONE"), "aiff", NOTE),
         (caf(len(DATA) + 4), "caf", ""),
         (caf(HALF + 4), "caf", NOTE),
         (caf(-1), "caf", ""),
@@ -156,6 +166,17 @@ def test_all_samples_whatever_the_header_says(
     assert info.notes == ((note,) if note else ())
     if not through_pipe:
         assert info.duration_seconds == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_header_that_states_too_little_and_does_not_bind_is_told(
+    encode: Encode, read_bytes: Any
+) -> None:
+    content = encode(EXPECTED, "a.mka", "pcm_s16le").read_bytes()
+    name, length, half = b"\x44\x89\x88", struct.pack(">d", 3000.0), struct.pack(">d", 1500.0)
+    assert name + length in content
+    samples, info = read_bytes(content.replace(name + length, name + half), "mka", False)
+    np.testing.assert_array_equal(samples, EXPECTED)
+    assert info.notes == ("it is 1.50 s longer than its header states",)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")

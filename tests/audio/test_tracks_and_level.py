@@ -24,7 +24,8 @@ def two_tracks(tmp_path: Path) -> Path:
     path = tmp_path / "two.mka"
     with av.open(str(path), "w", format="matroska") as container:
         streams = [container.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in LEVELS]
-        streams[1].metadata["title"] = "guest"
+        streams[0].metadata["language"] = "und"
+        streams[1].metadata.update(language="ger", title="guest")
         for stream, level, start, count in zip(
             streams, LEVELS, (0, 4_000), (8_000, 16_000), strict=True
         ):
@@ -76,8 +77,8 @@ def test_without_a_choice_the_tracks_are_named(two_tracks: Path) -> None:
     _, info = read(two_tracks)
     assert info.track == 1
     assert info.notes[0] == (
-        "has 2 audio tracks: 1 (pcm_s16le, 1 ch), 2 (pcm_s16le, 1 ch, 'guest'); track 1 was read "
-        "(--track N reads another, --track all their mix)"
+        "has 2 audio tracks: 1 (pcm_s16le, 1 ch), 2 (pcm_s16le, 1 ch, ger, 'guest'); track 1 was "
+        "read (--track N reads another, --track all their mix)"
     )
     with pytest.raises(AudioError, match=r"has no audio track 3; it has 1 \(pcm_s16le, 1 ch\), 2"):
         open_audio(two_tracks, track=3)
@@ -94,6 +95,15 @@ def test_an_inverted_channel_is_turned_back(inverse: float, write_wav: WriteWav)
     samples, info = read(write_wav(np.stack([left, inverse * left], axis=1)))
     np.testing.assert_allclose(samples, left * (1 - inverse) / 2, atol=1e-6)
     assert info.notes == ("a channel is the first one inverted; it was turned back for the mix",)
+
+
+def test_an_inverted_channel_is_turned_about_the_middle_of_unsigned_samples(
+    write_wav: WriteWav,
+) -> None:
+    steps = np.rint(500 * speech())
+    frames = np.stack([128 + steps, 128 - steps, 128 + steps], axis=1).astype(np.uint8)
+    samples, _ = read(write_wav(frames))
+    np.testing.assert_allclose(samples, steps / 128, atol=1e-6)
 
 
 def test_one_inverted_microphone_of_four(write_wav: WriteWav) -> None:
@@ -238,8 +248,10 @@ def test_salvage_silences_samples_that_are_no_numbers(write_wav: WriteWav) -> No
     samples, info = read(write_wav(frames), salvage=True)
     ((start, end),) = info.lost
     assert start <= 1.25 < end < 2.5
-    assert np.isfinite(samples).all()
-    assert samples[0] == samples[-1] == np.float32(0.5)
+    silent = slice(round(start * 16_000), round(end * 16_000))
+    expected = np.where(np.isfinite(frames), frames, np.float32(0.0))
+    expected[silent] = 0.0
+    np.testing.assert_array_equal(samples, expected)
 
 
 def test_salvage_of_a_file_cut_off_tells_what_is_missing(write_wav: WriteWav) -> None:

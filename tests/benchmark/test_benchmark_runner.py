@@ -106,11 +106,17 @@ def test_a_crash_costs_one_file_and_its_last_words_are_kept(tmp_path: Path) -> N
     assert (good.error, fine.error) == (None, None)
 
 
-def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
-    first = stub_run(tmp_path, uris=("bad", "good"), variables={"STUB_FAIL": "bad"}).run()
-    second = stub_run(tmp_path, uris=("bad", "good"), previous=first).run()
-    assert second.cells[0].files[1] == first.cells[0].files[1]
-    assert second.cells[0].files[0].error is None
+@pytest.fixture(scope="module")
+def half_done(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkResult:
+    """Of two recordings the second failed."""
+    folder = tmp_path_factory.mktemp("half")
+    return stub_run(folder, uris=("a", "b"), variables={"STUB_FAIL": "b"}).run()
+
+
+def test_resume_measures_only_what_is_missing(tmp_path: Path, half_done: BenchmarkResult) -> None:
+    second = stub_run(tmp_path, uris=("a", "b"), previous=half_done).run()
+    assert second.cells[0].files[0] == half_done.cells[0].files[0]
+    assert second.cells[0].files[1].error is None
     assert second.complete
 
 
@@ -140,18 +146,17 @@ def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
     ],
 )
 def test_resume_refuses_another_plan(
-    tmp_path: Path, changes: dict[str, object], message: str
+    tmp_path: Path, half_done: BenchmarkResult, changes: dict[str, object], message: str
 ) -> None:
-    first = stub_run(tmp_path, uris=("a", "b"), variables={"STUB_FAIL": "b"}).run()
     arguments = {"uris": ("a", "b"), **changes}
     with pytest.raises(UsageError, match=message):
-        stub_run(tmp_path, previous=first, **arguments).run()  # type: ignore[arg-type]
+        stub_run(tmp_path, previous=half_done, **arguments).run()  # type: ignore[arg-type]
 
 
-def test_resume_refuses_other_models(tmp_path: Path) -> None:
-    first = stub_run(tmp_path, uris=("a", "b"), variables={"STUB_FAIL": "b"}).run()
+def test_resume_refuses_other_models(tmp_path: Path, half_done: BenchmarkResult) -> None:
+    other = {"STUB_MODEL": "b"}
     with pytest.raises(UsageError, match="cannot resume fast: its models changed"):
-        stub_run(tmp_path, uris=("a", "b"), previous=first, variables={"STUB_MODEL": "b"}).run()
+        stub_run(tmp_path, uris=("a", "b"), previous=half_done, variables=other).run()
 
 
 def test_an_executor_asked_for_by_name_must_be_there(tmp_path: Path) -> None:
@@ -189,10 +194,11 @@ def test_a_hung_worker_is_an_error_of_its_cell_and_the_rest_is_done(tmp_path: Pa
     assert good.error is None
 
 
-def test_resume_notices_changes_that_git_has_not_seen(tmp_path: Path) -> None:
-    first = stub_run(tmp_path, uris=("a", "b"), variables={"STUB_FAIL": "b"}).run()
-    environment = replace(first.environment, source="0" * 64)
-    edited = first.model_copy(update={"environment": environment})
+def test_resume_notices_changes_that_git_has_not_seen(
+    tmp_path: Path, half_done: BenchmarkResult
+) -> None:
+    environment = replace(half_done.environment, source="0" * 64)
+    edited = half_done.model_copy(update={"environment": environment})
     with pytest.raises(UsageError, match="cannot resume: the program's source has changed"):
         stub_run(tmp_path, uris=("a", "b"), previous=edited).run()
 

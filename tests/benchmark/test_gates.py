@@ -65,12 +65,14 @@ def test_what_was_not_measured_fails(values: dict[str, Any], problem: str) -> No
 def test_a_gate_without_a_cell_says_which_it_asks_for() -> None:
     absent = (
         {"metric": "robust_der_babble_5", "unit": "%"},
+        {"metric": "robust_der_snr-5", "unit": "%"},
         {"study": "scaling", "mode": "fast", "length": "10h", "threads": 2},
         {"mode": "accurate"},
     )
     checks = evaluate([gate(at_most=1, **values) for values in absent], result())
     assert [check.name for check in checks] == [
         "any dataset babble=5 der_strict",
+        "any dataset noise=-5 der_strict",
         "any dataset fast/2/10h rtfx",
         "any dataset accurate rtfx",
     ]
@@ -79,9 +81,21 @@ def test_a_gate_without_a_cell_says_which_it_asks_for() -> None:
 def test_a_file_without_result_leaves_the_gate_unmeasured() -> None:
     from fluidaudio_cli.benchmark.results import FileRecord
 
-    broken = cell("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
-    (check,) = evaluate([gate(at_least=1)], result(broken))
-    assert (check.passed, check.measured) == (False, "not measured on b")
+    files = (file_record("a"), *(FileRecord(uri=uri, error="cut off") for uri in "bcd"))
+    for count, told in ((2, "not measured on b"), (3, "not measured on b and 1 more")):
+        (check,) = evaluate([gate(at_least=1)], result(cell("fast", *files[:count])))
+        assert (check.passed, check.measured) == (False, told)
+
+
+def test_an_executor_that_is_not_here_is_a_cell_only_for_who_asks_for_it() -> None:
+    absent = cell("fast", executor="coreml").model_copy(
+        update={"unavailable": "only on macOS", "processes": ()}
+    )
+    both = result(cell("fast", executor="openvino"), absent)
+    (any_of_them,) = evaluate([gate(at_least=1)], both)
+    assert (any_of_them.name, any_of_them.passed) == ("any dataset fast/openvino rtfx", True)
+    (named,) = evaluate([gate(executor="coreml", at_least=1)], both)
+    assert (named.name, named.passed) == ("any dataset fast/coreml rtfx", False)
 
 
 def test_a_latency_of_some_recordings_only_is_not_the_latency_of_all() -> None:
@@ -116,6 +130,13 @@ def test_relative_limits_use_the_baseline() -> None:
     assert speed.limit == "≥ 0.9 x of baseline"
     assert error.value == pytest.approx(2.0)
     assert not error.passed
+    perfect = result(cell("fast", file_record(error_seconds=0.0)))
+    twice = gate(metric="der_strict", unit="x", relative="ratio", at_most=2)
+    (endless,) = evaluate([twice], slower, baseline=perfect)
+    assert (endless.passed, endless.measured) == (
+        False,
+        "0 in a baseline (--baseline), which no figure is a multiple of",
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,6 +151,10 @@ def test_relative_limits_use_the_baseline() -> None:
         (
             {"metric": "latency_p90", "unit": "s", "at_most": 5},
             "latency_p90 is in 'ms' here, not in 's'",
+        ),
+        (
+            {"metric": "rtfx", "unit": "x", "at_least": 1, "versus": "slow"},
+            "versus needs relative: ratio or difference",
         ),
         ({"metric": "rtfx", "unit": "x", "atleast": 1}, "atleast: Extra inputs"),
         ({"metric": "rtfx", "unit": "x", "at_least": True}, "at_least: Input should be a valid"),
@@ -146,6 +171,13 @@ def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], me
         read_gates(path)
     assert str(caught.value).startswith(f"{path} is not a fluidaudio.gates/1 file: gates.0")
     assert message in str(caught.value)
+
+
+def test_a_gate_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gates.yaml"
+    path.write_text("schema: fluidaudio.gates/1\ngates: [rtfx]\n")
+    with pytest.raises(InputError, match=r"gates\.0: Input should be a valid dict"):
+        read_gates(path)
 
 
 def test_an_absent_gate_file_is_named(tmp_path: Path) -> None:
@@ -177,7 +209,8 @@ def test_the_shipped_gates_are_valid_and_say_why() -> None:
 
 
 def test_a_gate_is_about_one_study_and_may_name_any_factor() -> None:
-    long = cell("fast", file_record(walls=(4.0,)), study="scaling", threads=2, length=36_000.0)
+    made = file_record("10 h", walls=(4.0,))
+    long = cell("fast", made, study="scaling", threads=2, length=36_000.0)
     both = result(cell("fast"), long)
     (usual,) = evaluate([gate(at_least=50)], both)
     assert usual.name == "any dataset fast rtfx"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarking import cell
 
 from fluidaudio_cli.benchmark import identify, trials
 from fluidaudio_cli.benchmark.identify import Piece, VoiceFolder
+from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import IdentificationRecord, read_result
 from fluidaudio_cli.cli.process import run
 from fluidaudio_cli.report.identify import det_figure
@@ -37,6 +39,11 @@ def test_figures_of_trials_by_hand() -> None:
     assert trials.equal_error_rate(RECORD) == pytest.approx((2 / 8 + 1 / 5) / 2)
     # Above 1.5 three are missed and nobody is accepted.
     assert trials.min_dcf(RECORD) == pytest.approx(3 / 5)
+    measured = cell("fast").model_copy(update={"identification": RECORD})
+    percents = {"eer": 22.5, "false_accept_1": 12.5, "false_accept_5": 25.0, "false_reject_5": 40.0}
+    assert {name: METRICS[name].samples(measured)[0] for name in percents} == pytest.approx(
+        percents
+    )
 
 
 def test_cllr_is_nothing_for_certainty_and_one_for_knowing_nothing() -> None:

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarking import cell, file_record
 
-from fluidaudio_cli.benchmark.results import read_result
+from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.results import StreamingRecord, read_result
 from fluidaudio_cli.benchmark.streaming import parse_latencies, switches
 from fluidaudio_cli.cli.process import run
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.report.streaming import latency_figure
+from fluidaudio_cli.scoring.records import DiarizationErrorRate
 from fluidaudio_cli.turns import Turn
 
 
@@ -37,6 +40,43 @@ def test_switches_by_hand() -> None:
     both = [Turn(0, 4, "a"), Turn(5, 9, "b"), Turn(8, 9.4, "a")]
     assert switches(both, [Turn(0, 4, "x"), Turn(5, 9, "z"), Turn(9, 9.4, "x")]) == 0
     assert switches(both, [Turn(0, 4, "x"), Turn(5, 9.4, "z")]) == 1
+
+
+def test_figures_of_streams_by_hand() -> None:
+    def wrong(seconds: float) -> DiarizationErrorRate:
+        return DiarizationErrorRate(0.0, 0.0, seconds, 50.0)
+
+    curve = ((0.0, 100), (600.0, 150), (700.0, 155), (3600.0, 160))
+    first = StreamingRecord(
+        online=wrong(15.0), refined=wrong(12.5), delays=(1.0, 3.0), switches=2, switches_end=1,
+        turns=10, revisions=8, revised_seconds=6.0, created=3, withdrawn=1, step_seconds=1.0,
+        computing=(0.01, 0.02, 0.03), memory=tuple((time, size * 10**6) for time, size in curve),
+    )  # fmt: skip
+    second = first.model_copy(
+        update={
+            "online": wrong(5.0), "refined": wrong(2.5), "delays": (2.0,), "revisions": 2,
+            "revised_seconds": 4.0, "created": 2, "withdrawn": 0, "memory": ((0.0, 0), (30.0, 9)),
+        }
+    )  # fmt: skip
+    # Of 50 s each, 10 s are wrong at the end.
+    files = [
+        file_record(uri, audio_seconds=length).model_copy(update={"streaming": stream})
+        for uri, length, stream in (("a", 300.0, first), ("b", 100.0, second))
+    ]
+    expected = {
+        "online_der": 20.0, "online_ratio": 1.0, "refined_der": 15.0, "refined_ratio": 0.75,
+        "label_delay": 2.0, "switches": 20.0, "switches_end": 10.0, "revisions": 1.5,
+        "revised": 1.5, "speakers_created": 2.5, "speakers_withdrawn": 0.5, "step_p50": 20.0,
+        "step_max": 30.0, "stream_rtf": 0.12 / 400, "stream_growth": 10.0,
+    }  # fmt: skip
+    streamed = cell("fast", *files)
+    assert {name: METRICS[name].samples(streamed)[0] for name in expected} == pytest.approx(
+        expected
+    )
+    silent = files[0].model_copy(update={"streaming": first.model_copy(update={"turns": 0})})
+    assert METRICS["switches"].samples(cell("fast", silent)) == ()
+    short = file_record().model_copy(update={"streaming": second})
+    assert METRICS["stream_growth"].samples(cell("fast", short)) == ()
 
 
 def test_latencies_are_read_once_each() -> None:

@@ -142,14 +142,6 @@ def test_bad_input_is_one_line_and_exit_code_3(
     assert not target.exists()
 
 
-def test_bad_input_in_its_own_process(process: Command, tmp_path: Path, speech: Samples) -> None:
-    path = truncated_wav(tmp_path, speech)
-    code, out, err = process("diarize", path, "--format", "rttm")
-    assert (code, out) == (3, "")
-    assert err.startswith(f"fluidaudio: {path} ")
-    assert err.count("\n") == 1
-
-
 def test_all_bad_input_at_once_does_not_stop_the_good(
     command: Command, tmp_path: Path, speech: Samples, write_wav: WriteWav
 ) -> None:

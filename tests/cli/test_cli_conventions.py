@@ -129,6 +129,15 @@ def test_help_in_a_pipe_is_plain_and_ends_in_examples(command: Command) -> None:
     )
 
 
+def test_help_of_a_group_ends_in_the_first_example_of_each_of_its_commands(
+    command: Command,
+) -> None:
+    _, out, _ = command("cache", "--help")
+    firsts = [EXAMPLES[f"cache {name}"][0] for name in ("info", "clear")]
+    shown = "".join(f"  {line}\n      {what}\n" for line, what in firsts)
+    assert out.endswith(f"\nExamples:\n{shown}")
+
+
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
@@ -227,31 +236,6 @@ def test_quiet_says_errors_and_verbose_how_it_runs(
     assert lines[0].startswith("fluidaudio ")
     assert "mode: balanced" in lines
     assert lines[-1] == f"wrote {target}"
-
-
-def test_the_cache_is_shown_and_emptied(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
-    for name, size in (("models/a/x.blob", 3), ("memory/fast.json", 2), ("benchmark/last", 9)):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"x" * size)
-    code, out, _ = command("cache", "info", "--format", "json")
-    found = json.loads(out)
-    assert (code, found["path"], found["bytes"]) == (0, str(tmp_path), 5)
-    assert found["kinds"]["models"]["files"] == 1
-    assert command("cache", "clear", "--kind", "models")[0] == 0
-    assert not (tmp_path / "models").exists()
-    code, out, err = command("cache", "clear")
-    assert (code, out, err) == (0, "", f"freed 0.0 MB in {tmp_path}\n")
-    assert not (tmp_path / "memory").exists()
-    assert (tmp_path / "benchmark" / "last").exists()  # a result, not a copy
-    code, _, err = command("cache", "clear", "--kind", "all")
-    assert (code, err) == (
-        2,
-        "fluidaudio: --kind all is not known: use models, selftests, memory\n",
-    )
 
 
 def test_a_stored_tuning_as_json(

@@ -55,6 +55,22 @@ def test_indices_of_small_integers(kind: str, tmp_path: Path) -> None:
     assert back.tolist() == [1, 9, 3]
 
 
+def test_bounds_that_come_at_run_time_may_be_left_open(tmp_path: Path) -> None:
+    def program(x: Any, begin: Any, end: Any) -> Any:
+        bounds = {"x": x, "begin": begin, "end": end}
+        open_end = mb.slice_by_index(**bounds, end_mask=[True, False], name="y")
+        masks = {"begin_mask": [True, False], "end_mask": [True, True]}
+        return open_end, mb.slice_by_index(**bounds, **masks, stride=[-1, 1], name="z")
+
+    x = np.arange(20, dtype=np.float32).reshape(4, 5)
+    pairs = (tensor(2, dtype=types.int32) for _ in range(2))
+    begin, end = np.array([1, 2], np.int32), np.array([2, 4], np.int32)
+    path = package(tmp_path, program, tensor(4, 5), *pairs)
+    y, z = run(path, x=x, begin=begin, end=end)
+    np.testing.assert_array_equal(y, x[1:, 2:4])
+    np.testing.assert_array_equal(z, x[::-1, 2:])
+
+
 def test_integers_are_reduced(tmp_path: Path) -> None:
     def program(x: Any) -> Any:
         return (

@@ -22,12 +22,6 @@ from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, Scores, pool, score_
 SIMULATED, AMI = "sim-meetings", "ami-excerpts"
 
 
-@pytest.fixture(autouse=True)
-def untuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was tuned on this machine must not change what the tests see."""
-    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "none.json"))
-
-
 def diarized(mode: str, folder: Path, uris: Sequence[str] = ()) -> dict[str, Diarization]:
     """The recordings of a folder, or those of these names."""
     pipeline = load_pipeline(mode)

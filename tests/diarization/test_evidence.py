@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_log_gives_back_what_it_was_given() -> None:
     assert log.clean_seconds.tolist() == [voice.clean_seconds for _, voice in voices]
     assert np.array_equal(log.vectors, np.stack([voice.vector for _, voice in voices]))
     assert (log.crops, log.copied_bytes) == (len(voices), 7 * len(windows))
+
+
+@pytest.mark.parametrize(("most", "first"), [(4, 46), (5, 45), (49, 1), (50, 0), (99, 0)])
+def test_recent_windows_are_numbered_anew(most: int, first: int) -> None:
+    log, windows = logged(50)
+    recent, since = log.recent(most)
+    assert since == first
+    assert recent.facts == {"uri": "meeting"}
+    assert_same(recent, [replace(each, number=each.number - first) for each in windows[first:]])
+    recent.append(window(recent.windows, (1,), 0))  # a copy of its own
+    assert log.windows == 50
 
 
 def test_windows_without_voices_hold_nobody() -> None:
@@ -110,25 +122,36 @@ def test_file_that_is_no_evidence_is_refused_in_one_line(damage: str, tmp_path: 
     refused_in_one_line(path)
 
 
+APART = "its arrays do not belong together"
+ORDER = "its windows are out of order"
+ABSENT = "a voice has no presence"
+UNFIT = "a voice is not a vector of unit length with its seconds"
+
+
+def of_another_schema(header: NDArray[Any]) -> NDArray[Any]:
+    return np.frombuffer(header.tobytes().replace(b"evidence/1", b"evidence/9"), np.uint8)
+
+
 @pytest.mark.parametrize(
-    ("key", "change"),
+    ("key", "change", "reason"),
     [
-        ("window", lambda window: window[::-1]),
-        ("window", lambda window: window + 1000),
-        ("slot", lambda slot: slot[1:]),
-        ("slot", lambda slot: slot + 3),
-        ("clean_seconds", lambda seconds: seconds * np.nan),
-        ("clean_seconds", lambda seconds: seconds - 100.0),
-        ("vector", lambda vector: vector[:, 0]),
-        ("vector", lambda vector: vector * np.inf),
-        ("spoken_window", lambda spoken: spoken + 1000),
-        ("spoken_window", lambda spoken: spoken[1:]),
-        ("presence", lambda presence: presence[:, :, :1]),
-        ("presence", lambda presence: presence / 255.0),
+        ("header", of_another_schema, "another schema"),
+        ("window", lambda window: window[::-1], ORDER),
+        ("window", lambda window: window + 1000, ORDER),
+        ("slot", lambda slot: slot[1:], APART),
+        ("slot", lambda slot: slot + 3, ABSENT),
+        ("clean_seconds", lambda seconds: seconds * np.nan, UNFIT),
+        ("clean_seconds", lambda seconds: seconds - 100.0, UNFIT),
+        ("vector", lambda vector: vector[:, 0], APART),
+        ("vector", lambda vector: vector * np.inf, UNFIT),
+        ("spoken_window", lambda spoken: spoken + 1000, ORDER),
+        ("spoken_window", lambda spoken: spoken[1:], APART),
+        ("presence", lambda presence: presence[:, :, :1], ABSENT),
+        ("presence", lambda presence: presence / 255.0, ABSENT),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
-    key: str, change: Callable[[NDArray[Any]], NDArray[Any]], tmp_path: Path
+    key: str, change: Callable[[NDArray[Any]], NDArray[Any]], reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "log.npz"
     logged(20)[0].save(path)
@@ -136,7 +159,7 @@ def test_arrays_that_do_not_fit_are_refused(
         arrays = dict(content)
     with np.errstate(invalid="ignore"):
         np.savez(path, **{**arrays, key: change(arrays[key])})
-    refused_in_one_line(path)
+    refused_in_one_line(path, reason)
 
 
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
@@ -146,10 +169,10 @@ def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
         EvidenceLog.load(tmp_path / "gone.npz")
 
 
-def refused_in_one_line(path: Path) -> None:
+def refused_in_one_line(path: Path, reason: str = "") -> None:
     with pytest.raises(InputError) as caught:
         EvidenceLog.load(path)
     text = str(caught.value)
-    assert text.startswith(f"{path} is not a file of evidence: ")
+    assert text.startswith(f"{path} is not a file of evidence: {reason}")
     assert text.endswith("give a file written by fluidaudio diarize --save-evidence")
     assert "\n" not in text

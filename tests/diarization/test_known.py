@@ -102,7 +102,20 @@ def test_no_two_speakers_have_one_name_and_the_unheard_have_none() -> None:
     assert [identity.name for identity in found] == ["", "Ada", "Bob", ""]
     assert found[1].probability > 0.99
     assert found[0].candidates[0][0] == "Ada"
+    assert found[0].false_accept < 0.01  # as Ada, of whom it is too much alike for a stranger
     assert found[3].false_accept == 1.0
+
+
+def test_who_is_compared_with_whom_makes_no_difference() -> None:
+    ada = people(1)[0]
+    seconds = np.array([3.0, 30.0])
+    sides = [
+        Directions.of(near(ada, 0.7, n)[None], seconds[n : n + 1], CALIBRATION) for n in range(2)
+    ]
+    there, back = sides[0].compared(sides[1], CALIBRATION), sides[1].compared(sides[0], CALIBRATION)
+    assert 0.0 < float(there.log_odds[0, 0]) == pytest.approx(float(back.log_odds[0, 0]))
+    assert there.false_accept == pytest.approx(back.false_accept)
+    assert there.likeness == pytest.approx(back.likeness)
 
 
 def test_several_recordings_say_more_than_one() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
 
+from fluidaudio_cli.diarization import live_turns
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
@@ -62,6 +64,7 @@ def _known(*slots: int) -> KnownPeople:
     return KnownPeople(voices, load_mode("balanced").calibration)
 
 
+@cache
 def _streamed(latency: float, bounds: SpeakerBounds) -> tuple[Ledger, Conclusion, LiveTurns]:
     """What a reader has at the end, the conclusion, and the stream."""
     live = LiveTurns(load_mode("balanced"), STEP, round(latency * SAMPLE_RATE), bounds)
@@ -135,6 +138,22 @@ def test_what_was_said_in_haste_is_corrected_within_seconds() -> None:
     assert ends[-1] == pytest.approx(6.0, abs=0.05)
 
 
+@pytest.mark.parametrize("most", [720, 6])
+def test_corrections_need_the_last_windows_only(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of six windows 5 s apart, those from 50 s on at the end."""
+    monkeypatch.setattr(live_turns, "_MOST_WINDOWS", most)
+    live = LiveTurns(load_mode("balanced"), STEP, STEP)
+    reader = Ledger()
+    for evidence in EVIDENCE:
+        change = live.push(evidence)
+        reader.add(change.final)
+        reader.apply(change.revisions)
+    live.close()
+    turns = [turn for turn in reader.turns() if turn.start < 77.0]
+    assert [turn.start for turn in turns] == pytest.approx(range(0, 77, 6), abs=0.1)
+    assert [turn.speaker for turn in turns] == [f"SPEAKER_{n % 2:02d}" for n in range(13)]
+
+
 def test_what_waits_is_right_at_once() -> None:
     live = LiveTurns(load_mode("balanced"), STEP, 5 * SAMPLE_RATE)
     changes = [live.push(evidence) for evidence in EVIDENCE]
@@ -158,8 +177,9 @@ def test_what_waits_longer_than_windows_are_long_is_not_lost() -> None:
 
 
 def test_the_same_stream_gives_the_same_events() -> None:
-    first, second = (_streamed(1.0, SpeakerBounds())[0].turns() for _ in range(2))
-    assert first == second
+    reader, *_ = _streamed(0.5, SpeakerBounds())
+    again, *_ = _streamed.__wrapped__(0.5, SpeakerBounds())
+    assert again.turns() == reader.turns()
 
 
 @pytest.mark.parametrize("latency", [0.5, 5.0, 30.0])
@@ -192,7 +212,7 @@ def test_who_has_no_turns_at_the_end_is_withdrawn() -> None:
 
 
 def test_a_cache_of_bounded_size() -> None:
-    _, _, live = _streamed(1.0, SpeakerBounds())
+    _, _, live = _streamed(0.5, SpeakerBounds())
     kept = [len(speaker.exemplars) for speaker in live.online.speakers]
     assert len(kept) == 2
     assert max(kept) <= 24

@@ -68,6 +68,13 @@ def test_one_long_run_is_cut_around_its_centre() -> None:
     assert abs((first + last) / 2 - centre) <= 0.5
 
 
+def test_a_run_of_more_than_all_crops_fills_them_from_around_its_centre() -> None:
+    (speaker,) = find_local_speakers(activity([(0, 589, 1)]), 0, FBANK_WINDOW_FRAMES, MANY)
+    before = (FBANK_WINDOW_FRAMES - 4 * CROP_FRAMES) // 2
+    starts = range(before, before + 4 * CROP_FRAMES, CROP_FRAMES)
+    assert speaker.crops == tuple(((start, start + CROP_FRAMES),) for start in starts)
+
+
 def test_longest_run_comes_first_and_shorter_ones_fill_up() -> None:
     found = find_local_speakers(activity([(50, 80, 1), (200, 270, 1)]), 0, 1000, ONE)
     (crop,) = found[0].crops

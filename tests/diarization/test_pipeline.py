@@ -34,12 +34,6 @@ EXECUTORS = ("onnxruntime", "openvino")
 LoadedOnce = Callable[..., Pipeline]
 
 
-@pytest.fixture(autouse=True)
-def untuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was tuned on this machine must not change what the tests see."""
-    monkeypatch.setenv("FLUIDAUDIO_TUNING", str(tmp_path / "none.json"))
-
-
 @pytest.fixture(scope="module")
 def reference() -> Pipeline:
     return load_pipeline("reference")

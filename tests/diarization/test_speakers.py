@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.modes import load_mode
-from fluidaudio_cli.diarization.speakers import offline
+from fluidaudio_cli.diarization.speakers import mixture, offline
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration, log_likelihood_ratio
 from fluidaudio_cli.diarization.speakers.counting import (
@@ -24,7 +24,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     merge_to,
 )
 from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
-from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Voices
+from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Mixture, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.diarization.speakers.windows import Windows
 from fluidaudio_cli.errors import UsageError
@@ -106,6 +106,29 @@ def test_same_person_by_cosine_and_seconds() -> None:
     (reliable,) = CALIBRATION.reliability_of(np.array([2.0]))
     found = CALIBRATION.same_person(np.array([0.7, 0.1]), reliable, reliable)
     assert found == pytest.approx([3.741, -6.723], abs=0.001)
+
+
+def test_likelihoods_are_of_distances_from_where_a_speakers_voices_lie() -> None:
+    random = np.random.default_rng(2)
+    heard = random.normal(size=(3, 6))
+    heard /= np.linalg.norm(heard, axis=1, keepdims=True)
+    means, reliable, uncertain = 0.5 * random.normal(size=(2, 6)), [0.2, 0.5, 0.8], [0.1, 0.3]
+    found = CALIBRATION.likelihoods(
+        heard @ means.T, (means * means).sum(axis=1), np.array(reliable), np.array(uncertain)
+    )
+    for voice, worth in enumerate(reliable):
+        for speaker, unsure in enumerate(uncertain):
+            variance = 1 - worth + worth * unsure
+            away = np.sum((heard[voice] - np.sqrt(worth) * means[speaker]) ** 2)
+            expected = -CALIBRATION.sharpness / 2 * (np.log(variance) + away / variance)
+            assert found[voice, speaker] == pytest.approx(expected)
+
+
+def test_seconds_together_and_apart_are_log_odds_within_bounds() -> None:
+    found = CALIBRATION.link_odds(np.array([0.1, 0.0, 1e6, 0.0]), np.array([0.0, 0.1, 0.0, 1e6]))
+    most = CALIBRATION.most_link
+    expected = [0.1 * CALIBRATION.together, -0.1 * CALIBRATION.apart, most, -most]
+    assert found == pytest.approx(expected)
 
 
 def test_what_was_hardly_heard_alone_says_less() -> None:
@@ -238,6 +261,100 @@ def test_with_fewer_speakers_than_voices_two_are_one() -> None:
     windows = Windows(np.zeros(2, np.intp))
     assert windows.best(np.array([[0.9], [0.2]])).tolist() == [0, 0]
     assert windows.shares(np.array([[0.9], [0.2]])).tolist() == [[1.0], [1.0]]
+
+
+# --- mixture ---
+
+
+def linked_sound() -> tuple[Voices, Links]:
+    """30 windows of one to three voices, every moment in two; links at random, some windows on."""
+    random = np.random.default_rng(4)
+    people = [random.permutation(4)[: 1 + number % 3].tolist() for number in range(30)]
+    sound = replace(voices(people), windows_per_moment=2.0)
+    window = sound.windows
+    pairs = np.argwhere(np.isin(window[None] - window[:, None], (1, 2)))
+    pairs = pairs[random.random(len(pairs)) < 0.7]
+    together, apart = random.exponential(size=(2, len(pairs)))
+    links = unlinked(sound)._replace(
+        pairs=pairs, together=together, apart=apart, adjoining=np.zeros(len(pairs))
+    )
+    return sound, links
+
+
+def test_links_score_alike_as_a_matrix_and_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, links = linked_sound()
+    shares = np.random.default_rng(5).dirichlet(np.ones(3), len(sound.windows))
+    whole = Mixture(sound, links, CALIBRATION)
+    monkeypatch.setattr(mixture, "_FEW_VOICES", 0)
+    parts = Mixture(sound, links, CALIBRATION)
+    assert whole._link_matrix is not None
+    assert parts._link_matrix is None
+    assert parts.scores(shares) == pytest.approx(whole.scores(shares))
+
+
+def test_groups_are_sums_over_moments_however_many_windows_see_each() -> None:
+    sound, links = linked_sound()
+    mixed = Mixture(sound, links, CALIBRATION)
+    labels = np.arange(len(sound.windows)) % 3
+    found, again = mixed.groups(mixture.shares_of(labels, 3)), mixed.groups_of(labels)
+    for name, values in vars(found).items():
+        assert getattr(again, name) == pytest.approx(values), name
+    assert found.seconds == pytest.approx(3.0 * np.bincount(labels) / 2)
+    worth = mixed.reliable / (1 - mixed.reliable) * 2.0**-CALIBRATION.repetition
+    assert found.precisions == pytest.approx(np.bincount(labels, worth))
+    split, linked = np.zeros((2, 3, 3))
+    for one, other in mixed.windows.pairs():
+        split[labels[one], labels[other]] += 1.0 / 2  # of 3 s together, no more counts
+    odds = CALIBRATION.link_odds(links.together, links.apart)
+    for (one, other), each in zip(links.pairs, odds, strict=True):
+        linked[labels[one], labels[other]] += each / 2
+    assert found.split == pytest.approx(split + split.T)
+    assert found.linked == pytest.approx(linked + linked.T)
+    for sign in (1.0, -1.0):
+        far = replace(found, linked=np.full((3, 3), 100.0 * sign))
+        assert (far.features(0.1)["same_linked"] == 5.0 * sign).all()
+
+
+def test_who_was_not_heard_is_scored_by_how_much_each_speaker_talks() -> None:
+    sound = replace(voices([[0]] * 5), vectors=np.zeros((5, 64), np.float32))
+    mixed = Mixture(replace(sound, windows_per_moment=2.0), unlinked(sound), CALIBRATION)
+    spoken = np.array([4 / 2 + 0.3, 1 / 2 + 0.3])
+    expected = CALIBRATION.talk_weight * np.log(spoken / spoken.sum())
+    found = mixed.scores(mixture.shares_of(np.array([0, 0, 0, 0, 1]), 2))
+    assert found == pytest.approx(np.tile(expected, (5, 1)))
+
+
+# --- starting groups ---
+
+
+def test_chains_go_on_from_window_to_window_while_they_sound_alike() -> None:
+    ada, bob = np.eye(64, dtype=np.float32)[:2]
+    vectors = np.stack([ada, ada, ada, ada, bob, ada, ada])
+    links = Links(
+        np.array([[0, 1], [1, 2], [1, 3], [2, 4], [2, 5], [5, 6]]),
+        np.array([1.5, 1.5, 2.0, 2.0, 1.5, 2.0]),
+        np.array([0.5, 0.0, 0.0, 0.0, 0.6, 0.0]),
+        np.zeros(6),
+        np.full(7, 3.0),
+        np.array([0, 1, 2, 2, 3, 3, 4]),
+        np.ones(7),
+        np.zeros(2),
+    )
+    # 3 is beside 2 in a window, 4 sounds otherwise, 5 is together with 2 for too short.
+    assert offline._chains(vectors, links, np.arange(7)).tolist() == [0, 0, 0, 1, 2, 3, 3]
+    # Without 1 nothing links 0 with 2.
+    core = np.array([0, 2, 3, 4, 5, 6])
+    assert offline._chains(vectors, links, core).tolist() == [0, 1, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("most", [1000, 40])
+def test_voices_start_in_groups_of_one_person(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(offline, "MOST_COMPARED", most)
+    people = [[number % 5, 5 + number % 3] for number in range(75)]
+    sound = voices(people)
+    mixed = Mixture(sound, unlinked(sound), CALIBRATION)
+    start = offline.starting_groups(mixed, unlinked(sound)).tolist()
+    assert partition(start) == partition([person for window in people for person in window])
 
 
 # --- counting ---

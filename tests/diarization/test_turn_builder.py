@@ -237,6 +237,14 @@ def test_what_was_given_out_stands() -> None:
     assert sorted((*given, *builder.finish(155 * 16_000).turns)) == list(whole.turns)
 
 
+def test_a_window_before_what_is_settled_says_nothing() -> None:
+    builder = TurnBuilder(RULES, STEP, chunk_frames=1)
+    builder.settle(700)
+    for number in (0, 1):  # the second reaches to frame 885
+        builder.add(*window(number, [(0, 0)], (0, 100, WINDOW_FRAMES, 1.0)))
+    assert builder.finish(2 * TEN_SECONDS).turns == frames((700, 885, 0))
+
+
 def test_turn_across_the_border_of_a_chunk() -> None:
     found = rebuild(
         window(0, [(0, 1)], (0, 100, 589, 1.0)),

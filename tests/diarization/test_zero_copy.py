@@ -139,9 +139,7 @@ def minute(sample_wav: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params=[(executor, step) for executor in EXECUTORS for step in STEPS],
     ids=lambda param: f"{param[0]}-{param[1]:g}s",
 )
-def run(
-    request: pytest.FixtureRequest, minute: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Run:
+def run(request: pytest.FixtureRequest, minute: Path) -> Run:
     """The second run, in the fastest precision: at the first the models learn some shapes."""
     executor, step = request.param
     state = availabilities()[executor]
@@ -155,8 +153,6 @@ def run(
     )
     log: list[Call] = []
     with pytest.MonkeyPatch.context() as patch:
-        untuned = tmp_path_factory.mktemp("untuned") / "none.json"
-        patch.setenv("FLUIDAUDIO_TUNING", str(untuned))
         patch.setattr(loading, "load_model", _recorded(load_model, log))
         loaded = loading.load_pipeline(mode, executor=executor, threads=1)
         loaded.diarize(minute)

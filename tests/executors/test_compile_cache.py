@@ -197,11 +197,16 @@ def test_no_space_anywhere_is_one_line(cache: CompileCache) -> None:
     assert str(caught.value).endswith("or set FLUIDAUDIO_CACHE_DIR to a folder with space")
 
 
-def test_read_only_cache_is_still_used(cache: CompileCache) -> None:
-    cache.fetch(KEY, Builder())
+def test_read_only_cache_is_still_used(
+    cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
     old = time.time() - 40 * 86400
     meta = cache.fetch(KEY, Builder()).folder / "entry.json"
     os.utime(meta, (old, old))
+    monkeypatch.setattr(os, "utime", refuse)  # root's rights are not those of the folder
     folders = [cache.root, cache.root / "models", meta.parent]
     for folder in folders:
         folder.chmod(0o555)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import pytest
 
 from fluidaudio_cli.measure import environment, memory
@@ -99,6 +102,60 @@ def test_stolen_time_is_said() -> None:
 
 def test_outside_a_checkout_there_is_no_commit(tmp_path: Path) -> None:
     assert environment.git_state(tmp_path) == (None, None)
+
+
+def test_a_commit_and_whether_its_files_were_changed(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        named = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *named, *words], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    (tmp_path / "code.py").write_text("print(1)\n")
+    git("init", "--quiet")
+    git("add", "code.py")
+    git("commit", "--quiet", "--message", "first")
+    (tmp_path / "untracked.py").touch()
+    commit = git("rev-parse", "HEAD")
+    assert environment.git_state(tmp_path) == (commit, False)
+    (tmp_path / "code.py").write_text("print(2)\n")
+    assert environment.git_state(tmp_path) == (commit, True)
+
+
+def test_the_digest_follows_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(environment, "configs_dir", lambda: tmp_path / "modes")
+    (tmp_path / "modes").mkdir()
+
+    def digest() -> str:
+        return environment.source_digest.__wrapped__()
+
+    found = [digest()]
+    for path, text in (("a.py", "1"), ("a.py", "2"), ("modes/fast.yaml", "2"), ("b.so", "2")):
+        (tmp_path / path).write_text(text)
+        found.append(digest())
+    (tmp_path / "b.so").rename(tmp_path / "c.so")
+    found.append(digest())
+    assert len(set(found)) == 6
+    (tmp_path / "a.pyc").write_text("compiled")
+    assert digest() == found[-1]
+
+
+class Times(NamedTuple):
+    """As psutil gives them on Linux: guests' are in ``user``, too."""
+
+    user: float
+    idle: float
+    steal: float
+    guest: float
+    guest_nice: float
+
+
+def test_guests_time_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = Times(50.0, 40.0, 3.0, 7.0, 1.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    assert environment.cpu_snapshot() == environment.CpuSnapshot(total=93.0, steal=3.0)
 
 
 def test_the_description_holds_what_a_comparison_needs() -> None:

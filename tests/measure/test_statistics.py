@@ -127,6 +127,15 @@ def test_pooled_rates_differ_by_what_recordings_differ_by() -> None:
     assert mixed.difference == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "proven"), [(0.01, 0.1, True), (-0.1, -0.01, True), (-0.1, 0.01, False)]
+)
+def test_a_difference_is_proven_on_either_side_of_none(
+    low: float, high: float, proven: bool
+) -> None:
+    assert statistics.DifferenceInterval((low + high) / 2, low, high).proven == proven
+
+
 def test_recordings_that_disagree_prove_nothing() -> None:
     base = [(1.0, 10.0)] * 8
     head = [(error, 10.0) for error in (3.0, 0.0, 2.5, 0.2, 2.0, 0.5, 1.5, 0.4)]
@@ -139,6 +148,8 @@ def test_recordings_that_disagree_prove_nothing() -> None:
 def test_few_recordings_have_no_interval() -> None:
     found = statistics.paired_rate_difference([(1.0, 10.0)] * 5, [(2.0, 10.0)] * 5)
     assert (found.low, found.high, found.proven) == (-math.inf, math.inf, False)
+    enough = statistics.paired_rate_difference([(1.0, 10.0)] * 6, [(2.0, 10.0)] * 6)
+    assert (enough.low, enough.high, enough.proven) == pytest.approx((0.1, 0.1, True))
     with pytest.raises(ValueError, match="2 base and 1 head recordings are not pairs"):
         statistics.paired_rate_difference([(1.0, 10.0)] * 2, [(1.0, 10.0)])
 

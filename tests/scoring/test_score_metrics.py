@@ -70,6 +70,7 @@ def close(found: DiarizationErrorRate, *expected: float) -> bool:
 def test_strict() -> None:
     strict = score_both(TRUTH, ANSWER, UEM).strict
     assert close(strict.der, 4, 3, 1, 20)
+    assert close(score_turns(TRUTH, ANSWER, UEM), 4, 3, 1, 20)  # what it takes for granted
     assert strict.der.rate == pytest.approx(0.4)
     # A with x: 10 s shared of 15; B with y: 5 s shared of 8.
     assert strict.jer.rate == pytest.approx((1 - 10 / 15 + 1 - 5 / 8) / 2)
@@ -112,7 +113,7 @@ def test_uem_with_a_hole() -> None:
 
 def test_whole_recording_figures() -> None:
     found = score_both(TRUTH, ANSWER, UEM, tolerance=1.0)
-    assert found.speakers == SpeakerCount.of_file(2, 3)
+    assert found.speakers == SpeakerCount(2, 3, absolute_error=1, correct_files=0, files=1)
     assert found.overlap == OverlapError(missed=2.0, false_alarm=0.0, total=2.0)
     # Onsets 0 8 16 with 1 9 16; offsets 10 14 20 with 9 15 19.
     assert found.boundaries.offsets == (1.0, 1.0, 0.0, -1.0, 1.0, -1.0)
@@ -158,7 +159,7 @@ def test_equal_names_are_no_mapping() -> None:
 def test_silent_hypothesis_misses_everything() -> None:
     found = score_both(TRUTH, (), UEM)
     assert found.strict.der.rate == found.lenient.der.rate == found.strict.jer.rate == 1.0
-    assert found.speakers == SpeakerCount.of_file(2, 0)
+    assert found.speakers == SpeakerCount(2, 0, absolute_error=2, correct_files=0, files=1)
 
 
 @pytest.mark.parametrize("uem", [UEM, ((30.0, 40.0),), None])

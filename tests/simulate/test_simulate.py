@@ -400,7 +400,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals, pipes or terminals")
 def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
-    arguments = ["-o", str(tmp_path / "out"), "-n", "2", "--duration", "10h", "--jobs", "2"]
+    arguments = ["-o", str(tmp_path / "out"), "-n", "2", "--duration", "3h", "--jobs", "2"]
     started = subprocess.Popen(
         [sys.executable, "-m", "fluidaudio_cli", "simulate", *arguments],
         stderr=subprocess.PIPE,
@@ -411,6 +411,6 @@ def test_ctrl_c_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
         assert started.poll() is None
         time.sleep(0.02)
     os.killpg(started.pid, signal.SIGINT)
-    _, err = started.communicate(timeout=20)  # not at the conversations' end
+    _, err = started.communicate(timeout=15)  # not at the conversations' end, 25 s away
     assert (started.returncode, err) == (130, "fluidaudio: interrupted\n")
     assert not list(tmp_path.iterdir())

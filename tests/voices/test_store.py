@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,12 +61,15 @@ def test_a_voice_comes_back_and_only_its_owner_can_read_it(tmp_path: Path) -> No
 
 
 def test_a_store_may_be_a_file_and_loses_its_mode_to_nobody(tmp_path: Path) -> None:
-    kept = filled(tmp_path / "team.jsonl", "Ada")
+    kept = filled(tmp_path / "team.jsonl", "Bob")
     kept.path.chmod(0o644)
     with kept.changing() as changes:
-        changes.add(stored("Bob"))
+        changes.add(stored("Ada"))
     assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
-    assert list(kept.read().voices) == ["Ada", "Bob"]
+    lines = kept.path.read_text(encoding="utf-8").splitlines()
+    assert (
+        [json.loads(line)["name"] for line in lines] == list(kept.read().voices) == ["Ada", "Bob"]
+    )
 
 
 def test_what_is_removed_is_not_in_the_file_any_more(tmp_path: Path) -> None:
@@ -103,6 +107,19 @@ def test_good_voices_survive_a_damaged_line(tmp_path: Path) -> None:
     assert named == "line 3: a second voice is called 'Ada'"
     assert nested.startswith("line 4: ")
     assert [each.uri for each in kept.read().voices["Ada"].recordings] == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"seconds": 0.0}, "0.0 seconds of speech"),
+        ({"seconds": float("nan")}, "nan seconds of speech"),
+        ({"vector": np.full(8, 0.5, np.float32)}, "a vector is not of unit length"),
+    ],
+)
+def test_a_recording_that_cannot_be_is_damage(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        StoredVoice.of_line(stored("Ada", heard(**values)).line())
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x00\xff\n", b"[" * 100_000])
@@ -179,6 +196,8 @@ def test_voices_of_another_network_are_refused_with_what_helps() -> None:
     again = stored("Ada", heard(audio=b"fLaC"))
     with pytest.raises(InputError, match="speakers enrol --again"):
         check_networks([again], "cd" * 32, Path("s.jsonl"))
+    with pytest.raises(InputError, match="enrol them anew"):  # Bob's audio was not kept
+        check_networks([again, stored("Bob")], "cd" * 32, Path("s.jsonl"))
     with pytest.raises(UsageError, match="no embedding network"):
         network_of([ModelRef("diarizer", "cd" * 32, {}, {})])
 
