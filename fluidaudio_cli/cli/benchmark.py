@@ -169,7 +169,7 @@ def benchmark(
             "the length of the audio; 15 minutes for loading.",
         ),
     ] = None,
-    seed: Annotated[int, _how(metavar="N", help="Of file order and resampling.")] = 0,
+    seed: Annotated[int, _how(metavar="N", min=0, help="Of file order and resampling.")] = 0,
     against: Annotated[
         str | None,
         _study(

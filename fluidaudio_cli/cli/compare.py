@@ -52,7 +52,7 @@ def compare(
     max_memory_increase: Annotated[
         float, typer.Option(metavar="PERCENT", min=0.0, help="More memory than this is worse.")
     ] = 10.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the resampling.")] = 0,
     output_format: report_output.FormatOption = None,
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:

@@ -85,18 +85,19 @@ def _check(each: DifferenceRecord, max_slowdown: float) -> Check:
     name = f"{each.cell} slowdown against {each.base}"
     limit = f"≤ {100 * max_slowdown:g} %"
     if not known:
-        return Check(name, limit, "%", None, False, each.note or "not measured")
+        return Check(name, limit, None, False, each.note or "not measured")
     # The clock that says most against this version: the highest lower end.
     clock, ratio = max(known.items(), key=lambda pair: pair[1].low or 0.0)
     if each.speed != "worse":
         clock, ratio = next(iter(known.items()))
     ends = "…".join(f"{100 * ((end or 0.0) - 1):+.1f}" for end in (ratio.low, ratio.high))
+    slower = 100 * (ratio.value - 1)
     return Check(
         name=f"{name} ({clock})",
         limit=f"{limit} (95 % interval {ends} %)",
-        unit="%",
-        value=100 * (ratio.value - 1),
+        value=slower,
         passed=each.speed != "worse",
+        measured=f"{slower:.4g} %",
     )
 
 

@@ -269,6 +269,13 @@ def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     assert run("compare", head, base, "--fail-on-regression").returncode == 0
 
 
+@pytest.mark.parametrize("command", [["benchmark"], ["compare", "a.json", "b.json"]])
+def test_a_seed_that_nothing_can_be_drawn_with_is_refused(command: list[str]) -> None:
+    done = run(*command, "--seed", "-1")
+    assert done.returncode == 2
+    assert "'--seed': -1 is not in the range x>=0" in done.stderr
+
+
 def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
     base, head = tmp_path / "base.json", tmp_path / "head.json"
     write_result(result(cell("fast"), cell("balanced"), cell("accurate")), base)
