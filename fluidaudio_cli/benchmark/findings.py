@@ -80,7 +80,10 @@ def difference(
         name: _ratio(theirs[name], own[name], study.in_turn, result.plan.seed) for name in own
     }
     points, accuracy, note = _error_difference(pairs, result.plan.seed)
-    memories = [METRICS["peak_memory"].measure(record) for record in (head, other)]
+    memories = [
+        METRICS["peak_memory"].measure(record, [pair[side] for pair in pairs])
+        for side, record in enumerate((head, other))
+    ]
     return blank.model_copy(
         update={
             "recordings": len(pairs),

@@ -112,6 +112,9 @@ def test_resume_measures_only_what_is_missing(tmp_path: Path) -> None:
     assert second.cells[0].files[1] == first.cells[0].files[1]
     assert second.cells[0].files[0].error is None
     assert second.complete
+    # What was said of its failure is no longer so.
+    assert any("bad failed" in line for line in first.warnings)
+    assert not any("bad failed" in line for line in second.warnings)
 
 
 def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
