@@ -210,8 +210,8 @@ def _oracle(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
 
 def _clustering(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     oracle, strict = _oracle(cell, files), _der("strict", "rate")(cell, files)
-    # Both are sums of slices, which differ by their rounding.
-    return (round(strict[0] - oracle[0], _DECIMALS),) if oracle else ()
+    # Both are sums of slices, which differ by their rounding; and no zero below zero.
+    return (round(strict[0] - oracle[0], _DECIMALS) + 0.0,) if oracle else ()
 
 
 def _peak_memory(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:

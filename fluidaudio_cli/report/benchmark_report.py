@@ -12,6 +12,7 @@ from fluidaudio_cli.benchmark.metrics import pooled_der
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.benchmark.studies import AGAINST
 from fluidaudio_cli.measure.statistics import outliers
+from fluidaudio_cli.wording import listed
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
                     f"({figure(walls[index], 's')}); medians stand, means would not"
                 )
     yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
+    noted: dict[str, list[str]] = {}
     for each in result.findings.differences:
-        if each.note:
-            yield f"{each.cell} against {each.base}: {each.note}"
+        noted.setdefault(each.note, []).append(f"{each.cell} against {each.base}")
+    yield from (f"{listed(pairs)}: {note}" for note, pairs in noted.items() if note)
+    for each in result.findings.differences:
         high = None if each.wall_ratio is None else each.wall_ratio.high
         if (
             each.study == AGAINST
@@ -121,12 +124,13 @@ def figure(value: float, unit: str = "") -> str:
     """A number for people: three significant digits, whole from 100, with its unit."""
     if value < 0:
         return f"-{figure(-value, unit)}"
-    if value >= 99.95:
+    rounded = float(f"{value:.3g}")  # by what is shown, so that 0.9996 is 1.00
+    if rounded >= 100:
         text = f"{value:,.0f}".replace(",", " ")
-    elif value >= 9.995:
-        text = f"{value:.1f}"
-    elif value >= 0.995 or value == 0:
-        text = f"{value:.2f}"
+    elif rounded >= 10:
+        text = f"{rounded:.1f}"
+    elif rounded >= 1 or rounded == 0:
+        text = f"{abs(rounded):.2f}"
     else:
-        text = f"{value:.3g}"
+        text = f"{rounded:.3g}"
     return f"{text} {unit}".strip()

@@ -387,7 +387,7 @@ def _environment(result: BenchmarkResult) -> str:
         **asdict(environment.machine),
         "system": environment.system_release,
         "python": environment.python,
-        "git commit": environment.git_commit,
+        "git commit": environment.commit(),
         "load average": environment.load_average,
         **{f"package {name}": version for name, version in environment.packages.items()},
     }

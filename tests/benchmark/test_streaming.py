@@ -85,7 +85,7 @@ def test_a_run_in_every_format_with_gates(
         "balanced, at the end",
     ]
     assert "online_der" in files[1].read_text(encoding="utf-8")
-    assert "| DER online, % |" in files[2].read_text(encoding="utf-8")
+    assert "| DER online (%) |" in files[2].read_text(encoding="utf-8")
     assert "chart-streaming" in files[3].read_text(encoding="utf-8")
     assert json.loads(files[0].read_text())["schema"] == "fluidaudio.benchmark/2"
 

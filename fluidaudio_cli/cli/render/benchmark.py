@@ -83,9 +83,7 @@ def _environment(console: Console, record: Environment) -> None:
         f"cores, {machine.memory_bytes / 2**30:.1f} GiB",
         "system": f"{record.system_release}, Python {record.python}",
         "packages": ", ".join(f"{name} {version}" for name, version in record.packages.items()),
-        "commit": "not a git checkout"
-        if record.git_commit is None
-        else record.git_commit + (" with local changes" if record.git_dirty else ""),
+        "commit": record.commit() or "not a git checkout",
         "load average": "unavailable"
         if record.load_average is None
         else ", ".join(f"{load:.2f}" for load in record.load_average),
