@@ -114,6 +114,19 @@ def compare(
     return tuple(change for old, new in pairs for change in _changes(old, new, limits, seed))
 
 
+def not_compared(one: BenchmarkResult, other: BenchmarkResult) -> Iterator[str]:
+    """Cells that ``one`` measured and ``other`` did not, and figures of the cells of both."""
+    for cell in one.cells:
+        same = other.record_of(cell.cell)
+        if same is None or (cell.finished and not same.finished):
+            yield cell.name
+        elif cell.finished:
+            for name in (*_TIMED, *_RATES, *_SIZED):
+                metric = METRICS[name]
+                if metric.measure(cell) is not None and metric.measure(same) is None:
+                    yield f"{cell.name} {name}"
+
+
 def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
     old, new = base.environment.machine, head.environment.machine
     for name in (field.name for field in fields(old)):

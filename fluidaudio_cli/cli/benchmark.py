@@ -289,7 +289,7 @@ def benchmark(
     settings = Settings(
         seed, compute_units.value, measure_power, limit, timeout, tuning=not no_tuning
     )
-    formats = benchmark_plan.output_formats(output or (), output_format.value, html)
+    formats = benchmark_plan.output_formats(output or (), output_format.value, html, baseline)
     conditions = _open_conditions(
         asked.identify,
         dataset,

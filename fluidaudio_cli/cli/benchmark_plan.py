@@ -131,13 +131,19 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.benchmark.programs import open_other
     from fluidaudio_cli.diarization.modes import MODE_NAMES
     from fluidaudio_cli.executors.machine import processors
+    from fluidaudio_cli.executors.select import availabilities
 
     modes = choose_modes(asked.modes, MODE_NAMES)
     models = choose_models(asked.models)
+    executors = choose("--executor", asked.executor, ExecutorChoice)
+    if asked.executor == ALL:
+        # The others are set against the first, which must be one that runs here.
+        states = availabilities()
+        executors = tuple(sorted(executors, key=lambda name: not states[name].ok))
     levels: dict[str, Sequence[object]] = {
         "mode": tuple(modes),
         "models": tuple(models),
-        "executor": choose("--executor", asked.executor, ExecutorChoice),
+        "executor": executors,
         "precision": choose("--precision", asked.precision, PrecisionChoice),
         "threads": asked.threads or (None,),
     }
@@ -316,11 +322,12 @@ def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) ->
 
 
 def output_formats(
-    outputs: Sequence[Path], default: str, html: Path | None = None
+    outputs: Sequence[Path], default: str, html: Path | None = None, baseline: Path | None = None
 ) -> dict[Path, str]:
     """The format of each file, by its ending, else ``default``; checked to be writable.
 
-    ``html``: a page whatever the others are. ``-``, stdout, has its format already.
+    ``html``: a page whatever the others are. ``-``, stdout, has its format already. None may be
+    the ``baseline``.
     """
     formats = {
         path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default)
@@ -331,6 +338,8 @@ def output_formats(
         report_output.check_ending("--html", html, _PAGE_ENDINGS)
         formats[html] = "html"
     for path, name in formats.items():
+        if baseline is not None and path.resolve() == baseline.resolve():
+            raise UsageError(f"--output {path} is the --baseline", "write to another file")
         if name in STDOUT_ONLY:
             raise UsageError(
                 f"--output {path} has no known ending",

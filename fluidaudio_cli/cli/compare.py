@@ -61,7 +61,7 @@ def compare(
     Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
     memory: the difference. Results of different machines, models or datasets are refused.
     """
-    from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable
+    from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable, not_compared
     from fluidaudio_cli.benchmark.compare import compare as compare_results
     from fluidaudio_cli.benchmark.results import read_result
 
@@ -72,10 +72,14 @@ def compare(
     for difference in allowed:
         typer.echo(f"warning: compared although {difference.text}", err=True)
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
-        if alone := [c.name for c in first.cells if second.record_of(c.cell) is None]:
-            typer.echo(f"warning: in {name} only, not compared: {', '.join(alone)}", err=True)
+        if not first.complete:
+            typer.echo(f"warning: {name} is incomplete: its run was interrupted", err=True)
+        if alone := ", ".join(not_compared(first, second)):
+            typer.echo(f"warning: in {name} only, not compared: {alone}", err=True)
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
+    if not changes:
+        raise UsageError("the results have no figure in common", "measure the same recordings")
 
     def document() -> dict[str, Any]:
         return {
