@@ -25,7 +25,6 @@ from fluidaudio_cli.benchmark.results import (
     StreamingRecord,
 )
 from fluidaudio_cli.measure import statistics
-from fluidaudio_cli.measure.power import total_joules
 from fluidaudio_cli.scoring.records import DiarizationErrorRate
 
 _MEGABYTE = 1e6
@@ -116,15 +115,11 @@ def _windows_per_second(_: float, samples: Sequence[IterationSample]) -> float:
     return _windows(samples) / _wall(samples) or math.nan
 
 
-def _joules(samples: Sequence[IterationSample]) -> float:
-    return sum(
-        math.nan if sample.energy is None else total_joules(sample.energy.domains)
-        for sample in samples
-    )
+def _energy(name: str, samples: Sequence[IterationSample]) -> float:
+    return sum(math.nan if s.energy is None else getattr(s.energy, name) for s in samples)
 
 
-def _energy_seconds(samples: Sequence[IterationSample]) -> float:
-    return sum(math.nan if s.energy is None else s.energy.seconds for s in samples)
+_joules, _energy_seconds = (partial(_energy, name) for name in ("joules", "seconds"))
 
 
 def _percentile(

@@ -48,7 +48,7 @@ class StageProfile:
     cpu_seconds: float | Unavailable
     share: float
     calls: int
-    call_seconds: tuple[float, float, float]
+    call_seconds: tuple[float, ...]
     items: int
     bytes_in: int | Unavailable
     bytes_out: int | Unavailable

@@ -60,7 +60,7 @@ def stage_profiles(
                 cpu_seconds=cpu(name, own),
                 share=0.0 if waiting or not working else wall / working,
                 calls=len(own),
-                call_seconds=_percentiles(seconds),
+                call_seconds=tuple(percentile(seconds, percent) for percent in _PERCENTILES),
                 items=sum(call.span.items for call in own),
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,
@@ -74,11 +74,6 @@ def stage_profiles(
             )
         )
     return tuple(profiles)
-
-
-def _percentiles(seconds: Sequence[float]) -> tuple[float, float, float]:
-    p50, p90, p99 = (percentile(seconds, percent) for percent in _PERCENTILES)
-    return p50, p90, p99
 
 
 def _peak_rss(calls: Sequence[Call], rss: Sequence[tuple[float, int]]) -> int:
