@@ -1,4 +1,4 @@
-"""Every figure the benchmark reports, by name: unit, direction, and how it comes from samples.
+"""Every figure the benchmark reports, by name: unit, and how it comes from samples.
 
 A metric maps the recordings of a cell to its samples in the display unit: one of them gives the
 per-file figure, all of them the pooled one. Pooled speed is total audio over total time of one
@@ -43,7 +43,6 @@ class Metric:
     name: str
     label: str
     unit: str
-    higher_is_better: bool
     compute: Compute
 
     def measure(
@@ -286,80 +285,73 @@ def _stream_total(name: str, per: str) -> Compute:
 
 
 def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    """Of the longest stream: at its end over that after 10 minutes, or a sixth of it."""
+    """Of the longest stream: at its end over that after 10 minutes, or after a sixth of less."""
     curves = [record.memory for record in _streams(files) if len(record.memory) > 1]
     if not curves:
         return ()
     longest = max(curves, key=lambda curve: curve[-1][0])
-    early = [size for time, size in longest if time <= max(600.0, longest[-1][0] / 6.0)]
+    # The first reading is of before the stream.
+    early = [size for time, size in longest[1:] if time <= min(600.0, longest[-1][0] / 6.0)]
     return ((longest[-1][1] - early[-1]) / _MEGABYTE,) if early else ()
 
 
 METRICS: dict[str, Metric] = {
-    name: Metric(name, label, unit, higher_is_better, compute)
-    for name, label, unit, higher_is_better, compute in (
-        ("rtfx", "RTFx", "x", True, _per_pass(lambda a, s: a / _wall(s))),
-        ("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a)),
-        ("wall", "wall time", "s", False, _per_pass(lambda _, s: _wall(s))),
-        ("cpu", "CPU time", "s", False, _per_pass(lambda _, s: _cpu(s))),
+    name: Metric(name, label, unit, compute)
+    for name, label, unit, compute in (
+        ("rtfx", "RTFx", "x", _per_pass(lambda a, s: a / _wall(s))),
+        ("rtf", "RTF", "", _per_pass(lambda a, s: _wall(s) / a)),
+        ("wall", "wall time", "s", _per_pass(lambda _, s: _wall(s))),
+        ("cpu", "CPU time", "s", _per_pass(lambda _, s: _cpu(s))),
         # Cores kept busy: 2 means two cores fully used.
-        ("cpu_cores", "cores busy", "", True, _per_pass(lambda _, s: _cpu(s) / _wall(s))),
-        ("windows_per_second", "windows/s", "/s", True, _per_pass(_windows_per_second)),
+        ("cpu_cores", "cores busy", "", _per_pass(lambda _, s: _cpu(s) / _wall(s))),
+        ("windows_per_second", "windows/s", "/s", _per_pass(_windows_per_second)),
         *(
             (
                 f"latency_{name}",
                 f"latency {name}",
                 "ms",
-                False,
                 _percentile(percent, lambda file: file.latency_seconds, of_all=True),
             )
             for name, percent in _PERCENTILES.items()
         ),
-        ("der_strict", "DER strict", "%", False, _der("strict", "rate")),
-        ("der_lenient", "DER lenient", "%", False, _der("lenient", "rate")),
-        ("missed", "missed", "%", False, _der("strict", "missed_detection")),
-        ("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
-        ("confusion", "confusion", "%", False, _der("strict", "confusion")),
-        ("jer", "JER", "%", False, _jer),
-        ("budget_missed", "speech missed", "%", False, _budget("missed")),
-        ("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
-        ("budget_overlap", "overlap", "%", False, _budget("overlap")),
-        ("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
-        ("der_oracle", "DER with oracle labels", "%", False, _oracle),
-        ("clustering_cost", "cost of clustering", "points", False, _clustering),
-        ("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),
-        ("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
-        ("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
-        ("count_bias", "mean count error", "speakers", False, _count_bias),
-        ("boundary_median", "boundary median", "ms", False, _percentile(50, _boundary_errors)),
-        ("boundary_p90", "boundary p90", "ms", False, _percentile(90, _boundary_errors)),
-        ("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
-        ("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
-        ("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
+        ("der_strict", "DER strict", "%", _der("strict", "rate")),
+        ("der_lenient", "DER lenient", "%", _der("lenient", "rate")),
+        ("missed", "missed", "%", _der("strict", "missed_detection")),
+        ("false_alarm", "false alarm", "%", _der("strict", "false_alarm")),
+        ("confusion", "confusion", "%", _der("strict", "confusion")),
+        ("jer", "JER", "%", _jer),
+        ("budget_missed", "speech missed", "%", _budget("missed")),
+        ("budget_false_alarm", "speech added", "%", _budget("false_alarm")),
+        ("budget_overlap", "overlap", "%", _budget("overlap")),
+        ("budget_confusion", "speaker confusion", "%", _budget("confusion")),
+        ("der_oracle", "DER with oracle labels", "%", _oracle),
+        ("clustering_cost", "cost of clustering", "points", _clustering),
+        ("speaker_count", "right count", "%", _count(lambda e: e == 0)),
+        ("count_off_by_one", "count off by one", "%", _count(lambda e: abs(e) == 1)),
+        ("count_off_by_more", "count off by more", "%", _count(lambda e: abs(e) > 1)),
+        ("count_bias", "mean count error", "speakers", _count_bias),
+        ("boundary_median", "boundary median", "ms", _percentile(50, _boundary_errors)),
+        ("boundary_p90", "boundary p90", "ms", _percentile(90, _boundary_errors)),
+        ("eer", "EER", "%", _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
+        ("min_dcf", "minDCF", "", _trials(trials.min_dcf)),
+        ("cllr", "Cllr", "bits", _trials(trials.cllr)),
         *(
             (
                 f"false_{kind}_{percent}",
                 f"false {kind}s at {percent} %",
                 "%",
-                False,
                 _false(rate, percent / 100.0),
             )
             for percent in (1, 5)
             for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
         ),
-        ("online_der", "DER online", "%", False, _stream_der("online")),
-        ("refined_der", "DER refined", "%", False, _stream_der("refined")),
-        ("online_ratio", "online / end", "x", False, _stream_der("online", True)),
-        ("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
-        (
-            "label_delay",
-            "first label after",
-            "s",
-            False,
-            _percentile(50, _of_stream("delays"), 1.0),
-        ),
+        ("online_der", "DER online", "%", _stream_der("online")),
+        ("refined_der", "DER refined", "%", _stream_der("refined")),
+        ("online_ratio", "online / end", "x", _stream_der("online", True)),
+        ("refined_ratio", "refined / end", "x", _stream_der("refined", True)),
+        ("label_delay", "first label after", "s", _percentile(50, _of_stream("delays"), 1.0)),
         *(
-            (name, label, unit, False, _stream_total(field, per))
+            (name, label, unit, _stream_total(field, per))
             for name, label, unit, field, per in (
                 ("switches", "turns switched", "%", "switches", "turn"),
                 ("switches_end", "switched at the end", "%", "switches_end", "turn"),
@@ -370,28 +362,21 @@ METRICS: dict[str, Metric] = {
             )
         ),
         *(
-            (
-                f"step_{name}",
-                f"step {name}",
-                "ms",
-                False,
-                _percentile(percent, _of_stream("computing")),
-            )
+            (f"step_{name}", f"step {name}", "ms", _percentile(percent, _of_stream("computing")))
             for name, percent in _PERCENTILES.items()
         ),
-        ("stream_rtf", "RTF", "", False, _stream_total("computing", "second")),
-        ("stream_growth", "memory growth", "MB", False, _stream_growth),
-        ("peak_memory", "peak memory", "MB", False, _peak_memory),
-        ("memory_growth", "memory growth", "MB", False, _memory_growth),
-        ("load_cold", "load cold", "s", False, _load_cold),
-        ("load_warm", "load warm", "s", False, _load_warm),
+        ("stream_rtf", "RTF", "", _stream_total("computing", "second")),
+        ("stream_growth", "memory growth", "MB", _stream_growth),
+        ("peak_memory", "peak memory", "MB", _peak_memory),
+        ("memory_growth", "memory growth", "MB", _memory_growth),
+        ("load_cold", "load cold", "s", _load_cold),
+        ("load_warm", "load warm", "s", _load_warm),
         (
             "energy",
             "energy per audio hour",
             "J/h",
-            False,
             _per_pass(lambda a, s: _joules(s) * _AUDIO_HOUR / a),
         ),
-        ("power", "power", "W", False, _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
+        ("power", "power", "W", _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
     )
 }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import CellRecord
 
-AXES = ("rtfx", "der_strict", "peak_memory")
+AXES = {"rtfx": 1.0, "der_strict": -1.0, "peak_memory": -1.0}
+"""Metrics, and whether more of one is better or worse."""
 
 
 def pareto_optimal(cells: Sequence[CellRecord]) -> tuple[str, ...]:
@@ -18,11 +19,11 @@ def pareto_optimal(cells: Sequence[CellRecord]) -> tuple[str, ...]:
     """
     measured = [cell for cell in cells if cell.finished]
     scores: dict[str, list[float]] = {cell.name: [] for cell in measured}
-    for metric in (METRICS[axis] for axis in AXES):
-        found = [summary.median for cell in measured if (summary := metric.measure(cell))]
+    for axis, sign in AXES.items():
+        found = [summary.median for cell in measured if (summary := METRICS[axis].measure(cell))]
         if len(found) == len(measured):
             for own, value in zip(scores.values(), found, strict=True):
-                own.append(value if metric.higher_is_better else -value)
+                own.append(sign * value)
 
     def dominated(own: Sequence[float]) -> bool:
         return any(

@@ -107,9 +107,7 @@ def benchmark(
     streaming: Annotated[
         bool, _what("--streaming", help="What latency costs, as a stream.")
     ] = False,
-    latency: Annotated[
-        str | None, _what(metavar="SECONDS,…", help="Of --streaming. Default: 0.5,1,2,5,10.")
-    ] = None,
+    latency: Annotated[str, _what(metavar="SECONDS,…", help="Of --streaming.")] = "0.5,1,2,5,10",
     single_file: Annotated[str | None, _what(metavar="URI", help="Only this recording.")] = None,
     max_files: Annotated[
         int | None, _what(metavar="N", min=1, help="Only the first N recordings.")
@@ -243,6 +241,7 @@ def benchmark(
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.runner import Settings
+    from fluidaudio_cli.benchmark.streaming import parse_latencies
     from fluidaudio_cli.cli.compare import check_kinds
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
     from fluidaudio_cli.diarization.tuning import leave_out_tuning
@@ -283,7 +282,7 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
-        latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
+        latencies=parse_latencies(latency) if streaming else (),
         identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
     settings = Settings(

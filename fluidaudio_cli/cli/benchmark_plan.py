@@ -283,13 +283,6 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     return found
 
 
-def chosen_latencies(latency: str | None) -> tuple[float, ...]:
-    """Those of ``--streaming``."""
-    from fluidaudio_cli.benchmark.streaming import LATENCIES, parse_latencies
-
-    return LATENCIES if latency is None else parse_latencies(latency)
-
-
 def make_conditions(
     suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
 ) -> dict[str, Condition]:

@@ -43,7 +43,7 @@ def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
         cells,
         _COMPUTING,
         "of a step, networks included; memory: of the longest recording, its end over that after "
-        "10 minutes (or a sixth of it)",
+        "10 minutes (of a shorter one than an hour, after a sixth of it)",
     )
 
 
