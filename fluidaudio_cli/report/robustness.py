@@ -113,7 +113,9 @@ def crossing_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
                             "x": axes[1],
                             "y": axes[0],
                             "z": cells,
-                            "colorscale": "Viridis",
+                            # Light, so that the numbers can be read on all of it.
+                            "colorscale": [[0.0, "#fdf6ec"], [1.0, PALETTE[1]]],
+                            "textfont": {"color": "#1b1b1f"},
                             "texttemplate": "%{z:.1f}",
                             "colorbar": {"title": {"text": "DER, %"}},
                             "hovertemplate": f"{first} %{{y}}, {second} %{{x}}: %{{z:.1f}} %"
