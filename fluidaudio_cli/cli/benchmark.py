@@ -240,9 +240,10 @@ def benchmark(
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
+    from fluidaudio_cli.benchmark.robustness import read_suite
     from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.benchmark.streaming import parse_latencies
-    from fluidaudio_cli.cli.compare import check_kinds
+    from fluidaudio_cli.cli.compare import check_kinds, warn_of_allowed
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
     from fluidaudio_cli.diarization.tuning import leave_out_tuning
     from fluidaudio_cli.files import write_text_atomic
@@ -296,7 +297,7 @@ def benchmark(
         single_file,
         max_files,
         auto_download,
-        benchmark_plan.chosen_suite(suite, quick) if robustness else None,
+        read_suite(suite, quick) if robustness else None,
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)
@@ -307,7 +308,8 @@ def benchmark(
         result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
     refused = None
     try:
-        base = _comparable(base, result, kinds)
+        if base is not None:
+            warn_of_allowed(base, result, kinds)
     except UsageError as error:  # what was measured is written all the same
         base, refused = None, error
     changes = () if base is None else compare(base, result, seed=seed)
@@ -340,7 +342,11 @@ def _open_conditions(
         return dict(conditions_of(voices))
     with progress_bar("making conversations") as progress:
         if suite is not None:
-            return benchmark_plan.make_conditions(suite, single_file, max_files, progress)
+            from fluidaudio_cli.benchmark.robustness import make_conditions
+
+            folder = benchmark_plan.made_folder()
+            choose = partial(benchmark_plan.chosen, single_file=single_file, max_files=max_files)
+            return make_conditions(suite, folder, choose, progress)
         return benchmark_plan.open_conditions(
             dataset,
             others,
@@ -408,17 +414,6 @@ def _check_baseline(
     check_comparable(base, unmeasured(grid, settings), tuple(kinds))
     if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
         raise UsageError("--baseline has none of the cells asked for", "measure the same modes")
-
-
-def _comparable(
-    base: BenchmarkResult | None, head: BenchmarkResult, kinds: Collection[Kind]
-) -> BenchmarkResult | None:
-    from fluidaudio_cli.benchmark.compare import check_comparable
-
-    if base is not None:
-        for difference in check_comparable(base, head, tuple(kinds)):
-            typer.echo(f"warning: compared although {difference.text}", err=True)
-    return base
 
 
 def _download(dataset: str, max_files: int | None, allowed: bool) -> None:

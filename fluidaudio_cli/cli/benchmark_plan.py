@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
     from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import PlanRecord
-    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
@@ -223,7 +222,7 @@ def open_conditions(
     note = "" if dataset is not None else BUNDLED_NOTE
     if dataset is None or dataset == CONVERSATIONS:
         made = _made(dataset is None, progress)
-        recordings = _chosen(made, single_file, max_files)
+        recordings = chosen(made, single_file, max_files)
     else:
         recordings = _open_recordings(dataset, single_file, max_files, download)
     found = {"": Condition("", recordings, note=note)}
@@ -243,7 +242,7 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
 
     made = made_dataset(
-        bundled_recipe(CONVERSATIONS), _made_folder(), jobs=os.cpu_count() or 1, progress=progress
+        bundled_recipe(CONVERSATIONS), made_folder(), jobs=os.cpu_count() or 1, progress=progress
     )
     if not with_sample:
         return made
@@ -258,18 +257,11 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     )
 
 
-def _made_folder() -> Path:
+def made_folder() -> Path:
+    """Where conversations that were made are kept."""
     from fluidaudio_cli.executors.cache import cache_dir
 
     return cache_dir() / "conversations"
-
-
-def chosen_suite(path: Path | None, quick: bool) -> Suite:
-    """The suite of ``--robustness``."""
-    from fluidaudio_cli.benchmark.robustness import read_suite
-
-    suite = read_suite(path)
-    return suite.shortened() if quick else suite
 
 
 def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
@@ -283,31 +275,20 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     return found
 
 
-def make_conditions(
-    suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
-) -> dict[str, Condition]:
-    """The suite's conditions, the chosen recordings of each."""
-    from fluidaudio_cli.benchmark import robustness
-
-    def choose(dataset: Dataset) -> Dataset:
-        return _chosen(dataset, single_file, max_files)
-
-    return robustness.make_conditions(suite, _made_folder(), choose, progress)
-
-
 def _open_recordings(
     name: str, single_file: str | None, max_files: int | None, download: Callable[[str], None]
 ) -> Dataset:
     from fluidaudio_cli.corpora.dataset import open_dataset
 
-    dataset = _chosen(open_dataset(name), single_file, max_files)
+    dataset = chosen(open_dataset(name), single_file, max_files)
     if dataset.missing() and dataset.download_command is not None:
         download(name)
-        dataset = _chosen(open_dataset(name), single_file, max_files)
+        dataset = chosen(open_dataset(name), single_file, max_files)
     return dataset.require()
 
 
-def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
+def chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
+    """The recordings of ``dataset`` that are asked for."""
     # An index that is still to be downloaded has no recordings to choose from yet.
     if single_file is not None and dataset.items:
         return dataset.single(single_file)

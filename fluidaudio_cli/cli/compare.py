@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,7 +15,8 @@ from fluidaudio_cli.errors import GateError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fluidaudio_cli.benchmark.compare import Kind
+    from fluidaudio_cli.benchmark.compare import Difference, Kind
+    from fluidaudio_cli.benchmark.results import BenchmarkResult
 
 SCHEMA = "fluidaudio.compare/1"
 
@@ -28,6 +30,18 @@ def check_kinds(text: str) -> tuple[Kind, ...]:
         if kind not in KINDS:
             raise UsageError(f"--allow-different {kind}", f"choose from {', '.join(KINDS)}")
     return cast("tuple[Kind, ...]", kinds)
+
+
+def warn_of_allowed(
+    base: BenchmarkResult, head: BenchmarkResult, kinds: Sequence[str]
+) -> tuple[Difference, ...]:
+    """Say what differs and was allowed to; raises as ``check_comparable``."""
+    from fluidaudio_cli.benchmark.compare import check_comparable
+
+    allowed = check_comparable(base, head, kinds)
+    for difference in allowed:
+        typer.echo(f"warning: compared although {difference.text}", err=True)
+    return allowed
 
 
 def compare(
@@ -61,16 +75,14 @@ def compare(
     Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
     memory: the difference. Results of different machines, models or datasets are refused.
     """
-    from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable, not_compared
+    from fluidaudio_cli.benchmark.compare import Tolerance, not_compared
     from fluidaudio_cli.benchmark.compare import compare as compare_results
     from fluidaudio_cli.benchmark.results import read_result
 
     report_output.check(output, output_format)
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
-    allowed = check_comparable(old, new, kinds)
-    for difference in allowed:
-        typer.echo(f"warning: compared although {difference.text}", err=True)
+    allowed = warn_of_allowed(old, new, kinds)
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
         if not first.complete:
             typer.echo(f"warning: {name} is incomplete: its run was interrupted", err=True)
