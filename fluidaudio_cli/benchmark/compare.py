@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Literal
 
 from fluidaudio_cli.benchmark.findings import FEWEST_PROCESSES
-from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, FileRecord
+from fluidaudio_cli.benchmark.metrics import METRICS, Pooled
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.measure import statistics
-from fluidaudio_cli.scoring.records import JaccardErrorRate
 from fluidaudio_cli.wording import counted
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
@@ -30,15 +29,7 @@ _SIGNIFICANCE = 0.05
 _TIMED = ("wall", "latency_p50", "step_p50")
 # What a slowdown must show in as well, because a drift of the machine moves wall time alone.
 _WITNESS = {"wall": "cpu"}
-# Error rates of recordings, and where the error of one stands in its record.
-_PER_RECORDING = {
-    "der_strict": ("accuracy", "strict"),
-    "der_lenient": ("accuracy", "lenient"),
-    "jer": ("accuracy", "jer"),
-    "online_der": ("streaming", "online"),
-    "refined_der": ("streaming", "refined"),
-}
-_RATES = (*_PER_RECORDING, "eer")
+_RATES = ("der_strict", "der_lenient", "jer", "online_der", "refined_der", "eer")
 _SIZED = ("peak_memory",)
 
 
@@ -190,11 +181,13 @@ def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -
         second = METRICS[name].measure(head, new_common)
         if first is not None and second is not None:
             change = _single(head.name, name, first.median, second.median, limits)
-            pairs = [
-                (_errors(name, a), _errors(name, b))
-                for a, b in zip(old_common, new_common, strict=True)
-            ]
-            yield _with_interval(change, [(a, b) for a, b in pairs if a and b], seed)
+            pooled = METRICS[name].compute
+            if isinstance(pooled, Pooled):  # a rate of each recording
+                pairs = zip(
+                    map(pooled.parts, old_common), map(pooled.parts, new_common), strict=True
+                )
+                change = _with_interval(change, [(a, b) for a, b in pairs if a and b], seed)
+            yield change
 
 
 def _timed(
@@ -248,15 +241,6 @@ def _agrees(
     if statistics.two_sample_p(old, new) >= _SIGNIFICANCE:
         return False
     return ratio.ratio > 1 + limit if slower else ratio.ratio < 1 / (1 + limit)
-
-
-def _errors(name: str, file: FileRecord) -> tuple[float, float] | None:
-    """(error, of how much) of a rate in one recording; None where it is none of recordings."""
-    owner, field = _PER_RECORDING.get(name, ("accuracy", ""))
-    found: Any = getattr(getattr(file, owner), field, None)
-    if isinstance(found, JaccardErrorRate):
-        return found.speaker_error, found.speaker_count
-    return None if found is None else (found.error, found.total)
 
 
 def _with_interval(

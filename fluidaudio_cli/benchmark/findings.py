@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fluidaudio_cli.benchmark.grid import Cell
-from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.metrics import METRICS, STRICT_DER
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
     CellRecord,
@@ -165,18 +165,11 @@ def _error_difference(
     pairs: Sequence[tuple[FileRecord, FileRecord]], seed: int
 ) -> tuple[IntervalRecord | None, Verdict, str]:
     """Points of strict error, head minus base, with the verdict and why it is none."""
-    scored = [
-        (head.accuracy.strict, base.accuracy.strict)
-        for head, base in pairs
-        if head.accuracy is not None and base.accuracy is not None
-    ]
+    errors = [(STRICT_DER.parts(head), STRICT_DER.parts(base)) for head, base in pairs]
+    scored = [(base, head) for head, base in errors if head and base]
     if not scored:
         return None, "inconclusive", ""
-    head, base = (
-        [(each.rate * each.total, each.total) for each in side]
-        for side in zip(*scored, strict=True)
-    )
-    found = statistics.paired_rate_difference(base, head, seed=seed)
+    found = statistics.paired_rate_difference(*zip(*scored, strict=True), seed=seed)
     points = 100.0 * found.difference
     if not math.isfinite(found.high):
         few = f"{len(scored)} recording(s) are too few to say which errs less"

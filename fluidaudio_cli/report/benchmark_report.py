@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from fluidaudio_cli.benchmark.compare import Change
 from fluidaudio_cli.benchmark.findings import DEFAULT_MAX_SLOWDOWN
 from fluidaudio_cli.benchmark.gates import Check
-from fluidaudio_cli.benchmark.metrics import pooled_der
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.benchmark.studies import AGAINST
 from fluidaudio_cli.measure.statistics import outliers
@@ -106,9 +107,10 @@ def _check(each: DifferenceRecord, max_slowdown: float) -> Check:
 
 def error_line(cell: CellRecord) -> str:
     """Pooled strict error and its parts in one line; empty without a reference."""
-    pooled = pooled_der(cell.finished, "strict")
-    if pooled is None:
+    scores = [file.accuracy.strict for file in cell.finished if file.accuracy is not None]
+    if not scores:
         return ""
+    pooled = reduce(add, scores)
     parts = " + ".join(
         f"{100 * value / pooled.total:.2f} {name}"
         for name, value in (
