@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fluidaudio_cli.benchmark.findings import FEWEST_PROCESSES
 from fluidaudio_cli.benchmark.metrics import METRICS, Pooled
@@ -125,8 +125,8 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
             yield Difference(
                 "machine", f"{name} was {getattr(old, name)} and is {getattr(new, name)}"
             )
-    for condition in base.datasets.keys() & head.datasets.keys():
-        first, second = base.datasets[condition], head.datasets[condition]
+    for condition, first in base.datasets.items():
+        second = head.datasets.get(condition, first)
         if first.fingerprint != second.fingerprint:
             text = f"dataset was {first.name} and is {second.name} (by content)"
             yield Difference("dataset", text)
@@ -139,24 +139,28 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
         other = known.get(cell.cell)
         if other is None or not (cell.finished and other.finished):
             continue
-        if cell.models != other.models:
-            yield Difference("models", f"{cell.name} ran other models: {_other(cell, other)}")
-        if cell.config != other.config:
-            keys = sorted(
-                key
-                for key in cell.config.keys() | other.config.keys()
-                if cell.config.get(key) != other.config.get(key)
-            )
-            yield Difference("config", f"{cell.name} was configured otherwise: {keys[0]}")
-        if cell.executors != other.executors:
-            yield Difference("executor", f"{cell.name} ran on another executor or precision")
+        for kind, what, old_facts, new_facts in (
+            ("models", "ran other models", _hashes(cell), _hashes(other)),
+            ("config", "was configured otherwise", cell.config, other.config),
+            ("executor", "ran otherwise", cell.executors, other.executors),
+        ):
+            if old_facts != new_facts:
+                first = _first_difference(old_facts, new_facts)
+                yield Difference(kind, f"{cell.name} {what}: {first}")
 
 
-def _other(base: CellRecord, head: CellRecord) -> str:
-    old = {model.name: model.sha256 for model in base.models}
-    new = {model.name: model.sha256 for model in head.models}
-    name = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))[0]
-    return f"{name} {old.get(name, 'absent')[:12]} and {new.get(name, 'absent')[:12]}"
+def _hashes(cell: CellRecord) -> dict[str, str]:
+    return {model.name: model.sha256[:12] for model in cell.models}
+
+
+def _first_difference(old: Any, new: Any, name: str = "") -> str:
+    """The first value, by its dotted name, that differs in two trees."""
+    if not all(isinstance(value, dict) for value in (old, new) if value is not None):
+        before, now = ("absent" if value is None else value for value in (old, new))
+        return f"{name} was {before} and is {now}"
+    old, new = old or {}, new or {}
+    key = min(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return _first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
 
 
 def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -> Iterator[Change]:
