@@ -15,6 +15,8 @@ from fluidaudio_cli.benchmark.gates import Gate, evaluate
 from fluidaudio_cli.benchmark.grid import Cell, Contrast
 from fluidaudio_cli.benchmark.results import CellRecord, EnergySample, FileRecord, StageSample
 from fluidaudio_cli.benchmark.studies import AGAINST
+from fluidaudio_cli.cli.render.benchmark import render_report
+from fluidaudio_cli.cli.render.console import plain_text
 from fluidaudio_cli.report.benchmark_csv import HEADER, to_csv
 from fluidaudio_cli.report.benchmark_github import annotation_lines
 from fluidaudio_cli.report.benchmark_junit import to_junit
@@ -203,6 +205,19 @@ def test_differences_are_said_with_intervals_and_only_proven_ones_are_verdicts()
     assert pareto_line(full_report()) == (
         "Pareto-optimal (RTFx, DER strict, peak memory): reference, fast"
     )
+
+
+def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
+    sizes = [30_000_000] * 300
+    sizes[151] = 50_000_000
+    record = file_record()
+    assert record.memory is not None
+    curve = tuple((number / 100, size) for number, size in enumerate(sizes))
+    memory = record.memory.model_copy(update={"curve": curve})
+    measured = cell("fast", record.model_copy(update={"memory": memory}))
+    report = BenchmarkReport(result(measured))
+    text = plain_text(lambda console: render_report(console, report, detailed=True))
+    assert f"fast: memory {'▁' * 30}█{'▁' * 29} loaded 30.0 MB, peak 50.0 MB" in text
 
 
 def test_memory_is_compared_over_the_recordings_that_both_finished() -> None:

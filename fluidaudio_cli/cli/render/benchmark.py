@@ -63,11 +63,12 @@ def _facts(part: str, values: JsonValue) -> str:
 
 def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
     low, high = memory.baseline_rss_bytes, memory.peak_rss_bytes
-    readings = memory.curve[:: max(1, len(memory.curve) // _CURVE_WIDTH)]
+    sizes = [size for _, size in memory.curve]
+    step = max(1, len(sizes) // _CURVE_WIDTH)
+    readings = [max(sizes[at : at + step]) for at in range(0, len(sizes), step)]
     span = max(1, high - low)
     bars = "".join(
-        _BARS[min(len(_BARS) - 1, max(0, (size - low) * len(_BARS) // span))]
-        for _, size in readings
+        _BARS[min(len(_BARS) - 1, max(0, (size - low) * len(_BARS) // span))] for size in readings
     )
     print_line(
         console,
