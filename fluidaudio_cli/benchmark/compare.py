@@ -139,14 +139,14 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
         other = known.get(cell.cell)
         if other is None or not (cell.finished and other.finished):
             continue
-        for kind, what, old_facts, new_facts in (
+        facts: tuple[tuple[Kind, str, Any, Any], ...] = (
             ("models", "ran other models", _hashes(cell), _hashes(other)),
             ("config", "was configured otherwise", cell.config, other.config),
             ("executor", "ran otherwise", cell.executors, other.executors),
-        ):
-            if old_facts != new_facts:
-                first = _first_difference(old_facts, new_facts)
-                yield Difference(kind, f"{cell.name} {what}: {first}")
+        )
+        for kind, what, before, now in facts:
+            if before != now:
+                yield Difference(kind, f"{cell.name} {what}: {_first_difference(before, now)}")
 
 
 def _hashes(cell: CellRecord) -> dict[str, str]:
