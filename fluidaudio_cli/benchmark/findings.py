@@ -43,11 +43,14 @@ def conclude(
     max_slowdown: float = DEFAULT_MAX_SLOWDOWN,
 ) -> FindingsRecord:
     """Everything that follows from the cells of ``result``; ``peaks``: of this machine."""
+    # Of these there is nothing to say but that, which is said. Another version must be there.
+    absent = {each.cell for each in result.cells if each.unavailable is not None}
     return FindingsRecord(
         differences=tuple(
             difference(result, study, cell, base, max_slowdown)
             for study in result.plan.studies
             for cell, base in study.contrasts
+            if study.in_turn or absent.isdisjoint((cell, base))
         ),
         growth=growth(result.cells),
         limits=_limits(peaks) if peaks is not None else (),

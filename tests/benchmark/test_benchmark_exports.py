@@ -207,6 +207,20 @@ def test_differences_are_said_with_intervals_and_only_proven_ones_are_verdicts()
     )
 
 
+def test_what_cannot_be_had_here_is_said_once_and_differs_from_nothing() -> None:
+    absent = CellRecord(cell=Cell(mode="fast", executor="cuda"), study="modes", unavailable="no")
+    pairs = (Contrast(absent.cell, cell().cell),)
+    asked = plan(cell().cell, absent.cell, contrasts=pairs)
+    whole = result(cell(), absent, plan=asked)
+    whole = whole.model_copy(update={"findings": conclude(whole)})
+    assert whole.findings.differences == ()
+    assert remarks(BenchmarkReport(whole)) == ("fast/cuda unavailable: no",)
+    # Another version that does not run is a comparison that fails.
+    turns = plan(cell().cell, absent.cell, name=AGAINST, in_turn=True, contrasts=pairs)
+    (found,) = conclude(whole.model_copy(update={"plan": turns})).differences
+    assert (found.speed, found.note) == ("inconclusive", "nothing was measured of fast/cuda")
+
+
 def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
     sizes = [30_000_000] * 300
     sizes[151] = 50_000_000
