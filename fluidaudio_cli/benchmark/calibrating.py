@@ -21,6 +21,7 @@ from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
+from fluidaudio_cli.benchmark.trials import bands, weighted_cllr
 from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
@@ -188,14 +189,11 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
     plain = replace(shaped, unlike_cosine=unlike, pair_slope=1.0, pair_offset=0.0)
     ratios = plain.same_person(pairs.cosine, *pairs.reliable(plain))
     slope, offset = minimize(
-        lambda line: cllr(line[0] * ratios + line[1], pairs), [1.0, 0.0], method="Nelder-Mead"
+        lambda line: weighted_cllr(line[0] * ratios + line[1], same, pairs.weights),
+        [1.0, 0.0],
+        method="Nelder-Mead",
     ).x
     return replace(plain, pair_slope=float(slope), pair_offset=float(offset))
-
-
-def cllr(odds: Floats, pairs: Pairs) -> float:
-    """Cost of log-odds in bits, 1 for knowing nothing (Brummer and du Preez, 2006)."""
-    return float(pairs.weights @ np.logaddexp(0.0, np.where(pairs.same, -odds, odds)) / np.log(2))
 
 
 def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> float:
@@ -256,14 +254,10 @@ def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
 def worth(pairs: Pairs, calibration: Calibration) -> Iterator[str]:
     """How good the log-odds are on ``pairs``, and whether they mean what they say; lines."""
     odds = calibration.same_person(pairs.cosine, *pairs.reliable(calibration))
-    yield f"{len(odds)} pairs, Cllr {cllr(odds, pairs):.3f} (1: knows nothing)"
-    said = 1.0 / (1.0 + np.exp(-odds))
-    for low in np.arange(0.0, 1.0, 0.2):
-        rows = (said >= low) & (said < low + 0.2)
-        if (whole := pairs.weights[rows].sum()) > 0.0:
-            expected = pairs.weights[rows] @ said[rows] / whole
-            observed = pairs.weights[rows] @ pairs.same[rows] / whole
-            yield f"  said {expected:.2f}, observed {observed:.2f}"
+    cost = weighted_cllr(odds, pairs.same, pairs.weights)
+    yield f"{len(odds)} pairs, Cllr {cost:.3f} (1: knows nothing)"
+    for said, so, _ in bands(odds, pairs.same, pairs.weights, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)):
+        yield f"  said {said:.2f}, observed {so:.2f}"
 
 
 def _extent(log: EvidenceLog) -> tuple[tuple[float, float], ...]:

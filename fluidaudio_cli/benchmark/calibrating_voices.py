@@ -20,7 +20,13 @@ from scipy.optimize import minimize
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.benchmark.identify import Piece, VoiceFolder, voices_of
 from fluidaudio_cli.benchmark.results import IdentificationRecord
-from fluidaudio_cli.benchmark.trials import cllr, equal_error_rate, false_accepts, false_rejects
+from fluidaudio_cli.benchmark.trials import (
+    cllr,
+    equal_error_rate,
+    false_accepts,
+    false_rejects,
+    weighted_cllr,
+)
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import Comparison, Directions
@@ -181,7 +187,10 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
         stranger_skew=skew,
     )
     ratios = trials.compared(plain).log_odds
-    slope, offset = _least(lambda line: _cllr(line[0] * ratios + line[1], trials), [1.0, 0.0])
+    known = trials.same, trials.weights
+    slope, offset = _least(
+        lambda line: weighted_cllr(line[0] * ratios + line[1], *known), [1.0, 0.0]
+    )
     return replace(plain, across_slope=float(slope), across_offset=float(offset))
 
 
@@ -231,11 +240,6 @@ class Fifths(NamedTuple):
 def fit_all(heard: Heard, start: Calibration) -> Calibration:
     """By the trials among all voices."""
     return fit(trials_of(heard, heard.voices), start)
-
-
-def _cllr(odds: Floats, trials: Trials) -> float:
-    cost = np.logaddexp(0.0, np.where(trials.same, -odds, odds))
-    return float((trials.weights * cost).sum() / np.log(2.0))
 
 
 def _least(cost: Callable[[Floats], float], start: list[float]) -> Floats:

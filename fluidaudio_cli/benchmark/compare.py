@@ -14,11 +14,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from fluidaudio_cli.benchmark.findings import FEWEST_PROCESSES
-from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, FileRecord
+from fluidaudio_cli.benchmark.metrics import METRICS, Pooled
+from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.measure import statistics
-from fluidaudio_cli.scoring.records import JaccardErrorRate
 from fluidaudio_cli.wording import counted
 
 Kind = Literal["machine", "models", "dataset", "config", "executor", "plan"]
@@ -30,15 +29,7 @@ _SIGNIFICANCE = 0.05
 _TIMED = ("wall", "latency_p50", "step_p50")
 # What a slowdown must show in as well, because a drift of the machine moves wall time alone.
 _WITNESS = {"wall": "cpu"}
-# Error rates of recordings, and where the error of one stands in its record.
-_PER_RECORDING = {
-    "der_strict": ("accuracy", "strict"),
-    "der_lenient": ("accuracy", "lenient"),
-    "jer": ("accuracy", "jer"),
-    "online_der": ("streaming", "online"),
-    "refined_der": ("streaming", "refined"),
-}
-_RATES = (*_PER_RECORDING, "eer")
+_RATES = ("der_strict", "der_lenient", "jer", "online_der", "refined_der", "eer")
 _SIZED = ("peak_memory",)
 
 
@@ -114,6 +105,19 @@ def compare(
     return tuple(change for old, new in pairs for change in _changes(old, new, limits, seed))
 
 
+def not_compared(one: BenchmarkResult, other: BenchmarkResult) -> Iterator[str]:
+    """Cells that ``one`` measured and ``other`` did not, and figures of the cells of both."""
+    for cell in one.cells:
+        same = other.record_of(cell.cell)
+        if same is None or (cell.finished and not same.finished):
+            yield cell.name
+        elif cell.finished:
+            for name in (*_TIMED, *_RATES, *_SIZED):
+                metric = METRICS[name]
+                if metric.measure(cell) is not None and metric.measure(same) is None:
+                    yield f"{cell.name} {name}"
+
+
 def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
     old, new = base.environment.machine, head.environment.machine
     for name in (field.name for field in fields(old)):
@@ -121,8 +125,8 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
             yield Difference(
                 "machine", f"{name} was {getattr(old, name)} and is {getattr(new, name)}"
             )
-    for condition in base.datasets.keys() & head.datasets.keys():
-        first, second = base.datasets[condition], head.datasets[condition]
+    for condition, first in base.datasets.items():
+        second = head.datasets.get(condition, first)
         if first.fingerprint != second.fingerprint:
             text = f"dataset was {first.name} and is {second.name} (by content)"
             yield Difference("dataset", text)
@@ -135,24 +139,28 @@ def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Diffe
         other = known.get(cell.cell)
         if other is None or not (cell.finished and other.finished):
             continue
-        if cell.models != other.models:
-            yield Difference("models", f"{cell.name} ran other models: {_other(cell, other)}")
-        if cell.config != other.config:
-            keys = sorted(
-                key
-                for key in cell.config.keys() | other.config.keys()
-                if cell.config.get(key) != other.config.get(key)
-            )
-            yield Difference("config", f"{cell.name} was configured otherwise: {keys[0]}")
-        if cell.executors != other.executors:
-            yield Difference("executor", f"{cell.name} ran on another executor or precision")
+        facts: tuple[tuple[Kind, str, Any, Any], ...] = (
+            ("models", "ran other models", _hashes(cell), _hashes(other)),
+            ("config", "was configured otherwise", cell.config, other.config),
+            ("executor", "ran otherwise", cell.executors, other.executors),
+        )
+        for kind, what, before, now in facts:
+            if before != now:
+                yield Difference(kind, f"{cell.name} {what}: {_first_difference(before, now)}")
 
 
-def _other(base: CellRecord, head: CellRecord) -> str:
-    old = {model.name: model.sha256 for model in base.models}
-    new = {model.name: model.sha256 for model in head.models}
-    name = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))[0]
-    return f"{name} {old.get(name, 'absent')[:12]} and {new.get(name, 'absent')[:12]}"
+def _hashes(cell: CellRecord) -> dict[str, str]:
+    return {model.name: model.sha256[:12] for model in cell.models}
+
+
+def _first_difference(old: Any, new: Any, name: str = "") -> str:
+    """The first value, by its dotted name, that differs in two trees."""
+    if not all(isinstance(value, dict) for value in (old, new) if value is not None):
+        before, now = ("absent" if value is None else value for value in (old, new))
+        return f"{name} was {before} and is {now}"
+    old, new = old or {}, new or {}
+    key = min(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return _first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
 
 
 def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -> Iterator[Change]:
@@ -177,11 +185,13 @@ def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -
         second = METRICS[name].measure(head, new_common)
         if first is not None and second is not None:
             change = _single(head.name, name, first.median, second.median, limits)
-            pairs = [
-                (_errors(name, a), _errors(name, b))
-                for a, b in zip(old_common, new_common, strict=True)
-            ]
-            yield _with_interval(change, [(a, b) for a, b in pairs if a and b], seed)
+            pooled = METRICS[name].compute
+            if isinstance(pooled, Pooled):  # a rate of each recording
+                pairs = zip(
+                    map(pooled.parts, old_common), map(pooled.parts, new_common), strict=True
+                )
+                change = _with_interval(change, [(a, b) for a, b in pairs if a and b], seed)
+            yield change
 
 
 def _timed(
@@ -235,15 +245,6 @@ def _agrees(
     if statistics.two_sample_p(old, new) >= _SIGNIFICANCE:
         return False
     return ratio.ratio > 1 + limit if slower else ratio.ratio < 1 / (1 + limit)
-
-
-def _errors(name: str, file: FileRecord) -> tuple[float, float] | None:
-    """(error, of how much) of a rate in one recording; None where it is none of recordings."""
-    owner, field = _PER_RECORDING.get(name, ("accuracy", ""))
-    found: Any = getattr(getattr(file, owner), field, None)
-    if isinstance(found, JaccardErrorRate):
-        return found.speaker_error, found.speaker_count
-    return None if found is None else (found.error, found.total)
 
 
 def _with_interval(

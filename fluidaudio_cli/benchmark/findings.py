@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fluidaudio_cli.benchmark.grid import Cell
-from fluidaudio_cli.benchmark.metrics import METRICS
+from fluidaudio_cli.benchmark.metrics import METRICS, STRICT_DER
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
     CellRecord,
@@ -23,7 +23,6 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.roofline import roofline_records
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.limits import MachinePeaks
-from fluidaudio_cli.measure.statistics import RatioInterval
 
 # Between the noise of identical code and a slowdown of 10 %.
 DEFAULT_MAX_SLOWDOWN = 0.05
@@ -44,11 +43,14 @@ def conclude(
     max_slowdown: float = DEFAULT_MAX_SLOWDOWN,
 ) -> FindingsRecord:
     """Everything that follows from the cells of ``result``; ``peaks``: of this machine."""
+    # Of these there is nothing to say but that, which is said. Another version must be there.
+    absent = {each.cell for each in result.cells if each.unavailable is not None}
     return FindingsRecord(
         differences=tuple(
             difference(result, study, cell, base, max_slowdown)
             for study in result.plan.studies
             for cell, base in study.contrasts
+            if study.in_turn or absent.isdisjoint((cell, base))
         ),
         growth=growth(result.cells),
         limits=_limits(peaks) if peaks is not None else (),
@@ -80,13 +82,16 @@ def difference(
         name: _ratio(theirs[name], own[name], study.in_turn, result.plan.seed) for name in own
     }
     points, accuracy, note = _error_difference(pairs, result.plan.seed)
-    memories = [METRICS["peak_memory"].measure(record) for record in (head, other)]
+    memories = [
+        METRICS["peak_memory"].measure(record, [pair[side] for pair in pairs])
+        for side, record in enumerate((head, other))
+    ]
     return blank.model_copy(
         update={
             "recordings": len(pairs),
             "processes": min(len(own["wall"]), len(theirs["wall"])),
-            "wall_ratio": _interval(ratios["wall"]),
-            "cpu_ratio": _interval(ratios["cpu"]),
+            "wall_ratio": ratios["wall"],
+            "cpu_ratio": ratios["cpu"],
             "der_points": points,
             "memory_ratio": memories[0].median / memories[1].median
             if memories[0] is not None and memories[1] is not None
@@ -115,31 +120,21 @@ def _conversation(dataset: DatasetRecord, record: FileRecord) -> str:
 
 def _ratio(
     base: Sequence[float], head: Sequence[float], in_turn: bool, seed: int
-) -> RatioInterval | None:
-    """Head over base; bounded only where processes are enough to say how they spread."""
+) -> IntervalRecord | None:
+    """Head over base; with ends only where processes are enough to say how they spread."""
     if not base or not head or min(base) <= 0.0 or min(head) <= 0.0:
         return None
     if in_turn and len(base) == len(head) >= statistics.FEWEST_PAIRS:
-        return statistics.paired_ratio(base, head)
-    ratio = statistics.ratio_of_medians(base, head, seed=seed)
-    if min(len(base), len(head)) < FEWEST_PROCESSES:
-        return RatioInterval(ratio.ratio, 0.0, math.inf)
-    return ratio
-
-
-def _interval(ratio: RatioInterval | None) -> IntervalRecord | None:
-    if ratio is None:
-        return None
-    bounded = math.isfinite(ratio.high)
-    return IntervalRecord(
-        value=ratio.ratio,
-        low=ratio.low if bounded else None,
-        high=ratio.high if bounded else None,
-    )
+        found = statistics.paired_ratio(base, head)
+    else:
+        found = statistics.ratio_of_medians(base, head, seed=seed)
+        if min(len(base), len(head)) < FEWEST_PROCESSES:
+            return IntervalRecord(value=found.ratio)
+    return IntervalRecord(value=found.ratio, low=found.low, high=found.high)
 
 
 def _speed(
-    wall: RatioInterval | None, cpu: RatioInterval | None, limit: float, in_turn: bool
+    wall: IntervalRecord | None, cpu: IntervalRecord | None, limit: float, in_turn: bool
 ) -> Verdict:
     """Worse or better by more than ``limit``, the interval without "no change".
 
@@ -147,13 +142,17 @@ def _speed(
     same of added work even where others use the machine. Measured apart, a drift of the machine
     between the two moves wall time, so that both clocks must agree.
     """
-    clocks = [each for each in (wall, cpu) if each is not None]
-    if not clocks or not math.isfinite(clocks[0].high):
+    clocks = [
+        (each.value, each.low, each.high)
+        for each in (wall, cpu)
+        if each is not None and each.low is not None and each.high is not None
+    ]
+    if not clocks:
         return "inconclusive"
     enough = any if in_turn else all
-    if enough(each.ratio > 1 + limit and each.low > 1 for each in clocks):
+    if enough(ratio > 1 + limit and low > 1 for ratio, low, _ in clocks):
         return "worse"
-    if enough(each.ratio < 1 / (1 + limit) and each.high < 1 for each in clocks):
+    if enough(ratio < 1 / (1 + limit) and high < 1 for ratio, _, high in clocks):
         return "better"
     return "no difference shown"
 
@@ -162,18 +161,11 @@ def _error_difference(
     pairs: Sequence[tuple[FileRecord, FileRecord]], seed: int
 ) -> tuple[IntervalRecord | None, Verdict, str]:
     """Points of strict error, head minus base, with the verdict and why it is none."""
-    scored = [
-        (head.accuracy.strict, base.accuracy.strict)
-        for head, base in pairs
-        if head.accuracy is not None and base.accuracy is not None
-    ]
+    errors = [(STRICT_DER.parts(head), STRICT_DER.parts(base)) for head, base in pairs]
+    scored = [(base, head) for head, base in errors if head and base]
     if not scored:
         return None, "inconclusive", ""
-    head, base = (
-        [(each.rate * each.total, each.total) for each in side]
-        for side in zip(*scored, strict=True)
-    )
-    found = statistics.paired_rate_difference(base, head, seed=seed)
+    found = statistics.paired_rate_difference(*zip(*scored, strict=True), seed=seed)
     points = 100.0 * found.difference
     if not math.isfinite(found.high):
         few = f"{len(scored)} recording(s) are too few to say which errs less"

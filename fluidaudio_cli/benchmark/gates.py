@@ -79,6 +79,8 @@ class Gate(Record):
         if not noise and not level and asked != _CLEAN:
             known = f"{_ROBUST}snr10, {_ROBUST}clean or {_ROBUST}FACTOR_LEVEL"
             raise ValueError(f"{metric}: give {known}")
+        if said := {"study", "condition"} & given.keys():
+            raise ValueError(f"{metric} says its {min(said)} itself")
         meant = {
             "study": ROBUSTNESS,
             "condition": "" if asked == _CLEAN else condition,
@@ -114,7 +116,8 @@ class Gate(Record):
         name, number = self.bound
         other = self.versus or "baseline"
         relative = {None: "", "ratio": f" of {other}", "difference": f" over {other}"}
-        return f"{_LIMITS[name][1]} {number:g} {self.unit}{relative[self.relative]}"
+        limit = f"{_LIMITS[name][1]} {number:.15g} {self.unit}".strip()
+        return f"{limit}{relative[self.relative]}"
 
     @property
     def asked(self) -> str:
@@ -127,40 +130,42 @@ class Gate(Record):
         name, number = self.bound
         return bool(_LIMITS[name][0](value, number))
 
+    def shown(self, value: float) -> str:
+        """``value`` in as many digits, four or more, as show on which side of the limit it is."""
+        holds, whole = self.holds(value), len(f"{abs(value):.0f}")
+        texts = (f"{value:.{digits}g}" for digits in range(min(max(4, whole), 17), 18))
+        text = next(text for text in texts if self.holds(float(text)) == holds)
+        return f"{text} {self.unit}".strip()
+
 
 class GateFile(Record):
     """The content of a gate file."""
 
     schema_: Literal["fluidaudio.gates/1"] = Field(alias="schema")
-    gates: tuple[Gate, ...] = Field(min_length=1)
+    # No tuple: one says that it is too short wherever all its gates are faulty.
+    gates: list[Gate] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One gate's verdict: ``value`` is ``None``, and ``problem`` says why, if not measured."""
+    """One gate's verdict: ``measured`` is the value with its unit, or why there is none."""
 
     name: str
     limit: str
-    unit: str
     value: float | None
     passed: bool
-    problem: str = ""
+    measured: str
 
     @property
     def verdict(self) -> str:
         """``pass`` or ``fail``."""
         return "pass" if self.passed else "fail"
 
-    @property
-    def measured(self) -> str:
-        """The value with its unit, or why there is none."""
-        return self.problem if self.value is None else f"{self.value:.4g} {self.unit}".strip()
-
 
 def read_gates(path: Path) -> tuple[Gate, ...]:
     """Read a gate file; ``InputError`` names the file and its first problem."""
     try:
-        return GateFile.model_validate(read_yaml(path, "the gates", InputError)).gates
+        return tuple(GateFile.model_validate(read_yaml(path, "the gates", InputError)).gates)
     except ValidationError as error:
         raise InputError(f"{path} is not a {SCHEMA} file: {first_problem(error)}") from error
 
@@ -225,7 +230,7 @@ def _check(
         if gate.relative == "ratio" and base == 0:
             return _unmeasured(gate, cell.name, f"0{where}, which no figure is a multiple of")
         value = value / base if gate.relative == "ratio" else value - base
-    return Check(_name(gate, cell.name), gate.limit, gate.unit, value, gate.holds(value))
+    return Check(_name(gate, cell.name), gate.limit, value, gate.holds(value), gate.shown(value))
 
 
 def _figure(metric: str, cell: CellRecord, result: BenchmarkResult) -> float | str:
@@ -240,7 +245,7 @@ def _figure(metric: str, cell: CellRecord, result: BenchmarkResult) -> float | s
 
 
 def _unmeasured(gate: Gate, cell: str, problem: str) -> Check:
-    return Check(_name(gate, cell), gate.limit, gate.unit, None, False, problem)
+    return Check(_name(gate, cell), gate.limit, None, False, problem)
 
 
 def _name(gate: Gate, cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Every figure the benchmark reports, by name: unit, direction, and how it comes from samples.
+"""Every figure the benchmark reports, by name: unit, and how it comes from samples.
 
 A metric maps the recordings of a cell to its samples in the display unit: one of them gives the
 per-file figure, all of them the pooled one. Pooled speed is total audio over total time of one
@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from operator import add
+from functools import partial
 
 import numpy as np
 
@@ -22,10 +21,8 @@ from fluidaudio_cli.benchmark.results import (
     FileRecord,
     IdentificationRecord,
     IterationSample,
-    StreamingRecord,
 )
 from fluidaudio_cli.measure import statistics
-from fluidaudio_cli.measure.power import total_joules
 from fluidaudio_cli.scoring.records import DiarizationErrorRate
 
 _MEGABYTE = 1e6
@@ -35,6 +32,7 @@ _PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 
 Samples = Sequence[float]
 Compute = Callable[[CellRecord, Sequence[FileRecord]], Samples]
+Parts = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Metric:
     name: str
     label: str
     unit: str
-    higher_is_better: bool
     compute: Compute
 
     def measure(
@@ -79,15 +76,37 @@ def passes(files: Sequence[FileRecord]) -> tuple[tuple[IterationSample, ...], ..
     return tuple(zip(*(record.iterations for record in files), strict=False))
 
 
-def pooled_der(files: Sequence[FileRecord], kind: str) -> DiarizationErrorRate | None:
-    """Error seconds of all scored files together; ``kind`` is ``strict`` or ``lenient``."""
-    records = [getattr(accuracy, kind) for accuracy in _accuracies(files)]
-    present = [record for record in records if record is not None]
-    return reduce(add, present) if present else None
+@dataclass(frozen=True)
+class Pooled:
+    """Of all recordings together: ``scale`` times the sum of parts over that of their wholes.
+
+    ``parts``: part and whole of one recording, None where it has none.
+    """
+
+    parts: Callable[[FileRecord], Parts]
+    scale: float = 100.0
+
+    def __call__(self, _: CellRecord, files: Sequence[FileRecord]) -> Samples:
+        """The figure; none where there is nothing that anything could be a part of."""
+        found = [pair for record in files if (pair := self.parts(record)) is not None]
+        part, whole = (sum(side) for side in zip(*found, strict=True)) if found else (0.0, 0.0)
+        return (self.scale * part / whole,) if whole else ()
 
 
-def _accuracies(files: Sequence[FileRecord]) -> list[AccuracyRecord]:
-    return [record.accuracy for record in files if record.accuracy is not None]
+def _der(owner: str, name: str, part: str = "error") -> Pooled:
+    """An error rate of each recording's ``owner``, or a part of it."""
+    return Pooled(lambda record: _parts(getattr(getattr(record, owner), name, None), part))
+
+
+def _parts(der: DiarizationErrorRate | None, part: str = "error") -> Parts:
+    return None if der is None else (getattr(der, part), der.total)
+
+
+def _scored(parts: Callable[[AccuracyRecord], Parts], scale: float = 100.0) -> Pooled:
+    return Pooled(lambda file: None if file.accuracy is None else parts(file.accuracy), scale)
+
+
+STRICT_DER = _der("accuracy", "strict")
 
 
 def _audio(files: Sequence[FileRecord]) -> float:
@@ -116,15 +135,11 @@ def _windows_per_second(_: float, samples: Sequence[IterationSample]) -> float:
     return _windows(samples) / _wall(samples) or math.nan
 
 
-def _joules(samples: Sequence[IterationSample]) -> float:
-    return sum(
-        math.nan if sample.energy is None else total_joules(sample.energy.domains)
-        for sample in samples
-    )
+def _energy(name: str, samples: Sequence[IterationSample]) -> float:
+    return sum(math.nan if s.energy is None else getattr(s.energy, name) for s in samples)
 
 
-def _energy_seconds(samples: Sequence[IterationSample]) -> float:
-    return sum(math.nan if s.energy is None else s.energy.seconds for s in samples)
+_joules, _energy_seconds = (partial(_energy, name) for name in ("joules", "seconds"))
 
 
 def _percentile(
@@ -157,61 +172,26 @@ def _of_stream(name: str) -> Callable[[FileRecord], Iterable[float]]:
     return lambda record: getattr(record.streaming, name, ())
 
 
-def _der(kind: str, part: str) -> Compute:
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        pooled = pooled_der(files, kind)
-        if pooled is None:
-            return ()
-        value = pooled.rate if part == "rate" else getattr(pooled, part) / pooled.total
-        return (100.0 * value,)
-
-    return compute
-
-
-def _jer(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    records = [accuracy.jer for accuracy in _accuracies(files)]
-    speakers = sum(record.speaker_count for record in records)
-    error = sum(record.speaker_error for record in records)
-    return (100.0 * error / speakers,) if speakers else ()
-
-
-def _count(holds: Callable[[int], bool]) -> Compute:
+def _count(holds: Callable[[int], bool]) -> Pooled:
     """Share of recordings whose count of speakers, found minus true, ``holds``."""
-
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        right = [holds(a.speakers_found - a.speakers_true) for a in _accuracies(files)]
-        return (100.0 * sum(right) / len(right),) if right else ()
-
-    return compute
+    return _scored(lambda found: (holds(found.speakers_found - found.speakers_true), 1))
 
 
-def _count_bias(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    errors = [a.speakers_found - a.speakers_true for a in _accuracies(files)]
-    return (sum(errors) / len(errors),) if errors else ()
+def _budget(part: str) -> Pooled:
+    return _scored(lambda found: (getattr(found.budget, part), found.strict.total))
 
 
-def _budget(part: str) -> Compute:
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        found = _accuracies(files)
-        total = sum(accuracy.strict.total for accuracy in found)
-        seconds = sum(float(getattr(accuracy.budget, part)) for accuracy in found)
-        return (100.0 * seconds / total,) if total else ()
-
-    return compute
-
-
-def _oracle(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    records = [accuracy.budget.oracle for accuracy in _accuracies(files)]
-    present = [record for record in records if record is not None]
-    if not present or len(present) < len(records):
+def _oracle(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    budgets = [record.accuracy.budget for record in files if record.accuracy is not None]
+    if any(budget.oracle is None for budget in budgets):
         return ()  # of some recordings only, it would be set beside the error of others
-    return (100.0 * reduce(add, present).rate,)
+    return _scored(lambda found: _parts(found.budget.oracle))(cell, files)
 
 
 def _clustering(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    oracle, strict = _oracle(cell, files), _der("strict", "rate")(cell, files)
-    # Both are sums of slices, which differ by their rounding.
-    return (round(strict[0] - oracle[0], _DECIMALS),) if oracle else ()
+    oracle, strict = _oracle(cell, files), STRICT_DER(cell, files)
+    # Both are sums of slices, which differ by their rounding; and no zero below zero.
+    return (round(strict[0] - oracle[0], _DECIMALS) + 0.0,) if oracle else ()
 
 
 def _peak_memory(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
@@ -253,153 +233,127 @@ def _false(rate: Callable[[IdentificationRecord, float], float], asked: float) -
     return _trials(lambda found: 100.0 * rate(found, asked))
 
 
-def _streams(files: Sequence[FileRecord]) -> list[StreamingRecord]:
-    return [record.streaming for record in files if record.streaming is not None]
-
-
-def _stream_der(kind: str, over: bool = False) -> Compute:
-    """Error of what a stream said, in percent, or ``over`` that of its end."""
+def _over_end(kind: str) -> Compute:
+    """Error of what a stream said over that of its end."""
 
     def compute(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        found = [e for each in _streams(files) if (e := getattr(each, kind)) is not None]
-        if not found:
-            return ()
-        rate = 100.0 * reduce(add, found).rate
-        if not over:
-            return (rate,)
-        end = _der("strict", "rate")(cell, files)
-        return (rate / end[0],) if end and end[0] > 0.0 else ()
+        said, end = _der("streaming", kind)(cell, files), STRICT_DER(cell, files)
+        return (said[0] / end[0],) if said and end and end[0] > 0.0 else ()
 
     return compute
 
 
-def _stream_total(name: str, per: str) -> Compute:
-    """A field's sum of all streams ``per`` turn (%), minute or second of sound, or recording."""
+def _stream_total(name: str, per: Callable[[FileRecord], float], scale: float = 1.0) -> Pooled:
+    """A field's sum of all streams over that of ``per``."""
 
-    def compute(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-        found = _streams(files)
-        whole = {
-            "turn": sum(record.turns for record in found) / 100.0,
-            "minute": _audio(files) / 60.0,
-            "recording": float(len(found)),
-            "second": _audio(files),
-        }[per]
-        total = sum(float(np.sum(getattr(record, name))) for record in found)
-        return (total / whole,) if found and whole else ()
+    def parts(record: FileRecord) -> Parts:
+        if record.streaming is None:
+            return None
+        return float(np.sum(getattr(record.streaming, name))), per(record)
 
-    return compute
+    return Pooled(parts, scale)
+
+
+def _turns(record: FileRecord) -> float:
+    return record.streaming.turns if record.streaming is not None else 0.0
+
+
+def _minutes(record: FileRecord) -> float:
+    return record.audio_seconds / 60.0
 
 
 def _stream_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    """Of the longest stream: at its end over that after 10 minutes, or a sixth of it if later.
-
-    There is none where no stream is longer than that.
-    """
-    curves = [record.memory for record in _streams(files) if record.memory]
-    longest = max(curves, key=lambda curve: curve[-1][0], default=())
-    early = [size for time, size in longest if time <= max(600.0, longest[-1][0] / 6.0)]
-    if len(early) in (0, len(longest)):
+    """Of the longest stream: at its end over that after 10 minutes, or after a sixth of less."""
+    streams = [record.streaming for record in files if record.streaming is not None]
+    curves = [stream.memory for stream in streams if len(stream.memory) > 1]
+    if not curves:
         return ()
-    return ((longest[-1][1] - early[-1]) / _MEGABYTE,)
+    longest = max(curves, key=lambda curve: curve[-1][0])
+    # The first reading is of before the stream.
+    early = [size for time, size in longest[1:] if time <= min(600.0, longest[-1][0] / 6.0)]
+    return ((longest[-1][1] - early[-1]) / _MEGABYTE,) if early else ()
 
 
-METRICS: dict[str, Metric] = {
-    name: Metric(name, label, unit, higher_is_better, compute)
-    for name, label, unit, higher_is_better, compute in (
-        ("rtfx", "RTFx", "x", True, _per_pass(lambda a, s: a / _wall(s))),
-        ("rtf", "RTF", "", False, _per_pass(lambda a, s: _wall(s) / a)),
-        ("wall", "wall time", "s", False, _per_pass(lambda _, s: _wall(s))),
-        ("cpu", "CPU time", "s", False, _per_pass(lambda _, s: _cpu(s))),
-        # Cores kept busy: 2 means two cores fully used.
-        ("cpu_cores", "cores busy", "", True, _per_pass(lambda _, s: _cpu(s) / _wall(s))),
-        ("windows_per_second", "windows/s", "/s", True, _per_pass(_windows_per_second)),
-        *(
-            (
-                f"latency_{name}",
-                f"latency {name}",
-                "ms",
-                False,
-                _percentile(percent, lambda file: file.latency_seconds, of_all=True),
-            )
-            for name, percent in _PERCENTILES.items()
-        ),
-        ("der_strict", "DER strict", "%", False, _der("strict", "rate")),
-        ("der_lenient", "DER lenient", "%", False, _der("lenient", "rate")),
-        ("missed", "missed", "%", False, _der("strict", "missed_detection")),
-        ("false_alarm", "false alarm", "%", False, _der("strict", "false_alarm")),
-        ("confusion", "confusion", "%", False, _der("strict", "confusion")),
-        ("jer", "JER", "%", False, _jer),
-        ("budget_missed", "speech missed", "%", False, _budget("missed")),
-        ("budget_false_alarm", "speech added", "%", False, _budget("false_alarm")),
-        ("budget_overlap", "overlap", "%", False, _budget("overlap")),
-        ("budget_confusion", "speaker confusion", "%", False, _budget("confusion")),
-        ("der_oracle", "DER with oracle labels", "%", False, _oracle),
-        ("clustering_cost", "cost of clustering", "points", False, _clustering),
-        ("speaker_count", "right count", "%", True, _count(lambda e: e == 0)),
-        ("count_off_by_one", "count off by one", "%", False, _count(lambda e: abs(e) == 1)),
-        ("count_off_by_more", "count off by more", "%", False, _count(lambda e: abs(e) > 1)),
-        ("count_bias", "mean count error", "speakers", False, _count_bias),
-        ("boundary_median", "boundary median", "ms", False, _percentile(50, _boundary_errors)),
-        ("boundary_p90", "boundary p90", "ms", False, _percentile(90, _boundary_errors)),
-        ("eer", "EER", "%", False, _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
-        ("min_dcf", "minDCF", "", False, _trials(trials.min_dcf)),
-        ("cllr", "Cllr", "bits", False, _trials(trials.cllr)),
-        *(
-            (
-                f"false_{kind}_{percent}",
-                f"false {kind}s at {percent} %",
-                "%",
-                False,
-                _false(rate, percent / 100.0),
-            )
-            for percent in (1, 5)
-            for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
-        ),
-        ("online_der", "DER online", "%", False, _stream_der("online")),
-        ("refined_der", "DER refined", "%", False, _stream_der("refined")),
-        ("online_ratio", "online / end", "x", False, _stream_der("online", True)),
-        ("refined_ratio", "refined / end", "x", False, _stream_der("refined", True)),
+_ROWS: tuple[tuple[str, str, str, Compute], ...] = (
+    ("rtfx", "RTFx", "x", _per_pass(lambda a, s: a / _wall(s))),
+    ("rtf", "RTF", "", _per_pass(lambda a, s: _wall(s) / a)),
+    ("wall", "wall time", "s", _per_pass(lambda _, s: _wall(s))),
+    ("cpu", "CPU time", "s", _per_pass(lambda _, s: _cpu(s))),
+    # Cores kept busy: 2 means two cores fully used.
+    ("cpu_cores", "cores busy", "", _per_pass(lambda _, s: _cpu(s) / _wall(s))),
+    ("windows_per_second", "windows/s", "/s", _per_pass(_windows_per_second)),
+    *(
         (
-            "label_delay",
-            "first label after",
-            "s",
-            False,
-            _percentile(50, _of_stream("delays"), 1.0),
-        ),
-        *(
-            (name, label, unit, False, _stream_total(field, per))
-            for name, label, unit, field, per in (
-                ("switches", "turns switched", "%", "switches", "turn"),
-                ("switches_end", "switched at the end", "%", "switches_end", "turn"),
-                ("revisions", "revisions", "/min", "revisions", "minute"),
-                ("revised", "revised", "s/min", "revised_seconds", "minute"),
-                ("speakers_created", "speakers created", "", "created", "recording"),
-                ("speakers_withdrawn", "withdrawn", "", "withdrawn", "recording"),
-            )
-        ),
-        *(
-            (
-                f"step_{name}",
-                f"step {name}",
-                "ms",
-                False,
-                _percentile(percent, _of_stream("computing")),
-            )
-            for name, percent in _PERCENTILES.items()
-        ),
-        ("stream_rtf", "RTF", "", False, _stream_total("computing", "second")),
-        ("stream_growth", "memory growth", "MB", False, _stream_growth),
-        ("peak_memory", "peak memory", "MB", False, _peak_memory),
-        ("memory_growth", "memory growth", "MB", False, _memory_growth),
-        ("load_cold", "load cold", "s", False, _load_cold),
-        ("load_warm", "load warm", "s", False, _load_warm),
+            f"latency_{name}",
+            f"latency {name}",
+            "ms",
+            _percentile(percent, lambda file: file.latency_seconds, of_all=True),
+        )
+        for name, percent in _PERCENTILES.items()
+    ),
+    ("der_strict", "DER strict", "%", STRICT_DER),
+    ("der_lenient", "DER lenient", "%", _der("accuracy", "lenient")),
+    ("missed", "missed", "%", _der("accuracy", "strict", "missed_detection")),
+    ("false_alarm", "false alarm", "%", _der("accuracy", "strict", "false_alarm")),
+    ("confusion", "confusion", "%", _der("accuracy", "strict", "confusion")),
+    ("jer", "JER", "%", _scored(lambda a: (a.jer.speaker_error, a.jer.speaker_count))),
+    ("budget_missed", "speech missed", "%", _budget("missed")),
+    ("budget_false_alarm", "speech added", "%", _budget("false_alarm")),
+    ("budget_overlap", "overlap", "%", _budget("overlap")),
+    ("budget_confusion", "speaker confusion", "%", _budget("confusion")),
+    ("der_oracle", "DER with oracle labels", "%", _oracle),
+    ("clustering_cost", "cost of clustering", "points", _clustering),
+    ("speaker_count", "right count", "%", _count(lambda e: e == 0)),
+    ("count_off_by_one", "count off by one", "%", _count(lambda e: abs(e) == 1)),
+    ("count_off_by_more", "count off by more", "%", _count(lambda e: abs(e) > 1)),
+    (
+        "count_bias",
+        "mean count error",
+        "speakers",
+        _scored(lambda a: (a.speakers_found - a.speakers_true, 1), 1.0),
+    ),
+    ("boundary_median", "boundary median", "ms", _percentile(50, _boundary_errors)),
+    ("boundary_p90", "boundary p90", "ms", _percentile(90, _boundary_errors)),
+    ("eer", "EER", "%", _trials(lambda t: 100.0 * trials.equal_error_rate(t))),
+    ("min_dcf", "minDCF", "", _trials(trials.min_dcf)),
+    ("cllr", "Cllr", "bits", _trials(trials.cllr)),
+    *(
         (
-            "energy",
-            "energy per audio hour",
-            "J/h",
-            False,
-            _per_pass(lambda a, s: _joules(s) * _AUDIO_HOUR / a),
-        ),
-        ("power", "power", "W", False, _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
-    )
-}
+            f"false_{kind}_{percent}",
+            f"false {kind}s at {percent} %",
+            "%",
+            _false(rate, percent / 100.0),
+        )
+        for percent in (1, 5)
+        for kind, rate in (("accept", trials.false_accepts), ("reject", trials.false_rejects))
+    ),
+    ("online_der", "DER online", "%", _der("streaming", "online")),
+    ("refined_der", "DER refined", "%", _der("streaming", "refined")),
+    ("online_ratio", "online / end", "x", _over_end("online")),
+    ("refined_ratio", "refined / end", "x", _over_end("refined")),
+    ("label_delay", "first label after", "s", _percentile(50, _of_stream("delays"), 1.0)),
+    ("switches", "turns switched", "%", _stream_total("switches", _turns, 100.0)),
+    ("switches_end", "switched at the end", "%", _stream_total("switches_end", _turns, 100.0)),
+    ("revisions", "revisions", "/min", _stream_total("revisions", _minutes)),
+    ("revised", "revised", "s/min", _stream_total("revised_seconds", _minutes)),
+    ("speakers_created", "speakers created", "", _stream_total("created", lambda _: 1.0)),
+    ("speakers_withdrawn", "withdrawn", "", _stream_total("withdrawn", lambda _: 1.0)),
+    *(
+        (f"step_{name}", f"step {name}", "ms", _percentile(percent, _of_stream("computing")))
+        for name, percent in _PERCENTILES.items()
+    ),
+    ("stream_rtf", "RTF", "", _stream_total("computing", lambda f: f.audio_seconds)),
+    ("stream_growth", "memory growth", "MB", _stream_growth),
+    ("peak_memory", "peak memory", "MB", _peak_memory),
+    ("memory_growth", "memory growth", "MB", _memory_growth),
+    ("load_cold", "load cold", "s", _load_cold),
+    ("load_warm", "load warm", "s", _load_warm),
+    (
+        "energy",
+        "energy per audio hour",
+        "J/h",
+        _per_pass(lambda a, s: _joules(s) * _AUDIO_HOUR / a),
+    ),
+    ("power", "power", "W", _per_pass(lambda _, s: _joules(s) / _energy_seconds(s))),
+)
+METRICS = {row[0]: Metric(*row) for row in _ROWS}

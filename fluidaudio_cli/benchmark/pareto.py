@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import CellRecord
 
-AXES = ("rtfx", "der_strict", "peak_memory")
+AXES = {"rtfx": 1.0, "der_strict": -1.0, "peak_memory": -1.0}
+"""Metrics, and whether more of one is better or worse."""
 
 
 def pareto_optimal(cells: Sequence[CellRecord]) -> tuple[str, ...]:
@@ -17,23 +18,17 @@ def pareto_optimal(cells: Sequence[CellRecord]) -> tuple[str, ...]:
     A cell without any measurement is not considered.
     """
     measured = [cell for cell in cells if cell.finished]
-    axes = [axis for axis in AXES if all(METRICS[axis].measure(v) for v in measured)]
-    scores = {cell.name: [_goodness(cell, axis) for axis in axes] for cell in measured}
-    if not axes:
-        return ()
-    return tuple(
-        name
-        for name, own in scores.items()
-        if not any(_dominates(other, own) for other in scores.values())
-    )
+    scores: dict[str, list[float]] = {cell.name: [] for cell in measured}
+    for axis, sign in AXES.items():
+        found = [summary.median for cell in measured if (summary := METRICS[axis].measure(cell))]
+        if len(found) == len(measured):
+            for own, value in zip(scores.values(), found, strict=True):
+                own.append(sign * value)
 
+    def dominated(own: Sequence[float]) -> bool:
+        return any(
+            other != own and all(a >= b for a, b in zip(other, own, strict=True))
+            for other in scores.values()
+        )
 
-def _goodness(cell: CellRecord, axis: str) -> float:
-    metric = METRICS[axis]
-    summary = metric.measure(cell)
-    assert summary is not None  # the caller keeps only axes that every cell has
-    return summary.median if metric.higher_is_better else -summary.median
-
-
-def _dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
+    return tuple(name for name, own in scores.items() if own and not dominated(own))

@@ -172,8 +172,7 @@ def _children_cpu() -> float:
 
 
 def _run(command: WorkerCommand, audio: Path, mode: str, timeout: float) -> str:
-    words = {"{audio}": str(audio), "{mode}": mode}
-    argv = [words.get(word, word) for word in command.argv]
+    argv = [word.replace("{mode}", mode).replace("{audio}", str(audio)) for word in command.argv]
     try:
         done = subprocess.run(
             argv,
@@ -213,6 +212,11 @@ def _printed_cost(printed: str) -> tuple[float, float] | None:
     except ValidationError:
         return None
     files = [record for cell in result.cells[:1] for record in cell.finished]
+    if not all(file.iterations for file in files):  # of --workers, or streams
+        raise UsageError(
+            "the benchmark document that the --against command prints has no times",
+            "let it measure files, without --workers, --cluster and --streaming",
+        )
     walls = [summarise([each.wall_seconds for each in file.iterations]).median for file in files]
     cpus = [summarise([each.cpu_seconds for each in file.iterations]).median for file in files]
     return (sum(walls), sum(cpus)) if files else None

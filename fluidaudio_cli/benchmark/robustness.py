@@ -100,13 +100,17 @@ class Suite(BaseModel):
             raise InputError(f"the robustness suite has no {factor}={level}", "name it") from error
 
 
-def read_suite(path: Path | None = None) -> Suite:
-    """The suite of a file, by default the one that ships; raises ``InputError``."""
+def read_suite(path: Path | None = None, quick: bool = False) -> Suite:
+    """The suite of a file, by default the one that ships, or its quick part.
+
+    Raises ``InputError``.
+    """
     path = path or datasets_dir() / "recipes" / "robustness.yaml"
     try:
-        return Suite.model_validate(read_yaml(path, "the suite", InputError))
+        suite = Suite.model_validate(read_yaml(path, "the suite", InputError))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}", "see docs/robustness.md") from error
+    return suite.shortened() if quick else suite
 
 
 def make_conditions(

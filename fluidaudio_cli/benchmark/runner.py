@@ -386,7 +386,7 @@ class BenchmarkRun:
         except FluidAudioError as error:
             if len(self.grid.cells) == 1 and not self._known(study, cell).finished:
                 raise
-            self._note(f"{cell.name} did not load: {error}")
+            self._note(_failed(cell.name, "", str(error)))
             self._keep_process(study, cell, index, ProcessRecord(error=str(error)))
             return None
         self._describe(study, cell, index, loaded, program)
@@ -476,7 +476,10 @@ class BenchmarkRun:
         if self.previous is None:
             return fresh
         resume.check_same_run(self.previous, fresh)
-        return self.previous.model_copy(update={"complete": False})
+        # What failed is tried again, and is said again if it fails again.
+        failed = {_failed(*each) for each in self.previous.failures}
+        warnings = tuple(line for line in self.previous.warnings if line not in failed)
+        return self.previous.model_copy(update={"complete": False, "warnings": warnings})
 
     def _tuning_in_use(self) -> Iterator[str]:
         """One line when settings stored on this machine replace those of the modes."""
@@ -527,7 +530,7 @@ class BenchmarkRun:
         in_order = tuple(files[uri] for uri in uris if uri in files)
         self._keep_process(study, cell, index, known.model_copy(update={"files": in_order}))
         if record.error is not None:
-            self._note(f"{cell.name}: {record.uri} failed: {record.error}")
+            self._note(_failed(cell.name, record.uri, record.error))
         elif not record.repeatable:
             self._note(
                 f"{cell.name}: {record.uri}: turns differ between iterations; the first is scored"
@@ -585,6 +588,10 @@ def _has(record: CellRecord, index: int, item: Item) -> bool:
     if index >= len(record.processes):
         return False
     return any(file.uri == item.uri for file in record.processes[index].finished)
+
+
+def _failed(cell: str, uri: str, reason: str) -> str:
+    return f"{cell}: {uri} failed: {reason}" if uri else f"{cell} did not load: {reason}"
 
 
 def _describe_meter(meter: power.EnergyMeter | power.Unavailable | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import expit
 from fluidaudio_cli.benchmark.results import IdentificationRecord
 
 Floats = NDArray[np.float64]
+Kinds = NDArray[np.bool_]
 
 
 def error_curve(record: IdentificationRecord) -> tuple[Floats, Floats]:
@@ -42,15 +44,24 @@ def min_dcf(record: IdentificationRecord, prior: float = 0.01) -> float:
 
 
 def cllr(record: IdentificationRecord) -> float:
-    """Cost of the log-odds in bits, 1 for knowing nothing (Brümmer and du Preez, 2006)."""
-    same = np.logaddexp(0.0, -np.array(record.same_odds)).mean() if record.same_odds else np.log(2)
-    other = np.logaddexp(0.0, np.array(record.stranger_odds)).mean()
-    return float((same + other) / 2.0 / np.log(2.0))
+    """:func:`weighted_cllr` of all trials; of a test in which nobody was heard nothing is known."""
+    if not record.stranger_odds:
+        return math.nan
+    return weighted_cllr(*_pooled((*record.same_odds, *[0.0] * record.unheard), record))
+
+
+def weighted_cllr(odds: Floats, same: Kinds, weights: Floats) -> float:
+    """Cost of the log-odds in bits, 1 for knowing nothing (Brümmer and du Preez, 2006).
+
+    ``weights`` add up to a half for one person and for two.
+    """
+    return float((weights * np.logaddexp(0.0, np.where(same, -odds, odds))).sum() / np.log(2.0))
 
 
 def false_accepts(record: IdentificationRecord, asked: float) -> float:
     """Share of strangers that are accepted where ``asked`` is allowed."""
-    return float(np.mean(np.array(record.stranger_rates) <= asked))
+    rates = np.array(record.stranger_rates)
+    return float(np.mean(rates <= asked)) if rates.size else math.nan
 
 
 def false_rejects(record: IdentificationRecord, asked: float) -> float:
@@ -59,26 +70,29 @@ def false_rejects(record: IdentificationRecord, asked: float) -> float:
     return missed / max(len(record.same_rates) + record.unheard, 1)
 
 
-def expected_and_observed(
-    record: IdentificationRecord, edges: Sequence[float] = (0.0, 0.1, 0.5, 0.9, 1.0)
-) -> list[tuple[float, float, int]]:
-    """Mean probability said, share that was one person, and trials, for bands of probability.
+def expected_and_observed(record: IdentificationRecord) -> list[tuple[float, float, int]]:
+    """:func:`bands` of all trials up to 10, 50, 90 and 100 %; both kinds count alike."""
+    return bands(*_pooled(record.same_odds, record), (0.0, 0.1, 0.5, 0.9, 1.0))
 
-    Both kinds of trial count alike, as the log-odds take it.
-    """
-    said = expit(np.array((*record.same_odds, *record.stranger_odds)))
-    same = np.arange(said.size) < len(record.same_odds)
-    weights = np.where(same, 0.5 / max(same.sum(), 1), 0.5 / max((~same).sum(), 1))
-    bands = np.clip(np.searchsorted(edges, said, side="right") - 1, 0, len(edges) - 2)
+
+def bands(
+    odds: Floats, same: Kinds, weights: Floats, edges: Sequence[float]
+) -> list[tuple[float, float, int]]:
+    """Mean probability said, share that was one person, and trials, between ``edges``."""
+    said = expit(odds)
+    places = np.clip(np.searchsorted(edges, said, side="right") - 1, 0, len(edges) - 2)
     found = []
-    for band in range(len(edges) - 1):
-        rows = bands == band
+    for place in range(len(edges) - 1):
+        rows = places == place
         if (whole := weights[rows].sum()) > 0.0:
-            found.append(
-                (
-                    float(weights[rows] @ said[rows] / whole),
-                    float(weights[rows & same].sum() / whole),
-                    int(rows.sum()),
-                )
-            )
+            told = float(weights[rows] @ said[rows] / whole)
+            found.append((told, float(weights[rows & same].sum() / whole), int(rows.sum())))
     return found
+
+
+def _pooled(own: Sequence[float], record: IdentificationRecord) -> tuple[Floats, Kinds, Floats]:
+    """Log-odds of one person, ``own``, and of strangers; which are which; their weights."""
+    odds = np.array((*own, *record.stranger_odds))
+    same = np.arange(odds.size) < len(own)
+    weights = np.where(same, 0.5 / max(same.sum(), 1), 0.5 / max((~same).sum(), 1))
+    return odds, same, weights

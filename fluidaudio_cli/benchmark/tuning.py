@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fluidaudio_cli.benchmark.grid import Cell, Effort
@@ -61,7 +61,10 @@ class Rejected:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """The choice, its speed and error, what was passed over, and all that was measured."""
+    """The choice, its speed and error, what was passed over, and all that was measured.
+
+    ``failed``: settings that could not be measured, and why.
+    """
 
     chosen: Tuning
     rtfx: float
@@ -70,6 +73,7 @@ class TuningResult:
     rejected: tuple[Rejected, ...]
     measured: BenchmarkResult
     seconds: float
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def tune(watch: Watch = lambda what, done: None, timeout: float = TIMEOUT_SECONDS) -> TuningResult:
@@ -102,6 +106,7 @@ def tune(watch: Watch = lambda what, done: None, timeout: float = TIMEOUT_SECOND
             tuple(rejected),
             search.measured,
             time.perf_counter() - began,
+            search.failures,
         )
     reasons = dict.fromkeys([*search.failures.values(), *(item.reason for item in rejected)])
     raise HostError(

@@ -107,9 +107,7 @@ def benchmark(
     streaming: Annotated[
         bool, _what("--streaming", help="What latency costs, as a stream.")
     ] = False,
-    latency: Annotated[
-        str | None, _what(metavar="SECONDS,…", help="Of --streaming. Default: 0.5,1,2,5,10.")
-    ] = None,
+    latency: Annotated[str, _what(metavar="SECONDS,…", help="Of --streaming.")] = "0.5,1,2,5,10",
     single_file: Annotated[str | None, _what(metavar="URI", help="Only this recording.")] = None,
     max_files: Annotated[
         int | None, _what(metavar="N", min=1, help="Only the first N recordings.")
@@ -169,7 +167,7 @@ def benchmark(
             "the length of the audio; 15 minutes for loading.",
         ),
     ] = None,
-    seed: Annotated[int, _how(metavar="N", help="Of file order and resampling.")] = 0,
+    seed: Annotated[int, _how(metavar="N", min=0, help="Of file order and resampling.")] = 0,
     against: Annotated[
         str | None,
         _study(
@@ -242,8 +240,10 @@ def benchmark(
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
+    from fluidaudio_cli.benchmark.robustness import read_suite
     from fluidaudio_cli.benchmark.runner import Settings
-    from fluidaudio_cli.cli.compare import check_kinds
+    from fluidaudio_cli.benchmark.streaming import parse_latencies
+    from fluidaudio_cli.cli.compare import check_kinds, warn_of_allowed
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
     from fluidaudio_cli.diarization.tuning import leave_out_tuning
     from fluidaudio_cli.files import write_text_atomic
@@ -283,13 +283,13 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
-        latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
+        latencies=parse_latencies(latency) if streaming else (),
         identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
     settings = Settings(
         seed, compute_units.value, measure_power, limit, timeout, tuning=not no_tuning
     )
-    formats = benchmark_plan.output_formats(output or (), output_format.value, html)
+    formats = benchmark_plan.output_formats(output or (), output_format.value, html, baseline)
     conditions = _open_conditions(
         asked.identify,
         dataset,
@@ -297,7 +297,7 @@ def benchmark(
         single_file,
         max_files,
         auto_download,
-        benchmark_plan.chosen_suite(suite, quick) if robustness else None,
+        read_suite(suite, quick) if robustness else None,
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)
@@ -308,7 +308,8 @@ def benchmark(
         result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
     refused = None
     try:
-        base = _comparable(base, result, kinds)
+        if base is not None:
+            warn_of_allowed(base, result, kinds)
     except UsageError as error:  # what was measured is written all the same
         base, refused = None, error
     changes = () if base is None else compare(base, result, seed=seed)
@@ -341,7 +342,11 @@ def _open_conditions(
         return dict(conditions_of(voices))
     with progress_bar("making conversations") as progress:
         if suite is not None:
-            return benchmark_plan.make_conditions(suite, single_file, max_files, progress)
+            from fluidaudio_cli.benchmark.robustness import make_conditions
+
+            folder = benchmark_plan.made_folder()
+            choose = partial(benchmark_plan.chosen, single_file=single_file, max_files=max_files)
+            return make_conditions(suite, folder, choose, progress)
         return benchmark_plan.open_conditions(
             dataset,
             others,
@@ -409,17 +414,6 @@ def _check_baseline(
     check_comparable(base, unmeasured(grid, settings), tuple(kinds))
     if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
         raise UsageError("--baseline has none of the cells asked for", "measure the same modes")
-
-
-def _comparable(
-    base: BenchmarkResult | None, head: BenchmarkResult, kinds: Collection[Kind]
-) -> BenchmarkResult | None:
-    from fluidaudio_cli.benchmark.compare import check_comparable
-
-    if base is not None:
-        for difference in check_comparable(base, head, tuple(kinds)):
-            typer.echo(f"warning: compared although {difference.text}", err=True)
-    return base
 
 
 def _download(dataset: str, max_files: int | None, allowed: bool) -> None:

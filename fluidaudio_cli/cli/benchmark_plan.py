@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
     from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import PlanRecord
-    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
@@ -131,13 +130,19 @@ def build_grid(asked: Asked, conditions: Mapping[str, Condition], stack: ExitSta
     from fluidaudio_cli.benchmark.programs import open_other
     from fluidaudio_cli.diarization.modes import MODE_NAMES
     from fluidaudio_cli.executors.machine import processors
+    from fluidaudio_cli.executors.select import availabilities
 
     modes = choose_modes(asked.modes, MODE_NAMES)
     models = choose_models(asked.models)
+    executors = choose("--executor", asked.executor, ExecutorChoice)
+    if asked.executor == ALL:
+        # The others are set against the first, which must be one that runs here.
+        states = availabilities()
+        executors = tuple(sorted(executors, key=lambda name: not states[name].ok))
     levels: dict[str, Sequence[object]] = {
         "mode": tuple(modes),
         "models": tuple(models),
-        "executor": choose("--executor", asked.executor, ExecutorChoice),
+        "executor": executors,
         "precision": choose("--precision", asked.precision, PrecisionChoice),
         "threads": asked.threads or (None,),
     }
@@ -217,7 +222,7 @@ def open_conditions(
     note = "" if dataset is not None else BUNDLED_NOTE
     if dataset is None or dataset == CONVERSATIONS:
         made = _made(dataset is None, progress)
-        recordings = _chosen(made, single_file, max_files)
+        recordings = chosen(made, single_file, max_files)
     else:
         recordings = _open_recordings(dataset, single_file, max_files, download)
     found = {"": Condition("", recordings, note=note)}
@@ -237,7 +242,7 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
 
     made = made_dataset(
-        bundled_recipe(CONVERSATIONS), _made_folder(), jobs=os.cpu_count() or 1, progress=progress
+        bundled_recipe(CONVERSATIONS), made_folder(), jobs=os.cpu_count() or 1, progress=progress
     )
     if not with_sample:
         return made
@@ -252,18 +257,11 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     )
 
 
-def _made_folder() -> Path:
+def made_folder() -> Path:
+    """Where conversations that were made are kept."""
     from fluidaudio_cli.executors.cache import cache_dir
 
     return cache_dir() / "conversations"
-
-
-def chosen_suite(path: Path | None, quick: bool) -> Suite:
-    """The suite of ``--robustness``."""
-    from fluidaudio_cli.benchmark.robustness import read_suite
-
-    suite = read_suite(path)
-    return suite.shortened() if quick else suite
 
 
 def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
@@ -277,38 +275,20 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     return found
 
 
-def chosen_latencies(latency: str | None) -> tuple[float, ...]:
-    """Those of ``--streaming``."""
-    from fluidaudio_cli.benchmark.streaming import LATENCIES, parse_latencies
-
-    return LATENCIES if latency is None else parse_latencies(latency)
-
-
-def make_conditions(
-    suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
-) -> dict[str, Condition]:
-    """The suite's conditions, the chosen recordings of each."""
-    from fluidaudio_cli.benchmark import robustness
-
-    def choose(dataset: Dataset) -> Dataset:
-        return _chosen(dataset, single_file, max_files)
-
-    return robustness.make_conditions(suite, _made_folder(), choose, progress)
-
-
 def _open_recordings(
     name: str, single_file: str | None, max_files: int | None, download: Callable[[str], None]
 ) -> Dataset:
     from fluidaudio_cli.corpora.dataset import open_dataset
 
-    dataset = _chosen(open_dataset(name), single_file, max_files)
+    dataset = chosen(open_dataset(name), single_file, max_files)
     if dataset.missing() and dataset.download_command is not None:
         download(name)
-        dataset = _chosen(open_dataset(name), single_file, max_files)
+        dataset = chosen(open_dataset(name), single_file, max_files)
     return dataset.require()
 
 
-def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
+def chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
+    """The recordings of ``dataset`` that are asked for."""
     # An index that is still to be downloaded has no recordings to choose from yet.
     if single_file is not None and dataset.items:
         return dataset.single(single_file)
@@ -316,11 +296,12 @@ def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) ->
 
 
 def output_formats(
-    outputs: Sequence[Path], default: str, html: Path | None = None
+    outputs: Sequence[Path], default: str, html: Path | None = None, baseline: Path | None = None
 ) -> dict[Path, str]:
     """The format of each file, by its ending, else ``default``; checked to be writable.
 
-    ``html``: a page whatever the others are. ``-``, stdout, has its format already.
+    ``html``: a page whatever the others are. ``-``, stdout, has its format already. None may be
+    the ``baseline``.
     """
     formats = {
         path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default)
@@ -331,6 +312,8 @@ def output_formats(
         report_output.check_ending("--html", html, _PAGE_ENDINGS)
         formats[html] = "html"
     for path, name in formats.items():
+        if baseline is not None and path.resolve() == baseline.resolve():
+            raise UsageError(f"--output {path} is the --baseline", "write to another file")
         if name in STDOUT_ONLY:
             raise UsageError(
                 f"--output {path} has no known ending",

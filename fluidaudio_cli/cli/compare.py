@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,7 +15,8 @@ from fluidaudio_cli.errors import GateError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fluidaudio_cli.benchmark.compare import Kind
+    from fluidaudio_cli.benchmark.compare import Difference, Kind
+    from fluidaudio_cli.benchmark.results import BenchmarkResult
 
 SCHEMA = "fluidaudio.compare/1"
 
@@ -28,6 +30,18 @@ def check_kinds(text: str) -> tuple[Kind, ...]:
         if kind not in KINDS:
             raise UsageError(f"--allow-different {kind}", f"choose from {', '.join(KINDS)}")
     return cast("tuple[Kind, ...]", kinds)
+
+
+def warn_of_allowed(
+    base: BenchmarkResult, head: BenchmarkResult, kinds: Sequence[str]
+) -> tuple[Difference, ...]:
+    """Say what differs and was allowed to; raises as ``check_comparable``."""
+    from fluidaudio_cli.benchmark.compare import check_comparable
+
+    allowed = check_comparable(base, head, kinds)
+    for difference in allowed:
+        typer.echo(f"warning: compared although {difference.text}", err=True)
+    return allowed
 
 
 def compare(
@@ -52,7 +66,7 @@ def compare(
     max_memory_increase: Annotated[
         float, typer.Option(metavar="PERCENT", min=0.0, help="More memory than this is worse.")
     ] = 10.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the resampling.")] = 0,
     output_format: report_output.FormatOption = None,
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:
@@ -61,21 +75,23 @@ def compare(
     Times: medians, their ratio with a 95 % interval, and a two-sample test. Error rates and
     memory: the difference. Results of different machines, models or datasets are refused.
     """
-    from fluidaudio_cli.benchmark.compare import Tolerance, check_comparable
+    from fluidaudio_cli.benchmark.compare import Tolerance, not_compared
     from fluidaudio_cli.benchmark.compare import compare as compare_results
     from fluidaudio_cli.benchmark.results import read_result
 
     report_output.check(output, output_format)
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
-    allowed = check_comparable(old, new, kinds)
-    for difference in allowed:
-        typer.echo(f"warning: compared although {difference.text}", err=True)
+    allowed = warn_of_allowed(old, new, kinds)
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
-        if alone := [c.name for c in first.cells if second.record_of(c.cell) is None]:
-            typer.echo(f"warning: in {name} only, not compared: {', '.join(alone)}", err=True)
+        if not first.complete:
+            typer.echo(f"warning: {name} is incomplete: its run was interrupted", err=True)
+        if alone := ", ".join(not_compared(first, second)):
+            typer.echo(f"warning: in {name} only, not compared: {alone}", err=True)
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
+    if not changes:
+        raise UsageError("the results have no figure in common", "measure the same recordings")
 
     def document() -> dict[str, Any]:
         return {

@@ -46,7 +46,7 @@ def check(
     search: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.0, help="Search for the other values too.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
     output_format: report_output.FormatOption = None,
     output: report_output.OutputOption = report_output.STDOUT,
 ) -> None:

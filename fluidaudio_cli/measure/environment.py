@@ -79,6 +79,11 @@ class Environment:
     load_average: tuple[float, float, float] | None
     thread_settings: dict[str, str]
 
+    def commit(self, digits: int = 40) -> str:
+        """The commit that ran, and whether with changes; empty outside a checkout."""
+        changes = " with local changes" if self.git_dirty else ""
+        return f"{self.git_commit[:digits]}{changes}" if self.git_commit else ""
+
 
 def describe(checkout: Path | None = None) -> Environment:
     """The host's facts; ``checkout`` is the source tree whose commit is recorded."""

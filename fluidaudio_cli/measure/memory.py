@@ -65,6 +65,7 @@ class RssSampler:
     def __init__(self, pid: int, period: float = SAMPLING_PERIOD) -> None:
         self.period = period
         self.curve: list[tuple[float, int]] = []
+        self._per_entry, self._in_last = 1, 0
         self._process = psutil.Process(pid)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rss-sampler", daemon=True)
@@ -86,33 +87,25 @@ class RssSampler:
         self._thread.join()
 
     def _run(self) -> None:
-        stride = _Stride(CURVE_POINTS)
         while True:
             try:
                 size = int(self._process.memory_info().rss)
             except psutil.Error:
                 return
-            stride.add(self.curve, (time.perf_counter() - self._started, size))
+            self.add((time.perf_counter() - self._started, size))
             if self._stop.wait(self.period):
                 return
 
-
-class _Stride:
-    """Append readings to a list of bounded length, each entry the highest of its stretch."""
-
-    def __init__(self, points: int) -> None:
-        self._points = points
-        self._per_entry = 1
-        self._in_last = 0
-
-    def add(self, curve: list[tuple[float, int]], reading: tuple[float, int]) -> None:
-        if self._in_last == 0 or self._in_last == self._per_entry:
+    def add(self, reading: tuple[float, int]) -> None:
+        """Append a reading; each entry of the curve is the highest of as many."""
+        curve = self.curve
+        if self._in_last in (0, self._per_entry):
             curve.append(reading)
             self._in_last = 1
         else:
             curve[-1] = max(curve[-1], reading, key=lambda entry: entry[1])
             self._in_last += 1
-        if len(curve) >= 2 * self._points:
+        if len(curve) >= 2 * CURVE_POINTS:
             pairs = zip(curve[::2], curve[1::2], strict=True)
             curve[:] = [max(pair, key=lambda entry: entry[1]) for pair in pairs]
             self._per_entry *= 2

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fluidaudio_cli.executors.compute_plan import PlannedOperation
+from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.turns import Turn
 
@@ -48,7 +49,7 @@ class StageProfile:
     cpu_seconds: float | Unavailable
     share: float
     calls: int
-    call_seconds: tuple[float, float, float]
+    call_seconds: tuple[float, ...]
     items: int
     bytes_in: int | Unavailable
     bytes_out: int | Unavailable
@@ -312,7 +313,7 @@ class Profile:
     mode: str
     plan: Mapping[str, object]
     executors: Mapping[str, Mapping[str, object]]
-    environment: Mapping[str, object]
+    environment: Environment
     load_seconds: float
     load_cached: bool
     processing_seconds: float

@@ -128,7 +128,7 @@ def profile(path: Path, options: Options, step: Step = lambda name: None) -> Pro
             name: {"asked": dataclasses.asdict(model.asked), "ran": dataclasses.asdict(model.ran)}
             for name, model in compiled.items()
         },
-        environment=dataclasses.asdict(describe()),
+        environment=describe(),
         load_seconds=pipeline.load_seconds,
         load_cached=pipeline.load_cached,
         processing_seconds=run.result.timings.processing_seconds,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from fluidaudio_cli.executors.base import CompiledModel, TensorSpec
 from fluidaudio_cli.measure.statistics import percentile
@@ -60,7 +61,7 @@ def stage_profiles(
                 cpu_seconds=cpu(name, own),
                 share=0.0 if waiting or not working else wall / working,
                 calls=len(own),
-                call_seconds=_percentiles(seconds),
+                call_seconds=tuple(percentile(seconds, percent) for percent in _PERCENTILES),
                 items=sum(call.span.items for call in own),
                 bytes_in=bytes_in,
                 bytes_out=bytes_out,
@@ -74,11 +75,6 @@ def stage_profiles(
             )
         )
     return tuple(profiles)
-
-
-def _percentiles(seconds: Sequence[float]) -> tuple[float, float, float]:
-    p50, p90, p99 = (percentile(seconds, percent) for percent in _PERCENTILES)
-    return p50, p90, p99
 
 
 def _peak_rss(calls: Sequence[Call], rss: Sequence[tuple[float, int]]) -> int:
@@ -125,45 +121,38 @@ def concurrency(
     return Concurrency(overlapped, rows, parallel_seconds(working, started, started + seconds))
 
 
-def parallel_seconds(calls: Iterable[Call], start: float, end: float) -> tuple[float, ...]:
+def parallel_seconds(calls: Sequence[Call], start: float, end: float) -> tuple[float, ...]:
     """Seconds from ``start`` to ``end`` with 0, 1, 2 … calls running."""
-    edges = sorted(
-        edge
-        for call in calls
-        if call.span.start < end and call.span.end > start
-        for edge in ((max(call.span.start, start), 1), (min(call.span.end, end), -1))
-    )
     totals = [0.0]
-    position, running = start, 0
-    for at, step in edges:
-        totals[running] += max(0.0, at - position)
-        position = max(position, at)
-        running += step
-        if running == len(totals):
-            totals.append(0.0)
-    totals[0] += max(0.0, end - position)
+    for begins, ends, running in _stretches(calls):
+        seconds = min(ends, end) - max(begins, start)
+        if running and seconds > 0.0:
+            totals += [0.0] * (len(running) + 1 - len(totals))
+            totals[len(running)] += seconds
+    totals[0] = max(0.0, end - start - sum(totals))
     return tuple(totals)
 
 
 def busiest_while_idle(calls: Sequence[Call], workers: int) -> str | None:
     """The stage that ran longest while fewer than ``workers`` worker threads were at work."""
+    totals: dict[str, float] = {}
     working = [call for call in calls if not is_waiting(call.span.stage)]
+    for begins, ends, running in _stretches(working):
+        if sum(call.span.thread.startswith("worker") for call in running) < workers:
+            for stage in dict.fromkeys(call.span.stage for call in running):
+                totals[stage] = totals.get(stage, 0.0) + ends - begins
+    return max(totals, key=lambda stage: totals[stage]) if totals else None
+
+
+def _stretches(calls: Sequence[Call]) -> Iterator[tuple[float, float, list[Call]]]:
+    """Stretches of time within which no call starts or ends, and the calls that run in each."""
     edges = sorted(
         edge
-        for number, call in enumerate(working)
+        for number, call in enumerate(calls)
+        if call.span.end > call.span.start
         for edge in ((call.span.start, 1, number), (call.span.end, -1, number))
     )
-    totals: dict[str, float] = {}
     running: set[int] = set()
-    position = 0.0
-    for at, step, number in edges:
-        busy = sum(working[each].span.thread.startswith("worker") for each in running)
-        if busy < workers:
-            for stage in {working[each].span.stage for each in running}:
-                totals[stage] = totals.get(stage, 0.0) + at - position
-        position = at
-        if step > 0:
-            running.add(number)
-        else:
-            running.discard(number)
-    return max(totals, key=lambda stage: totals[stage]) if totals else None
+    for (begins, step, number), (ends, *_) in pairwise(edges):
+        (running.add if step > 0 else running.discard)(number)
+        yield begins, ends, [calls[each] for each in sorted(running)]

@@ -14,8 +14,8 @@ from fluidaudio_cli.profiling.records import ErrorSpan, Timeline, Unavailable
 from fluidaudio_cli.scoring.extents import Extents, merge_extents, subtract_extents
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 from fluidaudio_cli.scoring.metrics import STRICT, score_conditions
-from fluidaudio_cli.scoring.sweep import speaker_mapping
-from fluidaudio_cli.turns import Turn, merge_self_overlap
+from fluidaudio_cli.scoring.sweep import cut, speaker_mapping
+from fluidaudio_cli.turns import Turn
 
 _KINDS = ("missed", "false alarm", "confusion")
 
@@ -91,45 +91,15 @@ def error_spans(
 
     At one moment there may be a confusion and beside it a missed speaker or a false alarm.
     """
-    sides = (merge_self_overlap(reference), merge_self_overlap(hypothesis))
-    scored = merge_extents(extents)
-    edges = np.unique(
-        [edge for side in sides for turn in side for edge in (turn.start, turn.end)]
-        + [edge for extent in scored for edge in extent]
+    slices = cut(reference, hypothesis, merge_extents(extents))
+    names = [sorted({turn.speaker for turn in side}) for side in (reference, hypothesis)]
+    both = [np.isin(own, other) for own, other in (names, names[::-1])]
+    truth, answer = slices.reference.sum(axis=1), slices.hypothesis.sum(axis=1)
+    correct = (slices.reference[:, both[0]] & slices.hypothesis[:, both[1]]).sum(axis=1)
+    wrong = (truth > answer, answer > truth, np.minimum(truth, answer) > correct)
+    spans = (
+        ErrorSpan(start, end, kind)  # type: ignore[arg-type]
+        for kind, rows in zip(_KINDS, wrong, strict=True)
+        for start, end in merge_extents((a, b) for a, b in slices.spans[rows].tolist())
     )
-    spans: dict[str, list[ErrorSpan]] = {kind: [] for kind in _KINDS}
-    active: tuple[set[str], set[str]] = (set(), set())
-    changes: dict[float, list[tuple[int, str, bool]]] = {}
-    for side, turns in enumerate(sides):
-        for turn in turns:
-            changes.setdefault(turn.start, []).append((side, turn.speaker, True))
-            changes.setdefault(turn.end, []).append((side, turn.speaker, False))
-    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        # Ends before starts: a speaker may end and start a turn at the same moment.
-        for side, speaker, begins in sorted(changes.get(start, ()), key=lambda change: change[2]):
-            (active[side].add if begins else active[side].discard)(speaker)
-        if not any(low <= start and end <= high for low, high in scored):
-            continue
-        truth, answer = active
-        correct = len(truth & answer)
-        counts = (
-            max(0, len(truth) - len(answer)),
-            max(0, len(answer) - len(truth)),
-            min(len(truth), len(answer)) - correct,
-        )
-        for kind, count in zip(_KINDS, counts, strict=True):
-            if count:
-                _append(spans[kind], ErrorSpan(start, end, kind))  # type: ignore[arg-type]
-    return tuple(
-        sorted(
-            (span for each in spans.values() for span in each),
-            key=lambda span: (span.start, span.kind),
-        )
-    )
-
-
-def _append(spans: list[ErrorSpan], span: ErrorSpan) -> None:
-    if spans and spans[-1].end == span.start:
-        spans[-1] = ErrorSpan(spans[-1].start, span.end, span.kind)
-    else:
-        spans.append(span)
+    return tuple(sorted(spans, key=lambda span: (span.start, span.kind)))

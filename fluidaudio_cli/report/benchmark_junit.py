@@ -30,7 +30,8 @@ def to_junit(report: BenchmarkReport) -> str:
         for table in findings:
             case = _case(suite, table.title, "benchmark.findings", time="0")
             rows = ("\t".join(row) for row in (table.header, *table.texts))
-            ElementTree.SubElement(case, "system-out").text = _clean("\n".join(rows))
+            text = "\n".join((*rows, *table.notes))
+            ElementTree.SubElement(case, "system-out").text = _clean(text)
         _count(suite)
     if notes := remarks(report):
         last = root[-1] if len(root) else ElementTree.SubElement(root, "testsuite", name="remarks")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from fluidaudio_cli.benchmark.compare import Change
 from fluidaudio_cli.benchmark.findings import DEFAULT_MAX_SLOWDOWN
 from fluidaudio_cli.benchmark.gates import Check
-from fluidaudio_cli.benchmark.metrics import pooled_der
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, DifferenceRecord
 from fluidaudio_cli.benchmark.studies import AGAINST
 from fluidaudio_cli.measure.statistics import outliers
+from fluidaudio_cli.wording import listed
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
                     f"({figure(walls[index], 's')}); medians stand, means would not"
                 )
     yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
+    noted: dict[str, list[str]] = {}
     for each in result.findings.differences:
-        if each.note:
-            yield f"{each.cell} against {each.base}: {each.note}"
+        noted.setdefault(each.note, []).append(f"{each.cell} against {each.base}")
+    yield from (f"{listed(pairs)}: {note}" for note, pairs in noted.items() if note)
+    for each in result.findings.differences:
         high = None if each.wall_ratio is None else each.wall_ratio.high
         if (
             each.study == AGAINST
@@ -85,26 +89,28 @@ def _check(each: DifferenceRecord, max_slowdown: float) -> Check:
     name = f"{each.cell} slowdown against {each.base}"
     limit = f"≤ {100 * max_slowdown:g} %"
     if not known:
-        return Check(name, limit, "%", None, False, each.note or "not measured")
+        return Check(name, limit, None, False, each.note or "not measured")
     # The clock that says most against this version: the highest lower end.
     clock, ratio = max(known.items(), key=lambda pair: pair[1].low or 0.0)
     if each.speed != "worse":
         clock, ratio = next(iter(known.items()))
     ends = "…".join(f"{100 * ((end or 0.0) - 1):+.1f}" for end in (ratio.low, ratio.high))
+    slower = 100 * (ratio.value - 1)
     return Check(
         name=f"{name} ({clock})",
         limit=f"{limit} (95 % interval {ends} %)",
-        unit="%",
-        value=100 * (ratio.value - 1),
+        value=slower,
         passed=each.speed != "worse",
+        measured=f"{slower:.4g} %",
     )
 
 
 def error_line(cell: CellRecord) -> str:
     """Pooled strict error and its parts in one line; empty without a reference."""
-    pooled = pooled_der(cell.finished, "strict")
-    if pooled is None:
+    scores = [file.accuracy.strict for file in cell.finished if file.accuracy is not None]
+    if not scores:
         return ""
+    pooled = reduce(add, scores)
     parts = " + ".join(
         f"{100 * value / pooled.total:.2f} {name}"
         for name, value in (
@@ -120,12 +126,13 @@ def figure(value: float, unit: str = "") -> str:
     """A number for people: three significant digits, whole from 100, with its unit."""
     if value < 0:
         return f"-{figure(-value, unit)}"
-    if value >= 99.95:
+    rounded = float(f"{value:.3g}")  # by what is shown, so that 0.9996 is 1.00
+    if rounded >= 100:
         text = f"{value:,.0f}".replace(",", " ")
-    elif value >= 9.995:
-        text = f"{value:.1f}"
-    elif value >= 0.995 or value == 0:
-        text = f"{value:.2f}"
+    elif rounded >= 10:
+        text = f"{rounded:.1f}"
+    elif rounded >= 1 or rounded == 0:
+        text = f"{abs(rounded):.2f}"
     else:
-        text = f"{value:.3g}"
+        text = f"{rounded:.3g}"
     return f"{text} {unit}".strip()

@@ -121,7 +121,7 @@ def _cells_table(title: str, cells: Sequence[CellRecord], names: Sequence[str]) 
     """One row per cell: the figures people ask for first."""
     shown = [name for name in names if any(METRICS[name].measure(cell) for cell in cells)]
     rows = [
-        (cell.name, _ran_on(cell), *(_median(cell, name) for name in shown))
+        (cell.name, _ran_on(cell), *medians(cell, shown))
         if cell.unavailable is None
         else (cell.name, "unavailable", *[_DASH] * len(shown))
         for cell in cells
@@ -131,7 +131,7 @@ def _cells_table(title: str, cells: Sequence[CellRecord], names: Sequence[str]) 
 
 def _figures_table(title: str, cells: Sequence[CellRecord], names: Sequence[str]) -> Table:
     shown = [name for name in names if any(METRICS[name].measure(cell) for cell in cells)]
-    rows = tuple((cell.name, *(_median(cell, name) for name in shown)) for cell in cells)
+    rows = tuple((cell.name, *medians(cell, shown)) for cell in cells)
     return Table(title, ("cell", *(METRICS[name].label for name in shown)), rows)
 
 
@@ -317,7 +317,7 @@ def _file_row(cell: CellRecord, record: FileRecord, shown: Sequence[str]) -> tup
         return (*failed, *[""] * (len(shown) - 1))[: len(shown) + 3]
     accuracy = record.accuracy
     speakers = "" if accuracy is None else f"{accuracy.speakers_found}/{accuracy.speakers_true}"
-    figures = (_median(cell, name, (record,)) for name in shown)
+    figures = medians(cell, shown, (record,))
     return (record.uri, figure(record.audio_seconds, "s"), speakers, *figures)
 
 
@@ -342,16 +342,13 @@ def heading(name: str) -> str:
     return f"{metric.label} ({metric.unit})" if metric.unit not in ("", "x") else metric.label
 
 
-def short_figures(cell: CellRecord, names: Iterable[str]) -> Iterator[str]:
+def medians(
+    cell: CellRecord, names: Iterable[str], files: Sequence[FileRecord] | None = None
+) -> Iterator[str]:
     """Medians in three digits, or dashes."""
     for name in names:
-        summary = METRICS[name].measure(cell)
-        yield _DASH if summary is None else f"{summary.median:.3g}"
-
-
-def _median(cell: CellRecord, name: str, files: Sequence[FileRecord] | None = None) -> str:
-    summary = METRICS[name].measure(cell, files)
-    return _DASH if summary is None else figure(summary.median)
+        summary = METRICS[name].measure(cell, files)
+        yield _DASH if summary is None else figure(summary.median)
 
 
 def _spread(summary: Summary, unit: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fluidaudio_cli.benchmark.grid import MODES, ROBUSTNESS, length_name
@@ -22,8 +21,8 @@ from fluidaudio_cli.report.html_page import (
     cards,
     chart,
     details,
+    environment_section,
     error_bars,
-    facts,
     header,
     labelled_rows,
     line,
@@ -119,7 +118,7 @@ def benchmark_page(report: BenchmarkReport) -> str:
                 )
             ]
             parts.append(section(f"cell-{number}", cell.name, details("all figures", *inner)))
-    parts.append(section("environment", "Environment", _environment(result)))
+    parts.append(environment_section(result.environment))
     return page(title, parts)
 
 
@@ -379,16 +378,3 @@ def lengths_figure(cells: Sequence[CellRecord], name: str) -> Figure | None:
             "nticks": 7,
         },
     )
-
-
-def _environment(result: BenchmarkResult) -> str:
-    environment = result.environment
-    known: dict[str, object] = {
-        **asdict(environment.machine),
-        "system": environment.system_release,
-        "python": environment.python,
-        "git commit": environment.git_commit,
-        "load average": environment.load_average,
-        **{f"package {name}": version for name, version in environment.packages.items()},
-    }
-    return facts(known.items())

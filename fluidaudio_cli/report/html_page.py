@@ -11,10 +11,12 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.report.tables import Cell, Table
 
 _TEMPLATE = Path(__file__).with_name("templates") / "page.html"
@@ -101,14 +103,15 @@ def table(made: Table, name: str = "") -> str:
 
 
 def _cell(cell: Cell | str) -> str:
+    tone = ""
     if isinstance(cell, str):
         found = _NUMBER.match(cell)
         own = float(found[0].replace(" ", "")) if found else "" if cell == _DASH else None
-        cell = Cell(cell, own, _TONES.get(cell, ""))
+        tone = f' class="{_TONES[cell]}"' if cell in _TONES else ""
+        cell = Cell(cell, own)
     value: object = cell.text if cell.value is None else cell.value
     if isinstance(value, float) and not math.isfinite(value):
         value = ""
-    tone = f' class="{cell.tone}"' if cell.tone else ""
     return f'<td{tone} data-value="{escape(value)}">{escape(cell.text)}</td>'
 
 
@@ -118,6 +121,19 @@ def facts(rows: Iterable[tuple[str, object]]) -> str:
         f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in rows
     )
     return f'<table class="facts"><tbody>{body}</tbody></table>'
+
+
+def environment_section(found: Environment) -> str:
+    """Where and with what it was measured."""
+    known: dict[str, object] = {
+        **asdict(found.machine),
+        "system": found.system_release,
+        "python": found.python,
+        "git commit": found.commit(),
+        "load average": found.load_average,
+        **{f"package {name}": version for name, version in found.packages.items()},
+    }
+    return section("environment", "Environment", facts(known.items()))
 
 
 def details(summary: str, *parts: str) -> str:

@@ -9,7 +9,7 @@ from fluidaudio_cli.report.html_page import (
     cards,
     chart,
     details,
-    facts,
+    environment_section,
     header,
     page,
     paragraph,
@@ -59,7 +59,7 @@ def profile_page(profile: Profile, top: int = 10) -> str:
         _timeline(profile),
         *_precision(profile),
         section("cost", "What profiling costs", _table(tables.cost_table(profile), "table-cost")),
-        section("environment", "Environment", _environment(profile)),
+        environment_section(profile.environment),
     ]
     return page(f"Profile of {profile.uri}", parts)
 
@@ -141,14 +141,3 @@ def _precision(profile: Profile) -> list[str]:
     parts.append(_table(tables.precision_table(report), "table-precision"))
     parts.append(_table(tables.rate_table(report)))
     return [section("precision", "Precision against fp32", *parts, note=report.note)]
-
-
-def _environment(profile: Profile) -> str:
-    machine = profile.environment.get("machine")
-    known = dict(machine) if isinstance(machine, dict) else {}
-    known |= {
-        "python": profile.environment.get("python"),
-        "system": profile.environment.get("system_release"),
-        "load average": profile.environment.get("load_average"),
-    }
-    return facts(known.items())

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from fluidaudio_cli.benchmark.identify import IDENTIFY
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
 from fluidaudio_cli.benchmark.trials import error_curve, expected_and_observed
-from fluidaudio_cli.report.benchmark_tables import short_figures
+from fluidaudio_cli.report.benchmark_tables import medians
 from fluidaudio_cli.report.html_page import Figure, axis, line, plot, ticks_at
 from fluidaudio_cli.report.tables import Table
 
@@ -61,7 +61,7 @@ def _row(cell: CellRecord) -> tuple[str, ...]:
     found = cell.identification
     assert found is not None
     counts = f"{len(found.same_odds) + found.unheard}, {len(found.stranger_odds)}"
-    return (cell.name, str(found.voices), counts, *short_figures(cell, _FIGURES))
+    return (cell.name, str(found.voices), counts, *medians(cell, _FIGURES))
 
 
 def det_figure(result: BenchmarkResult) -> Figure | None:

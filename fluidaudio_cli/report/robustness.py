@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.robustness import Degradation, degradations, doubling
-from fluidaudio_cli.report.benchmark_tables import interval_ends, short_figures
+from fluidaudio_cli.report.benchmark_tables import heading, interval_ends, medians
 from fluidaudio_cli.report.html_page import PALETTE, Figure, axis, error_bars, line, plot
 from fluidaudio_cli.report.tables import Table
 
@@ -24,7 +23,7 @@ def robustness_tables(result: BenchmarkResult) -> Iterator[Table]:
         own = [row for row in rows if row.series == series]
         yield Table(
             f"Robustness: {series}",
-            ("condition", *(METRICS[name].label for name in _PARTS), "points more", "95 %"),
+            ("condition", *map(heading, _PARTS), "points more", "95 %"),
             tuple(_row(each) for each in own),
             (
                 "the same conversations under each condition; points more than the base, with a "
@@ -47,7 +46,7 @@ def _row(each: Degradation) -> tuple[str, ...]:
     name = " ".join(f"{factor}={level}" for factor, level in each.levels) or _BASE
     points = None if each.difference is None else each.difference.der_points
     more = _DASH if points is None else f"{points.value:+.2f}"
-    return (name, *short_figures(each.record, _PARTS), more, interval_ends(points))
+    return (name, *medians(each.record, _PARTS), more, interval_ends(points))
 
 
 def factor_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
@@ -114,7 +113,9 @@ def crossing_figures(result: BenchmarkResult) -> Iterator[tuple[str, Figure]]:
                             "x": axes[1],
                             "y": axes[0],
                             "z": cells,
-                            "colorscale": "Viridis",
+                            # Light, so that the numbers can be read on all of it.
+                            "colorscale": [[0.0, "#fdf6ec"], [1.0, PALETTE[1]]],
+                            "textfont": {"color": "#1b1b1f"},
                             "texttemplate": "%{z:.1f}",
                             "colorbar": {"title": {"text": "DER, %"}},
                             "hovertemplate": f"{first} %{{y}}, {second} %{{x}}: %{{z:.1f}} %"

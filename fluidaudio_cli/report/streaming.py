@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fluidaudio_cli.benchmark.grid import STREAMING
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
-from fluidaudio_cli.report.benchmark_tables import short_figures
+from fluidaudio_cli.report.benchmark_tables import heading, medians
 from fluidaudio_cli.report.html_page import Figure, axis, line, plot, ticks_at
 from fluidaudio_cli.report.tables import Table
 
@@ -43,24 +43,19 @@ def streaming_tables(result: BenchmarkResult) -> Iterator[Table]:
         cells,
         _COMPUTING,
         "of a step, networks included; memory: of the longest recording, its end over that after "
-        "10 minutes (or a sixth of it)",
+        "10 minutes (of a shorter one than an hour, after a sixth of it)",
     )
 
 
 def _table(title: str, cells: list[CellRecord], names: tuple[str, ...], note: str) -> Table:
-    header = ("cell", "step", *(_heading(name) for name in names))
+    header = ("cell", "step", *map(heading, names))
     return Table(title, header, tuple(_row(cell, names) for cell in cells), (note,))
 
 
 def _row(cell: CellRecord, names: tuple[str, ...]) -> tuple[str, ...]:
     steps = {file.streaming.step_seconds for file in cell.finished if file.streaming is not None}
     shown = ", ".join(f"{step:g} s" for step in sorted(steps))
-    return (cell.name, shown, *short_figures(cell, names))
-
-
-def _heading(name: str) -> str:
-    metric = METRICS[name]
-    return f"{metric.label}, {metric.unit}" if metric.unit else metric.label
+    return (cell.name, shown, *medians(cell, names))
 
 
 def latency_figure(result: BenchmarkResult) -> Figure | None:

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: what is shown, and what it is sorted by (the text by default).
-
-    ``tone``: ``good`` or ``bad`` colours it.
-    """
+    """A table's cell: what is shown, and what it is sorted by (the text by default)."""
 
     text: str
     value: float | str | None = None
-    tone: str = ""
 
     def __str__(self) -> str:
         """What is shown."""

@@ -35,13 +35,18 @@ Regions = Literal["all", "single", "overlap", "nonoverlap"]
 class Slices:
     """Scored time cut at every boundary: S slices, R reference and H hypothesis speakers.
 
-    ``seconds``: length, float64 (S,). ``reference``, ``hypothesis``: who speaks, bool (S, R)
-    and (S, H).
+    ``spans``: start and end, float64 (S, 2). ``reference``, ``hypothesis``: who speaks, bool
+    (S, R) and (S, H), speakers sorted by name.
     """
 
-    seconds: NDArray[np.float64]
+    spans: NDArray[np.float64]
     reference: NDArray[np.bool_]
     hypothesis: NDArray[np.bool_]
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Length of each, float64 (S,)."""
+        return np.asarray(self.spans[:, 1] - self.spans[:, 0])
 
 
 def score_turns(
@@ -143,10 +148,7 @@ def region_extents(reference: Sequence[Turn], regions: Regions) -> Extents:
         return ()
     slices = cut(turns, (), ((min(turns)[0], max(turn.end for turn in turns)),))
     chosen = in_regions(slices.reference.sum(axis=1), regions)
-    edges = np.unique([edge for turn in turns for edge in (turn.start, turn.end)])
-    return merge_extents(
-        (float(edges[index]), float(edges[index + 1])) for index in np.flatnonzero(chosen)
-    )
+    return merge_extents((start, end) for start, end in slices.spans[chosen].tolist())
 
 
 def in_regions(speaking: NDArray[np.int64], regions: Regions) -> NDArray[np.bool_]:
@@ -174,7 +176,7 @@ def cut(reference: Sequence[Turn], hypothesis: Sequence[Turn], scored: Extents) 
     )
     inside = _activity([Turn(start, end, "") for start, end in scored], edges).any(axis=1)
     return Slices(
-        np.diff(edges)[inside],
+        np.stack([edges[:-1], edges[1:]], axis=1)[inside],
         _activity(sides[0], edges)[inside],
         _activity(sides[1], edges)[inside],
     )

@@ -13,9 +13,9 @@ from typing import get_type_hints
 from xml.etree import ElementTree
 
 import pytest
-from benchmarking import cell, result, walled
+from benchmarking import cell, file_record, result, walled
 
-from fluidaudio_cli.benchmark.results import read_result, write_result
+from fluidaudio_cli.benchmark.results import FileRecord, read_result, write_result
 from tests import forked
 
 QUICK = ["--performance-mode", "fast", "--iterations", "1", "--warmup", "0"]
@@ -273,6 +273,13 @@ def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     assert run("compare", head, base, "--fail-on-regression").returncode == 0
 
 
+@pytest.mark.parametrize("command", [["benchmark"], ["compare", "a.json", "b.json"]])
+def test_a_seed_that_nothing_can_be_drawn_with_is_refused(command: list[str]) -> None:
+    done = run(*command, "--seed", "-1")
+    assert done.returncode == 2
+    assert "'--seed': -1 is not in the range x>=0" in done.stderr
+
+
 def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
     base, head = tmp_path / "base.json", tmp_path / "head.json"
     write_result(result(cell("fast"), cell("balanced"), cell("accurate")), base)
@@ -283,6 +290,28 @@ def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
         "warning: in HEAD only, not compared: turbo",
     ]
     assert "fast wall" in shown.stdout
+
+
+def test_compare_names_the_figures_that_one_side_lacks(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(), base)
+    write_result(result(cell("fast", file_record(peak=None)), complete=False), head)
+    shown = run("compare", base, head, "--fail-on-regression")
+    assert shown.returncode == 0
+    assert shown.stderr.splitlines() == [
+        "warning: in BASE only, not compared: fast peak_memory",
+        "warning: HEAD is incomplete: its run was interrupted",
+    ]
+
+
+def test_compare_of_nothing_in_common_is_no_success(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(cell("fast", FileRecord(uri="one", error="cut off"))), base)
+    write_result(result(), head)
+    shown = run("compare", base, head)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    last = "fluidaudio: the results have no figure in common: measure the same recordings"
+    assert shown.stderr.splitlines() == ["warning: in HEAD only, not compared: fast", last]
 
 
 def test_compare_refuses_another_dataset_unless_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,8 @@ from fluidaudio_cli.benchmark.gates import Gate, evaluate
 from fluidaudio_cli.benchmark.grid import Cell, Contrast
 from fluidaudio_cli.benchmark.results import CellRecord, EnergySample, FileRecord, StageSample
 from fluidaudio_cli.benchmark.studies import AGAINST
+from fluidaudio_cli.cli.render.benchmark import render_report
+from fluidaudio_cli.cli.render.console import plain_text
 from fluidaudio_cli.report.benchmark_csv import HEADER, to_csv
 from fluidaudio_cli.report.benchmark_github import annotation_lines
 from fluidaudio_cli.report.benchmark_junit import to_junit
@@ -21,6 +24,7 @@ from fluidaudio_cli.report.benchmark_markdown import markdown_table, to_markdown
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, figure, remarks
 from fluidaudio_cli.report.benchmark_tables import (
     file_table,
+    medians,
     pareto_line,
     stage_table,
     summary_tables,
@@ -70,6 +74,10 @@ def full_report() -> BenchmarkReport:
         (0.5, "0.5 s"),
         (1.234, "1.23 s"),
         (12.34, "12.3 s"),
+        (0.995, "0.995 s"),
+        (0.9996, "1.00 s"),
+        (-0.0, "0.00 s"),
+        (9.996, "10.0 s"),
         (99.96, "100 s"),
         (1234.5, "1 234 s"),
     ],
@@ -125,9 +133,35 @@ def test_markdown_escapes_bars_in_cells() -> None:
     assert table == "### T\n\n| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
 
 
+def test_markdown_shows_names_as_they_are_and_notes_below_their_table() -> None:
+    table = markdown_table(Table("T", ("a",), (("<i>\nR&amp;D",),), ("a < b",)))
+    assert table.splitlines()[4:] == ["| &lt;i&gt; R&amp;amp;D |", "", "a &lt; b"]
+    note = "better and worse are said only where a 95 % interval excludes no difference"
+    assert f"\n\n{note}\n\n" in to_markdown(full_report())
+    assert f"\n{note}</system-out>" in to_junit(full_report())
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ((None, None), "fluidaudio 0.1.0"),
+        (("c" * 40, False), "fluidaudio 0.1.0 at cccccccccccc"),
+        (("c" * 40, True), "fluidaudio 0.1.0 at cccccccccccc with local changes"),
+    ],
+)
+def test_a_commit_is_not_named_for_what_was_changed_after_it(
+    state: tuple[str | None, bool | None], text: str
+) -> None:
+    measured = result()
+    commit, dirty = state
+    environment = replace(measured.environment, git_commit=commit, git_dirty=dirty)
+    changed = measured.model_copy(update={"environment": environment})
+    assert f"; {text}\n" in to_markdown(BenchmarkReport(changed))
+
+
 def test_markdown_names_the_machine_and_every_table() -> None:
     text = to_markdown(full_report())
-    assert "Made-up CPU, 2 cores, Linux x86_64; fluidaudio 0.1.0 at `cccccccccccc`" in text
+    assert "Made-up CPU, 2 cores, Linux x86_64; fluidaudio 0.1.0 at cccccccccccc" in text
     titles = [line[4:] for line in text.splitlines() if line.startswith("### ")]
     assert titles[:7] == [
         "Performance modes",
@@ -173,6 +207,45 @@ def test_differences_are_said_with_intervals_and_only_proven_ones_are_verdicts()
     )
 
 
+def test_what_cannot_be_had_here_is_said_once_and_differs_from_nothing() -> None:
+    absent = CellRecord(cell=Cell(mode="fast", executor="cuda"), study="modes", unavailable="no")
+    pairs = (Contrast(absent.cell, cell().cell),)
+    asked = plan(cell().cell, absent.cell, contrasts=pairs)
+    whole = result(cell(), absent, plan=asked)
+    whole = whole.model_copy(update={"findings": conclude(whole)})
+    assert whole.findings.differences == ()
+    assert remarks(BenchmarkReport(whole)) == ("fast/cuda unavailable: no",)
+    # Another version that does not run is a comparison that fails.
+    turns = plan(cell().cell, absent.cell, name=AGAINST, in_turn=True, contrasts=pairs)
+    (found,) = conclude(whole.model_copy(update={"plan": turns})).differences
+    assert (found.speed, found.note) == ("inconclusive", "nothing was measured of fast/cuda")
+
+
+def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
+    sizes = [30_000_000] * 300
+    sizes[151] = 50_000_000
+    record = file_record()
+    assert record.memory is not None
+    curve = tuple((number / 100, size) for number, size in enumerate(sizes))
+    memory = record.memory.model_copy(update={"curve": curve})
+    measured = cell("fast", record.model_copy(update={"memory": memory}))
+    report = BenchmarkReport(result(measured))
+    text = plain_text(lambda console: render_report(console, report, detailed=True))
+    assert f"fast: memory {'▁' * 30}█{'▁' * 29} loaded 30.0 MB, peak 50.0 MB" in text
+
+
+def test_memory_is_compared_over_the_recordings_that_both_finished() -> None:
+    base = cell("reference", file_record("a"), file_record("b", peak=400_000_000))
+    head = cell("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
+    (found,) = conclude(result(base, head, plan=plan(base.cell, head.cell))).differences
+    assert (found.recordings, found.memory_ratio) == (1, 1.0)
+
+
+def test_streams_and_conditions_are_shown_in_digits_not_powers_of_ten() -> None:
+    slow = cell("fast", file_record(latency=(1.2345,)))
+    assert list(medians(slow, ("latency_max", "power", "count_bias"))) == ["1 234", "—", "0.00"]
+
+
 def test_one_mode_has_nothing_to_compare() -> None:
     single = BenchmarkReport(result())
     assert not any("Differences" in table.title for table in summary_tables(single))
@@ -185,8 +258,8 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
         "100% busy",
         "fast: iteration 5 of a is an outlier (3.00 s); medians stand, means would not",
         "fast/coreml unavailable: only on macOS",
-        "fast against reference: 1 recording(s) are too few to say which errs less",
-        "fast/this version against fast/main: 1 recording(s) are too few to say which errs less",
+        "'fast against reference', 'fast/this version against fast/main': "
+        "1 recording(s) are too few to say which errs less",
     )
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)

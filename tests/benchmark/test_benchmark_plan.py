@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from benchmarking import plan
+from benchmarking import plan, tiny_dataset
 
-from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.benchmark.grid import Cell, Condition, Effort
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
+    Asked,
+    build_grid,
     choose,
     choose_models,
     choose_modes,
@@ -20,6 +24,9 @@ from fluidaudio_cli.cli.benchmark_plan import (
 from fluidaudio_cli.cli.compare import check_kinds
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.executors import select
+from fluidaudio_cli.executors.base import Availability
+from fluidaudio_cli.executors.select import EXECUTOR_NAMES
 from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate import bundled
 
@@ -90,6 +97,26 @@ def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path)
         output_formats([tmp_path], "json")
     with pytest.raises(UsageError, match=r"r\.docx has no known ending"):
         output_formats([tmp_path / "r.docx"], "detailed")
+
+
+def test_a_baseline_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match=r"b\.json is the --baseline: write to another file"):
+        output_formats([tmp_path / "b.json"], "json", None, tmp_path / "link" / "b.json")
+
+
+def test_all_executors_are_set_against_one_that_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {name: Availability(name in ("onnxruntime", "cuda")) for name in EXECUTOR_NAMES}
+    monkeypatch.setattr(select, "availabilities", lambda: states)
+    asked = Asked(("fast",), ("bundled",), "all", "fp32", (), Effort())
+    recordings = SimpleNamespace(items=tiny_dataset(tmp_path, "one"))
+    with ExitStack() as stack:
+        grid = build_grid(asked, {"": Condition("", recordings)}, stack)
+    (study,) = grid.studies
+    found = [(each.cell.executor, each.base.executor) for each in study.contrasts]
+    assert found == [(name, "onnxruntime") for name in ("cuda", "coreml", "openvino")]
 
 
 def test_kinds_of_difference() -> None:

@@ -118,6 +118,9 @@ def test_resume_measures_only_what_is_missing(tmp_path: Path, half_done: Benchma
     assert second.cells[0].files[0] == half_done.cells[0].files[0]
     assert second.cells[0].files[1].error is None
     assert second.complete
+    # What was said of its failure is no longer so.
+    assert any("b failed" in line for line in half_done.warnings)
+    assert not any("b failed" in line for line in second.warnings)
 
 
 def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:

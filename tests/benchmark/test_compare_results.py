@@ -44,6 +44,10 @@ def other_dataset() -> BenchmarkResult:
     return original.model_copy(update={"datasets": {"": dataset}})
 
 
+_RAN = {"executor": "onnxruntime", "precision": "fp32", "version": "2"}
+OTHER_VERSION = {"segmentation": {"asked": {"precision": "auto"}, "ran": _RAN}}
+
+
 @pytest.mark.parametrize(
     ("head", "kind", "text"),
     [
@@ -52,22 +56,27 @@ def other_dataset() -> BenchmarkResult:
         (
             result(cell(model="b")),
             "models",
-            "fast ran other models: segmentation aaaaaaaaaaaa and bbbbbbbbbbbb",
+            "fast ran other models: segmentation was aaaaaaaaaaaa and is bbbbbbbbbbbb",
         ),
         (
             result(cell().model_copy(update={"config": {"step": 2.0}})),
             "config",
-            "fast was configured otherwise: step",
+            "fast was configured otherwise: step was 1.0 and is 2.0",
         ),
         (
             result(cell().model_copy(update={"config": {"step": 1.0, "onset": 0.5}})),
             "config",
-            "fast was configured otherwise: onset",
+            "fast was configured otherwise: onset was absent and is 0.5",
         ),
         (
-            result(cell().model_copy(update={"executors": {}})),
+            result(cell().model_copy(update={"config": {"step": {"seconds": 2.0}}})),
+            "config",
+            "fast was configured otherwise: step was 1.0 and is {'seconds': 2.0}",
+        ),
+        (
+            result(cell().model_copy(update={"executors": OTHER_VERSION})),
             "executor",
-            "fast ran on another executor or precision",
+            "fast ran otherwise: segmentation.ran.version was absent and is 2",
         ),
         (
             result(plan=plan(Cell(mode="fast"), settings=Settings(compute_units="cpu-only"))),

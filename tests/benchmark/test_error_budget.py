@@ -60,6 +60,13 @@ def test_speech_added_where_collars_leave_none_counts_in_the_lenient_pool(tmp_pa
     assert METRICS["der_lenient"].measure(both, files[:1]) is None
 
 
+def test_what_clustering_costs_is_never_a_zero_below_zero() -> None:
+    # Both errors are the same sum, added up in another order.
+    oracle = DiarizationErrorRate(0.1 + 0.2, 0.0, 0.0, 50.0)
+    same = cell("fast", file_record(error_seconds=0.3, oracle=oracle))
+    assert str(METRICS["clustering_cost"].samples(same)) == "(0.0,)"
+
+
 def window(number: int, *spans: tuple[int, float, float]) -> WindowEvidence:
     """Voices as (slot, from, to) in seconds of the window."""
     centres = GRID.centre_seconds + GRID.hop_seconds * np.arange(WINDOW_FRAMES)

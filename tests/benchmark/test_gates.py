@@ -39,6 +39,17 @@ def test_a_check_says_value_and_limit() -> None:
     assert (check.measured, check.limit) == ("100 x", "≥ 1200 x")
 
 
+def test_a_value_just_beyond_its_limit_is_shown_beyond_it() -> None:
+    slow = result(cell("fast", file_record(walls=(1.0000011,))))
+    (check,) = evaluate([gate(mode="fast", at_least=100)], slow)
+    assert (check.measured, check.limit) == ("99.9999 x", "≥ 100 x")
+    # Large numbers are whole, not powers of ten.
+    (check,) = evaluate(
+        [gate(at_most=20_000_000)], result(cell("fast", file_record(walls=(0.001,))))
+    )
+    assert (check.measured, check.limit) == ("100000 x", "≤ 20000000 x")
+
+
 def test_a_star_checks_every_mode() -> None:
     both = result(cell("fast"), cell("accurate", file_record(walls=(4.0, 4.0))))
     checks = evaluate([gate(at_least=50)], both)
@@ -162,6 +173,10 @@ def test_relative_limits_use_the_baseline() -> None:
             {"metric": "robust_der_noise", "unit": "%", "at_most": 9},
             "robust_der_noise: give robust_der_snr10, robust_der_clean or robust_der_FACTOR_LEVEL",
         ),
+        (
+            {"metric": "robust_der_snr5", "study": "modes", "unit": "%", "at_most": 9},
+            "robust_der_snr5 says its study itself",
+        ),
     ],
 )
 def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
@@ -171,6 +186,7 @@ def test_a_broken_gate_file_is_refused(tmp_path: Path, entry: dict[str, Any], me
         read_gates(path)
     assert str(caught.value).startswith(f"{path} is not a fluidaudio.gates/1 file: gates.0")
     assert message in str(caught.value)
+    assert "more)" not in str(caught.value)  # there is one fault
 
 
 def test_a_gate_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
@@ -188,7 +204,7 @@ def test_an_absent_gate_file_is_named(tmp_path: Path) -> None:
 def test_an_empty_gate_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gates.yaml"
     path.write_text("schema: fluidaudio.gates/1\ngates: []\n")
-    with pytest.raises(InputError, match="gates: Tuple should have at least 1 item"):
+    with pytest.raises(InputError, match="gates: List should have at least 1 item"):
         read_gates(path)
 
 
@@ -244,4 +260,4 @@ def test_a_gate_may_compare_with_another_cell() -> None:
     (check,) = evaluate([versus], result(cell("fast"), peer))
     assert (check.value, check.limit) == (8.0, "≥ 5 x of sherpa-onnx at 0.8")
     (absent,) = evaluate([versus], result())
-    assert absent.problem == "not measured of sherpa-onnx at 0.8"
+    assert absent.measured == "not measured of sherpa-onnx at 0.8"

@@ -47,8 +47,13 @@ def test_figures_of_trials_by_hand() -> None:
 
 
 def test_cllr_is_nothing_for_certainty_and_one_for_knowing_nothing() -> None:
-    sure = RECORD.model_copy(update={"same_odds": (40.0,), "stranger_odds": (-40.0,)})
+    certain = {"same_odds": (40.0,), "stranger_odds": (-40.0,)}
+    sure = RECORD.model_copy(update={**certain, "unheard": 0})
     assert trials.cllr(sure) == pytest.approx(0.0, abs=1e-12)
+    # Of one of the two tests of one person nothing is known.
+    assert trials.cllr(RECORD.model_copy(update=certain)) == pytest.approx(1 / 4)
+    nobody = RECORD.model_copy(update={"stranger_odds": (), "stranger_rates": ()})
+    assert np.isnan([trials.cllr(nobody), trials.false_accepts(nobody, 0.01)]).all()
     blind = RECORD.model_copy(update={"same_odds": (0.0,), "stranger_odds": (0.0,)})
     assert trials.cllr(blind) == pytest.approx(1.0)
 

@@ -174,6 +174,20 @@ def test_a_command_that_prints_a_result_gives_its_time(tmp_path: Path) -> None:
     with open_other(text, tmp_path, item.audio, "fast") as (other, ours):
         assert (other.kind, ours.kind) == ("benchmark", "worker")
     assert _printed_cost((tmp_path / "r.json").read_text()) == (2.0, 4.0)
+    write_result(result(cell("fast", file_record(walls=()))), tmp_path / "r.json")
+    with (
+        pytest.raises(UsageError, match="command prints has no times: let it measure files"),
+        open_other(text, tmp_path, item.audio, "fast"),
+    ):
+        pass
+
+
+def test_what_stands_for_recording_and_mode_may_be_a_part_of_a_word(tmp_path: Path) -> None:
+    (item,) = tiny_dataset(tmp_path, "{mode}")
+    out = tmp_path / "out"
+    text = f"sh -c 'echo $0 > {out}' --in={{audio}},{{mode}}"
+    with open_other(text, tmp_path, item.audio, "fast"):
+        assert out.read_text() == f"--in={item.audio},fast\n"
 
 
 @pytest.mark.parametrize(

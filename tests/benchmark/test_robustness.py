@@ -123,12 +123,25 @@ def test_the_command_measures_each_condition_against_the_base(small: Path, tmp_p
     assert [factor for factor, _ in factor_figures(result)] == ["noise", "level"]
     ((label, figure),) = crossing_figures(result)
     assert label == "fast: noise and level"
-    assert figure["data"][0]["z"][1][1] == rows[4].der
+    (heat,) = figure["data"]
+    assert heat["z"][1][1] == rows[4].der
+    ink = luminance(heat["textfont"]["color"])
+    for _, colour in heat["colorscale"]:
+        assert (luminance(colour) + 0.05) / (ink + 0.05) > 4.5
     assert [len(table.rows) for table in robustness_tables(result)] == [5, 2]
     page = (tmp_path / "r.html").read_text()
     assert 'id="chart-robust-noise"' in page
     assert 'id="chart-crossed-0"' in page
     json.dumps(figure)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_names_of_conditions() -> None:

@@ -9,7 +9,7 @@ import pytest
 from benchmarking import cell, file_record
 
 from fluidaudio_cli.benchmark.metrics import METRICS
-from fluidaudio_cli.benchmark.results import StreamingRecord, read_result
+from fluidaudio_cli.benchmark.results import FileRecord, StreamingRecord, read_result
 from fluidaudio_cli.benchmark.streaming import parse_latencies, switches
 from fluidaudio_cli.cli.process import run
 from fluidaudio_cli.errors import UsageError
@@ -79,6 +79,25 @@ def test_figures_of_streams_by_hand() -> None:
     assert METRICS["stream_growth"].samples(cell("fast", short)) == ()
 
 
+@pytest.mark.parametrize(
+    ("minutes", "growth"),
+    # After 10 of 61 and of 600 minutes; after the sixth of 12; of one there is no such reading.
+    [(61, (5.1,)), (600, (59.0,)), (12, (1.0,)), (0.9, ())],
+)
+def test_memory_growth_is_of_the_end_over_the_beginning(
+    minutes: float, growth: tuple[float, ...]
+) -> None:
+    end = 60.0 * minutes
+    times = (0.0, *(10.0 * number for number in range(1, int(end // 10) + 1)), end)
+    stream = StreamingRecord(
+        delays=(), switches=0, switches_end=0, turns=0, revisions=0, revised_seconds=0.0,
+        created=0, withdrawn=0, step_seconds=1.0, computing=(),
+        memory=tuple((time, round(50e6 * (time > 0) + 1e5 * time / 60)) for time in times),
+    )  # fmt: skip
+    record = FileRecord(uri="one", audio_seconds=end, streaming=stream)
+    assert METRICS["stream_growth"].samples(cell("fast", record)) == pytest.approx(growth)
+
+
 def test_latencies_are_read_once_each() -> None:
     assert parse_latencies("0.5,1,1.0,10") == (0.5, 1.0, 10.0)
     with pytest.raises(UsageError, match=r"--latency soon: give seconds, such as 0.5,1,2,5,10"):
@@ -103,9 +122,9 @@ def test_a_run_in_every_format_with_gates(
     assert "1 of 2 gates failed: any dataset balanced/after 10 s revisions" in err
     assert "Streaming: error" in out
     result = read_result(files[0])
-    (cell,) = result.cells
-    assert cell.cell.latency == 10.0
-    (file,) = cell.finished
+    (only,) = result.cells
+    assert only.cell.latency == 10.0
+    (file,) = only.finished
     stream, accuracy = file.streaming, file.accuracy
     assert stream is not None
     assert accuracy is not None
@@ -125,7 +144,7 @@ def test_a_run_in_every_format_with_gates(
         "balanced, at the end",
     ]
     assert "online_der" in files[1].read_text(encoding="utf-8")
-    assert "| DER online, % |" in files[2].read_text(encoding="utf-8")
+    assert "| DER online (%) |" in files[2].read_text(encoding="utf-8")
     assert "chart-streaming" in files[3].read_text(encoding="utf-8")
     assert json.loads(files[0].read_text())["schema"] == "fluidaudio.benchmark/2"
 
@@ -140,7 +159,7 @@ def test_streams_of_any_length_have_no_error_but_figures_of_computing(
     assert "Streaming: computing" in out
     assert "Streaming: error" not in out
     result = read_result(path)
-    assert [cell.cell.name for cell in result.cells] == [
+    assert [each.cell.name for each in result.cells] == [
         "balanced/20 s/after 10 s",
         "balanced/35 s/after 10 s",
     ]

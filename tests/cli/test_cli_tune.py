@@ -60,7 +60,8 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
         assert timeout == 9.0
         watch("embedding", 0)
         rejected = (tuner.Rejected(CHOICE, "it died [at once]"),)
-        return tuner.TuningResult(CHOICE, 81.6, 0.1234, 0.1233, rejected, measured, 61.7)
+        failed = {"coreml": "it gave no answer"}
+        return tuner.TuningResult(CHOICE, 81.6, 0.1234, 0.1233, rejected, measured, 61.7, failed)
 
     monkeypatch.setattr(tuner, "tune", found)
     kept = tmp_path / "kept.json"
@@ -68,7 +69,8 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     assert (code, err) == (0, "")  # silent where nobody watches
     (row,) = (line for line in out.splitlines() if line.split("onnxruntime")[0].strip() == WORDS)
     assert row.split()[-8] == "80.0"
-    assert out.splitlines()[-4:] == [
+    assert out.splitlines()[-5:] == [
+        "failed: coreml: it gave no answer",
         f"not taken: {WORDS}: it died [at once]",
         f"chosen: {WORDS}",
         "82x real time; DER on the bundled sample 12.34%, in fp32 12.33%",
@@ -79,6 +81,7 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     document = json.loads(command("tune", "--timeout", "9", "--format", "json")[1])
     assert document["benchmark"] == json.loads(kept.read_text())
     assert document["chosen"]["workers"] == 2
+    assert document["failed"] == {"coreml": "it gave no answer"}
 
 
 def test_nothing_is_stored_when_no_setting_works(

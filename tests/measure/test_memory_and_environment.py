@@ -57,11 +57,12 @@ def test_the_sampler_sees_a_held_allocation() -> None:
     assert sampler.peak == max(size for _, size in sampler.curve)
 
 
-def test_a_long_curve_is_thinned_and_keeps_its_peak() -> None:
-    stride = memory._Stride(4)
-    curve: list[tuple[float, int]] = []
+def test_a_long_curve_is_thinned_and_keeps_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CURVE_POINTS", 4)
+    sampler = memory.RssSampler(os.getpid())
     for index in range(1000):
-        stride.add(curve, (float(index), 5000 if index == 357 else index))
+        sampler.add((float(index), 5000 if index == 357 else index))
+    curve = sampler.curve
     assert len(curve) < 8
     assert (357.0, 5000) in curve
     assert curve == sorted(curve)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from fluidaudio_cli.diarization.clock import Span
+from fluidaudio_cli.measure.environment import Environment, Machine
 from fluidaudio_cli.profiling.clock import Call
 from fluidaudio_cli.profiling.records import (
     Bottleneck,
@@ -83,7 +84,17 @@ def made_profile(**changes: Any) -> Profile:
         mode="balanced",
         plan={"models": "bundled"},
         executors={},
-        environment={"machine": {"cpu_model": "Made-up CPU"}, "python": "3.11"},
+        environment=Environment(
+            machine=Machine("Made-up CPU", 2, 2, 8_000_000_000, "Linux", "x86_64"),
+            system_release="Linux-6",
+            python="3.11",
+            packages={},
+            git_commit=None,
+            git_dirty=None,
+            source="",
+            load_average=None,
+            thread_settings={},
+        ),
         load_seconds=0.3,
         load_cached=True,
         processing_seconds=0.8,

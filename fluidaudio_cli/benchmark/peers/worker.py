@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
+from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError, InputError
 from fluidaudio_cli.executors.machine import processors
 from fluidaudio_cli.measure.clock import stopwatch
 from fluidaudio_cli.resources import datasets_dir
+from fluidaudio_cli.simulate.voices import read_audio
 from fluidaudio_cli.turns import Turn
 
 Samples = npt.NDArray[np.float32]
 RawTurn = tuple[float, float, str]
 
-_BLOCK_SECONDS = 60
 # The fastest of so many trials counts: others on the machine only ever slow one down.
 _TRIALS = 2
 
@@ -73,7 +74,7 @@ class PeerPipeline:
 
     def prepare(self, path: Path) -> tuple[float, Any]:
         """Audio seconds, and the recording in the form that the peer takes."""
-        samples = read_samples(path)
+        samples = read_audio(path, math.inf)
         return samples.size / SAMPLE_RATE, self._engine.prepare(samples)
 
     def diarize(self, source: tuple[float, Any]) -> Any:
@@ -93,7 +94,7 @@ class PeerPipeline:
 
 def _trials(engines: Mapping[int, PeerEngine]) -> dict[int, float]:
     """Seconds of the bundled sample with each number of threads, in turns."""
-    samples = read_samples(datasets_dir() / "sample" / "sample.wav")
+    samples = read_audio(datasets_dir() / "sample" / "sample.wav")
     trials = dict.fromkeys(engines, float("inf"))
     for _ in range(_TRIALS):
         for count, engine in engines.items():
@@ -102,10 +103,3 @@ def _trials(engines: Mapping[int, PeerEngine]) -> dict[int, float]:
                 engine.diarize(prepared)
             trials[count] = min(trials[count], cost.wall)
     return trials
-
-
-def read_samples(path: Path) -> Samples:
-    """The recording as 16 kHz mono float32."""
-    with open_audio(path) as stream:
-        blocks = stream.blocks(_BLOCK_SECONDS * SAMPLE_RATE)
-        return np.concatenate([np.zeros(0, np.float32), *blocks])

@@ -63,11 +63,12 @@ def _facts(part: str, values: JsonValue) -> str:
 
 def _memory(console: Console, name: str, memory: MemoryRecord) -> None:
     low, high = memory.baseline_rss_bytes, memory.peak_rss_bytes
-    readings = memory.curve[:: max(1, len(memory.curve) // _CURVE_WIDTH)]
+    sizes = [size for _, size in memory.curve]
+    step = max(1, len(sizes) // _CURVE_WIDTH)
+    readings = [max(sizes[at : at + step]) for at in range(0, len(sizes), step)]
     span = max(1, high - low)
     bars = "".join(
-        _BARS[min(len(_BARS) - 1, max(0, (size - low) * len(_BARS) // span))]
-        for _, size in readings
+        _BARS[min(len(_BARS) - 1, max(0, (size - low) * len(_BARS) // span))] for size in readings
     )
     print_line(
         console,
@@ -83,9 +84,7 @@ def _environment(console: Console, record: Environment) -> None:
         f"cores, {machine.memory_bytes / 2**30:.1f} GiB",
         "system": f"{record.system_release}, Python {record.python}",
         "packages": ", ".join(f"{name} {version}" for name, version in record.packages.items()),
-        "commit": "not a git checkout"
-        if record.git_commit is None
-        else record.git_commit + (" with local changes" if record.git_dirty else ""),
+        "commit": record.commit() or "not a git checkout",
         "load average": "unavailable"
         if record.load_average is None
         else ", ".join(f"{load:.2f}" for load in record.load_average),

@@ -40,8 +40,8 @@ def print_tuning(console: Console, result: TuningResult, path: Path) -> None:
     from fluidaudio_cli.report.benchmark_tables import summary_tables
 
     render_table(console, summary_tables(BenchmarkReport(result.measured))[0])
-    for cell, _, reason in result.measured.failures:
-        print_line(console, f"failed: {cell}: {reason}")
+    for setting, reason in result.failed.items():
+        print_line(console, f"failed: {setting}: {reason}")
     for rejected in result.rejected:
         print_line(console, f"not taken: {rejected.tuning}: {rejected.reason}")
     print_line(console, f"chosen: {result.chosen}")
@@ -74,6 +74,7 @@ def tuning_document(result: TuningResult, path: Path) -> dict[str, Any]:
         "rejected": [
             {"tuning": asdict(each.tuning), "reason": each.reason} for each in result.rejected
         ],
+        "failed": dict(result.failed),
         "benchmark": json.loads(to_json(result.measured)),
         "seconds": result.seconds,
         "stored_in": str(path),
