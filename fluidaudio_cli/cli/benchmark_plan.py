@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.files import temporary_folder
+from fluidaudio_cli.files import resolved, temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def choose_models(given: Sequence[str]) -> dict[str, str]:
 
 def _absolute(path: str) -> str:
     # Another version runs in a folder of its own.
-    return str(Path(path).resolve())
+    return str(resolved(Path(path)))
 
 
 @dataclass(frozen=True)

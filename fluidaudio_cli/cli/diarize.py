@@ -30,6 +30,7 @@ from fluidaudio_cli.cli.diarize_run import DiarizeRun
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, place_from
 
@@ -174,7 +175,7 @@ def diarize(
         from fluidaudio_cli.cli.diarize_reference import read_references
 
         references = read_references(reference, uem, [uri for _, uri in items()])
-    is_recording = {path.resolve() for path in recordings if isinstance(path, Path)}.__contains__
+    is_recording = {resolved(path) for path in recordings if isinstance(path, Path)}.__contains__
 
     def read_as(path: Path) -> str:
         if is_recording(path) or (job is not None and job.holds(path)):

@@ -80,6 +80,12 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
         pass
     with locked(journal, tmp_path / "locks"):
         pass
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(HostError, match="set FLUIDAUDIO_CACHE_DIR to a folder that can be written"),
+        locked(journal, tmp_path / "file" / "locks"),
+    ):
+        pass
 
 
 def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path) -> None:
