@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
@@ -17,7 +18,13 @@ _PIPED_WIDTH = 160
 
 
 class _Console(Console):
-    """Rich's, but for a pipe that nobody reads: that is the command's to answer."""
+    """Rich's, but for texts, which are the user's: `[red]` or `:cat:` in one is itself.
+
+    And a pipe that nobody reads is the command's to answer.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, **settings)
 
     def on_broken_pipe(self) -> None:
         """Called where ``BrokenPipeError`` is caught; Rich's own would end with code 1."""
@@ -27,20 +34,19 @@ class _Console(Console):
 def stdout_console() -> Console:
     """Console for results; without colours, and never narrowed, when piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    # Names in cells are the user's: `:cat:` in one is no emoji.
-    return _Console(width=width, highlight=False, emoji=False)
+    return _Console(width=width)
 
 
 def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -> str:
     """What ``render`` prints, for a file: the same from any terminal, without colours."""
     page = io.StringIO()
-    render(Console(file=page, width=width, color_system=None, highlight=False, emoji=False))
+    render(_Console(file=page, width=width, color_system=None))
     return page.getvalue()
 
 
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, soft_wrap=True)
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
