@@ -26,9 +26,10 @@ from fluidaudio_cli.cli.diarize_output import (
     check_targets,
     choose_destination,
 )
-from fluidaudio_cli.cli.diarize_run import DiarizeRun
+from fluidaudio_cli.cli.diarize_run import DiarizeRun, Wanted
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
-from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.cli.known import known_voices
+from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
 from fluidaudio_cli.files import resolved
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -38,14 +39,11 @@ if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_job import Job
-    from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
-
-_BAD_INPUT = 3
 
 
 def diarize(
@@ -186,18 +184,19 @@ def diarize(
     if kept is not None:
         paths_of.append(partial(evidence_path, kept))
     refused = check_targets(items(), paths_of, read_as)
+    wanted = Wanted(bounds, exclusive, embeddings, link, people, destination, references)
     if evidence:
         good = {path: uri for path, uri in evidence.items() if uri not in refused}
-        if _again(
-            good, refused, bounds, people, exclusive, destination, references, embeddings, link
-        ):
-            raise typer.Exit(_BAD_INPUT)
+        if _again(good, refused, wanted):
+            raise typer.Exit(EXIT_BAD_INPUT)
         return
-    wanted = options.parse_track(track)
+    chosen_track = options.parse_track(track)
 
     def heard() -> Iterator[AudioSource]:
         return (
-            AudioSource(path, uri, wanted, salvage) for path, uri in items() if uri not in refused
+            AudioSource(path, uri, chosen_track, salvage)
+            for path, uri in items()
+            if uri not in refused
         )
 
     sources = [] if job is not None else list(heard())
@@ -206,7 +205,7 @@ def diarize(
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
     from fluidaudio_cli.diarization.loading import load, make_plan
-    from fluidaudio_cli.report.diarization_json import Ran, RunFacts
+    from fluidaudio_cli.report.diarization_json import Ran
 
     asked: dict[str, Any] = {
         "executor": executor.value,
@@ -226,10 +225,7 @@ def diarize(
         for name, text in plan_lines(plan):
             messages.detail(f"{name}: {text}")
     notes = plan.notes if held is None else (*plan.notes, *held.notes)
-    facts = RunFacts(
-        Ran(plan), bounds, exclusive, notes, people.facts if people else None, linked=link
-    )
-    as_json = destination.format is Format.json
+    facts = wanted.facts(Ran(plan), notes)
     if job is not None:
         from fluidaudio_cli.cli.diarize_job import job_plan, tell
         from fluidaudio_cli.cli.diarize_work import DiarizeWork
@@ -237,7 +233,7 @@ def diarize(
         from fluidaudio_cli.models.card import load_card
 
         job.refused = refused
-        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
+        run = DiarizeRun(facts, wanted, count, kept)
         run.only_evidence = link
         work = DiarizeWork(
             plan=plan if cluster is None else None,
@@ -245,7 +241,7 @@ def diarize(
             speakers=bounds,
             people=people,
             evidence=kept is not None or learn,
-            environment=as_json,
+            environment=wanted.as_json,
         )
 
         def result_of(uri: str) -> Path:
@@ -260,35 +256,33 @@ def diarize(
                 speakers=asdict(bounds),
                 exclusive=exclusive,
                 embeddings=embeddings,
-                track=wanted,
+                track=chosen_track,
                 salvage=salvage,
                 evidence=kept is not None,
                 known=None if people is None else people.enrolled,
                 linked=link,
             ),
             lambda: job.pool(work, share, inline=held is not None),
-            AudioSource(Path(), None, wanted, salvage),
+            AudioSource(Path(), None, chosen_track, salvage),
             run,
             result_of,
             None if kept is None else partial(evidence_path, kept),
         )
-        tell(tally, spread, as_json)
+        tell(tally, spread, wanted.as_json)
         if link and kept is not None:
             # The second step: who is who in all of it, now that it is there.
             found = job.evidence(kept)
-            run.failed += bool(found) and _again(
-                found, {}, bounds, people, exclusive, destination, references, embeddings, link
-            )
+            run.failed += bool(found) and _again(found, {}, wanted)
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
-        facts = replace(facts, ran=Ran.of(pipeline, as_json))
-        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
+        facts = replace(facts, ran=Ran.of(pipeline, wanted.as_json))
+        run = DiarizeRun(facts, wanted, count, kept)
         try:
             for error in refused.values():
                 run.take(error)
-            named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
-            run.take_all(_outcomes(pipeline, sources, bounds, named, destination), link)
+            named = wanted.known(pipeline.models, pipeline.mode.calibration)
+            run.take_all(_outcomes(pipeline, sources, bounds, named, destination))
         finally:
             run.keep()
     if held is not None:
@@ -299,39 +293,22 @@ def diarize(
             messages.say(f"warning: {line}")
     run.finish("models loaded before" if job is None else "with loading of models")
     if run.failed:
-        raise typer.Exit(_BAD_INPUT)
+        raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _again(
-    files: Mapping[Place, str],
-    refused: Refused,
-    bounds: SpeakerBounds,
-    people: KnownVoices | None,
-    exclusive: bool,
-    destination: Destination,
-    references: References | None,
-    embeddings: bool,
-    link: bool,
-) -> int:
+def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
     """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
-    from fluidaudio_cli.report.diarization_json import Ran, RunFacts, describe_host
+    from fluidaudio_cli.report.diarization_json import Ran, describe_host
 
     readable = (each for each in read_alike(files) if not isinstance(each, InputError))
     first = next(readable, None)
     if first is None:
         raise next(each for each in read_alike(files) if isinstance(each, InputError))
-    host = describe_host() if destination.format is Format.json else {}
-    facts = RunFacts(
-        Ran(first.plan, first.models, environment=host),
-        bounds,
-        exclusive,
-        notes=("made from evidence: no network was run",),
-        known=people.facts if people else None,
-        linked=link,
-    )
-    known = people.people(first.models, first.plan.mode.calibration) if people else None
-    count = len(files) + len(refused)
-    run = DiarizeRun(facts, destination, references, embeddings, count, people=people)
+    host = describe_host() if wanted.as_json else {}
+    ran = Ran(first.plan, first.models, environment=host)
+    facts = wanted.facts(ran, ("made from evidence: no network was run",))
+    known = wanted.known(first.models, first.plan.mode.calibration)
+    run = DiarizeRun(facts, wanted, len(files) + len(refused))
     for error in refused.values():
         run.take(error)
 
@@ -342,10 +319,10 @@ def _again(
                 continue
             if (saved.plan, saved.models) != (run.facts.ran.plan, run.facts.ran.models):
                 run.facts = replace(facts, ran=Ran(saved.plan, saved.models, environment=host))
-            yield saved.diarize(bounds, known)
+            yield saved.diarize(wanted.bounds, known)
 
     try:
-        run.take_all(outcomes(), link)
+        run.take_all(outcomes())
     finally:
         run.keep()
     run.finish("no network was run")
