@@ -27,8 +27,6 @@ from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.scoring.extents import merge_extents, subtract_extents
 from fluidaudio_cli.turns import Turn
 
-LATENCIES = (0.5, 1.0, 2.0, 5.0, 10.0)
-
 # Seconds of sound between two readings of memory.
 _MEMORY_SECONDS = 10.0
 

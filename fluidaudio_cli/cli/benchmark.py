@@ -108,8 +108,8 @@ def benchmark(
         bool, _what("--streaming", help="What latency costs, as a stream.")
     ] = False,
     latency: Annotated[
-        str | None, _what(metavar="SECONDS,…", help="Of --streaming. Default: 0.5,1,2,5,10.")
-    ] = None,
+        str, _what(metavar="SECONDS,…", help="Of --streaming: how late turns are final.")
+    ] = "0.5,1,2,5,10",
     single_file: Annotated[str | None, _what(metavar="URI", help="Only this recording.")] = None,
     max_files: Annotated[
         int | None, _what(metavar="N", min=1, help="Only the first N recordings.")
@@ -242,7 +242,9 @@ def benchmark(
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
+    from fluidaudio_cli.benchmark.robustness import read_suite
     from fluidaudio_cli.benchmark.runner import Settings
+    from fluidaudio_cli.benchmark.streaming import parse_latencies
     from fluidaudio_cli.cli.compare import check_kinds
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
     from fluidaudio_cli.diarization.tuning import leave_out_tuning
@@ -283,21 +285,22 @@ def benchmark(
         against=against,
         pairs=pairs,
         robustness=robustness,
-        latencies=benchmark_plan.chosen_latencies(latency) if streaming else (),
+        latencies=parse_latencies(latency) if streaming else (),
         identify=benchmark_plan.chosen_voices(voices, max_files) if identify else None,
     )
     settings = Settings(
         seed, compute_units.value, measure_power, limit, timeout, tuning=not no_tuning
     )
     formats = benchmark_plan.output_formats(output or (), output_format.value, html)
+    whole_suite = read_suite(suite) if robustness else None
+    if whole_suite is not None and quick:
+        whole_suite = whole_suite.shortened()
     conditions = _open_conditions(
         asked.identify,
         dataset,
         condition or (),
-        single_file,
-        max_files,
-        auto_download,
-        benchmark_plan.chosen_suite(suite, quick) if robustness else None,
+        benchmark_plan.Chosen(single_file, max_files, auto_download),
+        whole_suite,
     )
     if conditions[""].note:
         typer.echo(conditions[""].note, err=True)
@@ -328,28 +331,20 @@ def _open_conditions(
     voices: VoiceFolder | None,
     dataset: str | None,
     others: Sequence[str],
-    single_file: str | None,
-    max_files: int | None,
-    auto_download: bool,
+    chosen: benchmark_plan.Chosen,
     suite: Suite | None,
 ) -> dict[str, Condition]:
+    from fluidaudio_cli.benchmark import robustness
+    from fluidaudio_cli.benchmark.identify import conditions_of
     from fluidaudio_cli.cli.render.console import progress_bar
 
     if voices is not None:
-        from fluidaudio_cli.benchmark.identify import conditions_of
-
         return dict(conditions_of(voices))
     with progress_bar("making conversations") as progress:
         if suite is not None:
-            return benchmark_plan.make_conditions(suite, single_file, max_files, progress)
-        return benchmark_plan.open_conditions(
-            dataset,
-            others,
-            single_file,
-            max_files,
-            lambda name: _download(name, max_files, auto_download),
-            progress,
-        )
+            folder = benchmark_plan.made_folder()
+            return robustness.make_conditions(suite, folder, chosen.of, progress)
+        return benchmark_plan.open_conditions(dataset, others, chosen, progress)
 
 
 def _measure(
@@ -420,16 +415,6 @@ def _comparable(
         for difference in check_comparable(base, head, tuple(kinds)):
             typer.echo(f"warning: compared although {difference.text}", err=True)
     return base
-
-
-def _download(dataset: str, max_files: int | None, allowed: bool) -> None:
-    if not allowed:
-        return  # the caller then says what is missing and which command downloads it
-    from fluidaudio_cli.cli.render.console import progress_bar
-    from fluidaudio_cli.corpora.download import download_dataset
-
-    with progress_bar(f"downloading {dataset}") as progress:
-        download_dataset(dataset, max_files=max_files, progress=progress)
 
 
 def _show(report: BenchmarkReport, output_format: OutputFormat, written: Collection[str]) -> None:

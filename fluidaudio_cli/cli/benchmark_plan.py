@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Condition, Effort, Grid, Program
     from fluidaudio_cli.benchmark.identify import VoiceFolder
     from fluidaudio_cli.benchmark.results import PlanRecord
-    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.corpora.dataset import Dataset
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
@@ -197,29 +196,53 @@ def check_lengths(text: str) -> tuple[float, ...]:
     return lengths
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The recordings of a dataset that are measured, and whether what is missing is downloaded."""
+
+    single_file: str | None = None
+    max_files: int | None = None
+    auto_download: bool = False
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """Those of ``dataset``."""
+        # An index that is still to be downloaded has no recordings to choose from yet.
+        if self.single_file is not None and dataset.items:
+            return dataset.single(self.single_file)
+        return dataset.head(self.max_files)
+
+    def opened(self, name: str) -> Dataset:
+        """Those of the dataset or folder ``name``; raises ``HostError`` where some are not here."""
+        from fluidaudio_cli.cli.render.console import progress_bar
+        from fluidaudio_cli.corpora.dataset import open_dataset
+        from fluidaudio_cli.corpora.download import download_dataset
+
+        dataset = self.of(open_dataset(name))
+        if self.auto_download and dataset.missing() and dataset.download_command is not None:
+            with progress_bar(f"downloading {name}") as progress:
+                download_dataset(name, max_files=self.max_files, progress=progress)
+            dataset = self.of(open_dataset(name))
+        return dataset.require()
+
+
 def open_conditions(
     dataset: str | None,
     others: Sequence[str],
-    single_file: str | None,
-    max_files: int | None,
-    download: Callable[[str], None],
+    chosen: Chosen,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Condition]:
     """The dataset's chosen recordings, and the same conversations under ``others``, NAME=DATASET.
 
-    ``download`` is called with a dataset's name when some of its recordings are not there;
     ``progress`` is of conversations that are made now.
     """
     from fluidaudio_cli.benchmark.grid import Condition
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS
 
-    recordings: Dataset
     note = "" if dataset is not None else BUNDLED_NOTE
     if dataset is None or dataset == CONVERSATIONS:
-        made = _made(dataset is None, progress)
-        recordings = _chosen(made, single_file, max_files)
+        recordings = chosen.of(_made(dataset is None, progress))
     else:
-        recordings = _open_recordings(dataset, single_file, max_files, download)
+        recordings = chosen.opened(dataset)
     found = {"": Condition("", recordings, note=note)}
     for text in others:
         name, equals, place = text.rpartition("=")
@@ -227,7 +250,7 @@ def open_conditions(
             raise UsageError(f"--condition {text}", "give NAME=DATASET, such as noisy=./noisy")
         if name in found:
             raise UsageError(f"two conditions are called {name}", "give each --condition its name")
-        found[name] = Condition(name, _open_recordings(place, single_file, max_files, download))
+        found[name] = Condition(name, chosen.opened(place))
     return found
 
 
@@ -237,7 +260,7 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
 
     made = made_dataset(
-        bundled_recipe(CONVERSATIONS), _made_folder(), jobs=os.cpu_count() or 1, progress=progress
+        bundled_recipe(CONVERSATIONS), made_folder(), jobs=os.cpu_count() or 1, progress=progress
     )
     if not with_sample:
         return made
@@ -252,18 +275,11 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     )
 
 
-def _made_folder() -> Path:
+def made_folder() -> Path:
+    """Where conversations that are made for a benchmark stay."""
     from fluidaudio_cli.executors.cache import cache_dir
 
     return cache_dir() / "conversations"
-
-
-def chosen_suite(path: Path | None, quick: bool) -> Suite:
-    """The suite of ``--robustness``."""
-    from fluidaudio_cli.benchmark.robustness import read_suite
-
-    suite = read_suite(path)
-    return suite.shortened() if quick else suite
 
 
 def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
@@ -275,44 +291,6 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     if len(found.items) < FEWEST_VOICES:
         raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
     return found
-
-
-def chosen_latencies(latency: str | None) -> tuple[float, ...]:
-    """Those of ``--streaming``."""
-    from fluidaudio_cli.benchmark.streaming import LATENCIES, parse_latencies
-
-    return LATENCIES if latency is None else parse_latencies(latency)
-
-
-def make_conditions(
-    suite: Suite, single_file: str | None, max_files: int | None, progress: ProgressCallback
-) -> dict[str, Condition]:
-    """The suite's conditions, the chosen recordings of each."""
-    from fluidaudio_cli.benchmark import robustness
-
-    def choose(dataset: Dataset) -> Dataset:
-        return _chosen(dataset, single_file, max_files)
-
-    return robustness.make_conditions(suite, _made_folder(), choose, progress)
-
-
-def _open_recordings(
-    name: str, single_file: str | None, max_files: int | None, download: Callable[[str], None]
-) -> Dataset:
-    from fluidaudio_cli.corpora.dataset import open_dataset
-
-    dataset = _chosen(open_dataset(name), single_file, max_files)
-    if dataset.missing() and dataset.download_command is not None:
-        download(name)
-        dataset = _chosen(open_dataset(name), single_file, max_files)
-    return dataset.require()
-
-
-def _chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
-    # An index that is still to be downloaded has no recordings to choose from yet.
-    if single_file is not None and dataset.items:
-        return dataset.single(single_file)
-    return dataset.head(max_files)
 
 
 def output_formats(

@@ -106,11 +106,12 @@ _MAY_BE_EMPTY = ("known", "allow_different")
 
 
 def check_values(given: Mapping[str, Any], order: Sequence[Any]) -> None:
-    """Refuse an empty value, and a second one of an option that takes one.
+    """Refuse an empty value, and a second place where an option takes one.
 
     Empty is a shell's variable that is not set, and as a path would be the current folder. Of two
-    values Typer would take the last. ``given``: as written, by parameter; ``order``: the parameters
-    of the command line, each as often as it is there.
+    values the last counts, which is meant of settings, but not of two outputs, references or known
+    voices. ``given``: as written, by parameter; ``order``: the parameters of the command line, each
+    as often as it is there.
     """
     seen = set()
     for each in order:
@@ -120,8 +121,8 @@ def check_values(given: Mapping[str, Any], order: Sequence[Any]) -> None:
         values = value if isinstance(value, list | tuple) else (value,)
         if "" in values and each.name not in _MAY_BE_EMPTY:
             raise UsageError(f"{name} is empty", "give a value, or leave it out")
-        takes_one = is_option and not each.multiple and (not each.is_flag or each.secondary_opts)
-        if takes_one and each.name in seen:
+        adds = each.type.name == "path" or each.name == "known"
+        if is_option and adds and not each.multiple and each.name in seen:
             raise UsageError(f"{name} is given twice", "give it once")
         seen.add(each.name)
 

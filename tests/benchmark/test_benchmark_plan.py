@@ -10,6 +10,7 @@ from benchmarking import plan
 from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
+    Chosen,
     choose,
     choose_models,
     choose_modes,
@@ -19,6 +20,7 @@ from fluidaudio_cli.cli.benchmark_plan import (
 )
 from fluidaudio_cli.cli.compare import check_kinds
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
+from fluidaudio_cli.corpora import download
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate import bundled
@@ -108,40 +110,43 @@ def test_kinds_of_difference() -> None:
 def test_unasked_the_sample_and_conversations_made_here_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(name: str) -> None:
-        raise AssertionError("downloaded what is bundled")
-
     short = bundled.bundled_recipe("conversations").model_copy(
         update={"conversations": 2, "seconds": 15.0, "speakers": 1}
     )
     monkeypatch.setattr(bundled, "bundled_recipe", lambda name: short)
     monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
-    conditions = open_conditions(None, (), None, None, refuse)
+    conditions = open_conditions(None, (), Chosen(auto_download=True))
     recordings = conditions[""].recordings
     uris = ["sample", "conversations-001-1spk", "conversations-002-1spk"]
     assert [item.uri for item in recordings.items] == uris
     assert recordings.name == "sample+conversations"
     assert conditions[""].note.startswith("no --dataset given: measured on the bundled sample")
-    again = open_conditions(None, (), None, None, refuse)[""].recordings
+    again = open_conditions(None, (), Chosen(auto_download=True))[""].recordings
     assert again.fingerprint == recordings.fingerprint
 
 
 def test_conditions_are_datasets_by_name(tmp_path: Path) -> None:
     given = ["noise=babble snr=10=sample"]
-    conditions = open_conditions("sample", given, None, None, lambda name: None)
+    conditions = open_conditions("sample", given, Chosen())
     assert list(conditions) == ["", "noise=babble snr=10"]
     with pytest.raises(UsageError, match=r"--condition noisy: give NAME=DATASET"):
-        open_conditions("sample", ["noisy"], None, None, lambda name: None)
+        open_conditions("sample", ["noisy"], Chosen())
 
 
 def test_an_absent_corpus_is_downloaded_once_and_else_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_DATA_DIR", str(tmp_path))
-    calls: list[str] = []
-    with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
-        open_conditions("ami-sdm", (), None, 1, calls.append)
-    assert calls == ["ami-sdm"]
+    calls: list[tuple[str, int | None]] = []
+
+    def downloaded(name: str, max_files: int | None, progress: object) -> None:
+        calls.append((name, max_files))
+
+    monkeypatch.setattr(download, "download_dataset", downloaded)
+    for allowed in (False, True):
+        with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
+            open_conditions("ami-sdm", (), Chosen(None, 1, allowed))
+    assert calls == [("ami-sdm", 1)]
 
 
 def test_sets_of_models_are_called_by_their_files_names(
