@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import benchmark_plan, options
+from fluidaudio_cli.cli import benchmark_plan, messages, options
 from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.cli.report_output import STDOUT
 from fluidaudio_cli.errors import GateError, InputError, UsageError
@@ -303,7 +303,7 @@ def benchmark(
         whole_suite,
     )
     if conditions[""].note:
-        typer.echo(conditions[""].note, err=True)
+        messages.say(conditions[""].note)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
         if base is not None:
@@ -318,7 +318,7 @@ def benchmark(
     report = BenchmarkReport(result, evaluate(gates, result, base), changes, max_slowdown / 100)
     for path, name in formats.items():
         write_text_atomic(path, benchmark_plan.formatted(report, name))
-        typer.echo(f"wrote {path}", err=True)
+        messages.say(f"wrote {path}")
     on_stdout = STDOUT in (output or ())
     _show(report, output_format, () if on_stdout else formats.values())
     _tell_github(report)
@@ -381,7 +381,7 @@ def _measure(
         with progress_bar("benchmarking") as progress:
             run.hooks = Hooks(
                 save=lambda result: write_result(result, journal),
-                warn=lambda line: typer.echo(f"warning: {line}", err=True),
+                warn=lambda line: messages.say(f"warning: {line}"),
                 progress=progress,
             )
             try:
@@ -413,7 +413,7 @@ def _comparable(
 
     if base is not None:
         for difference in check_comparable(base, head, tuple(kinds)):
-            typer.echo(f"warning: compared although {difference.text}", err=True)
+            messages.say(f"warning: compared although {difference.text}")
     return base
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def compare(
     old, new = read_result(base), read_result(head)
     allowed = check_comparable(old, new, kinds)
     for difference in allowed:
-        typer.echo(f"warning: compared although {difference.text}", err=True)
+        messages.say(f"warning: compared although {difference.text}")
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
         if alone := [c.name for c in first.cells if second.record_of(c.cell) is None]:
-            typer.echo(f"warning: in {name} only, not compared: {', '.join(alone)}", err=True)
+            messages.say(f"warning: in {name} only, not compared: {', '.join(alone)}")
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
 

@@ -5,6 +5,8 @@ Errors are not said here: they end the command (``process.py``) and are never si
 
 from __future__ import annotations
 
+import warnings
+
 import typer
 
 _quiet = False
@@ -15,6 +17,8 @@ def set_quiet(wanted: bool) -> None:
     """Say nothing but errors, and show no progress."""
     global _quiet
     _quiet = wanted
+    if wanted:
+        warnings.simplefilter("ignore")
 
 
 def set_verbose(wanted: bool) -> None:

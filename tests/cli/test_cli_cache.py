@@ -17,10 +17,10 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def test_unwritable_cache_is_said_once_and_worked_without(sample_wav: Path) -> None:
-    done = forked.run(
-        *("diarize", sample_wav, "--format", "rttm", "--executor", "onnxruntime"),
-        env={"FLUIDAUDIO_CACHE_DIR": "/dev/null/cache"},
-    )
+    arguments = ("diarize", sample_wav, "--format", "rttm", "--executor", "onnxruntime")
+    env = {"FLUIDAUDIO_CACHE_DIR": "/dev/null/cache"}
+    assert forked.run(*arguments, "-q", env=env).stderr == ""
+    done = forked.run(*arguments, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("SPEAKER sample 1 6.")
     assert done.stderr.count("cannot be written") == 1
