@@ -336,11 +336,10 @@ def _open_conditions(
 ) -> dict[str, Condition]:
     from fluidaudio_cli.benchmark import robustness
     from fluidaudio_cli.benchmark.identify import conditions_of
-    from fluidaudio_cli.cli.render.console import progress_bar
 
     if voices is not None:
         return dict(conditions_of(voices))
-    with progress_bar("making conversations") as progress:
+    with messages.progress_bar("making conversations") as progress:
         if suite is not None:
             folder = benchmark_plan.made_folder()
             return robustness.make_conditions(suite, folder, chosen.of, progress)
@@ -360,7 +359,6 @@ def _measure(
     from fluidaudio_cli.benchmark.results import read_result, write_result
     from fluidaudio_cli.benchmark.resume import locked
     from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, plan_record
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.executors.cache import cache_dir
     from fluidaudio_cli.measure.limits import measure_machine
 
@@ -378,7 +376,7 @@ def _measure(
         run.conclude = lambda result: conclude(
             result, measure_machine() if roofline else None, max_slowdown
         )
-        with progress_bar("benchmarking") as progress:
+        with messages.progress_bar("benchmarking") as progress:
             run.hooks = Hooks(
                 save=lambda result: write_result(result, journal),
                 warn=lambda line: messages.say(f"warning: {line}"),

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import resolved, temporary_folder
@@ -213,13 +213,12 @@ class Chosen:
 
     def opened(self, name: str) -> Dataset:
         """Those of the dataset or folder ``name``; raises ``HostError`` where some are not here."""
-        from fluidaudio_cli.cli.render.console import progress_bar
         from fluidaudio_cli.corpora.dataset import open_dataset
         from fluidaudio_cli.corpora.download import download_dataset
 
         dataset = self.of(open_dataset(name))
         if self.auto_download and dataset.missing() and dataset.download_command is not None:
-            with progress_bar(f"downloading {name}") as progress:
+            with messages.progress_bar(f"downloading {name}") as progress:
                 download_dataset(name, max_files=self.max_files, progress=progress)
             dataset = self.of(open_dataset(name))
         return dataset.require()

@@ -79,10 +79,9 @@ def download(
     data_dir: _DataDir = None,
 ) -> None:
     """Download what is missing of a corpus; run again, it resumes where it stopped."""
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.corpora.download import download_dataset
 
-    with progress_bar(f"downloading {name}") as progress:
+    with messages.progress_bar(f"downloading {name}") as progress:
         done = download_dataset(
             name,
             split,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,6 @@ from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
 from fluidaudio_cli.files import resolved
-from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
@@ -345,7 +343,7 @@ def _hold(
 
     size = parse_size(limit)
     seconds = longest_seconds(recordings)
-    with _progress("measuring memory") as progress:
+    with messages.progress_bar("measuring memory") as progress:
         return hold(plan, size, seconds, scoring=scoring, progress=progress)
 
 
@@ -358,7 +356,7 @@ def _outcomes(
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
-        with _progress("diarizing") as progress:
+        with messages.progress_bar("diarizing") as progress:
             result = pipeline.diarize(
                 recordings[0], speakers=bounds, known=known, progress=progress
             )
@@ -366,22 +364,12 @@ def _outcomes(
         yield result
         return
     # A bar and results on the same terminal would write over each other.
-    quiet = destination.on_stdout and sys.stdout.isatty()
-    with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
+    hidden = destination.on_stdout and sys.stdout.isatty()
+    what = f"diarizing {len(recordings)} recordings"
+    with messages.progress_bar(what, hidden=hidden) as progress:
         outcomes = pipeline.diarize_many(
             [(each, None) for each in recordings], speakers=bounds, known=known
         )
         for done in range(1, len(recordings) + 1):
             yield next(outcomes)
             progress(done, len(recordings))
-
-
-@contextmanager
-def _progress(what: str, quiet: bool = False) -> Iterator[ProgressCallback]:
-    if quiet or not sys.stderr.isatty():
-        yield no_progress
-        return
-    from fluidaudio_cli.cli.render.console import progress_bar
-
-    with progress_bar(what) as progress:
-        yield progress

@@ -121,16 +121,15 @@ def _calibrate(
     import yaml
 
     from fluidaudio_cli.benchmark import calibrating, calibrating_voices
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.diarization.loading import load_pipeline
 
     pipeline = load_pipeline(mode, models=card.path, tuning=False)
-    with progress_bar("hearing recordings") as progress:
+    with messages.progress_bar("hearing recordings") as progress:
         known = calibrating.known_of(folder, pipeline, progress)
         others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
     heard = None
     if people is not None:
-        with progress_bar("hearing voices") as progress:
+        with messages.progress_bar("hearing voices") as progress:
             heard = calibrating_voices.hear(people, pipeline, progress)
     pipeline.close()
     fitted = calibrating.fit(known, pipeline.mode, search, seed)

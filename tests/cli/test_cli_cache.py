@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fluidaudio_cli.cli.render.console import progress_bar
+from fluidaudio_cli.cli.messages import progress_bar
 from tests import forked
 
 Command = Callable[..., tuple[int, str, str]]

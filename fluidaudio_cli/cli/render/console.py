@@ -1,17 +1,13 @@
-"""Consoles and progress bars: results on stdout, everything else on stderr."""
+"""Consoles: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-
-from fluidaudio_cli.cli import messages
-from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # A pipe has no width; wide enough that no cell of ours is cut.
 _PIPED_WIDTH = 160
@@ -47,30 +43,3 @@ def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
     return _Console(stderr=True, soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[ProgressCallback]:
-    """A bar with ETA on stderr, driven by the callback it yields; silent when piped."""
-    if messages.is_quiet() or not sys.stderr.isatty():
-        yield no_progress
-        return
-    # Imported here: most output has no bar, and a run of a second would notice.
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

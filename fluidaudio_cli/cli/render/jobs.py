@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,7 +18,7 @@ _HOUR = 3600.0
 @contextmanager
 def job_bar(before: int, recordings: int) -> Iterator[Callable[[Tally], None]]:
     """A bar on stderr, driven by the callback it yields; silent when piped."""
-    if messages.is_quiet() or not sys.stderr.isatty():
+    if not messages.is_watched():
         yield lambda tally: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
