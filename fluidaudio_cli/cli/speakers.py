@@ -37,17 +37,15 @@ def list_voices(
 ) -> None:
     """List the voices: seconds heard, recordings, last date, quality."""
     from fluidaudio_cli.cli.render.voices import render_voices
-    from fluidaudio_cli.voices.store import VoiceStore
 
-    kept = VoiceStore(store)
-    voices = list(read(kept).values())
-
+    path, known = read(store)
+    voices = list(known.values())
     document = {
         "schema": "fluidaudio.voices-list/1",
-        "store": str(kept.path),
+        "store": str(path),
         "voices": [_summary(voice) for voice in voices],
     }
-    report_output.write_report(output, output_format, document, render_voices, kept.path, voices)
+    report_output.write_report(output, output_format, document, render_voices, path, voices)
 
 
 @app.command()
@@ -176,11 +174,11 @@ def export(
     """Copy voices into a file, that only you can read."""
     from fluidaudio_cli.voices.store import VoiceStore, find, store_text, write_voices
 
-    kept, target = VoiceStore(store), VoiceStore(output)
-    voices = read(kept)
-    chosen = [find(voices, name, kept.path) for name in names] if names else list(voices.values())
+    path, voices = read(store)
+    target = VoiceStore(output)
+    chosen = [find(voices, name, path) for name in names] if names else list(voices.values())
     if not chosen:
-        raise InputError(f"there are no voices in {kept.path}", "enrol some")
+        raise InputError(f"there are no voices in {path}", "enrol some")
     if output == report_output.STDOUT:
         typer.echo(store_text(chosen), nl=False)
         return
@@ -199,14 +197,11 @@ def import_voices(
     store: options.StoreOption = None,
 ) -> None:
     """Take in voices from a file: all of them, or none where a name is taken."""
-    from fluidaudio_cli.voices.store import VoiceStore
-
-    source = VoiceStore(file)
-    if not source.path.exists():
-        raise InputError(f"there is no file {source.path}", "check the path")
-    voices = list(read(source).values())
+    path, voices = read(file)
+    if not path.exists():
+        raise InputError(f"there is no file {path}", "check the path")
     with changing(store) as changes:
-        for voice in voices:
+        for voice in voices.values():
             changes.add(voice, existing=add)
     messages.say(f"took in {counted(len(voices), 'voice')}")
 
@@ -227,17 +222,17 @@ def check(
     from fluidaudio_cli.models.registry import packages_of
     from fluidaudio_cli.voices.check import check_voices
     from fluidaudio_cli.voices.enrol import network_of
-    from fluidaudio_cli.voices.store import VoiceStore, check_networks
+    from fluidaudio_cli.voices.store import check_networks
 
-    kept = VoiceStore(store)
-    voices = list(read(kept).values())
+    path, known = read(store)
+    voices = list(known.values())
     card = load_card(models)
     rate = options.parse_rate(max_false_accept)
     packages = packages_of(card).items()
     network = network_of([ModelRef(role, each.sha256, {}, {}) for role, each in packages])
-    check_networks(voices, network, kept.path)
+    check_networks(voices, network, path)
     found = check_voices(voices, calibration_of(card), rate)
-    shown = kept.path, len(voices), found
+    shown = path, len(voices), found
     report_output.write_report(output, output_format, found.as_dict, render_check, *shown)
 
 

@@ -149,16 +149,15 @@ def _hear_again(store: Path | None, name: str | None, pipeline: Callable[[], Pip
     from fluidaudio_cli.voices.enrol import hear_again, network_of
     from fluidaudio_cli.voices.store import VoiceStore, find
 
-    kept = VoiceStore(store)
-    voices = read(kept)
-    chosen = list(voices.values()) if name is None else [find(voices, name, kept.path)]
+    path, voices = read(store)
+    chosen = list(voices.values()) if name is None else [find(voices, name, path)]
     usable = [v for v in chosen if any(heard.audio for heard in v.recordings)]
     if not usable:
         raise InputError(
             f"no audio was kept of {'any voice' if name is None else repr(chosen[0].name)}",
             "enrol from recordings, with --keep-audio to be able to do this",
         )
-    kept.check_writable()
+    VoiceStore(store).check_writable()
     loaded = pipeline()
     network = network_of(loaded.models)
     renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from fluidaudio_cli.cli import messages
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.voices.store import Changes, VoiceStore
+    from fluidaudio_cli.voices.store import Changes
     from fluidaudio_cli.voices.voice import StoredVoice
 
 
-def read(kept: VoiceStore) -> dict[str, StoredVoice]:
-    """All voices that can be read."""
+def read(store: Path | None) -> tuple[Path, dict[str, StoredVoice]]:
+    """The store's file, and all voices in it that can be read."""
+    from fluidaudio_cli.voices.store import VoiceStore
+
+    kept = VoiceStore(store)
     contents = kept.read()
     _warn_of(contents.damaged)
-    return dict(contents.voices)
+    return kept.path, dict(contents.voices)
 
 
 @contextmanager
