@@ -6,8 +6,10 @@ catches these classes, or the standard class each of them also is.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 
 class FluidAudioError(Exception):
@@ -72,3 +74,9 @@ def os_errors(
         yield
     except OSError as error:
         raise kind(f"{what}: {error.strerror or error}", remedy) from error
+
+
+def show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    """For ``warnings.showwarning``: one line, without the source that raised it."""
+    with suppress(OSError):
+        sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

@@ -7,6 +7,7 @@ running one needs, and goes the next time something is written beside it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -45,7 +46,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             yield target
             return
         if target.is_symlink():
-            target = target.resolve()
+            target = resolved(target)
+            if target.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(target.parent) as scratch:
             draft = scratch / target.name
@@ -58,8 +61,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise HostError(
             f"cannot write {target}: {error.strerror or error}",
-            "free space or choose another --output",
+            "free space there, or choose another place",
         ) from error
+
+
+def resolved(path: Path) -> Path:
+    """``path`` with links followed; it need not exist, and links may lead in a circle.
+
+    ``Path.resolve`` fails there before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def write_text_atomic(target: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from fluidaudio_cli.errors import AudioError, os_errors
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.recordings import (
     STDIN,
     Place,
@@ -42,7 +43,7 @@ def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterat
             audio = files_below(place, is_audio_name)
             yield from _or_none(audio, place, "audio files", _FOLDER_REMEDY)
         elif is_list(place):
-            list_file = place.resolve()
+            list_file = resolved(place)
             if list_file in within:
                 raise AudioError(f"the list {place} leads back to itself", "delete that line")
             listed = each_audio(_listed(place), (*within, list_file))
@@ -93,7 +94,7 @@ def place_of(recording: Place) -> Place:
     """Where the name is: links in its folder's path are followed, the name itself is kept."""
     if isinstance(recording, Url) or recording == STDIN:
         return recording
-    return Path(os.path.realpath(recording.parent)) / recording.name
+    return resolved(recording.parent) / recording.name
 
 
 def is_list(path: Path) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.wording import listed
 
 _REMEDY = "run again without --resume, or with the same options"
@@ -57,7 +59,7 @@ def locked(journal: Path, locks: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    name = hashlib.sha256(str(journal.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(str(resolved(journal)).encode()).hexdigest()[:16]
     try:
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{name}.lock", timeout=0)
@@ -68,7 +70,10 @@ def locked(journal: Path, locks: Path) -> Iterator[None]:
             "wait for it, or give this one another --output FILE.json",
         ) from None
     except OSError as error:
-        raise HostError(f"cannot write in {locks}: {error.strerror or error}") from error
+        raise HostError(
+            f"cannot write in {locks}: {error.strerror or error}",
+            f"set {ENVIRONMENT_VARIABLE} to a folder that can be written",
+        ) from error
     try:
         yield
     finally:

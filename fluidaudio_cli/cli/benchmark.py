@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluidaudio_cli.cli import benchmark_plan, options
+from fluidaudio_cli.cli import benchmark_plan, messages, options
 from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.cli.report_output import STDOUT
 from fluidaudio_cli.errors import GateError, InputError, UsageError
@@ -107,7 +107,9 @@ def benchmark(
     streaming: Annotated[
         bool, _what("--streaming", help="What latency costs, as a stream.")
     ] = False,
-    latency: Annotated[str, _what(metavar="SECONDS,…", help="Of --streaming.")] = "0.5,1,2,5,10",
+    latency: Annotated[
+        str, _what(metavar="SECONDS,…", help="Of --streaming: how late turns are final.")
+    ] = "0.5,1,2,5,10",
     single_file: Annotated[str | None, _what(metavar="URI", help="Only this recording.")] = None,
     max_files: Annotated[
         int | None, _what(metavar="N", min=1, help="Only the first N recordings.")
@@ -294,13 +296,11 @@ def benchmark(
         asked.identify,
         dataset,
         condition or (),
-        single_file,
-        max_files,
-        auto_download,
+        benchmark_plan.Chosen(single_file, max_files, auto_download),
         read_suite(suite, quick) if robustness else None,
     )
     if conditions[""].note:
-        typer.echo(conditions[""].note, err=True)
+        messages.say(conditions[""].note)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
         if base is not None:
@@ -316,7 +316,7 @@ def benchmark(
     report = BenchmarkReport(result, evaluate(gates, result, base), changes, max_slowdown / 100)
     for path, name in formats.items():
         write_text_atomic(path, benchmark_plan.formatted(report, name))
-        typer.echo(f"wrote {path}", err=True)
+        messages.say(f"wrote {path}")
     on_stdout = STDOUT in (output or ())
     _show(report, output_format, () if on_stdout else formats.values())
     _tell_github(report)
@@ -329,32 +329,19 @@ def _open_conditions(
     voices: VoiceFolder | None,
     dataset: str | None,
     others: Sequence[str],
-    single_file: str | None,
-    max_files: int | None,
-    auto_download: bool,
+    chosen: benchmark_plan.Chosen,
     suite: Suite | None,
 ) -> dict[str, Condition]:
-    from fluidaudio_cli.cli.render.console import progress_bar
+    from fluidaudio_cli.benchmark import robustness
+    from fluidaudio_cli.benchmark.identify import conditions_of
 
     if voices is not None:
-        from fluidaudio_cli.benchmark.identify import conditions_of
-
         return dict(conditions_of(voices))
-    with progress_bar("making conversations") as progress:
+    with messages.progress_bar("making conversations") as progress:
         if suite is not None:
-            from fluidaudio_cli.benchmark.robustness import make_conditions
-
             folder = benchmark_plan.made_folder()
-            choose = partial(benchmark_plan.chosen, single_file=single_file, max_files=max_files)
-            return make_conditions(suite, folder, choose, progress)
-        return benchmark_plan.open_conditions(
-            dataset,
-            others,
-            single_file,
-            max_files,
-            lambda name: _download(name, max_files, auto_download),
-            progress,
-        )
+            return robustness.make_conditions(suite, folder, chosen.of, progress)
+        return benchmark_plan.open_conditions(dataset, others, chosen, progress)
 
 
 def _measure(
@@ -370,7 +357,6 @@ def _measure(
     from fluidaudio_cli.benchmark.results import read_result, write_result
     from fluidaudio_cli.benchmark.resume import locked
     from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, plan_record
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.executors.cache import cache_dir
     from fluidaudio_cli.measure.limits import measure_machine
 
@@ -388,10 +374,10 @@ def _measure(
         run.conclude = lambda result: conclude(
             result, measure_machine() if roofline else None, max_slowdown
         )
-        with progress_bar("benchmarking") as progress:
+        with messages.progress_bar("benchmarking") as progress:
             run.hooks = Hooks(
                 save=lambda result: write_result(result, journal),
-                warn=lambda line: typer.echo(f"warning: {line}", err=True),
+                warn=lambda line: messages.say(f"warning: {line}"),
                 progress=progress,
             )
             try:
@@ -414,16 +400,6 @@ def _check_baseline(
     check_comparable(base, unmeasured(grid, settings), tuple(kinds))
     if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
         raise UsageError("--baseline has none of the cells asked for", "measure the same modes")
-
-
-def _download(dataset: str, max_files: int | None, allowed: bool) -> None:
-    if not allowed:
-        return  # the caller then says what is missing and which command downloads it
-    from fluidaudio_cli.cli.render.console import progress_bar
-    from fluidaudio_cli.corpora.download import download_dataset
-
-    with progress_bar(f"downloading {dataset}") as progress:
-        download_dataset(dataset, max_files=max_files, progress=progress)
 
 
 def _show(report: BenchmarkReport, output_format: OutputFormat, written: Collection[str]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.files import temporary_folder
+from fluidaudio_cli.files import resolved, temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def choose_models(given: Sequence[str]) -> dict[str, str]:
 
 def _absolute(path: str) -> str:
     # Another version runs in a folder of its own.
-    return str(Path(path).resolve())
+    return str(resolved(Path(path)))
 
 
 @dataclass(frozen=True)
@@ -202,29 +202,52 @@ def check_lengths(text: str) -> tuple[float, ...]:
     return lengths
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The recordings of a dataset that are measured, and whether what is missing is downloaded."""
+
+    single_file: str | None = None
+    max_files: int | None = None
+    auto_download: bool = False
+
+    def of(self, dataset: Dataset) -> Dataset:
+        """Those of ``dataset``."""
+        # An index that is still to be downloaded has no recordings to choose from yet.
+        if self.single_file is not None and dataset.items:
+            return dataset.single(self.single_file)
+        return dataset.head(self.max_files)
+
+    def opened(self, name: str) -> Dataset:
+        """Those of the dataset or folder ``name``; raises ``HostError`` where some are not here."""
+        from fluidaudio_cli.corpora.dataset import open_dataset
+        from fluidaudio_cli.corpora.download import download_dataset
+
+        dataset = self.of(open_dataset(name))
+        if self.auto_download and dataset.missing() and dataset.download_command is not None:
+            with messages.progress_bar(f"downloading {name}") as progress:
+                download_dataset(name, max_files=self.max_files, progress=progress)
+            dataset = self.of(open_dataset(name))
+        return dataset.require()
+
+
 def open_conditions(
     dataset: str | None,
     others: Sequence[str],
-    single_file: str | None,
-    max_files: int | None,
-    download: Callable[[str], None],
+    chosen: Chosen,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Condition]:
     """The dataset's chosen recordings, and the same conversations under ``others``, NAME=DATASET.
 
-    ``download`` is called with a dataset's name when some of its recordings are not there;
     ``progress`` is of conversations that are made now.
     """
     from fluidaudio_cli.benchmark.grid import Condition
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS
 
-    recordings: Dataset
     note = "" if dataset is not None else BUNDLED_NOTE
     if dataset is None or dataset == CONVERSATIONS:
-        made = _made(dataset is None, progress)
-        recordings = chosen(made, single_file, max_files)
+        recordings = chosen.of(_made(dataset is None, progress))
     else:
-        recordings = _open_recordings(dataset, single_file, max_files, download)
+        recordings = chosen.opened(dataset)
     found = {"": Condition("", recordings, note=note)}
     for text in others:
         name, equals, place = text.rpartition("=")
@@ -232,7 +255,7 @@ def open_conditions(
             raise UsageError(f"--condition {text}", "give NAME=DATASET, such as noisy=./noisy")
         if name in found:
             raise UsageError(f"two conditions are called {name}", "give each --condition its name")
-        found[name] = Condition(name, _open_recordings(place, single_file, max_files, download))
+        found[name] = Condition(name, chosen.opened(place))
     return found
 
 
@@ -258,7 +281,7 @@ def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
 
 
 def made_folder() -> Path:
-    """Where conversations that were made are kept."""
+    """Where conversations that are made for a benchmark stay."""
     from fluidaudio_cli.executors.cache import cache_dir
 
     return cache_dir() / "conversations"
@@ -273,26 +296,6 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     if len(found.items) < FEWEST_VOICES:
         raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
     return found
-
-
-def _open_recordings(
-    name: str, single_file: str | None, max_files: int | None, download: Callable[[str], None]
-) -> Dataset:
-    from fluidaudio_cli.corpora.dataset import open_dataset
-
-    dataset = chosen(open_dataset(name), single_file, max_files)
-    if dataset.missing() and dataset.download_command is not None:
-        download(name)
-        dataset = chosen(open_dataset(name), single_file, max_files)
-    return dataset.require()
-
-
-def chosen(dataset: Dataset, single_file: str | None, max_files: int | None) -> Dataset:
-    """The recordings of ``dataset`` that are asked for."""
-    # An index that is still to be downloaded has no recordings to choose from yet.
-    if single_file is not None and dataset.items:
-        return dataset.single(single_file)
-    return dataset.head(max_files)
 
 
 def output_formats(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fluidaudio_cli.cli import report_output
+from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def warn_of_allowed(
 
     allowed = check_comparable(base, head, kinds)
     for difference in allowed:
-        typer.echo(f"warning: compared although {difference.text}", err=True)
+        messages.say(f"warning: compared although {difference.text}")
     return allowed
 
 
@@ -85,9 +85,9 @@ def compare(
     allowed = warn_of_allowed(old, new, kinds)
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
         if not first.complete:
-            typer.echo(f"warning: {name} is incomplete: its run was interrupted", err=True)
+            messages.say(f"warning: {name} is incomplete: its run was interrupted")
         if alone := ", ".join(not_compared(first, second)):
-            typer.echo(f"warning: in {name} only, not compared: {alone}", err=True)
+            messages.say(f"warning: in {name} only, not compared: {alone}")
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)
     if not changes:

@@ -147,7 +147,9 @@ class Command(TyperCommand):
             else own
             for own, after in zip(args, following, strict=False)
         ]
+        given, _, order = self.make_parser(ctx).parse_args(list(args))
         rest = super().parse_args(ctx, args)
+        option_rules.check_values(given, order)
         option_rules.check(ctx, _command(ctx))
         return rest
 

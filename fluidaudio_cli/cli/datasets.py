@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.errors import HostError, InputError
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def _render_catalogue(console: Console, rows: Sequence[CatalogueRow]) -> None:
         first = row.name != previous
         previous = row.name
         also = f" (also {', '.join(row.aliases)})" if row.aliases else ""
-        add_row(
-            table,
+        table.add_row(
             row.name + also if first else "",
             row.split + (" *" if row.default else ""),
             row.title if first else "",
@@ -80,10 +79,9 @@ def download(
     data_dir: _DataDir = None,
 ) -> None:
     """Download what is missing of a corpus; run again, it resumes where it stopped."""
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.corpora.download import download_dataset
 
-    with progress_bar(f"downloading {name}") as progress:
+    with messages.progress_bar(f"downloading {name}") as progress:
         done = download_dataset(
             name,
             split,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,25 +25,23 @@ from fluidaudio_cli.cli.diarize_output import (
     check_targets,
     choose_destination,
 )
-from fluidaudio_cli.cli.diarize_run import DiarizeRun
+from fluidaudio_cli.cli.diarize_run import DiarizeRun, Wanted
 from fluidaudio_cli.cli.job_options import JobOptions, is_job, shares
-from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.cli.known import known_voices
+from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
-from fluidaudio_cli.progress import ProgressCallback, no_progress
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_job import Job
-    from fluidaudio_cli.cli.diarize_reference import References
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
-
-_BAD_INPUT = 3
 
 
 def diarize(
@@ -174,7 +171,7 @@ def diarize(
         from fluidaudio_cli.cli.diarize_reference import read_references
 
         references = read_references(reference, uem, [uri for _, uri in items()])
-    is_recording = {path.resolve() for path in recordings if isinstance(path, Path)}.__contains__
+    is_recording = {resolved(path) for path in recordings if isinstance(path, Path)}.__contains__
 
     def read_as(path: Path) -> str:
         if is_recording(path) or (job is not None and job.holds(path)):
@@ -185,18 +182,19 @@ def diarize(
     if kept is not None:
         paths_of.append(partial(evidence_path, kept))
     refused = check_targets(items(), paths_of, read_as)
+    wanted = Wanted(bounds, exclusive, embeddings, link, people, destination, references)
     if evidence:
         good = {path: uri for path, uri in evidence.items() if uri not in refused}
-        if _again(
-            good, refused, bounds, people, exclusive, destination, references, embeddings, link
-        ):
-            raise typer.Exit(_BAD_INPUT)
+        if _again(good, refused, wanted):
+            raise typer.Exit(EXIT_BAD_INPUT)
         return
-    wanted = options.parse_track(track)
+    chosen_track = options.parse_track(track)
 
     def heard() -> Iterator[AudioSource]:
         return (
-            AudioSource(path, uri, wanted, salvage) for path, uri in items() if uri not in refused
+            AudioSource(path, uri, chosen_track, salvage)
+            for path, uri in items()
+            if uri not in refused
         )
 
     sources = [] if job is not None else list(heard())
@@ -205,7 +203,7 @@ def diarize(
     seconds = sources[0].stated_seconds() if len(sources) == 1 else None
 
     from fluidaudio_cli.diarization.loading import load, make_plan
-    from fluidaudio_cli.report.diarization_json import Ran, RunFacts
+    from fluidaudio_cli.report.diarization_json import Ran
 
     asked: dict[str, Any] = {
         "executor": executor.value,
@@ -225,10 +223,7 @@ def diarize(
         for name, text in plan_lines(plan):
             messages.detail(f"{name}: {text}")
     notes = plan.notes if held is None else (*plan.notes, *held.notes)
-    facts = RunFacts(
-        Ran(plan), bounds, exclusive, notes, people.facts if people else None, linked=link
-    )
-    as_json = destination.format is Format.json
+    facts = wanted.facts(Ran(plan), notes)
     if job is not None:
         from fluidaudio_cli.cli.diarize_job import job_plan, tell
         from fluidaudio_cli.cli.diarize_work import DiarizeWork
@@ -236,7 +231,7 @@ def diarize(
         from fluidaudio_cli.models.card import load_card
 
         job.refused = refused
-        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
+        run = DiarizeRun(facts, wanted, count, kept)
         run.only_evidence = link
         work = DiarizeWork(
             plan=plan if cluster is None else None,
@@ -244,7 +239,7 @@ def diarize(
             speakers=bounds,
             people=people,
             evidence=kept is not None or learn,
-            environment=as_json,
+            environment=wanted.as_json,
         )
 
         def result_of(uri: str) -> Path:
@@ -259,35 +254,33 @@ def diarize(
                 speakers=asdict(bounds),
                 exclusive=exclusive,
                 embeddings=embeddings,
-                track=wanted,
+                track=chosen_track,
                 salvage=salvage,
                 evidence=kept is not None,
                 known=None if people is None else people.enrolled,
                 linked=link,
             ),
             lambda: job.pool(work, share, inline=held is not None),
-            AudioSource(Path(), None, wanted, salvage),
+            AudioSource(Path(), None, chosen_track, salvage),
             run,
             result_of,
             None if kept is None else partial(evidence_path, kept),
         )
-        tell(tally, spread, as_json)
+        tell(tally, spread, wanted.as_json)
         if link and kept is not None:
             # The second step: who is who in all of it, now that it is there.
             found = job.evidence(kept)
-            run.failed += bool(found) and _again(
-                found, {}, bounds, people, exclusive, destination, references, embeddings, link
-            )
+            run.failed += bool(found) and _again(found, {}, wanted)
     else:
         meanwhile = _import_renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
-        facts = replace(facts, ran=Ran.of(pipeline, as_json))
-        run = DiarizeRun(facts, destination, references, embeddings, count, kept, people)
+        facts = replace(facts, ran=Ran.of(pipeline, wanted.as_json))
+        run = DiarizeRun(facts, wanted, count, kept)
         try:
             for error in refused.values():
                 run.take(error)
-            named = people.people(pipeline.models, pipeline.mode.calibration) if people else None
-            run.take_all(_outcomes(pipeline, sources, bounds, named, destination), link)
+            named = wanted.known(pipeline.models, pipeline.mode.calibration)
+            run.take_all(_outcomes(pipeline, sources, bounds, named, destination))
         finally:
             run.keep()
     if held is not None:
@@ -298,39 +291,22 @@ def diarize(
             messages.say(f"warning: {line}")
     run.finish("models loaded before" if job is None else "with loading of models")
     if run.failed:
-        raise typer.Exit(_BAD_INPUT)
+        raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _again(
-    files: Mapping[Place, str],
-    refused: Refused,
-    bounds: SpeakerBounds,
-    people: KnownVoices | None,
-    exclusive: bool,
-    destination: Destination,
-    references: References | None,
-    embeddings: bool,
-    link: bool,
-) -> int:
+def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
     """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
-    from fluidaudio_cli.report.diarization_json import Ran, RunFacts, describe_host
+    from fluidaudio_cli.report.diarization_json import Ran, describe_host
 
     readable = (each for each in read_alike(files) if not isinstance(each, InputError))
     first = next(readable, None)
     if first is None:
         raise next(each for each in read_alike(files) if isinstance(each, InputError))
-    host = describe_host() if destination.format is Format.json else {}
-    facts = RunFacts(
-        Ran(first.plan, first.models, environment=host),
-        bounds,
-        exclusive,
-        notes=("made from evidence: no network was run",),
-        known=people.facts if people else None,
-        linked=link,
-    )
-    known = people.people(first.models, first.plan.mode.calibration) if people else None
-    count = len(files) + len(refused)
-    run = DiarizeRun(facts, destination, references, embeddings, count, people=people)
+    host = describe_host() if wanted.as_json else {}
+    ran = Ran(first.plan, first.models, environment=host)
+    facts = wanted.facts(ran, ("made from evidence: no network was run",))
+    known = wanted.known(first.models, first.plan.mode.calibration)
+    run = DiarizeRun(facts, wanted, len(files) + len(refused))
     for error in refused.values():
         run.take(error)
 
@@ -341,10 +317,10 @@ def _again(
                 continue
             if (saved.plan, saved.models) != (run.facts.ran.plan, run.facts.ran.models):
                 run.facts = replace(facts, ran=Ran(saved.plan, saved.models, environment=host))
-            yield saved.diarize(bounds, known)
+            yield saved.diarize(wanted.bounds, known)
 
     try:
-        run.take_all(outcomes(), link)
+        run.take_all(outcomes())
     finally:
         run.keep()
     run.finish("no network was run")
@@ -367,7 +343,7 @@ def _hold(
 
     size = parse_size(limit)
     seconds = longest_seconds(recordings)
-    with _progress("measuring memory") as progress:
+    with messages.progress_bar("measuring memory") as progress:
         return hold(plan, size, seconds, scoring=scoring, progress=progress)
 
 
@@ -380,7 +356,7 @@ def _outcomes(
 ) -> Iterator[Diarization | AudioError]:
     """The pipeline's results, with a bar that runs over one recording or counts several."""
     if len(recordings) == 1:
-        with _progress("diarizing") as progress:
+        with messages.progress_bar("diarizing") as progress:
             result = pipeline.diarize(
                 recordings[0], speakers=bounds, known=known, progress=progress
             )
@@ -388,22 +364,12 @@ def _outcomes(
         yield result
         return
     # A bar and results on the same terminal would write over each other.
-    quiet = destination.on_stdout and sys.stdout.isatty()
-    with _progress(f"diarizing {len(recordings)} recordings", quiet) as progress:
+    hidden = destination.on_stdout and sys.stdout.isatty()
+    what = f"diarizing {len(recordings)} recordings"
+    with messages.progress_bar(what, hidden=hidden) as progress:
         outcomes = pipeline.diarize_many(
             [(each, None) for each in recordings], speakers=bounds, known=known
         )
         for done in range(1, len(recordings) + 1):
             yield next(outcomes)
             progress(done, len(recordings))
-
-
-@contextmanager
-def _progress(what: str, quiet: bool = False) -> Iterator[ProgressCallback]:
-    if quiet or not sys.stderr.isatty():
-        yield no_progress
-        return
-    from fluidaudio_cli.cli.render.console import progress_bar
-
-    with progress_bar(what) as progress:
-        yield progress

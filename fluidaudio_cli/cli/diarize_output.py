@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fluidaudio_cli.cli.report_output import STDOUT, check_folder, chosen_format
 from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.recordings import Place
 
 Refused = dict[str, HostError]
@@ -118,7 +119,7 @@ def check_targets(
             error = _name_error(target, place)
             if error is not None:
                 refused.setdefault(uri, error)
-            elif os.path.lexists(target) and (kind := read_as(target.resolve())):
+            elif os.path.lexists(target) and (kind := read_as(resolved(target))):
                 raise UsageError(f"{target} is {kind} itself", "choose another --output")
         written += uri not in refused
     if refused and not written:
@@ -129,7 +130,7 @@ def check_targets(
 def _name_error(target: Path, recording: Place) -> HostError | None:
     """Why no file can be called ``target``: a folder is, or the file system has no such names."""
     try:
-        target.lstat()
+        target.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except (OSError, ValueError) as error:

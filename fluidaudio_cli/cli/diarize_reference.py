@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.files import resolved
 from fluidaudio_cli.wording import listed
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ def read_references(reference: Path, uem: Path | None, uris: Collection[str]) ->
                 f"{uem} does not mention {listed(missing)}", "add its scored time, or leave it out"
             )
     files = [*annotation_files(reference), *([] if uem is None else [uem])]
-    return References(
-        reference, annotations, uems, names, frozenset(each.resolve() for each in files)
-    )
+    return References(reference, annotations, uems, names, frozenset(map(resolved, files)))
 
 
 def _names(path: Path, known: Collection[str], uris: Collection[str]) -> dict[str, str]:

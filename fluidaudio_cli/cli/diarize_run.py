@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,10 +24,42 @@ from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from fluidaudio_cli.cli.diarize_reference import References
-    from fluidaudio_cli.diarization.result import Diarization
-    from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
+    from fluidaudio_cli.diarization.result import Diarization, ModelRef
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+    from fluidaudio_cli.diarization.speakers.calibration import Calibration
+    from fluidaudio_cli.diarization.speakers.known import KnownPeople
+    from fluidaudio_cli.report.diarization_json import Ran, RunFacts, ScoredAgainst
     from fluidaudio_cli.scoring.metrics import FileScore, Scores
     from fluidaudio_cli.turns import Turn
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be found and how it is told, whatever it is found from."""
+
+    bounds: SpeakerBounds
+    exclusive: bool
+    embeddings: bool
+    link: bool
+    people: KnownVoices | None
+    destination: Destination
+    references: References | None
+
+    @property
+    def as_json(self) -> bool:
+        """Whether results are JSON, which describes the machine."""
+        return self.destination.format is Format.json
+
+    def facts(self, ran: Ran, notes: Sequence[str]) -> RunFacts:
+        """Of a run of ``ran``."""
+        from fluidaudio_cli.report.diarization_json import RunFacts
+
+        known = self.people.facts if self.people else None
+        return RunFacts(ran, self.bounds, self.exclusive, notes, known, linked=self.link)
+
+    def known(self, models: Sequence[ModelRef], calibration: Calibration) -> KnownPeople | None:
+        """The people to be recognised by ``models``."""
+        return self.people.people(models, calibration) if self.people else None
 
 
 class DiarizeRun:
@@ -35,22 +68,17 @@ class DiarizeRun:
     def __init__(
         self,
         facts: RunFacts,
-        destination: Destination,
-        references: References | None,
-        embeddings: bool,
+        wanted: Wanted,
         count: int,
         evidence: Path | None = None,
-        people: KnownVoices | None = None,
     ) -> None:
         self.failed = 0
         self.facts = facts
         self.only_evidence = False
-        self._destination = destination
-        self._references = references
-        self._embeddings = embeddings
+        self._wanted = wanted
+        self._destination = destination = wanted.destination
         self._count = count
         self._evidence = evidence
-        self._people = people
         self._started = time.perf_counter()
         self._audio_seconds = 0.0
         self._done = 0
@@ -61,11 +89,11 @@ class DiarizeRun:
             for note in facts.notes:
                 messages.say(f"note: {note}")
 
-    def take_all(self, outcomes: Iterable[Diarization | FluidAudioError], link: bool) -> None:
-        """Take each as it comes, or with ``link`` all once their speakers are linked."""
+    def take_all(self, outcomes: Iterable[Diarization | FluidAudioError]) -> None:
+        """Take each as it comes, or all once their speakers are linked, where that is wanted."""
         from fluidaudio_cli.voices.linking import Linker
 
-        linker = Linker(self.facts.ran.plan.mode.calibration) if link else None
+        linker = Linker(self.facts.ran.plan.mode.calibration) if self._wanted.link else None
         told: dict[str, RunFacts] = {}
         for outcome in outcomes:
             if linker is None or isinstance(outcome, FluidAudioError):
@@ -91,17 +119,17 @@ class DiarizeRun:
         if self.only_evidence:
             return
         scored = None
-        if self._references is not None:
+        if (references := self._wanted.references) is not None:
             try:
                 turns = self._turns(outcome)
-                scored = self._references.score(outcome.uri, turns, outcome.duration_seconds)
+                scored = references.score(outcome.uri, turns, outcome.duration_seconds)
                 self._scores.append(scored.score)
             except AnnotationError as error:
                 # The turns are good nevertheless.
                 self._fail(error)
         self._write(outcome, scored)
-        if self._people is not None:
-            self._people.learn(outcome, self.facts.ran.plan.mode.calibration)
+        if (people := self._wanted.people) is not None:
+            people.learn(outcome, self.facts.ran.plan.mode.calibration)
 
     def _save_evidence(self, result: Diarization) -> None:
         if self._evidence is None or result.evidence is None:
@@ -179,7 +207,9 @@ class DiarizeRun:
             )
 
             return format_document(
-                diarization_document(result, self.facts, embeddings=self._embeddings, scored=scored)
+                diarization_document(
+                    result, self.facts, embeddings=self._wanted.embeddings, scored=scored
+                )
             )
         if kind is Format.table:
             from fluidaudio_cli.cli.render.diarize import diarization_text

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import report_output
-from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import coloured, print_line, titled_table
 from fluidaudio_cli.errors import FluidAudioError, HostError
 from fluidaudio_cli.files import folder_bytes
 
@@ -90,7 +90,7 @@ def _render_findings(
             table.add_section()
         status = coloured(one.status.value, _STYLES[one.status])
         section = "" if one.section == previous else one.section
-        add_row(table, section, one.name, status, one.detail)
+        table.add_row(section, one.name, status, one.detail)
         previous = one.section
     console.print(table)
     if verified is not None:

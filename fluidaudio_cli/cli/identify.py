@@ -11,13 +11,12 @@ import typer
 from fluidaudio_cli.cli import options, report_output
 from fluidaudio_cli.cli.diarize_evidence import evidence_among, read_alike
 from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization, Speaker
-
-_BAD_INPUT = 3
 
 
 def identify(
@@ -69,7 +68,7 @@ def identify(
     if found:
         report_output.write_report(output, output_format, document, render_identities, found)
     if failures:
-        raise typer.Exit(_BAD_INPUT)
+        raise typer.Exit(EXIT_BAD_INPUT)
 
 
 def _outcomes(

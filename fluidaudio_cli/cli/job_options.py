@@ -27,7 +27,8 @@ class JobOptions:
 def is_job(places: Sequence[Place], output_dir: Path | None, options: JobOptions) -> bool:
     """Whether the command is a job: results in a folder, and not of a single recording named.
 
-    Raises ``UsageError`` for options that only a job has.
+    That one is a job, too, where the folder has a job's results, which it might replace. Raises
+    ``UsageError`` for options that only a job has.
     """
     if output_dir is None:
         if options.cluster is not None or options.workers is not None or not options.resume:
@@ -39,8 +40,9 @@ def is_job(places: Sequence[Place], output_dir: Path | None, options: JobOptions
     if len(places) > 1 or options != JobOptions():
         return True
     from fluidaudio_cli.audio.folders import each_audio
+    from fluidaudio_cli.jobs import manifest
 
-    return next(each_audio(places)) != places[0]
+    return (output_dir / manifest.NAME).exists() or next(each_audio(places)) != places[0]
 
 
 def pool_of(work: Work, options: JobOptions, share: Share) -> Pool:

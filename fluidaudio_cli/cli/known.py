@@ -96,6 +96,8 @@ def known_voices(
         raise InputError(
             f"there are no voices in {kept.path}", "fluidaudio speakers enrol NAME FILE…"
         )
+    if learns:
+        kept.check_writable()
     chosen = [find(found, name, kept.path) for name in names]
     voices = {voice.name: voice for voice in chosen} if names else found
     return KnownVoices(kept, voices, options.parse_rate(max_false_accept), learns)

@@ -133,17 +133,13 @@ def card(
 
     What it could not know is a comment in the card, and a line on stderr.
     """
-    from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.models.draft import draft_card
 
     if output != report_output.STDOUT:
         report_output.check_ending("--output", output, (".yaml", ".yml"))
     folder = Path() if output == report_output.STDOUT else output.parent
     draft = draft_card(packages, folder)
-    if output == report_output.STDOUT:
-        typer.echo(draft.text, nl=False)
-    else:
-        write_text_atomic(output, draft.text)
+    report_output.write(output, draft.text)
     for line in draft.unknown:
         messages.say(line)
     if output != report_output.STDOUT:

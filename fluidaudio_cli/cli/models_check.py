@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
+from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from fluidaudio_cli.models.card import ModelCard
 
 SCHEMA = "fluidaudio.models-check/1"
-_BAD_INPUT = 3
 # As many digits as the bundled card has.
 _DIGITS = 4
 
@@ -78,7 +78,7 @@ def check(
             lambda console: print_line(console, "\n".join(lines)),
         )
         if faults:
-            raise typer.Exit(_BAD_INPUT)
+            raise typer.Exit(EXIT_BAD_INPUT)
         return
     # Where the calibration goes to stdout, it is alone there.
     messages.say(*lines)
@@ -121,16 +121,15 @@ def _calibrate(
     import yaml
 
     from fluidaudio_cli.benchmark import calibrating, calibrating_voices
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.diarization.loading import load_pipeline
 
     pipeline = load_pipeline(mode, models=card.path, tuning=False)
-    with progress_bar("hearing recordings") as progress:
+    with messages.progress_bar("hearing recordings") as progress:
         known = calibrating.known_of(folder, pipeline, progress)
         others = None if held_out is None else calibrating.known_of(held_out, pipeline, progress)
     heard = None
     if people is not None:
-        with progress_bar("hearing voices") as progress:
+        with messages.progress_bar("hearing voices") as progress:
             heard = calibrating_voices.hear(people, pipeline, progress)
     pipeline.close()
     fitted = calibrating.fit(known, pipeline.mode, search, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fluidaudio_cli.cli import messages
 from fluidaudio_cli.errors import SelfTestError, UsageError
 from fluidaudio_cli.executors.base import Availability
 from fluidaudio_cli.executors.select import EXECUTOR_NAMES, availabilities, select_executor
@@ -53,7 +54,6 @@ def verify_models(executor: str = "all") -> VerificationReport:
     Raises ``UsageError`` for an executor there is not, ``ExecutorUnavailableError`` for one that
     was named and is not here.
     """
-    from fluidaudio_cli.cli.render.console import progress_bar
 
     if executor not in (*EXECUTOR_NAMES, "all"):
         raise UsageError(
@@ -65,7 +65,7 @@ def verify_models(executor: str = "all") -> VerificationReport:
         states = {name: states[name]}
     present = {name: state.precisions for name, state in states.items() if state.ok}
     models = bundled_models()
-    with progress_bar("running self-tests") as progress:
+    with messages.progress_bar("running self-tests") as progress:
         outcomes = run_selftests(models, present, progress)
     return VerificationReport(
         tuple(verify_hash(model) for model in models.values()),

@@ -33,7 +33,7 @@ def list_modes(
 
     def render(console: Console) -> None:
         for mode in modes:
-            console.print(f"{mode['name']:<12}{mode['title']}", markup=False, soft_wrap=True)
+            console.print(f"{mode['name']:<12}{mode['title']}", soft_wrap=True)
 
     document = {"schema": "fluidaudio.modes/1", "modes": modes}
     report_output.write_report(output, output_format, document, render)
@@ -62,6 +62,6 @@ def show(
         places = max(len(str(place)) for _, _, place in rows)
         for key, value, place in rows:
             line = f"{key:<{keys}}  {spelt(value):<12}  {place!s:<{places}}  {place.reason}"
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
 
     report_output.write_report(output, output_format, document, render)

@@ -7,7 +7,7 @@ are called by their parameters; those of one command that have no rule here stan
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fluidaudio_cli.errors import UsageError
@@ -104,6 +104,32 @@ HEARING = (
     *("memory_limit", "no_tuning", "track", "salvage", "save_evidence", "workers", "cluster"),
     "resume",
 )
+
+
+# An empty value says something there: all voices of the store, and no difference.
+_MAY_BE_EMPTY = ("known", "allow_different")
+
+
+def check_values(given: Mapping[str, Any], order: Sequence[Any]) -> None:
+    """Refuse an empty value, and a second place where an option takes one.
+
+    Empty is a shell's variable that is not set, and as a path would be the current folder. Of two
+    values the last counts, which is meant of settings, but not of two outputs, references or known
+    voices. ``given``: as written, by parameter; ``order``: the parameters of the command line, each
+    as often as it is there.
+    """
+    seen = set()
+    for each in order:
+        is_option = each.param_type_name == "option"
+        name = each.opts[0] if is_option else each.human_readable_name
+        value = given.get(each.name)
+        values = value if isinstance(value, list | tuple) else (value,)
+        if "" in values and each.name not in _MAY_BE_EMPTY:
+            raise UsageError(f"{name} is empty", "give a value, or leave it out")
+        adds = each.type.name == "path" or each.name == "known"
+        if is_option and adds and not each.multiple and each.name in seen:
+            raise UsageError(f"{name} is given twice", "give it once")
+        seen.add(each.name)
 
 
 def check(ctx: Any, command: str) -> None:

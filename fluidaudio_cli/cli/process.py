@@ -91,7 +91,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     # sums would depend on how many there are. NumPy's share of the work is small.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _prepare_streams()
-    warnings.showwarning = _show_warning
+    warnings.showwarning = errors.show_warning
     sys.unraisablehook = _interrupt_again
     sys.excepthook = _show_fault
 
@@ -248,9 +248,3 @@ def _show_fault(
     """An exception that nobody caught; not a Ctrl-C, which Cython shows here before it is lost."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
-
-
-def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    """A warning as one line, without the source that raised it."""
-    with suppress(OSError):
-        sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

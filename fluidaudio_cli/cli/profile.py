@@ -12,6 +12,7 @@ import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.files import resolved, write_text_atomic
 
 if TYPE_CHECKING:
     from fluidaudio_cli.profiling.records import Profile
@@ -84,12 +85,11 @@ def profile(
     if trace is not None:
         report_output.check_ending("--trace", trace, (".json",))
         report_output.check_writable("--trace", trace)
-    places = [each.resolve() for each in (path, output, trace) if each is not None]
+    places = [resolved(each) for each in (path, output, trace) if each is not None]
     if len({*places}) < len(places):
         raise UsageError("FILE, --output and --trace are not three files", "give each its own")
 
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-    from fluidaudio_cli.files import write_text_atomic
     from fluidaudio_cli.profiling.options import Options
     from fluidaudio_cli.profiling.session import profile as run
 

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from fluidaudio_cli.errors import UsageError, os_errors
+from fluidaudio_cli.files import resolved, write_text_atomic
 from fluidaudio_cli.recordings import STDIN
 
 if TYPE_CHECKING:
@@ -72,7 +74,9 @@ def check_writable(option: str, path: Path) -> None:
     """Refuse, before long work, a file that cannot be written; its folder is made."""
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder", "give a file")
-    place = path.resolve()
+    with os_errors(f"cannot write {path}", f"choose another {option}"), suppress(FileNotFoundError):
+        path.stat()
+    place = resolved(path)
     if path == STDOUT or (place.exists() and not place.is_file()):  # a device or a pipe
         return
     check_folder(place.parent, f"choose another {option}", f"cannot write {path}")
@@ -122,8 +126,6 @@ def write(output: Path, content: str | Callable[[Console], object]) -> None:
         from fluidaudio_cli.cli.render.console import plain_text
 
         content = plain_text(content)
-    from fluidaudio_cli.files import write_text_atomic
-
     write_text_atomic(output, content)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fluidaudio_cli.cli import messages
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.wording import counted
 
@@ -108,7 +109,6 @@ def simulate(
     ] = None,
 ) -> None:
     """Make conversations: audio, exact RTTM and UEM, each turn's level, and the recipe."""
-    from fluidaudio_cli.cli.render.console import progress_bar
     from fluidaudio_cli.resources import datasets_dir
     from fluidaudio_cli.simulate.batch import Sources, read_voices
     from fluidaudio_cli.simulate.batch import simulate as make
@@ -147,7 +147,7 @@ def simulate(
     people = read_voices(sources.voices)
     # The bundled voices are known to be readers.
     vectors = _heard(sources.voices, people) if voices or checked.similar else None
-    with progress_bar("simulating") as progress:
+    with messages.progress_bar("simulating") as progress:
         made = make(
             checked,
             sources,

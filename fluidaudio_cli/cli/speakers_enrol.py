@@ -91,6 +91,7 @@ def enrol(
         raise UsageError(
             f"there is a voice '{tidy}' in {kept.path}", "choose another name, or --add to it"
         )
+    kept.check_writable()  # before the work, too
     loaded = pipeline()
     heard = [hear(loaded, part, keep_audio=keep_audio) for part in parts]
     with changing(store) as changes:
@@ -157,6 +158,7 @@ def _hear_again(store: Path | None, name: str | None, pipeline: Callable[[], Pip
             f"no audio was kept of {'any voice' if name is None else repr(chosen[0].name)}",
             "enrol from recordings, with --keep-audio to be able to do this",
         )
+    kept.check_writable()
     loaded = pipeline()
     network = network_of(loaded.models)
     renewed = [(voice, hear_again(loaded, voice, network)) for voice in usable]

@@ -17,6 +17,7 @@ from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import FluidAudioError, UsageError, os_errors
+from fluidaudio_cli.files import resolved, write_text_atomic
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.report import stream_json
 from fluidaudio_cli.report.turn_formats import FORMATS
@@ -386,7 +387,7 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     from fluidaudio_cli.cli.diarize_output import check_targets
 
     place = place_from(source)
-    recording = place.resolve() if isinstance(place, Path) else None
+    recording = resolved(place) if isinstance(place, Path) else None
     events = None if output == report_output.STDOUT else output
 
     def read_as(target: Path) -> str:
@@ -396,7 +397,7 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     if save is None:
         return
     report_output.check_ending("--save", save, _SAVED)
-    if save.resolve() == output.resolve():
+    if resolved(save) == resolved(output):
         raise UsageError(f"--output and --save are both {save}", "give two names")
     report_output.check_folder(save.parent, "choose another --save")
 
@@ -423,8 +424,6 @@ def _save(
     bounds: Any,
 ) -> None:
     """The final turns, as of ``diarize``."""
-    from fluidaudio_cli.files import write_text_atomic
-
     ending = path.suffix.lower().removeprefix(".")
     if ending == "json":
         from fluidaudio_cli.report.diarization_json import (

@@ -133,9 +133,7 @@ class _Run:
                 "the published archive has changed; report its URL",
             )
         self._record_archive(source.archive, path, fetched)
-        with self._guard:
-            self._store = replace(self._store, lock=self._store.lock.with_uris(self._split, uris))
-            self._store.save()
+        self._keep("uris", self._split, uris)
         return uris
 
     def _download_all(self, todo: Sequence[Placed], jobs: int) -> None:
@@ -225,17 +223,20 @@ class _Run:
         # Only after it proved readable: a damaged archive on record could never be replaced.
         if fetched is not None:
             entry = LockEntry(url=self._store.manifest.archives[name].url, **vars(fetched))
-            self._save_entry(self._store.relative(path), entry)
+            self._keep("files", self._store.relative(path), entry)
 
     def _record(self, placed: Placed, entry: LockEntry) -> None:
-        self._save_entry(self._store.relative(placed.path), entry)
+        self._keep("files", self._store.relative(placed.path), entry)
         with self._guard:
             self._downloaded += 1
             self._recorded += placed.sha256 is None
 
-    def _save_entry(self, name: str, entry: LockEntry) -> None:
+    def _keep(self, kind: str, name: str, value: object) -> None:
+        """Add to the ``files`` or ``uris`` of the lock file."""
         with self._guard:
-            self._store = replace(self._store, lock=self._store.lock.with_file(name, entry))
+            lock = self._store.lock
+            update = {kind: {**getattr(lock, kind), name: value}}
+            self._store = replace(self._store, lock=lock.model_copy(update=update))
             self._store.save()
 
     def _bytes_arrived(self, count: int) -> None:

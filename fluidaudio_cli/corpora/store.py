@@ -56,14 +56,6 @@ class Lock(BaseModel):
     files: Mapping[str, LockEntry] = Field(default_factory=dict)
     uris: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
 
-    def with_file(self, name: str, entry: LockEntry) -> Lock:
-        """A copy in which ``name`` is recorded."""
-        return self.model_copy(update={"files": {**self.files, name: entry}})
-
-    def with_uris(self, split: str, uris: tuple[str, ...]) -> Lock:
-        """A copy that knows the uris of a split."""
-        return self.model_copy(update={"uris": {**self.uris, split: uris}})
-
 
 @dataclass(frozen=True)
 class Placed:

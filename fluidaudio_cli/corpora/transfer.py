@@ -75,39 +75,6 @@ class CancelledDownloadError(DownloadError):
     """The download was given up because another one failed or the user interrupted."""
 
 
-@dataclass(frozen=True)
-class _Partial:
-    """What is already there of a download."""
-
-    path: Path
-    url: str
-
-    @property
-    def note(self) -> Path:
-        return self.path.with_name(self.path.name + ".json")
-
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.is_file() else 0
-
-    def validator(self) -> str | None:
-        """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
-        note = read_record(self.note)
-        if note.get("url") != self.url:
-            return None
-        validator = note.get("validator")
-        return validator if isinstance(validator, str) else None
-
-    def begin(self, validator: str | None) -> None:
-        """Forget the bytes; those to come belong to ``validator``."""
-        self.drop()
-        if validator is not None:
-            write_text_atomic(self.note, json.dumps({"url": self.url, "validator": validator}))
-
-    def drop(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-
-
 def fetch(
     url: str,
     target: Path,
@@ -128,99 +95,158 @@ def fetch(
     """
     import requests
 
-    policy = policy or RetryPolicy()
-    cancel = cancel or threading.Event()
-    partial = _Partial(target.with_name(target.name + ".part"), url)
+    part = target.with_name(target.name + ".part")
     with os_errors(f"cannot write {target}", _ROOM):
         target.parent.mkdir(parents=True, exist_ok=True)
         with requests.Session() as session:
-            _fetch_with_retries(session, partial, size, policy, progress, cancel)
-        fetched = Fetched(file_sha256(partial.path), partial.size())
+            transfer = _Transfer(
+                session,
+                url,
+                part,
+                size,
+                policy or RetryPolicy(),
+                progress,
+                cancel or threading.Event(),
+            )
+            transfer.run()
+        fetched = Fetched(file_sha256(part), transfer.have())
     problem = _mismatch(fetched, sha256, size)
     if problem is not None:
-        partial.drop()
+        transfer.drop()
         raise DownloadError(
             f"{url}: {problem}; the file was removed", "try again; if it persists, report the URL"
         )
-    partial.path.replace(target)
-    partial.drop()
+    part.replace(target)
+    transfer.drop()
     return fetched
 
 
-def _fetch_with_retries(
-    session: requests.Session,
-    partial: _Partial,
-    size: int | None,
-    policy: RetryPolicy,
-    progress: ProgressCallback,
-    cancel: threading.Event,
-) -> None:
-    failures = 0
-    while True:
-        before = partial.size()
+@dataclass(frozen=True)
+class _Transfer:
+    """One download: what is asked for, and in ``part`` what is there of it."""
+
+    session: requests.Session
+    url: str
+    part: Path
+    size: int | None
+    policy: RetryPolicy
+    progress: ProgressCallback
+    cancel: threading.Event
+
+    @property
+    def note(self) -> Path:
+        return self.part.with_name(self.part.name + ".json")
+
+    def have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def validator(self) -> str | None:
+        """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
+        note = read_record(self.note)
+        if note.get("url") != self.url:
+            return None
+        validator = note.get("validator")
+        return validator if isinstance(validator, str) else None
+
+    def drop(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Attempt it until it is there, or has failed too often in a row."""
+        policy, failures = self.policy, 0
+        while True:
+            before = self.have()
+            try:
+                return self._attempt()
+            except _TransientError as trouble:
+                advanced = self.have() - before >= policy.progress_bytes
+                failures = 1 if advanced else failures + 1
+                if failures >= policy.attempts:
+                    raise DownloadError(
+                        f"{self.url}: {trouble}, {failures} times in a row",
+                        "run the same command again later; it resumes where it stopped",
+                    ) from trouble
+                wait = min(policy.backoff * 2 ** (failures - 1), policy.backoff_limit)
+                if self.cancel.wait(max(wait, trouble.wait or 0.0)):
+                    raise CancelledDownloadError(f"{self.url}: given up") from trouble
+
+    def _attempt(self) -> None:
+        """One request; returns when the part is complete, as far as the server lets us know."""
+        import requests
+        import urllib3
+
+        validator = self.validator()
+        have = self.have() if validator is not None else 0
+        # Without the identity coding, byte ranges would count compressed bytes.
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": validator or ""}
         try:
-            _attempt(session, partial, size, policy, progress, cancel)
-        except _TransientError as trouble:
-            advanced = partial.size() - before >= policy.progress_bytes
-            failures = 1 if advanced else failures + 1
-            if failures >= policy.attempts:
-                raise DownloadError(
-                    f"{partial.url}: {trouble}, {failures} times in a row",
-                    "run the same command again later; it resumes where it stopped",
-                ) from trouble
-            wait = min(policy.backoff * 2 ** (failures - 1), policy.backoff_limit)
-            if cancel.wait(max(wait, trouble.wait or 0.0)):
-                raise CancelledDownloadError(f"{partial.url}: given up") from trouble
-        else:
-            return
+            with _follow(self.session, self.url, headers, self.policy) as response:
+                if response.status_code == 416 and have:
+                    if content_range(response.headers.get("Content-Range", ""))[1] == have:
+                        return
+                    self.drop()
+                    raise _TransientError("the file on the server has become shorter")
+                _check_status(response, self.policy)
+                offset, total = self._start(response, have, validator)
+                if self.size is not None and total is not None and total != self.size:
+                    self.drop()
+                    raise DownloadError(
+                        f"{self.url}: has {total} bytes where {self.size} were expected",
+                        "the published file has changed; report the URL",
+                    )
+                _check_space(self.part, offset, total)
+                received = self._receive(response, offset, total or self.size)
+        except requests.exceptions.SSLError as error:
+            raise DownloadError(
+                f"{self.url}: the server's certificate is not trusted ({innermost_reason(error)})",
+                "check the clock and REQUESTS_CA_BUNDLE",
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise _TransientError("no answer in time") from error
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise _TransientError(innermost_reason(error)) from error
+        if total is not None and received != total:
+            raise _TransientError(f"ended after {received} of {total} bytes")
 
+    def _start(
+        self, response: requests.Response, have: int, validator: str | None
+    ) -> tuple[int, int | None]:
+        """Where the body starts and how long the whole is; a fresh start forgets the part."""
+        now = validator_of(response.headers)
+        if response.status_code == 206:
+            start, total = content_range(response.headers.get("Content-Range", ""))
+            if start != have or (now is not None and now != validator):
+                self.drop()
+                raise _TransientError("the server sent another part than was asked for")
+            return have, total
+        self.drop()
+        if now is not None:
+            write_text_atomic(self.note, json.dumps({"url": self.url, "validator": now}))
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdigit() else None
 
-def _attempt(
-    session: requests.Session,
-    partial: _Partial,
-    size: int | None,
-    policy: RetryPolicy,
-    progress: ProgressCallback,
-    cancel: threading.Event,
-) -> None:
-    """One request; returns when the part is complete, as far as the server lets us know."""
-    import requests
-    import urllib3
-
-    validator = partial.validator()
-    have = partial.size() if validator is not None else 0
-    # Without the identity coding, byte ranges would count compressed bytes.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator or ""}
-    try:
-        with _follow(session, partial.url, headers, policy) as response:
-            if response.status_code == 416 and have:
-                if content_range(response.headers.get("Content-Range", ""))[1] == have:
-                    return
-                partial.drop()
-                raise _TransientError("the file on the server has become shorter")
-            _check_status(response, policy)
-            offset, total = _start(response, partial, have, validator)
-            if size is not None and total is not None and total != size:
-                partial.drop()
-                raise DownloadError(
-                    f"{partial.url}: has {total} bytes where {size} were expected",
-                    "the published file has changed; report the URL",
-                )
-            _check_space(partial.path, offset, total)
-            received = _receive(response, partial, offset, total or size, progress, cancel)
-    except requests.exceptions.SSLError as error:
-        raise DownloadError(
-            f"{partial.url}: the server's certificate is not trusted ({innermost_reason(error)})",
-            "check the clock and REQUESTS_CA_BUNDLE",
-        ) from error
-    except requests.exceptions.Timeout as error:
-        raise _TransientError("no answer in time") from error
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _TransientError(innermost_reason(error)) from error
-    if total is not None and received != total:
-        raise _TransientError(f"ended after {received} of {total} bytes")
+    def _receive(self, response: requests.Response, offset: int, total: int | None) -> int:
+        """Append the body to the part; returns its size. A cut leaves what had arrived."""
+        received = offset
+        with self.part.open("ab") as stream:
+            # Not iter_content: that waits for full chunks, and a cut would lose what had arrived.
+            while chunk := response.raw.read1(_CHUNK_BYTES):
+                if self.cancel.is_set():
+                    raise CancelledDownloadError(f"{self.url}: given up")
+                stream.write(chunk)
+                received += len(chunk)
+                if total is not None and received > total:
+                    break
+                self.progress(received, total)
+        if total is not None and received > total:
+            self.drop()
+            raise DownloadError(
+                f"{self.url}: sends more than the {total} bytes it should have", "report the URL"
+            )
+        return received
 
 
 def _follow(
@@ -254,51 +280,6 @@ def _check_status(response: requests.Response, policy: RetryPolicy) -> None:
             "run the same command again then; it resumes where it stopped",
         )
     raise _TransientError(said, wait)
-
-
-def _start(
-    response: requests.Response, partial: _Partial, have: int, validator: str | None
-) -> tuple[int, int | None]:
-    """Where the body starts and how long the whole file is; a fresh start forgets the part."""
-    length = response.headers.get("Content-Length", "")
-    body_bytes = int(length) if length.isdigit() else None
-    if response.status_code == 206:
-        start, total = content_range(response.headers.get("Content-Range", ""))
-        now = validator_of(response.headers)
-        if start != have or (now is not None and now != validator):
-            partial.drop()
-            raise _TransientError("the server sent another part than was asked for")
-        return have, total
-    partial.begin(validator_of(response.headers))
-    return 0, body_bytes
-
-
-def _receive(
-    response: requests.Response,
-    partial: _Partial,
-    offset: int,
-    total: int | None,
-    progress: ProgressCallback,
-    cancel: threading.Event,
-) -> int:
-    """Append the body to the part; returns the part's size. A cut leaves what had arrived."""
-    received = offset
-    with partial.path.open("ab") as stream:
-        # Not iter_content: that waits for full chunks, and a cut would lose what had arrived.
-        while chunk := response.raw.read1(_CHUNK_BYTES):
-            if cancel.is_set():
-                raise CancelledDownloadError(f"{partial.url}: given up")
-            stream.write(chunk)
-            received += len(chunk)
-            if total is not None and received > total:
-                break
-            progress(received, total)
-    if total is not None and received > total:
-        partial.drop()
-        raise DownloadError(
-            f"{partial.url}: sends more than the {total} bytes it should have", "report the URL"
-        )
-    return received
 
 
 def _check_space(part: Path, offset: int, total: int | None) -> None:

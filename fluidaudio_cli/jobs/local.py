@@ -11,7 +11,7 @@ from collections import deque
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from fluidaudio_cli.errors import FluidAudioError, HostError
+from fluidaudio_cli.errors import FluidAudioError, HostError, show_warning
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Facts, Outcome, Work
 from fluidaudio_cli.signals import deaf_to_interrupts
@@ -140,7 +140,7 @@ def _serve(pipe: Connection, work: Work, threads: int | None) -> None:
     """
     # The parent decides what an interrupt means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     try:
         session = work.start(threads)
         pipe.send(session.facts)
@@ -157,7 +157,3 @@ def _serve(pipe: Connection, work: Work, threads: int | None) -> None:
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
     sys.stderr.flush()
     os._exit(0)  # as the command ends: nothing here needs to be taken down piece by piece
-
-
-def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
-    sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.errors import HostError, UsageError, os_errors
-from fluidaudio_cli.files import atomic_path, write_text_atomic
+from fluidaudio_cli.files import atomic_path, resolved, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.signals import deaf_to_interrupts
 from fluidaudio_cli.simulate.plan import Conversation, Vectors, plan_conversation
@@ -59,11 +59,11 @@ def simulate(
     where it cannot be written.
     """
     stems = sources.stems
-    if folder.resolve() == Path.cwd():
+    if resolved(folder) == Path.cwd():
         raise UsageError(f"--output {folder} is the folder you are in", "give a new folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--output {folder} is there and not empty", "give a new folder")
-    if stems is not None and stems.resolve().is_relative_to(folder.resolve()):
+    if stems is not None and resolved(stems).is_relative_to(resolved(folder)):
         raise UsageError(
             f"--stems {stems} is in --output {folder}, where each recording has a reference",
             "give another folder",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,13 +86,19 @@ class VoiceStore:
             raise InputError(f"{self.path} holds no voices", "give a store of fluidaudio speakers")
         return Contents(dict(sorted(voices.items())), damaged)
 
+    def check_writable(self) -> None:
+        """Make its folder, and make sure that it can be written to; ``HostError`` says if not."""
+        with os_errors(f"cannot write to {self.path.parent}", "choose another --store"):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+
     @contextmanager
     def changing(self) -> Iterator[Changes]:
         """Read under the lock what may be changed; written when the block ends without error."""
         from filelock import FileLock, Timeout
 
-        with os_errors(f"cannot make the folder {self.path.parent}", "choose another --store"):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.check_writable()
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
         with os_errors(f"cannot write {self.path}", "choose another --store"):
             try:

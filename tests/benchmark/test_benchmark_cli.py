@@ -326,6 +326,8 @@ def test_compare_refuses_another_dataset_unless_told(tmp_path: Path) -> None:
     allowed = run("compare", base, head, "--allow-different", "dataset,machine")
     assert allowed.returncode == 0
     assert "warning: compared although dataset was tiny and is tiny (by content)" in allowed.stderr
+    quiet = run("compare", base, head, "--allow-different", "dataset,machine", "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, allowed.stdout, "")
 
 
 def test_stdout_is_one_document_whatever_is_asked(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fluidaudio_cli.benchmark.grid import Cell, Condition, Effort
 from fluidaudio_cli.benchmark.resume import locked
 from fluidaudio_cli.cli.benchmark_plan import (
     Asked,
+    Chosen,
     build_grid,
     choose,
     choose_models,
@@ -23,6 +24,7 @@ from fluidaudio_cli.cli.benchmark_plan import (
 )
 from fluidaudio_cli.cli.compare import check_kinds
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
+from fluidaudio_cli.corpora import download
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors import select
 from fluidaudio_cli.executors.base import Availability
@@ -87,6 +89,12 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
         pass
     with locked(journal, tmp_path / "locks"):
         pass
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(HostError, match="set FLUIDAUDIO_CACHE_DIR to a folder that can be written"),
+        locked(journal, tmp_path / "file" / "locks"),
+    ):
+        pass
 
 
 def test_an_output_that_cannot_be_written_fails_before_measuring(tmp_path: Path) -> None:
@@ -129,39 +137,42 @@ def test_kinds_of_difference() -> None:
 def test_unasked_the_sample_and_conversations_made_here_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(name: str) -> None:
-        raise AssertionError("downloaded what is bundled")
-
     short = bundled.bundled_recipe("conversations").model_copy(
         update={"conversations": 1, "seconds": 15.0, "speakers": 1}
     )
     monkeypatch.setattr(bundled, "bundled_recipe", lambda name: short)
     monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(tmp_path))
-    conditions = open_conditions(None, (), None, None, refuse)
+    conditions = open_conditions(None, (), Chosen(auto_download=True))
     recordings = conditions[""].recordings
     assert [item.uri for item in recordings.items] == ["sample", "conversations-001-1spk"]
     assert recordings.name == "sample+conversations"
     assert conditions[""].note.startswith("no --dataset given: measured on the bundled sample")
-    again = open_conditions(None, (), None, None, refuse)[""].recordings
+    again = open_conditions(None, (), Chosen(auto_download=True))[""].recordings
     assert again.fingerprint == recordings.fingerprint
 
 
 def test_conditions_are_datasets_by_name(tmp_path: Path) -> None:
     given = ["noise=babble snr=10=sample"]
-    conditions = open_conditions("sample", given, None, None, lambda name: None)
+    conditions = open_conditions("sample", given, Chosen())
     assert list(conditions) == ["", "noise=babble snr=10"]
     with pytest.raises(UsageError, match=r"--condition noisy: give NAME=DATASET"):
-        open_conditions("sample", ["noisy"], None, None, lambda name: None)
+        open_conditions("sample", ["noisy"], Chosen())
 
 
 def test_an_absent_corpus_is_downloaded_once_and_else_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_DATA_DIR", str(tmp_path))
-    calls: list[str] = []
-    with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
-        open_conditions("ami-sdm", (), None, 1, calls.append)
-    assert calls == ["ami-sdm"]
+    calls: list[tuple[str, int | None]] = []
+
+    def downloaded(name: str, max_files: int | None, progress: object) -> None:
+        calls.append((name, max_files))
+
+    monkeypatch.setattr(download, "download_dataset", downloaded)
+    for allowed in (False, True):
+        with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
+            open_conditions("ami-sdm", (), Chosen(None, 1, allowed))
+    assert calls == [("ami-sdm", 1)]
 
 
 def test_sets_of_models_are_called_by_their_files_names(

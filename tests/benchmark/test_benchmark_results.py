@@ -87,11 +87,6 @@ def test_pooled_figures_weigh_files_by_their_length() -> None:
     assert METRICS["load_cold"].samples(both) == (2.0,)
 
 
-def test_of_most_figures_less_is_better() -> None:
-    more = {name for name, metric in METRICS.items() if metric.higher_is_better}
-    assert more == {"rtfx", "cpu_cores", "windows_per_second", "speaker_count"}
-
-
 def test_what_a_command_does_not_tell_has_no_figure() -> None:
     """A recording whose header states no length, and windows that nobody counted."""
     known, unknown = file_record("a"), file_record("b", audio_seconds=0.0)

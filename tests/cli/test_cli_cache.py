@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fluidaudio_cli.cli.messages import progress_bar
+from tests import forked
+
 Command = Callable[..., tuple[int, str, str]]
+
+
+def test_unwritable_cache_is_said_once_and_worked_without(sample_wav: Path) -> None:
+    arguments = ("diarize", sample_wav, "--format", "rttm", "--executor", "onnxruntime")
+    env = {"FLUIDAUDIO_CACHE_DIR": "/dev/null/cache"}
+    assert forked.run(*arguments, "-q", env=env).stderr == ""
+    done = forked.run(*arguments, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SPEAKER sample 1 6.")
+    assert done.stderr.count("cannot be written") == 1
 
 
 @pytest.fixture
@@ -34,6 +49,20 @@ def test_cache_is_shown_by_kind(command: Command, filled: Path) -> None:
     document = json.loads(out)
     assert (document["path"], document["bytes"]) == (str(filled), 4_000_000)
     assert [kind["files"] for kind in document["kinds"].values()] == [2, 1, 0]
+
+
+def test_brackets_in_names_are_no_markup(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "[red]a[" / "b]"
+    monkeypatch.setenv("FLUIDAUDIO_CACHE_DIR", str(folder))
+    assert command("cache", "info") == (0, f"{folder}, 0.0 MB\n", "")
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_bar("downloading a[/r]"):
+        pass
+    assert "downloading a[/r]" in terminal.getvalue()
 
 
 def test_clearing_takes_one_kind_or_all_that_can_be_made_anew(

@@ -110,6 +110,63 @@ def test_nothing_that_is_asked_for_is_left_out(command: Command, line: str, refu
     assert command(*line.split()) == (2, "", f"fluidaudio: {refusal}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["diarize", "a.wav", "--output-dir", ""], "--output-dir is empty"),
+        (["diarize", "a.wav", "--models="], "--models is empty"),
+        (["score", "", "hyp.rttm"], "REF is empty"),
+        (["speakers", "enrol", "Ada", "a.wav", ""], "FILE… is empty"),
+        (["benchmark", "--output", "a.json", "--output", ""], "--output is empty"),
+    ],
+)
+def test_an_empty_value_is_not_the_folder_one_is_in(
+    command: Command, words: list[str], refusal: str
+) -> None:
+    assert command(*words) == (2, "", f"fluidaudio: {refusal}: give a value, or leave it out\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("diarize a.wav -o a.rttm --output a.json", "--output"),
+        ("diarize a.wav --known Ada --known Bob", "--known"),
+        ("diarize a.wav --reference a.rttm --reference b.rttm", "--reference"),
+        ("score a.rttm b.rttm --uem a.uem --uem b.uem", "--uem"),
+    ],
+)
+def test_of_two_places_none_is_dropped(command: Command, line: str, option: str) -> None:
+    assert command(*line.split()) == (2, "", f"fluidaudio: {option} is given twice: give it once\n")
+
+
+def test_what_may_be_said_twice_or_be_empty_may_be(command: Command, tmp_path: Path) -> None:
+    settings = ("--format", "json", "--format", "table", "-v", "-v", "-q")
+    assert command("modes", "list", *settings)[1].startswith("reference ")
+    missing = str(tmp_path / "no.json")
+    code, _, err = command("compare", missing, missing, "--allow-different", "")
+    assert (code, missing in err) == (3, True)
+
+
+def test_links_that_lead_in_a_circle_are_one_line(
+    command: Command, tmp_path: Path, sample_wav: Path
+) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for words in (
+        ["diarize", circle],
+        ["diarize", sample_wav, "--format", "rttm", "--output", circle],
+        ["plan", "--format", "json", "--output", circle],
+        ["profile", sample_wav, "--format", "json", "--output", circle],
+        ["stream", circle],
+        ["stream", sample_wav, "--format", "rttm", "--output", circle],
+        ["simulate", "--output", circle],
+    ):
+        code, out, err = command(*words)
+        assert (code, out, err.count("\n")) == (3 if words[1] == circle else 4, "", 1), err
+        assert "Too many levels of symbolic links" in err
+    assert circle.is_symlink()
+
+
 def test_formats_and_outputs_have_the_same_names_everywhere() -> None:
     for name, command in commands():
         if "benchmark" in name:

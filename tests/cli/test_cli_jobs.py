@@ -112,6 +112,21 @@ def test_evidence_that_is_gone_is_made_again_and_other_networks_are_another_plan
     assert f"another plan (packages.segmentation 0123456789ab, not {sha256})" in err
 
 
+def test_a_single_recording_does_not_replace_the_result_of_a_job(
+    command: Command, write_wav: WriteWav, piece: Samples, tmp_path: Path
+) -> None:
+    for name in ("talks/a.wav", "talks/b.wav", "a.wav"):
+        write_wav(piece[: 6 * 16_000], name)
+    out = tmp_path / "out"
+    assert command("diarize", tmp_path / "talks", *FAST, "--output-dir", out)[0] == 0
+    before = (out / "a.rttm").stat().st_ino
+    code, _, err = command("diarize", tmp_path / "a.wav", *FAST, "--output-dir", out)
+    assert (code, f"{out / 'a.rttm'} is the result of another recording" in err) == (2, True)
+    code, _, err = command("diarize", tmp_path / "talks" / "a.wav", *FAST, "--output-dir", out)
+    assert (code, err) == (0, f"1 of 1 recordings are done: {out / 'manifest.jsonl'}\n")
+    assert (out / "a.rttm").stat().st_ino == before
+
+
 @reads_urls
 def test_a_url_is_read_as_a_file_is(
     command: Command, write_wav: WriteWav, piece: Samples, monkeypatch: pytest.MonkeyPatch

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.audio.source import AudioSource, open_audio
+from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.scoring.rttm import read_rttm
@@ -314,6 +317,20 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         assert line in err
         assert err.count("\n") == 1, err
     assert list(VoiceStore().read().voices) == ["Bob"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is of Linux")
+def test_a_store_that_cannot_be_written_is_said_before_the_work(
+    command: Command, pieces: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("models were loaded")
+
+    monkeypatch.setattr(loading, "load", never)
+    code, out, err = command("speakers", "enrol", "Eve", pieces["Bob"], "--store", "/proc/v.jsonl")
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert err.startswith("fluidaudio: cannot write to /proc: ")
+    assert err.endswith(": choose another --store\n")
 
 
 def test_known_voices_that_cannot_be_used_are_said_before_the_work(

@@ -259,7 +259,7 @@ def test_a_disk_filling_up_keeps_the_part(
     url = server.add("/file", CONTENT, Fault(cut=150_000))
     with pytest.raises(DownloadError):
         fetch(url, tmp_path / "f", policy=replace(quick, attempts=1))
-    monkeypatch.setattr(transfer, "_receive", full)
+    monkeypatch.setattr(transfer._Transfer, "_receive", full)
     with pytest.raises(HostError, match=r"cannot write .*: No space left on device: free space"):
         fetch(url, tmp_path / "f", policy=quick)
     assert (tmp_path / "f.part").stat().st_size == 150_000

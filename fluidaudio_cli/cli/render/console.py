@@ -1,23 +1,26 @@
-"""Consoles and progress bars: results on stdout, everything else on stderr."""
+"""Consoles: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
-
-from fluidaudio_cli.cli import messages
-from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # A pipe has no width; wide enough that no cell of ours is cut.
 _PIPED_WIDTH = 160
 
 
 class _Console(Console):
-    """Rich's, but for a pipe that nobody reads: that is the command's to answer."""
+    """Rich's, but for texts, which are the user's: `[red]` or `:cat:` in one is itself.
+
+    And a pipe that nobody reads is the command's to answer.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, **settings)
 
     def on_broken_pipe(self) -> None:
         """Called where ``BrokenPipeError`` is caught; Rich's own would end with code 1."""
@@ -27,44 +30,16 @@ class _Console(Console):
 def stdout_console() -> Console:
     """Console for results; without colours, and never narrowed, when piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    # Names in cells are the user's: `:cat:` in one is no emoji.
-    return _Console(width=width, highlight=False, emoji=False)
+    return _Console(width=width)
 
 
 def plain_text(render: Callable[[Console], object], width: int = _PIPED_WIDTH) -> str:
     """What ``render`` prints, for a file: the same from any terminal, without colours."""
     page = io.StringIO()
-    render(Console(file=page, width=width, color_system=None, highlight=False, emoji=False))
+    render(_Console(file=page, width=width, color_system=None))
     return page.getvalue()
 
 
 def stderr_console() -> Console:
     """Console for warnings and diagnostics."""
-    return _Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[ProgressCallback]:
-    """A bar with ETA on stderr, driven by the callback it yields; silent when piped."""
-    if messages.is_quiet() or not sys.stderr.isatty():
-        yield no_progress
-        return
-    # Imported here: most output has no bar, and a run of a second would notice.
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return _Console(stderr=True, soft_wrap=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fluidaudio_cli.cli.render.console import plain_text, stdout_console
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.report.diarization_json import RunFacts, ScoredAgainst
 
@@ -64,9 +64,9 @@ def _turns(result: Diarization, exclusive: bool) -> Table:
     table.add_column("speaker")
     for turn in result.exclusive_turns if exclusive else result.turns:
         times = (_clock(turn.start), _clock(turn.end), f"{turn.duration:.2f}")
-        add_row(table, *times, turn.speaker)
+        table.add_row(*times, turn.speaker)
     if not table.rows:
-        add_row(table, "", "", "", "nobody speaks")
+        table.add_row("", "", "", "nobody speaks")
     return table
 
 
@@ -77,8 +77,7 @@ def _speakers(result: Diarization) -> Table:
     for speaker in result.speakers:
         share = speaker.speech_seconds / result.duration_seconds
         found = speaker.identity
-        add_row(
-            table,
+        table.add_row(
             speaker.label,
             _clock(speaker.speech_seconds),
             f"{share:.1%}",
@@ -105,8 +104,7 @@ def _stages(result: Diarization) -> Table:
     timings = result.timings
     table = titled_table("Time", "stage", "seconds", "of the time", "calls", "RTFx")
     for stage in timings.stages:
-        add_row(
-            table,
+        table.add_row(
             stage.name,
             f"{stage.busy_seconds:.3f}",
             f"{stage.busy_seconds / timings.processing_seconds:.0%}",
@@ -116,7 +114,7 @@ def _stages(result: Diarization) -> Table:
     table.add_section()
     whole = timings.processing_seconds
     speed = _speed(result.duration_seconds, whole)
-    add_row(table, "in all", f"{whole:.3f}", "", "", speed, style="bold")
+    table.add_row("in all", f"{whole:.3f}", "", "", speed, style="bold")
     return table
 
 

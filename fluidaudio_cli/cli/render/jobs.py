@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from fluidaudio_cli.cli import messages
 from fluidaudio_cli.cli.diarize_job import HostTally, Tally
 from fluidaudio_cli.cli.render.console import stderr_console
-from fluidaudio_cli.cli.render.tables import add_row, titled_table
+from fluidaudio_cli.cli.render.tables import titled_table
 
 _HOUR = 3600.0
 
@@ -19,7 +18,7 @@ _HOUR = 3600.0
 @contextmanager
 def job_bar(before: int, recordings: int) -> Iterator[Callable[[Tally], None]]:
     """A bar on stderr, driven by the callback it yields; silent when piped."""
-    if messages.is_quiet() or not sys.stderr.isatty():
+    if not messages.is_watched():
         yield lambda tally: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,11 +51,11 @@ def render_hosts(console: Console, tally: Tally) -> None:
     table = titled_table("", "host", *headings)
     total = HostTally()
     for host, one in sorted(tally.hosts.items()):
-        add_row(table, host, *_cells(one))
+        table.add_row(host, *_cells(one))
         total.add(one)
     if len(tally.hosts) > 1:
         table.add_section()
-        add_row(table, "all", *_cells(total))
+        table.add_row("all", *_cells(total))
     console.print(table)
 
 

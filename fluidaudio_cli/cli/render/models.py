@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.cli.render.tables import add_row, titled_table
+from fluidaudio_cli.cli.render.tables import titled_table
 from fluidaudio_cli.coreml.inspect import PackageReport
 from fluidaudio_cli.coreml.ir import Feature
 
@@ -17,18 +17,18 @@ def render_report(console: Console, report: PackageReport) -> None:
     """Print the facts, the inputs and outputs, and the operations."""
     facts = titled_table(report.path, "", "", left=2)
     for label, value in _facts(report):
-        add_row(facts, label, value)
+        facts.add_row(label, value)
     console.print(facts)
     headings = ("", "name", "type", "range", "description")
     features = titled_table("Inputs and outputs", *headings, left=5)
     groups = {"input": report.inputs, "state": report.states, "output": report.outputs}
     for role, group in groups.items():
         for each in group:
-            add_row(features, role, each.name, _type(each), _ranges(each), each.description)
+            features.add_row(role, each.name, _type(each), _ranges(each), each.description)
     console.print(features)
     operations = titled_table("Operations", "kind", "count")
     for kind, count in report.operations.items():
-        add_row(operations, kind, str(count))
+        operations.add_row(kind, str(count))
     console.print(operations)
 
 

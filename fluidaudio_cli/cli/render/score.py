@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.scoring.metrics import ConditionScore, FileScore, Scores
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def _table(
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name, scores in rows:
-        add_row(table, name, *cells(scores))
+        table.add_row(name, *cells(scores))
     if len(rows) > 1:
         table.add_section()
-        add_row(table, _POOLED, *cells(pooled), style="bold")
+        table.add_row(_POOLED, *cells(pooled), style="bold")
     return table
 
 

@@ -35,11 +35,6 @@ def titled_table(title: str, *headings: str, left: int = 1) -> Table:
     return table
 
 
-def add_row(table: Table, *cells: str | Text, style: str = "") -> None:
-    """Add a row of texts as they are: brackets in one are no markup."""
-    table.add_row(*(coloured(c) if isinstance(c, str) else c for c in cells), style=style)
-
-
 def print_table(console: Console, made: Made, *, whole: tuple[str, ...] = ()) -> None:
     """Print a table if it has rows, verdicts coloured, and its notes.
 
@@ -50,7 +45,7 @@ def print_table(console: Console, made: Made, *, whole: tuple[str, ...] = ()) ->
         if name in whole:
             column.justify, column.no_wrap = "left", True
     for row in made.texts:
-        add_row(table, *(coloured(text, _STYLES.get(text, "")) for text in row))
+        table.add_row(*(coloured(text, _STYLES.get(text, "")) for text in row))
     if made.rows:
         console.print(table)
     for note in made.notes:

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 @contextmanager
 def tuning_progress() -> Iterator[Watch]:
     """Say on stderr what is measured, where a person is watching."""
-    console = stderr_console()
-    if messages.is_quiet() or not console.is_terminal:
+    if not messages.is_watched():
         yield lambda what, done: None
         return
-    with console.status("measuring …") as status:
+    with stderr_console().status("measuring …") as status:
         yield lambda what, done: status.update(f"setting {done + 1}: {what}")
 
 

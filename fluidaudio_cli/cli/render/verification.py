@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli.models_verify import VerificationReport
-from fluidaudio_cli.cli.render.tables import add_row, coloured, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import coloured, print_line, titled_table
 from fluidaudio_cli.models.registry import BundledModel
 from fluidaudio_cli.models.verification import SelfTestOutcome
 
@@ -28,8 +28,7 @@ def render_models(
     for model in models:
         facts = model.facts
         tensors = (*_tensors("in", facts["inputs"]), *_tensors("out", facts["outputs"]))
-        add_row(
-            table,
+        table.add_row(
             model.name,
             facts["title"],
             facts["licence"],
@@ -56,7 +55,7 @@ def render_verification(console: Console, report: VerificationReport) -> None:
     """Print hashes and self-tests, then which executors are not here and why."""
     hashes = titled_table("Hashes", "model", "sha256", "", left=3)
     for check in report.hashes:
-        add_row(hashes, check.model, check.actual[:_SHORT_HASH], _verdict(check.ok))
+        hashes.add_row(check.model, check.actual[:_SHORT_HASH], _verdict(check.ok))
     console.print(hashes)
     console.print(selftest_table(report.selftests))
     for outcome in report.selftests:
@@ -77,7 +76,7 @@ def selftest_table(outcomes: Sequence[SelfTestOutcome]) -> Table:
             figures = (f"{worst.max_abs:.2g}", f"{worst.rms:.2g}", _cosine(worst.cosine))
         names = (outcome.executor, outcome.precision, outcome.model)
         verdict = coloured("not run here", "dim") if outcome.unavailable else _verdict(outcome.ok)
-        add_row(table, *names, *figures, verdict)
+        table.add_row(*names, *figures, verdict)
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.cli.render.tables import add_row, print_line, titled_table
+from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.voices.check import StoreCheck
 from fluidaudio_cli.voices.voice import StoredVoice, quality_of
@@ -22,8 +22,7 @@ def render_voices(console: Console, path: Path, voices: Sequence[StoredVoice]) -
         f"Voices in {path}", "name", "seconds", "recordings", "last", "quality", "audio"
     )
     for voice in voices:
-        add_row(
-            table,
+        table.add_row(
             voice.name,
             f"{voice.seconds:.1f}",
             str(len(voice.recordings)),
@@ -40,8 +39,7 @@ def render_voice(console: Console, voice: StoredVoice) -> None:
     """One line a recording."""
     table = titled_table(voice.name, "recording", "seconds", "date", "quality", "audio", "how")
     for heard in voice.recordings:
-        add_row(
-            table,
+        table.add_row(
             heard.uri,
             f"{heard.seconds:.1f}",
             heard.date,
@@ -60,8 +58,7 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
             f"Could be mistaken, in {path}", "name", "for", "one person", "strangers"
         )
         for pair in found.mistakable:
-            add_row(
-                table,
+            table.add_row(
                 pair.name,
                 pair.other,
                 f"{pair.probability:.0%}",
@@ -84,11 +81,10 @@ def render_identities(console: Console, results: Sequence[Diarization]) -> None:
         for speaker in result.speakers:
             seconds, found = f"{speaker.speech_seconds:.1f}", speaker.identity
             if found is None:  # nothing of it could be heard
-                add_row(table, speaker.label, seconds, "", "", "")
+                table.add_row(speaker.label, seconds, "", "", "")
                 continue
             likely = ((n, p) for n, p in found.candidates if n != found.name and p >= _WORTH)
-            add_row(
-                table,
+            table.add_row(
                 speaker.label,
                 seconds,
                 f"{found.probability:.1%}",
