@@ -65,6 +65,8 @@ class Voices:
 class Groups:
     """Groups of voices taken for one speaker each; all sums over their voices.
 
+    Several such at once have another axis before each of these.
+
     ``totals`` (k, d): vectors, weighted. ``precisions`` (k,): of their means. ``seconds`` (k,):
     clean, at most once each moment. ``split`` (k, k): seconds in which one window hears both as
     two voices; ``linked`` (k, k): log-odds of links between them.
@@ -106,14 +108,14 @@ class Groups:
     def features(self, unlike: float) -> dict[str, Floats]:
         """(k, k) each: what speaks for two groups being one person, by field of calibration."""
         precisions = np.maximum(self.precisions, _TINY)
-        lengths = np.linalg.norm(self.totals, axis=1)
-        directions = self.totals / np.maximum(lengths, _TINY)[:, None]
-        cosine = directions @ directions.T
+        lengths = np.linalg.norm(self.totals, axis=-1)
+        directions = self.totals / np.maximum(lengths, _TINY)[..., None]
+        cosine = directions @ directions.swapaxes(-1, -2)
         # Of means that estimate one direction, the cosine that their noise leaves.
         reliable = np.sqrt(precisions / (1.0 + precisions))
-        expected = np.outer(reliable, reliable)
+        expected = reliable[..., None] * reliable[..., None, :]
         spoken = np.log(self.seconds + _LOG_SECONDS)
-        less = np.minimum(spoken[:, None], spoken[None])
+        less = np.minimum(spoken[..., None], spoken[..., None, :])
         length = lengths / precisions
         return {
             "same_cosine": cosine,
@@ -121,19 +123,19 @@ class Groups:
             "same_cosine_less": cosine * less,
             "same_expected": expected,
             "same_less": less,
-            "same_more": np.maximum(spoken[:, None], spoken[None]),
+            "same_more": np.maximum(spoken[..., None], spoken[..., None, :]),
             "same_window": np.sqrt(self.split),
             "same_linked": np.clip(self.linked, -_MOST_GROUP_LINK, _MOST_GROUP_LINK),
             "same_unlike": np.full_like(cosine, unlike),
-            "same_coherent": np.minimum(length[:, None], length[None]),
+            "same_coherent": np.minimum(length[..., None], length[..., None, :]),
         }
 
     def same_person(self, calibration: Calibration, unlike: float) -> Floats:
         """(k, k) log-odds that two groups are one person; -inf on the diagonal."""
-        odds = np.full((len(self), len(self)), calibration.same_offset)
+        odds = np.full(self.split.shape, calibration.same_offset)
         for name, values in self.features(unlike).items():
             odds += getattr(calibration, name) * values
-        np.fill_diagonal(odds, -np.inf)
+        odds[..., np.eye(odds.shape[-1], dtype=bool)] = -np.inf
         return odds
 
 
@@ -192,6 +194,49 @@ class Mixture:
     def groups_of(self, labels: Labels) -> Groups:
         """Groups of voices with the same of ``labels`` (n,); -1 for none."""
         count = int(labels.max()) + 1
+
+        def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
+            both = (labels[pairs] >= 0).all(axis=1)
+            first, second = labels[pairs[both]].T
+            cells = first * count + second
+            crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
+            return np.asarray(crossed + crossed.T)
+
+        pairs, seconds = self._window_pairs()
+        return Groups(
+            *self._sums(labels),
+            between(pairs, seconds) / self._looks,
+            between(self._link_pairs, self._link_odds) / self._repeated_links,
+        )
+
+    def beside_rest(self, parts: Labels, labels: Labels) -> Groups:
+        """Of each part its group and that of the rest of its speaker: m times two groups.
+
+        ``parts`` (n,): part of each voice, -1 for none, m in all; ``labels`` (n,): speakers.
+        """
+        speaker = np.zeros(int(parts.max()) + 1, np.intp)
+        speaker[parts[parts >= 0]] = labels[parts >= 0]
+
+        def both(of_parts: Floats, of_speakers: Floats) -> Floats:
+            return np.stack([of_parts, of_speakers[speaker] - of_parts], axis=1)
+
+        def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
+            first, second = parts[pairs].T
+            one = (first >= 0) & (first != second) & (labels[pairs[:, 0]] == labels[pairs[:, 1]])
+            ends = np.concatenate([first[one], second[one]])
+            summed = np.bincount(ends, np.tile(values[one], 2), len(speaker))
+            return np.asarray(summed[:, None, None] * (1.0 - np.eye(2)))
+
+        pairs, seconds = self._window_pairs()
+        return Groups(
+            *map(both, self._sums(parts), self._sums(labels)),
+            between(pairs, seconds) / self._looks,
+            between(self._link_pairs, self._link_odds) / self._repeated_links,
+        )
+
+    def _sums(self, labels: Labels) -> tuple[Floats, Floats, Floats]:
+        """Totals, precisions and seconds of voices with the same of ``labels`` (n,)."""
+        count = int(labels.max()) + 1
         given = np.flatnonzero(labels >= 0)
         totals = np.zeros((count, self.voices.vectors.shape[1]))
         for begin in range(0, len(given), PIECE):
@@ -203,21 +248,7 @@ class Mixture:
         def summed(values: Floats) -> Floats:
             return np.bincount(labels[given], values[given], count).astype(np.float64)
 
-        def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
-            both = (labels[pairs] >= 0).all(axis=1)
-            first, second = labels[pairs[both]].T
-            cells = first * count + second
-            crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
-            return np.asarray(crossed + crossed.T)
-
-        pairs, seconds = self._window_pairs()
-        return Groups(
-            totals,
-            summed(self._precision),
-            summed(self.voices.clean_seconds) / self._looks,
-            between(pairs, seconds) / self._looks,
-            between(self._link_pairs, self._link_odds) / self._repeated_links,
-        )
+        return totals, summed(self._precision), summed(self.voices.clean_seconds) / self._looks
 
     def _window_pairs(self) -> tuple[NDArray[np.intp], Floats]:
         """Rows (m, 2) of voices of one window and the seconds (m,) that make them two."""

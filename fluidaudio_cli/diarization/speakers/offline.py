@@ -101,7 +101,7 @@ def find_speakers(
     mixture = Mixture(voices, links, calibration)
     # Known voices can tell groups apart, but nobody tells apart what starts in one.
     distance = START_DISTANCE if known is None else _PART_DISTANCE
-    start = starting_groups(mixture, links, distance, bounds.fewest)
+    start = starting_groups(mixture, links, distance)
     if start.max(initial=-1) < 0:
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
@@ -120,20 +120,30 @@ def find_speakers(
     def anchors(groups: Groups) -> Anchors | None:
         return None if known is None else known.anchors(*spoken(groups))
 
-    begun = mixture.groups_of(start)
-    groups, numbers = merge_likely(begun, odds)
-    crowd = crowding(len(groups))
-    if crowd:
+    def settled(start: Labels) -> tuple[Labels, Floats]:
+        """Speaker of each voice, as starting groups are likely to be one, and shares of each."""
+        nonlocal crowd
+        crowd = 0.0
+        begun = mixture.groups_of(start)
         groups, numbers = merge_likely(begun, odds)
-    shares = shares_of(through(start, numbers), len(groups))
-    shares = mixture.settle(shares, _PASSES, anchors(groups))
-    groups, numbers = merge_likely(mixture.groups(shares), odds)
-    shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
-    labels = _compact(mixture.windows.best(mixture.scores(shares, anchors(groups))))
+        crowd = crowding(len(groups))
+        if crowd:
+            groups, numbers = merge_likely(begun, odds)
+        shares = shares_of(through(start, numbers), len(groups))
+        shares = mixture.settle(shares, _PASSES, anchors(groups))
+        groups, numbers = merge_likely(mixture.groups(shares), odds)
+        shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
+        return _compact(mixture.windows.best(mixture.scores(shares, anchors(groups)))), shares
+
+    labels, shares = settled(start)
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
     counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
-    if bounds.most is not None and found > bounds.most:
+    if np.count_nonzero(start >= 0) < bounds.fewest:
+        # Told that there are more, voices that say little start groups, too.
+        start = starting_groups(mixture, links, distance, bounds.fewest)
+        labels, shares = settled(start)
+    if bounds.most is not None and int(labels.max()) >= bounds.most:
         numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
         shares = mixture.settle(shares_of(through(labels, numbers), bounds.most), _LAST_PASSES)
         labels = _compact(mixture.windows.best(mixture.scores(shares)))
@@ -186,25 +196,10 @@ class _Parts:
         speech = float(mixture.present_seconds.sum()) / looks
         if parts.max() < 0:
             return cls(parts, np.zeros(0), np.zeros(0), np.zeros(0, bool), speech)
-        speaker = np.zeros(int(parts.max()) + 1, np.intp)
-        speaker[parts[parts >= 0]] = labels[parts >= 0]
-        pieces, whole = mixture.groups_of(parts), mixture.groups_of(labels)
-        siblings = speaker[:, None] == speaker[None]
-        odds = np.empty(len(pieces))
-        for part, own in enumerate(speaker):
-            both = np.array([[0.0, 1.0], [1.0, 0.0]])
-            two = Groups(
-                np.stack([pieces.totals[part], whole.totals[own] - pieces.totals[part]]),
-                np.array(
-                    [pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]
-                ),
-                np.array([pieces.seconds[part], whole.seconds[own] - pieces.seconds[part]]),
-                both * pieces.split[part, siblings[part]].sum(),
-                both * pieces.linked[part, siblings[part]].sum(),
-            )
-            odds[part] = two.same_person(mixture.calibration, mixture.unlike)[0, 1]
+        two = mixture.beside_rest(parts, labels)
+        odds = two.same_person(mixture.calibration, mixture.unlike)[:, 0, 1]
         present = np.bincount(parts[parts >= 0], mixture.present_seconds[parts >= 0])
-        return cls(parts, odds, present / looks, pieces.precisions > 0.0, speech)
+        return cls(parts, odds, present / looks, two.precisions[:, 0] > 0.0, speech)
 
     def least_harmful(self) -> NDArray[np.bool_] | None:
         """(n,) voices to make a speaker of their own, told that there is one more."""
