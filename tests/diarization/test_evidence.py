@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,10 +119,13 @@ def test_file_that_is_no_evidence_is_refused_in_one_line(damage: str, tmp_path: 
         ("window", lambda window: window + 1000),
         ("slot", lambda slot: slot[1:]),
         ("slot", lambda slot: slot + 3),
+        ("slot", lambda slot: slot * 0),
         ("clean_seconds", lambda seconds: seconds * np.nan),
         ("clean_seconds", lambda seconds: seconds - 100.0),
+        ("clean_seconds", lambda seconds: seconds + 100.0),
         ("vector", lambda vector: vector[:, 0]),
         ("vector", lambda vector: vector * np.inf),
+        ("vector", lambda vector: vector * np.float32(0.5)),
         ("spoken_window", lambda spoken: spoken + 1000),
         ("spoken_window", lambda spoken: spoken[1:]),
         ("presence", lambda presence: presence[:, :, :1]),
@@ -137,6 +142,20 @@ def test_arrays_that_do_not_fit_are_refused(
     with np.errstate(invalid="ignore"):
         np.savez(path, **{**arrays, key: change(arrays[key])})
     refused_in_one_line(path)
+
+
+def test_a_header_takes_no_memory_that_no_recording_fills(tmp_path: Path) -> None:
+    """Its number of windows was counted out before anything else was looked at."""
+    path = tmp_path / "log.npz"
+    logged(20)[0].save(path)
+    with np.load(path) as content:
+        arrays = dict(content)
+    header = json.loads(arrays["header"].tobytes()) | {"windows": 10**9}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(path, **arrays)
+    begun = time.process_time()
+    refused_in_one_line(path)
+    assert time.process_time() - begun < 1.0
 
 
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
