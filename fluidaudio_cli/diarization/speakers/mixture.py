@@ -237,13 +237,13 @@ class Mixture:
     def _sums(self, labels: Labels) -> tuple[Floats, Floats, Floats]:
         """Totals, precisions and seconds of voices with the same of ``labels`` (n,)."""
         count = int(labels.max()) + 1
-        given = np.flatnonzero(labels >= 0)
+        given = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]
         totals = np.zeros((count, self.voices.vectors.shape[1]))
         for begin in range(0, len(given), PIECE):
             rows = given[begin : begin + PIECE]
-            weights = np.zeros((count, len(rows)), np.float32)
-            weights[labels[rows], np.arange(len(rows))] = self._vector_weight[rows]
-            totals += weights @ self.voices.vectors[rows]
+            groups, starts = np.unique(labels[rows], return_index=True)
+            weighted = self._vector_weight[rows, None].astype(np.float64) * self.voices.vectors[rows]
+            totals[groups] += np.add.reduceat(weighted, starts)
 
         def summed(values: Floats) -> Floats:
             return np.bincount(labels[given], values[given], count).astype(np.float64)
