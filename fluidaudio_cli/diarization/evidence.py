@@ -39,6 +39,12 @@ _MOST_SECONDS = 10.1
 _ROUNDING = 1e-3
 
 
+def unit_length(vectors: NDArray[np.floating[Any]]) -> Vectors:
+    """Rows scaled to length one; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+
 class LocalVoice(NamedTuple):
     """One speaker of one window.
 

@@ -75,22 +75,18 @@ def partition(labels: Sequence[int]) -> list[int]:
 def test_likelihood_ratio_is_that_of_the_two_covariance_model() -> None:
     """Ten dimensions of variance 1/10 each, computed by SciPy from the definition."""
     random = np.random.default_rng(1)
-    one, other = random.normal(size=(2, 10)) / np.sqrt(10)
-    noise, other_noise, unlike = 0.4, 0.9, 0.15
+    unit = random.normal(size=(2, 10))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    reliable, unlike = np.array([0.7, 0.5]), 0.15
+    one, other = unit / np.sqrt(reliable)[:, None]
+    noise, other_noise = (1 - reliable) / reliable
 
     def density(product: float) -> float:
         covariance = np.array([[1 + noise, product], [product, 1 + other_noise]]) / 10
         pairs = np.stack([one, other], axis=1)
         return float(multivariate_normal(np.zeros(2), covariance).logpdf(pairs).sum())
 
-    ratio = log_likelihood_ratio(
-        np.float64(one @ other),
-        np.float64(one @ one),
-        np.float64(other @ other),
-        np.float64(noise),
-        np.float64(other_noise),
-        unlike,
-    )
+    ratio = log_likelihood_ratio(unit[0] @ unit[1], reliable[0], reliable[1], unlike)
     assert float(ratio) == pytest.approx(density(1.0) - density(unlike))
 
 

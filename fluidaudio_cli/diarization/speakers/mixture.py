@@ -7,7 +7,9 @@ from shares of voices, shares from speakers and from the shares of linked voices
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,10 +134,11 @@ class Groups:
 
     def same_person(self, calibration: Calibration, unlike: float) -> Floats:
         """(k, k) log-odds that two groups are one person; -inf on the diagonal."""
-        odds = np.full(self.split.shape, calibration.same_offset)
+        odds: Floats = np.full(self.split.shape, calibration.same_offset)
         for name, values in self.features(unlike).items():
             odds += getattr(calibration, name) * values
-        odds[..., np.eye(odds.shape[-1], dtype=bool)] = -np.inf
+        diagonal = np.arange(odds.shape[-1])
+        odds[..., diagonal, diagonal] = -np.inf
         return odds
 
 
@@ -180,15 +183,11 @@ class Mixture:
     def groups(self, shares: Floats) -> Groups:
         """Groups of ``shares`` (n, k)."""
         totals = self._weighted(shares).T @ self.voices.vectors
-        pairs, seconds = self._window_pairs()
-        split = _between(shares, pairs, seconds) / self._looks
-        linked = _between(shares, self._link_pairs, self._link_odds) / self._repeated_links
         return Groups(
             np.asarray(totals, np.float64),
             self._precision @ shares,
             (self.voices.clean_seconds @ shares) / self._looks,
-            split,
-            linked,
+            *self._crossed(partial(_between, shares)),
         )
 
     def groups_of(self, labels: Labels) -> Groups:
@@ -202,12 +201,7 @@ class Mixture:
             crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
             return np.asarray(crossed + crossed.T)
 
-        pairs, seconds = self._window_pairs()
-        return Groups(
-            *self._sums(labels),
-            between(pairs, seconds) / self._looks,
-            between(self._link_pairs, self._link_odds) / self._repeated_links,
-        )
+        return Groups(*self._sums(labels), *self._crossed(between))
 
     def beside_rest(self, parts: Labels, labels: Labels) -> Groups:
         """Of each part its group and that of the rest of its speaker: m times two groups.
@@ -217,9 +211,6 @@ class Mixture:
         speaker = np.zeros(int(parts.max()) + 1, np.intp)
         speaker[parts[parts >= 0]] = labels[parts >= 0]
 
-        def both(of_parts: Floats, of_speakers: Floats) -> Floats:
-            return np.stack([of_parts, of_speakers[speaker] - of_parts], axis=1)
-
         def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
             first, second = parts[pairs].T
             one = (first >= 0) & (first != second) & (labels[pairs[:, 0]] == labels[pairs[:, 1]])
@@ -227,12 +218,11 @@ class Mixture:
             summed = np.bincount(ends, np.tile(values[one], 2), len(speaker))
             return np.asarray(summed[:, None, None] * (1.0 - np.eye(2)))
 
-        pairs, seconds = self._window_pairs()
-        return Groups(
-            *map(both, self._sums(parts), self._sums(labels)),
-            between(pairs, seconds) / self._looks,
-            between(self._link_pairs, self._link_odds) / self._repeated_links,
+        totals, precisions, seconds = (
+            np.stack([of_parts, of_speakers[speaker] - of_parts], axis=1)
+            for of_parts, of_speakers in zip(self._sums(parts), self._sums(labels), strict=True)
         )
+        return Groups(totals, precisions, seconds, *self._crossed(between))
 
     def _sums(self, labels: Labels) -> tuple[Floats, Floats, Floats]:
         """Totals, precisions and seconds of voices with the same of ``labels`` (n,)."""
@@ -242,19 +232,24 @@ class Mixture:
         for begin in range(0, len(given), PIECE):
             rows = given[begin : begin + PIECE]
             groups, starts = np.unique(labels[rows], return_index=True)
-            weighted = self._vector_weight[rows, None].astype(np.float64) * self.voices.vectors[rows]
-            totals[groups] += np.add.reduceat(weighted, starts)
+            weights = self._vector_weight[rows, None].astype(np.float64)
+            totals[groups] += np.add.reduceat(weights * self.voices.vectors[rows], starts)
 
         def summed(values: Floats) -> Floats:
             return np.bincount(labels[given], values[given], count).astype(np.float64)
 
         return totals, summed(self._precision), summed(self.voices.clean_seconds) / self._looks
 
-    def _window_pairs(self) -> tuple[NDArray[np.intp], Floats]:
-        """Rows (m, 2) of voices of one window and the seconds (m,) that make them two."""
+    def _crossed(
+        self, between: Callable[[NDArray[np.intp], Floats], Floats]
+    ) -> tuple[Floats, Floats]:
+        """Split and linked, by what sums values (m,) of pairs (m, 2) of voices."""
         pairs = self.windows.pairs()
         seconds = self.voices.clean_seconds[pairs].min(axis=1, initial=_SURELY_TWO_SECONDS)
-        return pairs, seconds
+        return (
+            between(pairs, seconds) / self._looks,
+            between(self._link_pairs, self._link_odds) / self._repeated_links,
+        )
 
     def settle(self, shares: Floats, passes: int, anchors: Anchors | None = None) -> Floats:
         """Shares (n, k) after some passes."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence, unit_length
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.counting import (
@@ -156,13 +156,9 @@ def find_speakers(
         labels = np.where(part, speakers, labels)
     final = mixture.groups_of(labels)
     identities = () if known is None else known.recognised(*spoken(final))
-    centroids = final.totals
-    centroids /= np.maximum(
-        np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
-    )
     return SpeakerLabels(
         labels,
-        centroids.astype(np.float32),
+        unit_length(final.totals),
         spoken(final)[1],
         counts,
         found,
