@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,26 +64,52 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Diarization:
-    """Who spoke when in one recording.
+class Conclusion:
+    """What was found in a recording.
 
-    ``turns`` may overlap, ``exclusive_turns`` do not. ``duration_seconds`` is what was decoded.
-    ``notes`` say in a sentence each what the user should know (a speaker count that could not
-    be met). ``evidence``: what it was made from; without audio and networks, other speakers can
-    be made from it again. ``speaker_counts``: probability of each number of speakers, ascending,
-    as the evidence has it whatever the user said.
+    ``turns`` may overlap, ``exclusive_turns`` do not. ``notes`` say in a sentence each what the
+    user should know (a speaker count that could not be met). ``speaker_counts``: probability of
+    each number of speakers, ascending, as the evidence has it whatever the user said.
     """
 
-    uri: str
-    audio: AudioInfo
-    duration_seconds: float
     turns: tuple[Turn, ...]
     exclusive_turns: tuple[Turn, ...]
     speakers: tuple[Speaker, ...]
+    notes: tuple[str, ...]
+    speaker_counts: Mapping[int, float]
+
+    def result(
+        self,
+        audio: AudioInfo,
+        seconds: float,
+        timings: Timings,
+        evidence: EvidenceLog,
+        notes: tuple[str, ...],
+    ) -> Diarization:
+        """The diarization of ``audio``, of which ``seconds`` were decoded."""
+        found = {**vars(self), "notes": notes}
+        return Diarization(
+            **found, audio=audio, duration_seconds=seconds, timings=timings, evidence=evidence
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diarization(Conclusion):
+    """Who spoke when in one recording.
+
+    ``duration_seconds`` is what was decoded. ``evidence``: what it was made from; without audio
+    and networks, other speakers can be made from it again.
+    """
+
+    audio: AudioInfo
+    duration_seconds: float
     timings: Timings
-    notes: tuple[str, ...] = ()
     evidence: EvidenceLog | None = None
-    speaker_counts: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """What the recording is called."""
+        return self.audio.uri
 
     @property
     def name_probabilities(self) -> dict[str, float]:
