@@ -21,6 +21,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     count_probabilities,
     crowding,
     least_harmful_split,
+    likeliest,
     merge_likely,
     merge_to,
 )
@@ -224,9 +225,8 @@ def _counts(
     found = len(groups)
     fewer: list[float] = []
     while len(groups) > 1 and len(fewer) < _COUNTS_BESIDE:
-        likely = odds(groups)
-        one, other = sorted(int(row) for row in np.unravel_index(likely.argmax(), likely.shape))
-        fewer.append(float(likely[one, other]))
+        one, other, likely = likeliest(odds(groups))
+        fewer.append(likely)
         groups = groups.merged(one, other)
     more = np.sort(parts.odds[parts.heard])[:_COUNTS_BESIDE].tolist()
     return count_probabilities(
