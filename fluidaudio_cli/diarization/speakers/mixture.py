@@ -45,7 +45,8 @@ class Voices:
     """All local speakers of a recording, in order of their windows.
 
     ``windows`` (n,): window of each, ascending. ``vectors`` (n, d) float32: unit length, zeros
-    where there is none. ``clean_seconds`` (n,): how long each speaks alone in its window.
+    where there is none. ``clean_seconds`` (n,): how long each speaks alone in its window;
+    ``heard_seconds`` (n,): how much of that its vector can be of.
     ``windows_per_moment``: how many windows see each moment; ``inside``: of all the recording,
     as a share of that, since its first and last moments are seen less often.
     """
