@@ -368,6 +368,20 @@ def test_the_pack_is_balanced_and_small() -> None:
     assert sum(path.stat().st_size for path in [*files, *noises]) < 6e6
 
 
+def test_a_kind_of_noise_is_no_folder_that_is_here_by_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "music").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = forked.run("simulate", "-o", "a", "--duration", "10s", "--noise", "music", "--jobs", "1")
+    assert (made.returncode, made.stderr) == (0, "")
+    made = forked.run("simulate", "-o", "b", "--duration", "10s", "--noise", "./music")
+    assert (made.returncode, made.stderr) == (
+        3,
+        "fluidaudio: no noise in music: put recordings of noise there\n",
+    )
+
+
 def test_the_command(tmp_path: Path) -> None:
     def run(*arguments: str) -> forked.Done:
         return forked.run("simulate", *arguments)
