@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 
 class Turn(NamedTuple):
     """One speaker speaking without a pause, ``start`` and ``end`` in seconds."""
@@ -47,11 +44,3 @@ def speaking_seconds(turns: Iterable[Turn]) -> dict[str, float]:
     for turn in merge_self_overlap(turns):
         totals[turn.speaker] = totals.get(turn.speaker, 0.0) + turn.duration
     return totals
-
-
-def runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(n, 2) first and one-past-last index of every run of true values."""
-    padded = np.zeros(mask.size + 2, np.int8)
-    padded[1:-1] = mask
-    steps = np.diff(padded)
-    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)

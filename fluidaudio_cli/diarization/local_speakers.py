@@ -14,7 +14,7 @@ from fluidaudio_cli.diarization.frames import (
     segmentation_frame_of_fbank,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
-from fluidaudio_cli.turns import runs
+from fluidaudio_cli.masks import runs
 
 FBANK_HOP_SECONDS = FBANK_HOP_SAMPLES / SAMPLE_RATE
 

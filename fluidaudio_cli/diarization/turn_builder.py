@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
-from fluidaudio_cli.turns import Turn, runs
+from fluidaudio_cli.masks import runs
+from fluidaudio_cli.turns import Turn
 
 # Frames voted on at a time (under 5 minutes), so that memory grows neither with the recording nor
 # much with its speakers: a chunk takes some 18 bytes for each frame and speaker.

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from fluidaudio_cli.audio.folders import files_below
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.masks import runs
 from fluidaudio_cli.recordings import is_audio_name, uri_of
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms, to_db
-from fluidaudio_cli.turns import runs
 
 MIN_SPEECH_SECONDS = 3.0
 """Less of a person repeats within a turn, which no recording does."""

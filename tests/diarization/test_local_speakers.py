@@ -23,7 +23,7 @@ from fluidaudio_cli.diarization.local_speakers import (
     find_local_speakers,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
-from fluidaudio_cli.turns import runs
+from fluidaudio_cli.masks import runs
 
 NEAREST = segmentation_frame_of_fbank()
 ONE = CropRules(per_speaker=1)
