@@ -115,8 +115,9 @@ def simulate(
     from fluidaudio_cli.simulate.recipe import NoiseKind, parse_recipe, read_recipe
 
     # Not what is here by chance: a folder of a kind's name is ./music.
-    is_kind = noise is None or noise in get_args(NoiseKind)
-    folder = None if is_kind or not ("/" in noise or Path(noise).is_dir()) else Path(noise)
+    folder = None
+    if noise is not None and noise not in get_args(NoiseKind):
+        folder = Path(noise) if "/" in noise or Path(noise).is_dir() else None
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--noise {folder} is not a folder", "give a folder of recordings")
     given = {
