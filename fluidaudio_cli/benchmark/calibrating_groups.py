@@ -20,6 +20,7 @@ from fluidaudio_cli.diarization.conclusion import speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.speakers.counting import likeliest
 from fluidaudio_cli.diarization.speakers.mixture import Groups, Mixture
 from fluidaudio_cli.diarization.speakers.offline import starting_groups
 from fluidaudio_cli.turns import Turn
@@ -135,8 +136,8 @@ def _way(mixture: Mixture, groups: Groups, spoken: Floats, *, by_reference: bool
         odds = groups.same_person(mixture.calibration, mixture.unlike)
         if by_reference:
             odds = np.where(same, odds, -np.inf)
-        one, other = sorted(int(row) for row in np.unravel_index(odds.argmax(), odds.shape))
-        if not odds[one, other] > (-np.inf if by_reference else _LEAST_ODDS):
+        one, other, most = likeliest(odds)
+        if not most > (-np.inf if by_reference else _LEAST_ODDS):
             break
         groups = groups.merged(one, other)
         spoken[one] += spoken[other]

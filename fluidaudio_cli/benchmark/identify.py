@@ -37,7 +37,7 @@ from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.known import Directions
 from fluidaudio_cli.files import file_sha256, temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
-from fluidaudio_cli.simulate.channel import Bandwidth
+from fluidaudio_cli.simulate.codecs import narrowed
 from fluidaudio_cli.simulate.noise import noise_blocks
 from fluidaudio_cli.simulate.render import WavWriter
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
@@ -267,6 +267,6 @@ def _heard_through(samples: Samples, through: str, rng: np.random.Generator) -> 
         wet = oaconvolve(samples, impulse_response(room, place, rng))
         return np.asarray(wet[: samples.size], np.float32)
     if kind == "band":
-        band = Bandwidth(float(level))
+        band = narrowed(float(level))
         return np.concatenate([band.push(samples), band.flush()]).astype(np.float32)
     return samples

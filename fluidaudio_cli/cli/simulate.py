@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -112,9 +112,12 @@ def simulate(
     from fluidaudio_cli.resources import datasets_dir
     from fluidaudio_cli.simulate.batch import Sources, read_voices
     from fluidaudio_cli.simulate.batch import simulate as make
-    from fluidaudio_cli.simulate.recipe import parse_recipe, read_recipe
+    from fluidaudio_cli.simulate.recipe import NoiseKind, parse_recipe, read_recipe
 
-    folder = Path(noise) if noise is not None and ("/" in noise or Path(noise).is_dir()) else None
+    # Not what is here by chance: a folder of a kind's name is ./music.
+    folder = None
+    if noise is not None and noise not in get_args(NoiseKind):
+        folder = Path(noise) if "/" in noise or Path(noise).is_dir() else None
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--noise {folder} is not a folder", "give a folder of recordings")
     given = {

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fluidaudio_cli.audio.pcm import Samples
     from fluidaudio_cli.audio.source import AudioInfo
     from fluidaudio_cli.cli.render.stream import LiveView
-    from fluidaudio_cli.diarization.conclusion import Conclusion
     from fluidaudio_cli.diarization.pipeline import Pipeline
+    from fluidaudio_cli.diarization.result import Conclusion
     from fluidaudio_cli.diarization.stream import LiveDiarizer, Step
 
 # How long a source may say nothing until that is told, beyond the time of a step.

@@ -6,9 +6,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from fluidaudio_cli.diarization.result import StageTiming
+
+@dataclass(frozen=True)
+class StageTiming:
+    """Time spent in one stage: ``busy_seconds`` of wall time summed over workers.
+
+    ``concurrent`` stages ran beside others, so that their busy time does not add up to the
+    run's. ``calls`` counts batches, ``items`` what was in them (windows, crops, samples).
+    """
+
+    name: str
+    busy_seconds: float
+    calls: int
+    items: int
+    concurrent: bool
 
 
 class Span(NamedTuple):

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.diarization.result import Diarization, Speaker, Timings
+from fluidaudio_cli.diarization.result import Conclusion, Speaker
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import Identity, KnownPeople
 from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers, SpeakerModel
@@ -22,57 +19,6 @@ from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.turn_builder import Reconstruction, build_turns
 from fluidaudio_cli.turns import Turn, speaking_seconds
 from fluidaudio_cli.wording import counted
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """What was found in a recording.
-
-    ``speaker_counts``: probability of each number of speakers, whatever the user said of it.
-    """
-
-    turns: tuple[Turn, ...]
-    exclusive_turns: tuple[Turn, ...]
-    speakers: tuple[Speaker, ...]
-    notes: tuple[str, ...]
-    speaker_counts: Mapping[int, float]
-
-    def result(
-        self,
-        audio: AudioInfo,
-        evidence: EvidenceLog,
-        clock: StageClock,
-        processing_seconds: float,
-        cpu_since: float,
-        *,
-        overlapped: bool = False,
-        windows: int | None = None,
-    ) -> Diarization:
-        """The diarization of ``audio``, which took ``processing_seconds`` by ``clock``.
-
-        ``cpu_since``: of the process when it began; ``windows``: looked at, if not all.
-        """
-        timings = Timings(
-            processing_seconds=processing_seconds,
-            cpu_seconds=time.process_time() - cpu_since,
-            stages=clock.timings(processing_seconds, overlapped),
-            overlapped=overlapped,
-            windows=evidence.windows if windows is None else windows,
-            crops=evidence.crops,
-            copied_bytes=evidence.copied_bytes,
-        )
-        return Diarization(
-            audio.uri,
-            audio,
-            evidence.samples / SAMPLE_RATE,
-            self.turns,
-            self.exclusive_turns,
-            self.speakers,
-            timings,
-            (*audio.notes, *self.notes),
-            evidence,
-            self.speaker_counts,
-        )
 
 
 def speaker_model(

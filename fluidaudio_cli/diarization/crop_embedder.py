@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.evidence import Vectors, unit_length
 from fluidaudio_cli.diarization.frames import (
     FBANK_HOP_SAMPLES,
     FBANK_TAIL_SAMPLES,
@@ -22,8 +22,6 @@ from fluidaudio_cli.diarization.local_speakers import SEAM_FRAMES, Crop, LocalSp
 from fluidaudio_cli.diarization.networks import FilterBank, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.executors.buffers import aligned_empty
-
-Vectors = NDArray[np.float32]
 
 
 @dataclass(slots=True, eq=False)
@@ -101,12 +99,6 @@ class CropEmbedder:
     def discard(self) -> None:
         """Forget what waits, after a run that was broken off."""
         self._waiting.clear()
-
-
-def unit_length(vectors: Vectors) -> Vectors:
-    """Rows scaled to length one; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
 
 
 def mean_direction(vectors: Sequence[Vectors], weights: Sequence[int], size: int) -> Vectors:

@@ -32,6 +32,18 @@ SCHEMA = "fluidaudio.evidence/1"
 # Level of zlib: 4 packs as small as 6 here, in half the time.
 _PACKING = 4
 
+# A year at the smallest step that ships.
+_MOST_WINDOWS = 16_000_000
+# Of a window that a voice can speak alone, with what frames at its ends add.
+_MOST_SECONDS = 10.1
+_ROUNDING = 1e-3
+
+
+def unit_length(vectors: NDArray[np.floating[Any]]) -> Vectors:
+    """Rows scaled to length one; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
 
 class LocalVoice(NamedTuple):
     """One speaker of one window.
@@ -233,12 +245,18 @@ class EvidenceLog:
         lengths = {len(each) for each in voices}, {len(spoken), len(presence)}
         if shapes != [1, 1, 1, 2, 1, 3] or any(len(each) > 1 for each in lengths):
             raise ValueError("its arrays do not belong together")
-        in_order = (np.diff(window) >= 0).all() and spoken.tolist() == np.unique(window).tolist()
-        if not in_order or not set(spoken.tolist()) <= set(range(windows)):
+        in_order = (np.diff(window * 256 + slot) > 0).all() and np.array_equal(
+            spoken, np.unique(window)
+        )
+        if not in_order or not ((spoken >= 0) & (spoken < windows)).all():
             raise ValueError("its windows are out of order")
+        if windows > _MOST_WINDOWS:
+            raise ValueError(f"{windows} windows are more than any recording has")
         if presence.dtype != np.uint8 or not set(slot.tolist()) <= set(range(presence.shape[2])):
             raise ValueError("a voice has no presence")
-        if not ((seconds >= 0) & (seconds < np.inf)).all() or not (np.abs(vectors) < 1.001).all():
+        lengths = np.linalg.norm(vectors, axis=1)
+        unit = (np.abs(lengths - 1.0) < _ROUNDING) | (lengths == 0.0)
+        if not ((seconds >= 0) & (seconds <= _MOST_SECONDS)).all() or not unit.all():
             raise ValueError("a voice is not a vector of unit length with its seconds")
         log = cls(header)
         log.samples, log.placed = samples, placed

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
 from fluidaudio_cli.diarization.frames import (
     CROP_SECONDS,
@@ -27,6 +27,7 @@ from fluidaudio_cli.diarization.frames import (
 from fluidaudio_cli.diarization.ledger import Ledger, Revision, overlap_seconds, partners
 from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
+from fluidaudio_cli.diarization.result import Conclusion
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.speakers.offline import LEAST_RELIABLE, SpeakerLabels

@@ -14,6 +14,7 @@ from fluidaudio_cli.diarization.frames import (
     segmentation_frame_of_fbank,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
+from fluidaudio_cli.masks import runs
 
 FBANK_HOP_SECONDS = FBANK_HOP_SAMPLES / SAMPLE_RATE
 
@@ -87,14 +88,6 @@ def find_local_speakers(
 
 def _seconds(frames: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(frames)) * FBANK_HOP_SECONDS
-
-
-def runs(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """(n, 2) first and one-past-last index of every run of true values."""
-    padded = np.zeros(mask.size + 2, np.int8)
-    padded[1:-1] = mask
-    steps = np.diff(padded)
-    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
 
 
 def _crops(alone: NDArray[np.bool_], limit: int) -> tuple[Crop, ...]:

@@ -7,7 +7,8 @@ from typing import cast
 import numpy as np
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.crop_embedder import PendingVoice, Vectors, unit_length
+from fluidaudio_cli.diarization.crop_embedder import PendingVoice
+from fluidaudio_cli.diarization.evidence import Vectors, unit_length
 from fluidaudio_cli.diarization.frames import WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.networks import MaskedVoiceNetwork
 from fluidaudio_cli.diarization.windows import Window

@@ -35,6 +35,8 @@ MODE_NAMES = ("reference", "accurate", "balanced", "fast", "turbo")
 DEFAULT_MODE = "balanced"
 # Modes that extend each other further than this go in a circle.
 _DEEPEST = 8
+# A hundred looks at each moment; far less would be less than a sample, and never end.
+_SHORTEST_STEP = 0.1
 # Inputs of so many windows take 2.6 GB.
 _LARGEST_BATCH = 4096
 _BATCHES = f"must be from 1 to {_LARGEST_BATCH}"
@@ -232,12 +234,19 @@ def _of_thresholds(places: Mapping[str, Place]) -> dict[str, Place]:
 
 def _check_values(mode: ModeValues, files: Mapping[str, Path]) -> None:
     """Values that no mode can have; ``files``: where each is from."""
-    step = mode.windows.step_seconds
+    step, turns = mode.windows.step_seconds, mode.reconstruction
     phases = 10.0 / step if step > 0 else 0.0
     rules = (
         (0 < step <= 10 and phases == int(phases), "windows.step_seconds must divide 10 s"),
+        (step >= _SHORTEST_STEP, f"windows.step_seconds must be at least {_SHORTEST_STEP} s"),
         (1 <= mode.windows.batch <= _LARGEST_BATCH, f"windows.batch {_BATCHES}"),
         (mode.windows.silence_dbfs <= 0, "windows.silence_dbfs must not be above 0"),
+        (
+            0 < turns.onset <= turns.overlap_onset,
+            "reconstruction.overlap_onset must not be below reconstruction.onset, nor that be 0",
+        ),
+        (turns.fill_gap_seconds >= 0, "reconstruction.fill_gap_seconds must not be negative"),
+        (turns.min_turn_seconds >= 0, "reconstruction.min_turn_seconds must not be negative"),
         (mode.crops.per_speaker >= 1, "crops.per_speaker must be at least 1"),
         (1 <= mode.embedding.batch <= _LARGEST_BATCH, f"embedding.batch {_BATCHES}"),
         (

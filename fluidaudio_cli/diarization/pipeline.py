@@ -74,14 +74,8 @@ class _Ended:
     info: AudioInfo
 
 
-@dataclass(frozen=True)
-class _Failed:
-    """A recording could not be read (any further)."""
-
-    error: AudioError
-
-
-_Event = _Opened | _Ended | _Failed
+_Event = _Opened | _Ended | AudioError
+"""The last: a recording could not be read (any further)."""
 
 Recording = tuple[Place | AudioSource | AudioStream, str | None]
 """Path and uri (None for one made of the path), or a recording that knows its own uri."""
@@ -193,8 +187,8 @@ class Pipeline:
                 progress((item.number + 1) * self.mode.windows.step_seconds, total)
             elif isinstance(item, _Opened):
                 opened, model = item, speaker_model(self.mode, known=known)
-            elif isinstance(item, _Failed):
-                yield item.error
+            elif isinstance(item, AudioError):
+                yield item
             else:
                 assert opened is not None
                 model.evidence.samples = item.samples
@@ -247,7 +241,7 @@ class Pipeline:
                     notes = (*stream.info.notes, *level.notes)
                     yield _Ended(stream.samples_read, replace(stream.info, notes=notes))
             except AudioError as error:
-                yield _Failed(error)
+                yield error
 
     def _conclude(
         self, opened: _Opened, model: SpeakerModel, speakers: SpeakerBounds, of: int

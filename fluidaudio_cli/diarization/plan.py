@@ -135,16 +135,9 @@ class Plan:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self.mode.calibration).items()
         }
-        return {
+        return vars(self) | {
             "mode": self.mode.as_dict() | {"calibration": calibration},
-            "models": self.models,
-            "executor": self.executor,
-            "compute_units": self.compute_units,
             "networks": {role: asdict(network) for role, network in self.networks.items()},
-            "threads": self.threads,
-            "workers": self.workers,
-            "one_thread_each": self.one_thread_each,
-            "tuning": self.tuning,
             "asked": dict(self.asked),
             "notes": list(self.notes),
         }

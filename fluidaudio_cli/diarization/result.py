@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import AudioInfo
+from fluidaudio_cli.diarization.clock import StageClock, StageTiming
 from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.speakers.known import Identity
 from fluidaudio_cli.turns import Turn
 
@@ -32,21 +35,6 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class StageTiming:
-    """Time spent in one stage: ``busy_seconds`` of wall time summed over workers.
-
-    ``concurrent`` stages ran beside others, so that their busy time does not add up to the
-    run's. ``calls`` counts batches, ``items`` what was in them (windows, crops, samples).
-    """
-
-    name: str
-    busy_seconds: float
-    calls: int
-    items: int
-    concurrent: bool
-
-
-@dataclass(frozen=True)
 class Timings:
     """Steady-state time of one recording: decoding to turns, without loading any model.
 
@@ -64,26 +52,71 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Diarization:
-    """Who spoke when in one recording.
+class Conclusion:
+    """What was found in a recording.
 
-    ``turns`` may overlap, ``exclusive_turns`` do not. ``duration_seconds`` is what was decoded.
-    ``notes`` say in a sentence each what the user should know (a speaker count that could not
-    be met). ``evidence``: what it was made from; without audio and networks, other speakers can
-    be made from it again. ``speaker_counts``: probability of each number of speakers, ascending,
-    as the evidence has it whatever the user said.
+    ``turns`` may overlap, ``exclusive_turns`` do not. ``notes`` say in a sentence each what the
+    user should know (a speaker count that could not be met). ``speaker_counts``: probability of
+    each number of speakers, ascending, as the evidence has it whatever the user said.
     """
 
-    uri: str
-    audio: AudioInfo
-    duration_seconds: float
     turns: tuple[Turn, ...]
     exclusive_turns: tuple[Turn, ...]
     speakers: tuple[Speaker, ...]
+    notes: tuple[str, ...]
+    speaker_counts: Mapping[int, float]
+
+    def result(
+        self,
+        audio: AudioInfo,
+        evidence: EvidenceLog,
+        clock: StageClock,
+        processing_seconds: float,
+        cpu_since: float,
+        *,
+        overlapped: bool = False,
+        windows: int | None = None,
+    ) -> Diarization:
+        """The diarization of ``audio``, which took ``processing_seconds`` by ``clock``.
+
+        ``cpu_since``: of the process when it began; ``windows``: looked at, if not all.
+        """
+        timings = Timings(
+            processing_seconds=processing_seconds,
+            cpu_seconds=time.process_time() - cpu_since,
+            stages=clock.timings(processing_seconds, overlapped),
+            overlapped=overlapped,
+            windows=evidence.windows if windows is None else windows,
+            crops=evidence.crops,
+            copied_bytes=evidence.copied_bytes,
+        )
+        found = {**vars(self), "notes": (*audio.notes, *self.notes)}
+        return Diarization(
+            **found,
+            audio=audio,
+            duration_seconds=evidence.samples / SAMPLE_RATE,
+            timings=timings,
+            evidence=evidence,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diarization(Conclusion):
+    """Who spoke when in one recording.
+
+    ``duration_seconds`` is what was decoded. ``evidence``: what it was made from; without audio
+    and networks, other speakers can be made from it again.
+    """
+
+    audio: AudioInfo
+    duration_seconds: float
     timings: Timings
-    notes: tuple[str, ...] = ()
     evidence: EvidenceLog | None = None
-    speaker_counts: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """What the recording is called."""
+        return self.audio.uri
 
     @property
     def name_probabilities(self) -> dict[str, float]:

@@ -13,13 +13,12 @@ import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import Conclusion
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.level import Level, peak
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
-from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.diarization.result import Conclusion, Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
 from fluidaudio_cli.diarization.windows import Samples, Window, window_count

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, WindowEvidence
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
-from fluidaudio_cli.diarization.local_speakers import runs
+from fluidaudio_cli.masks import runs
 from fluidaudio_cli.turns import Turn
 
 # Frames voted on at a time (under 5 minutes), so that memory grows neither with the recording nor

@@ -11,6 +11,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -24,38 +25,18 @@ POOLED = "POOLED"
 
 def scores_as_dict(scores: Scores) -> dict[str, Any]:
     """The figures of one recording or of the pool, for any JSON document that embeds them."""
-    speakers, overlap, boundaries = scores.speakers, scores.overlap, scores.boundaries
+    boundaries = scores.boundaries
     return {
         "scored_seconds": scores.scored_seconds,
         "conditions": {
             item.condition.name: {
-                "der": {
-                    "rate": _number(item.der.rate),
-                    "missed_detection": item.der.missed_detection,
-                    "false_alarm": item.der.false_alarm,
-                    "confusion": item.der.confusion,
-                    "total": item.der.total,
-                },
-                "jer": {
-                    "rate": _number(item.jer.rate),
-                    "speaker_error": item.jer.speaker_error,
-                    "speaker_count": item.jer.speaker_count,
-                },
+                "der": {"rate": _number(item.der.rate), **asdict(item.der)},
+                "jer": {"rate": _number(item.jer.rate), **asdict(item.jer)},
             }
             for item in scores.conditions
         },
-        "speakers": {
-            "reference": speakers.reference,
-            "hypothesis": speakers.hypothesis,
-            "absolute_error": speakers.absolute_error,
-            "correct_files": speakers.correct_files,
-            "files": speakers.files,
-        },
-        "overlap": {
-            "missed": overlap.missed,
-            "false_alarm": overlap.false_alarm,
-            "total": overlap.total,
-        },
+        "speakers": asdict(scores.speakers),
+        "overlap": asdict(scores.overlap),
         "boundaries": {
             "reference": boundaries.reference,
             "hypothesis": boundaries.hypothesis,

@@ -24,9 +24,5 @@ def read_lab(path: Path) -> dict[str, tuple[Turn, ...]]:
         fields = line.fields(limit=3)
         if len(fields) != 3:
             line.refuse(f"a lab line is 'start end label', and this has {len(fields)} fields")
-        start = line.seconds(fields[0], "the start")
-        end = line.seconds(fields[1], "the end")
-        if end <= start:
-            line.refuse(f"ends at {fields[1]} s, not after its start at {fields[0]} s")
-        turns.append(Turn(start, end, canonical_name(fields[2])))
+        turns.append(Turn(*line.interval(fields[0], fields[1]), canonical_name(fields[2])))
     return {uri_of(path): tuple(sorted(merge_self_overlap(turns)))}

@@ -56,6 +56,13 @@ class Line:
             self.refuse(f"{what} is {quoted(text)}, which is longer than any recording")
         return abs(round(value, _DECIMALS))  # "-0.0" is zero
 
+    def interval(self, start_text: str, end_text: str) -> tuple[float, float]:
+        """Start and end in seconds, the end after the start."""
+        start, end = self.seconds(start_text, "the start"), self.seconds(end_text, "the end")
+        if end <= start:
+            self.refuse(f"ends at {end_text} s, not after its start at {start_text} s")
+        return start, end
+
 
 def content_lines(path: Path) -> Iterator[Line]:
     """Lines of a UTF-8 text file (a byte-order mark is dropped) but blanks and comments.

@@ -25,11 +25,8 @@ def read_uem(path: Path) -> dict[str, Extents]:
         fields = line.fields()
         if len(fields) != 4:
             line.refuse(f"a UEM line is 'uri channel start end', and this has {len(fields)} fields")
-        start = line.seconds(fields[2], "the start")
-        end = line.seconds(fields[3], "the end")
-        if end <= start:
-            line.refuse(f"ends at {fields[3]} s, not after its start at {fields[2]} s")
-        intervals.setdefault(canonical_name(fields[0]), []).append((start, end))
+        interval = line.interval(fields[2], fields[3])
+        intervals.setdefault(canonical_name(fields[0]), []).append(interval)
     if not intervals:
         raise AnnotationError(f"{path} holds no intervals, so nothing would be scored", "fill it")
     return {uri: merge_extents(found) for uri, found in intervals.items()}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import soxr
 
 from fluidaudio_cli.audio.source import SAMPLE_RATE
-from fluidaudio_cli.simulate.codecs import CodecStage, Stage, find_codec
+from fluidaudio_cli.simulate.codecs import Chain, Stage, coded, find_codec, narrowed
 from fluidaudio_cli.simulate.recipe import Channel, draw, pick
 from fluidaudio_cli.simulate.signals import Samples, from_db
 
@@ -58,32 +56,6 @@ class Clip(Memoryless):
         return np.clip(samples, -self._peak, self._peak)
 
 
-class Bandwidth:
-    """Nothing above ``hertz``: down to twice that rate and back, both without delay."""
-
-    def __init__(self, hertz: float) -> None:
-        self._down = soxr.ResampleStream(SAMPLE_RATE, 2 * hertz, 1, dtype="float32")
-        self._up = soxr.ResampleStream(2 * hertz, SAMPLE_RATE, 1, dtype="float32")
-        self._taken = self._given = 0
-
-    def push(self, samples: Samples) -> Samples:
-        """What is ready after ``samples``."""
-        self._taken += samples.size
-        return self._count(self._up.resample_chunk(self._down.resample_chunk(samples)))
-
-    def flush(self) -> Samples:
-        """The rest, as long as what went in."""
-        nothing = np.zeros(0, np.float32)
-        rest = self._up.resample_chunk(self._down.resample_chunk(nothing, last=True), last=True)
-        kept = self._count(rest)
-        return np.concatenate([kept, np.zeros(self._taken - self._given, np.float32)])
-
-    def _count(self, samples: Samples) -> Samples:
-        kept = np.asarray(samples[: self._taken - self._given], np.float32)
-        self._given += kept.size
-        return kept
-
-
 class PacketLoss:
     """``percent`` of packets of 20 ms are lost, in bursts."""
 
@@ -115,26 +87,6 @@ class PacketLoss:
         return self._waiting
 
 
-class Chain:
-    """Stages one after another."""
-
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self._stages = tuple(stages)
-
-    def push(self, samples: Samples) -> Samples:
-        """What is ready after ``samples``."""
-        for stage in self._stages:
-            samples = stage.push(samples)
-        return samples
-
-    def flush(self) -> Samples:
-        """The rest, once, at the end."""
-        samples = np.zeros(0, np.float32)
-        for stage in self._stages:
-            samples = np.concatenate([stage.push(samples), stage.flush()])
-        return samples
-
-
 def channel_of(channel: Channel, level: float, rng: np.random.Generator) -> tuple[Chain, str]:
     """The stages that a recipe asks for, and the codec drawn; ``level``: the speech's amplitude."""
     drift, codec = draw(channel.drift, rng), pick(channel.codec, rng)
@@ -146,9 +98,9 @@ def channel_of(channel: Channel, level: float, rng: np.random.Generator) -> tupl
     if clip is not None:
         stages.append(Clip(level * from_db(clip)))
     if channel.bandwidth is not None and channel.bandwidth < SAMPLE_RATE / 2:
-        stages.append(Bandwidth(channel.bandwidth))
+        stages.append(narrowed(channel.bandwidth))
     if codec != "none":
-        stages.append(CodecStage(find_codec(codec)))
+        stages.append(coded(find_codec(codec)))
     if loss:
         stages.append(PacketLoss(loss, rng))
     return Chain(stages), codec

@@ -8,6 +8,7 @@ goes through, and the lag at which it correlates best is the delay.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -82,32 +83,60 @@ def find_codec(name: str) -> Codec:
     )
 
 
-class CodecStage:
-    """A codec as a stage of a channel."""
+class Aligned:
+    """What goes through ``stage``, as long as what went in and without its first ``late``."""
 
-    def __init__(self, codec: Codec) -> None:
-        self._coded = _Coded(codec)
-        self._skip = delay_samples(codec)
+    def __init__(self, stage: Stage, late: int = 0) -> None:
+        self._stage = stage
+        self._late = late
         self._given = self._taken = 0
 
     def push(self, samples: Samples) -> Samples:
         """What is ready after ``samples``."""
         self._taken += samples.size
-        return self._aligned(self._coded.push(samples))
+        return self._aligned(self._stage.push(samples))
 
     def flush(self) -> Samples:
         """The rest, as long as what went in."""
-        rest = self._aligned(self._coded.flush())
-        missing = max(0, self._taken - self._given)
-        self._given += missing
-        return np.concatenate([rest, np.zeros(missing, np.float32)])
+        rest = self._aligned(self._stage.flush())
+        return np.concatenate([rest, np.zeros(self._taken - self._given, np.float32)])
 
     def _aligned(self, samples: Samples) -> Samples:
-        dropped = min(self._skip, samples.size)
-        self._skip -= dropped
+        dropped = min(self._late, samples.size)
+        self._late -= dropped
         kept = samples[dropped : dropped + self._taken - self._given]
         self._given += kept.size
         return kept
+
+
+class Chain:
+    """Stages one after another."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = tuple(stages)
+
+    def push(self, samples: Samples) -> Samples:
+        """What is ready after ``samples``."""
+        for stage in self._stages:
+            samples = stage.push(samples)
+        return samples
+
+    def flush(self) -> Samples:
+        """The rest, once, at the end."""
+        samples = np.zeros(0, np.float32)
+        for stage in self._stages:
+            samples = np.concatenate([stage.push(samples), stage.flush()])
+        return samples
+
+
+def coded(codec: Codec) -> Stage:
+    """Through ``codec`` and back, without its delay."""
+    return Aligned(_Coded(codec), delay_samples(codec))
+
+
+def narrowed(hertz: float) -> Stage:
+    """Nothing above ``hertz``: down to twice that rate and back, both without delay."""
+    return Aligned(Chain([_Rate(SAMPLE_RATE, 2 * hertz), _Rate(2 * hertz, SAMPLE_RATE)]))
 
 
 @cache
@@ -123,8 +152,8 @@ def delay_samples(codec: Codec) -> int:
     swing = 1 + np.sin(2 * np.pi * 4 * np.arange(size) / SAMPLE_RATE)
     probe = np.fft.irfft(spectrum, size) * swing
     probe = (0.1 * probe / probe.std()).astype(np.float32)
-    coded = _Coded(codec)
-    heard = np.concatenate([coded.push(probe), coded.flush()])
+    stage = _Coded(codec)
+    heard = np.concatenate([stage.push(probe), stage.flush()])
     length = size + max(heard.size, size)
     product = np.fft.rfft(heard, length) * np.conj(np.fft.rfft(probe, length))
     lags = np.fft.irfft(product, length)[: round(_LONGEST_DELAY_SECONDS * SAMPLE_RATE)]
@@ -214,7 +243,7 @@ class _Coded:
 class _Rate:
     """A resampler, or nothing between equal rates."""
 
-    def __init__(self, source: int, target: int) -> None:
+    def __init__(self, source: float, target: float) -> None:
         self._stream = (
             soxr.ResampleStream(source, target, 1, dtype="float32") if source != target else None
         )

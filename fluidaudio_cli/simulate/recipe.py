@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.errors import InputError
 from fluidaudio_cli.settings import read_yaml
 from fluidaudio_cli.simulate.codecs import check_codec
 from fluidaudio_cli.simulate.turn_taking import INTRODUCTION_SECONDS
@@ -27,6 +27,18 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
+def _within(low: float, high: float) -> AfterValidator:
+    """Lowest and highest value of a span; more is outside what the models hold for."""
+
+    def check(span: Any) -> Any:
+        for number in span if isinstance(span, tuple) else (span,):
+            if not low <= number <= high:
+                raise ValueError(f"{number:g} is not between {low:g} and {high:g}")
+        return span
+
+    return AfterValidator(check)
+
+
 _Pair = Annotated[tuple[float, float], AfterValidator(_ordered), Field(strict=False)]
 Span = float | _Pair
 """One value, or [lowest, highest], from which each conversation draws its own."""
@@ -42,8 +54,8 @@ class Room(_Frozen):
     ``distance`` (m) of the speakers from the microphone.
     """
 
-    rt60: Span = 0.0
-    distance: Span = (0.6, 1.5)
+    rt60: Annotated[Span, _within(0, 3)] = 0.0
+    distance: Annotated[Span, _within(0.2, 10)] = (0.6, 1.5)
 
 
 class Noise(_Frozen):
@@ -53,7 +65,7 @@ class Noise(_Frozen):
     """
 
     kind: NoiseKind | Annotated[tuple[NoiseKind, ...], Field(min_length=1, strict=False)] = "none"
-    snr: Span = 20.0
+    snr: Annotated[Span, _within(-20, 60)] = 20.0
 
 
 _Codec = Annotated[str, AfterValidator(check_codec)]
@@ -67,11 +79,11 @@ class Channel(_Frozen):
     ``codec``: see ``codecs.CODECS``. ``loss`` (%): packets of 20 ms that do not arrive.
     """
 
-    drift: Span = Field(default=0.0)
-    clip: Span | None = None
+    drift: Annotated[Span, _within(0, 30)] = 0.0
+    clip: Annotated[Span, _within(-6, 40)] | None = None
     bandwidth: Annotated[float, Field(ge=1000, le=8000)] | None = None
     codec: _Codec | Annotated[tuple[_Codec, ...], Field(min_length=1, strict=False)] = "none"
-    loss: Span = 0.0
+    loss: Annotated[Span, _within(0, 60)] = 0.0
 
 
 class Recipe(_Frozen):
@@ -95,14 +107,14 @@ class Recipe(_Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     conversations: Annotated[int, Field(ge=1, le=100_000)] = 1
     seconds: Annotated[float, Field(ge=10, le=36_000)] = 180.0
-    speakers: (
-        Annotated[int, Field(ge=1, le=MAX_SPEAKERS)]
-        | Annotated[tuple[int, int], AfterValidator(_ordered), Field(strict=False)]
-    ) = (2, 4)
-    overlap: Span | None = None
+    speakers: Annotated[
+        int | Annotated[tuple[int, int], AfterValidator(_ordered), Field(strict=False)],
+        _within(1, MAX_SPEAKERS),
+    ] = (2, 4)
+    overlap: Annotated[Span, _within(0, 80)] | None = None
     introduction: Annotated[float, Field(ge=0, le=30)] = INTRODUCTION_SECONDS
     similar: bool = False
-    level: Span = -26.0
+    level: Annotated[Span, _within(-60, 0)] = -26.0
     voice_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
     turn_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
     interjected: Annotated[float, Field(ge=-30, le=10)] = 0.0
@@ -118,8 +130,7 @@ class Recipe(_Frozen):
 def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
     """The recipe that keys and values describe; raises ``InputError`` naming the key."""
     try:
-        recipe = Recipe.model_validate(document)
-        _check(recipe)
+        return Recipe.model_validate(document)
     except ValidationError as error:
         found = error.errors()
         # Of a value that may be of several types, what is wrong with the type that it has.
@@ -130,10 +141,8 @@ def parse_recipe(document: dict[str, Any], where: str = "recipe") -> Recipe:
         last = len(place) - (first["type"] == "extra_forbidden")
         written = [part for part in place[:last] if not _is_variant(part)]
         key = ".".join(map(str, [*written, *place[last:]])) or "it"
-        raise InputError(f"{where}: {key}: {first['msg']}", "see docs/simulate.md") from error
-    except UsageError as error:
-        raise InputError(f"{where}: {error.message}", error.remedy) from error
-    return recipe
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {key}: {said}", "see docs/simulate.md") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -163,30 +172,3 @@ def _is_variant(part: object) -> bool:
     return isinstance(part, str) and (
         bool({"[", "-"} & set(part)) or part in ("float", "int", "str")
     )
-
-
-_LIMITS = {
-    "overlap": (0, 80),
-    "level": (-60, 0),
-    "room.rt60": (0, 3),
-    "room.distance": (0.2, 10),
-    "noise.snr": (-20, 60),
-    "channel.drift": (0, 30),
-    "channel.clip": (-6, 40),
-    "channel.loss": (0, 60),
-}
-"""Lowest and highest of each span; more is outside what the models hold for."""
-
-
-def _check(recipe: Recipe) -> None:
-    for key, (low, high) in _LIMITS.items():
-        value: Any = recipe
-        for part in key.split("."):
-            value = getattr(value, part)
-        for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            if not low <= number <= high:
-                raise UsageError(f"{key}: {number:g} is not between {low:g} and {high:g}")
-    lowest = recipe.speakers[0] if isinstance(recipe.speakers, tuple) else recipe.speakers
-    highest = recipe.speakers[1] if isinstance(recipe.speakers, tuple) else recipe.speakers
-    if lowest < 1 or highest > MAX_SPEAKERS:
-        raise UsageError(f"speakers: between 1 and {MAX_SPEAKERS}")

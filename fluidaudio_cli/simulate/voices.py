@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fluidaudio_cli.audio.folders import files_below
 from fluidaudio_cli.audio.source import SAMPLE_RATE, open_audio
 from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.masks import runs
 from fluidaudio_cli.recordings import is_audio_name, uri_of
 from fluidaudio_cli.simulate.signals import GRID, Samples, from_db, rms, to_db
 
@@ -174,7 +175,7 @@ def _voice(
 ) -> Voice:
     # Pauses longer than the longest are shortened in their middle, where nothing is.
     keep = active.copy()
-    for start, end in runs(~active):
+    for start, end in runs(~active).tolist():
         edge = start == 0 or end == active.size
         half = 0 if edge else min(end - start, MAX_PAUSE_MS) // 2
         keep[start : start + half] = keep[end - half : end] = True
@@ -183,8 +184,10 @@ def _voice(
     speaks, quiet = active[kept], envelope[kept] < loud * from_db(-_CUT_DB)
     # A turn ends with the last millisecond before quiet, and starts with the first after it.
     sounds = speaks & ~quiet
-    starts = tuple(sorted({start for start, _ in runs(speaks)} | {s for s, _ in runs(sounds)}))
-    ends = tuple(sorted({end for _, end in runs(speaks)} | {end for _, end in runs(sounds)}))
+    starts, ends = (
+        tuple(np.union1d(*(runs(mask)[:, side] for mask in (speaks, sounds))).tolist())
+        for side in (0, 1)
+    )
     level = rms(samples.reshape(-1, GRID)[speaks].ravel())
     scaled = np.ascontiguousarray(samples / np.float32(level), np.float32)
     scaled.setflags(write=False)
@@ -203,19 +206,13 @@ def _envelope(samples: Samples) -> tuple[float, Samples]:
 def _active(envelope: Samples, threshold: float) -> NDArray[np.bool_]:
     """Which milliseconds are speech: above the threshold, or in a short pause between speech."""
     active = np.asarray(envelope > threshold)
-    for start, end in runs(active):
+    for start, end in runs(active).tolist():
         if end - start < _MIN_BURST_MS:
             active[start:end] = False
-    for start, end in runs(~active):
+    for start, end in runs(~active).tolist():
         if end - start < _MIN_BURST_MS and start > 0 and end < active.size:
             active[start:end] = True
     return active
-
-
-def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Start and end of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def read_audio(path: Path, seconds: float = MAX_VOICE_SECONDS) -> Samples:

@@ -28,8 +28,7 @@ from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
-from fluidaudio_cli.diarization.crop_embedder import unit_length
-from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence, unit_length
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.plan import Plan

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import load_mode
-from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.diarization.result import Conclusion, Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.scoring.matching import read_annotations, read_uems
 from fluidaudio_cli.scoring.metrics import LENIENT, STRICT, Scores, pool, score_conditions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -140,10 +142,13 @@ def of_another_schema(header: NDArray[Any]) -> NDArray[Any]:
         ("window", lambda window: window + 1000, ORDER),
         ("slot", lambda slot: slot[1:], APART),
         ("slot", lambda slot: slot + 3, ABSENT),
+        ("slot", lambda slot: slot * 0, ORDER),
         ("clean_seconds", lambda seconds: seconds * np.nan, UNFIT),
         ("clean_seconds", lambda seconds: seconds - 100.0, UNFIT),
+        ("clean_seconds", lambda seconds: seconds + 100.0, UNFIT),
         ("vector", lambda vector: vector[:, 0], APART),
         ("vector", lambda vector: vector * np.inf, UNFIT),
+        ("vector", lambda vector: vector * np.float32(0.5), UNFIT),
         ("spoken_window", lambda spoken: spoken + 1000, ORDER),
         ("spoken_window", lambda spoken: spoken[1:], APART),
         ("presence", lambda presence: presence[:, :, :1], ABSENT),
@@ -160,6 +165,20 @@ def test_arrays_that_do_not_fit_are_refused(
     with np.errstate(invalid="ignore"):
         np.savez(path, **{**arrays, key: change(arrays[key])})
     refused_in_one_line(path, reason)
+
+
+def test_a_header_takes_no_memory_that_no_recording_fills(tmp_path: Path) -> None:
+    """Its number of windows was counted out before anything else was looked at."""
+    path = tmp_path / "log.npz"
+    logged(20)[0].save(path)
+    with np.load(path) as content:
+        arrays = dict(content)
+    header = json.loads(arrays["header"].tobytes()) | {"windows": 10**9}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(path, **arrays)
+    begun = time.process_time()
+    refused_in_one_line(path)
+    assert time.process_time() - begun < 1.0
 
 
 def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:

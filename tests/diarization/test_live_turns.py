@@ -11,12 +11,13 @@ import pytest
 
 from fluidaudio_cli.diarization import live_turns
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.conclusion import Conclusion, conclude, speaker_model
+from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
 from fluidaudio_cli.diarization.live_turns import LiveTurns
 from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.result import Conclusion
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople, KnownVoice
 from fluidaudio_cli.diarization.speakers.online import CachedSpeaker, Exemplar

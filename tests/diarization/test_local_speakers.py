@@ -21,9 +21,9 @@ from fluidaudio_cli.diarization.local_speakers import (
     Crop,
     CropRules,
     find_local_speakers,
-    runs,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
+from fluidaudio_cli.masks import runs
 
 NEAREST = segmentation_frame_of_fbank()
 ONE = CropRules(per_speaker=1)

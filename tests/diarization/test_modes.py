@@ -130,6 +130,22 @@ def test_networks_give_the_thresholds(tmp_path: Path) -> None:
         ),
         ("extends: fast\nwindows:\n  step_seconds: 3\n", "windows.step_seconds must divide 10 s"),
         ("extends: fast\nwindows:\n  step_seconds: 0\n", "windows.step_seconds must divide 10 s"),
+        (
+            "extends: fast\nwindows:\n  step_seconds: 0.0000152587890625\n",
+            "windows.step_seconds must be at least 0.1 s",
+        ),
+        (
+            "extends: fast\nreconstruction:\n  onset: 2.0\n  overlap_onset: 1.5\n",
+            "reconstruction.overlap_onset must not be below reconstruction.onset",
+        ),
+        (
+            "extends: fast\nreconstruction:\n  fill_gap_seconds: -1\n",
+            "reconstruction.fill_gap_seconds must not be negative",
+        ),
+        (
+            "extends: fast\nreconstruction:\n  min_turn_seconds: -1\n",
+            "reconstruction.min_turn_seconds must not be negative",
+        ),
         ("extends: fast\nwindows:\n  batch: 1_000_000\n", "windows.batch must be from 1 to 4096"),
         ("extends: fast\nembedding:\n  batch: 0\n", "embedding.batch must be from 1 to 4096"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -74,22 +75,18 @@ def partition(labels: Sequence[int]) -> list[int]:
 def test_likelihood_ratio_is_that_of_the_two_covariance_model() -> None:
     """Ten dimensions of variance 1/10 each, computed by SciPy from the definition."""
     random = np.random.default_rng(1)
-    one, other = random.normal(size=(2, 10)) / np.sqrt(10)
-    noise, other_noise, unlike = 0.4, 0.9, 0.15
+    unit = random.normal(size=(2, 10))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    reliable, unlike = np.array([0.7, 0.5]), 0.15
+    one, other = unit / np.sqrt(reliable)[:, None]
+    noise, other_noise = (1 - reliable) / reliable
 
     def density(product: float) -> float:
         covariance = np.array([[1 + noise, product], [product, 1 + other_noise]]) / 10
         pairs = np.stack([one, other], axis=1)
         return float(multivariate_normal(np.zeros(2), covariance).logpdf(pairs).sum())
 
-    ratio = log_likelihood_ratio(
-        np.float64(one @ other),
-        np.float64(one @ one),
-        np.float64(other @ other),
-        np.float64(noise),
-        np.float64(other_noise),
-        unlike,
-    )
+    ratio = log_likelihood_ratio(unit[0] @ unit[1], reliable[0], reliable[1], unlike)
     assert float(ratio) == pytest.approx(density(1.0) - density(unlike))
 
 
@@ -298,7 +295,7 @@ def test_groups_are_sums_over_moments_however_many_windows_see_each() -> None:
     labels = np.arange(len(sound.windows)) % 3
     found, again = mixed.groups(mixture.shares_of(labels, 3)), mixed.groups_of(labels)
     for name, values in vars(found).items():
-        assert getattr(again, name) == pytest.approx(values), name
+        assert getattr(again, name) == pytest.approx(values, rel=1e-6, abs=1e-6), name
     assert found.seconds == pytest.approx(3.0 * np.bincount(labels) / 2)
     worth = mixed.reliable / (1 - mixed.reliable) * 2.0**-CALIBRATION.repetition
     assert found.precisions == pytest.approx(np.bincount(labels, worth))
@@ -512,6 +509,62 @@ def test_number_of_speakers_is_kept_exactly(count: int) -> None:
     assert set(found.labels.tolist()) == set(range(count))
     assert len(found.centroids) == count
     assert found.found == 4
+
+
+def test_what_the_evidence_says_is_the_same_whatever_the_user_says() -> None:
+    """Told of more speakers than voices that say much, others start groups: not for the count."""
+    sound = voices([[0, 1], [2], [0], [1], [2], [0]], noise=1.2, seed=3)
+    short = np.array([3.0, 3.0, 3.0, 0.3, 0.3, 0.3, 0.3])
+    sound = replace(sound, clean_seconds=short, heard_seconds=np.minimum(short, 2.0))
+    untold = found_in(sound)
+    told = found_in(sound, SpeakerBounds(exactly=5))
+    assert len(told.centroids) > len(untold.centroids) == untold.found
+    assert (told.counts, told.found) == (untold.counts, untold.found)
+
+
+def test_a_part_is_compared_with_the_rest_of_its_speaker_only() -> None:
+    """Not with itself, and not by matrices of all parts, of which hours have thousands."""
+    random = np.random.default_rng(0)
+    sound = voices([[0, 1]] * 12, noise=1.0)
+    links = unlinked(sound)
+    pairs = np.array(list(combinations(range(24), 2)))
+    apart = pairs[links.windows[pairs[:, 0]] != links.windows[pairs[:, 1]]]
+    together = random.uniform(0.0, 3.0, len(apart))
+    none = np.zeros(len(apart))
+    mixture = Mixture(
+        sound,
+        links._replace(pairs=apart, together=together, apart=none, adjoining=none),
+        CALIBRATION,
+    )
+    labels = np.arange(24) % 2
+    parts = np.where(labels == 0, np.arange(24) // 8, -1)
+    found = mixture.beside_rest(parts, labels)
+    for part in range(3):
+        rest = np.where(parts >= 0, 1, -1)
+        two = mixture.groups_of(np.where(parts == part, 0, rest))
+        assert found.totals[part] == pytest.approx(two.totals, abs=1e-4)
+        assert found.precisions[part] == pytest.approx(two.precisions)
+        assert found.seconds[part] == pytest.approx(two.seconds)
+        for own, whole in ((found.split, two.split), (found.linked, two.linked)):
+            assert own[part, 0, 1] == own[part, 1, 0] == pytest.approx(whole[0, 1])
+        odds = two.same_person(CALIBRATION, mixture.unlike)[0, 1]
+        assert found.same_person(CALIBRATION, mixture.unlike)[part, 0, 1] == pytest.approx(odds)
+
+
+def test_memory_grows_as_the_recording_does() -> None:
+    def peak_bytes(windows: int) -> int:
+        sound = voices([[0, 1]] * windows)
+        short = np.tile([3.0, 0.3], windows)
+        sound = replace(sound, clean_seconds=short, heard_seconds=np.minimum(short, 2.0))
+        links = unlinked(sound)
+        tracemalloc.start()
+        find_speakers(sound, links, CALIBRATION, ANY)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    # Each short voice may be cut off its speaker: 800 of them, and 1600.
+    assert peak_bytes(1600) < 3 * peak_bytes(800)
 
 
 def test_least_and_most() -> None:

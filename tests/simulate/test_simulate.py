@@ -22,8 +22,8 @@ from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.simulate.batch import Sources, read_voices, simulate
 from fluidaudio_cli.simulate.bundled import bundled_recipe, bundled_voices, made_dataset
-from fluidaudio_cli.simulate.channel import Bandwidth, Clip, PacketLoss
-from fluidaudio_cli.simulate.codecs import CODECS, CodecStage, find_codec
+from fluidaudio_cli.simulate.channel import Clip, PacketLoss
+from fluidaudio_cli.simulate.codecs import CODECS, coded, find_codec, narrowed
 from fluidaudio_cli.simulate.plan import plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
 from fluidaudio_cli.simulate.render import Renderer
@@ -128,7 +128,7 @@ def test_rooms_reverberate_as_long_as_asked(rt60: float) -> None:
 @pytest.mark.parametrize("name", [*CODECS, "opus-16k"])
 def test_codecs_neither_delay_nor_lengthen(name: str) -> None:
     voice = read_audio(next(bundled_voices().glob("*.opus")))[: 4 * 16000 + 123]
-    stage = CodecStage(find_codec(name))
+    stage = coded(find_codec(name))
     pieces = [stage.push(voice[at : at + 10_007]) for at in range(0, voice.size, 10_007)]
     heard = np.concatenate([*pieces, stage.flush()])
     assert heard.size == voice.size
@@ -143,7 +143,7 @@ def test_channel_stages_do_what_they_say() -> None:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(160_000).astype(np.float32)
     assert np.abs(Clip(0.5).push(noise)).max() == 0.5
-    stage = Bandwidth(3400)
+    stage = narrowed(3400)
     narrow = np.concatenate([stage.push(noise[:70_000]), stage.push(noise[70_000:]), stage.flush()])
     power = np.abs(np.fft.rfft(narrow)) ** 2
     frequency = np.fft.rfftfreq(narrow.size, 1 / 16000)
@@ -368,6 +368,20 @@ def test_the_pack_is_balanced_and_small() -> None:
     assert sum(path.stat().st_size for path in [*files, *noises]) < 6e6
 
 
+def test_a_kind_of_noise_is_no_folder_that_is_here_by_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "music").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = forked.run("simulate", "-o", "a", "--duration", "10s", "--noise", "music", "--jobs", "1")
+    assert (made.returncode, made.stderr) == (0, "")
+    made = forked.run("simulate", "-o", "b", "--duration", "10s", "--noise", "./music")
+    assert (made.returncode, made.stderr) == (
+        3,
+        "fluidaudio: no noise in music: put recordings of noise there\n",
+    )
+
+
 def test_the_command(tmp_path: Path) -> None:
     def run(*arguments: str) -> forked.Done:
         return forked.run("simulate", *arguments)
@@ -386,7 +400,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert wrong.stderr == "fluidaudio: --speakers many: give a number or LOW-HIGH\n"
     wrong = run("-o", str(tmp_path / "c"), "--speakers", "30")
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("fluidaudio: simulate: speakers: Input should be less than")
+    assert wrong.stderr.startswith("fluidaudio: simulate: speakers: 30 is not between 1 and 20: ")
     wrong = run("-o", str(tmp_path / "c"), "--snr", "10")
     assert (wrong.returncode, wrong.stderr) == (
         2,

@@ -156,21 +156,18 @@ class Calibration:
 
         ``purity``: how surely alone, as :class:`links.Links` has it.
         """
-        return np.asarray(self.reliability * self._grown(seconds) * purity**self.purity)
+        grown = _grown(seconds, self.half_seconds, self.steepness)
+        return np.asarray(self.reliability * grown * purity**self.purity)
 
     def across_reliability_of(self, seconds: Floats) -> Floats:
         """Mean cosine of one person's voices in two recordings, each heard for ``seconds``."""
         heard = np.maximum(np.asarray(seconds, np.float64), SHORTEST)
-        powered = (heard / self.across_half_seconds) ** self.across_steepness
-        return np.asarray(self.across_reliability * powered / (powered + 1.0))
+        grown = _grown(heard, self.across_half_seconds, self.across_steepness)
+        return np.asarray(self.across_reliability * grown)
 
     def overlapped_reliability_of(self, seconds: Floats) -> Floats:
         """The same of voices heard only while others speak."""
-        return self.overlapped_reliability * self._grown(seconds)
-
-    def _grown(self, seconds: Floats) -> Floats:
-        powered = (seconds / self.half_seconds) ** self.steepness
-        return np.asarray(powered / (powered + 1.0))
+        return self.overlapped_reliability * _grown(seconds, self.half_seconds, self.steepness)
 
     def link_odds(self, together: Floats, apart: Floats) -> Floats:
         """Log-odds of two voices being one, by seconds in which both, and in which one, speak."""
@@ -203,16 +200,14 @@ class Calibration:
         ``cosine`` between unit vectors of the reliabilities ``reliable`` and ``other``; arrays
         broadcast.
         """
-        reliable, other = np.asarray(reliable, np.float64), np.asarray(other, np.float64)
-        ratio = log_likelihood_ratio(
-            np.asarray(cosine) / np.sqrt(reliable * other),
-            1.0 / reliable,
-            1.0 / other,
-            (1.0 - reliable) / reliable,
-            (1.0 - other) / other,
-            self.unlike_cosine,
-        )
+        ratio = log_likelihood_ratio(cosine, reliable, other, self.unlike_cosine)
         return np.asarray(self.pair_slope * ratio + self.pair_offset)
+
+
+def _grown(seconds: Floats, half: float, steepness: float) -> Floats:
+    """Share of the reliability of endless speech, of which ``half`` seconds have a half."""
+    powered = (seconds / half) ** steepness
+    return np.asarray(powered / (powered + 1.0))
 
 
 ACROSS = frozenset(
@@ -228,21 +223,18 @@ RATIO_DIMENSIONS = 10.0
 
 
 def log_likelihood_ratio(
-    product: Floats,
-    square: Floats,
-    other_square: Floats,
-    noise: Floats,
-    other_noise: Floats,
-    unlike: float,
+    cosine: Floats | float, reliable: Floats | float, other: Floats | float, unlike: float
 ) -> Floats:
-    """Of two means being one person's rather than two people's.
+    """Of two voices being one person's rather than two people's.
 
-    Means ``m`` estimate unit directions with noise of variance ``noise`` and ``other_noise``.
-    ``product``: of the means; ``square``, ``other_square``: of each with itself. Two people's
-    directions have a product of ``unlike`` on average. Arrays broadcast.
+    A unit vector of reliability ``r``, over the root of that, estimates its person's direction
+    with noise of variance (1 - r) / r. Two people's directions have a product of ``unlike`` on
+    average. Arrays broadcast.
     """
-    first, second = 1.0 + noise, 1.0 + other_noise
-    crossed = second * square + first * other_square
+    # With its noise, an estimate has a variance of 1 / r; so has its square.
+    first, second = 1.0 / np.asarray(reliable), 1.0 / np.asarray(other)
+    product = cosine * np.sqrt(first * second)
+    crossed = 2.0 * first * second
     same, different = first * second - 1.0, first * second - unlike * unlike
     distance = (crossed - 2.0 * product) / same - (crossed - 2.0 * unlike * product) / different
     return np.asarray(RATIO_DIMENSIONS / 2.0 * (np.log(different / same) - distance))

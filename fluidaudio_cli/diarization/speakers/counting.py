@@ -29,13 +29,18 @@ def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp]]:
     """
     numbers = np.arange(len(groups))
     while len(groups) > 1:
-        likely = odds(groups)
-        one, other = sorted(np.unravel_index(int(likely.argmax()), likely.shape))
-        if likely[one, other] <= 0.0:
+        one, other, likely = likeliest(odds(groups))
+        if likely <= 0.0:
             break
-        groups = groups.merged(int(one), int(other))
-        numbers = _renumbered(numbers, int(one), int(other))
+        groups = groups.merged(one, other)
+        numbers = _renumbered(numbers, one, other)
     return groups, numbers
+
+
+def likeliest(odds: Floats) -> tuple[int, int, float]:
+    """The pair of greatest log-odds (k, k), the first group first, and these."""
+    one, other = sorted(int(row) for row in np.unravel_index(odds.argmax(), odds.shape))
+    return one, other, float(odds[one, other])
 
 
 def crowding(people: int) -> float:

@@ -156,14 +156,7 @@ class Comparison:
         """(k, n) that two are one person, at even odds beforehand."""
         one = np.maximum(self.first.reliable, 1e-3)[:, None]
         other = np.maximum(self.second.reliable, 1e-3)[None]
-        ratio = log_likelihood_ratio(
-            self.cosine / np.sqrt(one * other),
-            1.0 / one,
-            1.0 / other,
-            (1.0 - one) / one,
-            (1.0 - other) / other,
-            self.calibration.across_unlike,
-        )
+        ratio = log_likelihood_ratio(self.cosine, one, other, self.calibration.across_unlike)
         odds = self.calibration.across_slope * ratio + self.calibration.across_offset
         return np.asarray(
             np.clip(np.where(self.likeness > 0.0, odds, 0.0), -_MOST_ODDS, _MOST_ODDS)

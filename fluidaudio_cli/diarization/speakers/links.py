@@ -56,10 +56,9 @@ class LinkCollector:
         self._step = step_samples
         self._recent: deque[tuple[int, int, NDArray[np.float32]]] = deque()
         self._voices = 0
-        self._found: list[tuple[NDArray[np.intp], Floats, Floats, Floats]] = []
-        self._active: list[Floats] = []
-        self._purity: list[Floats] = []
-        self._at_once: list[Floats] = []
+        none = np.zeros(0)
+        self._found = [(np.zeros((0, 2), np.intp), none, none, none)]
+        self._active, self._purity, self._at_once = [none], [none], [none]
         self._windows: list[int] = []
 
     def add(self, number: int, presence: Presence, slots: list[int]) -> None:
@@ -82,20 +81,19 @@ class LinkCollector:
 
     def links(self) -> Links:
         """All links so far."""
-        none = np.zeros(0)
-        windows = np.array(self._windows, np.intp)
-        voices = (
-            np.concatenate([none, *self._active]),
-            windows,
-            np.concatenate([none, *self._purity]),
-            np.concatenate([none, *self._at_once]),
-        )
-        if not self._found:
-            return Links(np.zeros((0, 2), np.intp), none, none, none, *voices)
         pairs, together, apart, adjoining = (
             np.concatenate(part) for part in zip(*self._found, strict=True)
         )
-        return Links(pairs, together, apart, adjoining, *voices)
+        return Links(
+            pairs,
+            together,
+            apart,
+            adjoining,
+            np.concatenate(self._active),
+            np.array(self._windows, np.intp),
+            np.concatenate(self._purity),
+            np.concatenate(self._at_once),
+        )
 
 
 def purity(active: NDArray[np.float32]) -> Floats:

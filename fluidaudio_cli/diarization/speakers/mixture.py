@@ -7,7 +7,9 @@ from shares of voices, shares from speakers and from the shares of linked voices
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +45,8 @@ class Voices:
     """All local speakers of a recording, in order of their windows.
 
     ``windows`` (n,): window of each, ascending. ``vectors`` (n, d) float32: unit length, zeros
-    where there is none. ``clean_seconds`` (n,): how long each speaks alone in its window.
+    where there is none. ``clean_seconds`` (n,): how long each speaks alone in its window;
+    ``heard_seconds`` (n,): how much of that its vector can be of.
     ``windows_per_moment``: how many windows see each moment; ``inside``: of all the recording,
     as a share of that, since its first and last moments are seen less often.
     """
@@ -64,6 +67,8 @@ class Voices:
 @dataclass(frozen=True)
 class Groups:
     """Groups of voices taken for one speaker each; all sums over their voices.
+
+    Several such at once have another axis before each of these.
 
     ``totals`` (k, d): vectors, weighted. ``precisions`` (k,): of their means. ``seconds`` (k,):
     clean, at most once each moment. ``split`` (k, k): seconds in which one window hears both as
@@ -106,14 +111,14 @@ class Groups:
     def features(self, unlike: float) -> dict[str, Floats]:
         """(k, k) each: what speaks for two groups being one person, by field of calibration."""
         precisions = np.maximum(self.precisions, _TINY)
-        lengths = np.linalg.norm(self.totals, axis=1)
-        directions = self.totals / np.maximum(lengths, _TINY)[:, None]
-        cosine = directions @ directions.T
+        lengths = np.linalg.norm(self.totals, axis=-1)
+        directions = self.totals / np.maximum(lengths, _TINY)[..., None]
+        cosine = directions @ directions.swapaxes(-1, -2)
         # Of means that estimate one direction, the cosine that their noise leaves.
         reliable = np.sqrt(precisions / (1.0 + precisions))
-        expected = np.outer(reliable, reliable)
+        expected = reliable[..., None] * reliable[..., None, :]
         spoken = np.log(self.seconds + _LOG_SECONDS)
-        less = np.minimum(spoken[:, None], spoken[None])
+        less = np.minimum(spoken[..., None], spoken[..., None, :])
         length = lengths / precisions
         return {
             "same_cosine": cosine,
@@ -121,19 +126,20 @@ class Groups:
             "same_cosine_less": cosine * less,
             "same_expected": expected,
             "same_less": less,
-            "same_more": np.maximum(spoken[:, None], spoken[None]),
+            "same_more": np.maximum(spoken[..., None], spoken[..., None, :]),
             "same_window": np.sqrt(self.split),
             "same_linked": np.clip(self.linked, -_MOST_GROUP_LINK, _MOST_GROUP_LINK),
             "same_unlike": np.full_like(cosine, unlike),
-            "same_coherent": np.minimum(length[:, None], length[None]),
+            "same_coherent": np.minimum(length[..., None], length[..., None, :]),
         }
 
     def same_person(self, calibration: Calibration, unlike: float) -> Floats:
         """(k, k) log-odds that two groups are one person; -inf on the diagonal."""
-        odds = np.full((len(self), len(self)), calibration.same_offset)
+        odds: Floats = np.full(self.split.shape, calibration.same_offset)
         for name, values in self.features(unlike).items():
             odds += getattr(calibration, name) * values
-        np.fill_diagonal(odds, -np.inf)
+        diagonal = np.arange(odds.shape[-1])
+        odds[..., diagonal, diagonal] = -np.inf
         return odds
 
 
@@ -178,30 +184,16 @@ class Mixture:
     def groups(self, shares: Floats) -> Groups:
         """Groups of ``shares`` (n, k)."""
         totals = self._weighted(shares).T @ self.voices.vectors
-        pairs, seconds = self._window_pairs()
-        split = _between(shares, pairs, seconds) / self._looks
-        linked = _between(shares, self._link_pairs, self._link_odds) / self._repeated_links
         return Groups(
             np.asarray(totals, np.float64),
             self._precision @ shares,
             (self.voices.clean_seconds @ shares) / self._looks,
-            split,
-            linked,
+            *self._crossed(partial(_between, shares)),
         )
 
     def groups_of(self, labels: Labels) -> Groups:
         """Groups of voices with the same of ``labels`` (n,); -1 for none."""
         count = int(labels.max()) + 1
-        given = np.flatnonzero(labels >= 0)
-        totals = np.zeros((count, self.voices.vectors.shape[1]))
-        for begin in range(0, len(given), PIECE):
-            rows = given[begin : begin + PIECE]
-            weights = np.zeros((count, len(rows)), np.float32)
-            weights[labels[rows], np.arange(len(rows))] = self._vector_weight[rows]
-            totals += weights @ self.voices.vectors[rows]
-
-        def summed(values: Floats) -> Floats:
-            return np.bincount(labels[given], values[given], count).astype(np.float64)
 
         def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
             both = (labels[pairs] >= 0).all(axis=1)
@@ -210,20 +202,55 @@ class Mixture:
             crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
             return np.asarray(crossed + crossed.T)
 
-        pairs, seconds = self._window_pairs()
-        return Groups(
-            totals,
-            summed(self._precision),
-            summed(self.voices.clean_seconds) / self._looks,
+        return Groups(*self._sums(labels), *self._crossed(between))
+
+    def beside_rest(self, parts: Labels, labels: Labels) -> Groups:
+        """Of each part its group and that of the rest of its speaker: m times two groups.
+
+        ``parts`` (n,): part of each voice, -1 for none, m in all; ``labels`` (n,): speakers.
+        """
+        speaker = np.zeros(int(parts.max()) + 1, np.intp)
+        speaker[parts[parts >= 0]] = labels[parts >= 0]
+
+        def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
+            first, second = parts[pairs].T
+            one = (first >= 0) & (first != second) & (labels[pairs[:, 0]] == labels[pairs[:, 1]])
+            ends = np.concatenate([first[one], second[one]])
+            summed = np.bincount(ends, np.tile(values[one], 2), len(speaker))
+            return np.asarray(summed[:, None, None] * (1.0 - np.eye(2)))
+
+        totals, precisions, seconds = (
+            np.stack([of_parts, of_speakers[speaker] - of_parts], axis=1)
+            for of_parts, of_speakers in zip(self._sums(parts), self._sums(labels), strict=True)
+        )
+        return Groups(totals, precisions, seconds, *self._crossed(between))
+
+    def _sums(self, labels: Labels) -> tuple[Floats, Floats, Floats]:
+        """Totals, precisions and seconds of voices with the same of ``labels`` (n,)."""
+        count = int(labels.max()) + 1
+        given = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]
+        totals = np.zeros((count, self.voices.vectors.shape[1]))
+        for begin in range(0, len(given), PIECE):
+            rows = given[begin : begin + PIECE]
+            groups, starts = np.unique(labels[rows], return_index=True)
+            weights = self._vector_weight[rows, None].astype(np.float64)
+            totals[groups] += np.add.reduceat(weights * self.voices.vectors[rows], starts)
+
+        def summed(values: Floats) -> Floats:
+            return np.bincount(labels[given], values[given], count).astype(np.float64)
+
+        return totals, summed(self._precision), summed(self.voices.clean_seconds) / self._looks
+
+    def _crossed(
+        self, between: Callable[[NDArray[np.intp], Floats], Floats]
+    ) -> tuple[Floats, Floats]:
+        """Split and linked, by what sums values (m,) of pairs (m, 2) of voices."""
+        pairs = self.windows.pairs()
+        seconds = self.voices.clean_seconds[pairs].min(axis=1, initial=_SURELY_TWO_SECONDS)
+        return (
             between(pairs, seconds) / self._looks,
             between(self._link_pairs, self._link_odds) / self._repeated_links,
         )
-
-    def _window_pairs(self) -> tuple[NDArray[np.intp], Floats]:
-        """Rows (m, 2) of voices of one window and the seconds (m,) that make them two."""
-        pairs = self.windows.pairs()
-        seconds = self.voices.clean_seconds[pairs].min(axis=1, initial=_SURELY_TWO_SECONDS)
-        return pairs, seconds
 
     def settle(self, shares: Floats, passes: int, anchors: Anchors | None = None) -> Floats:
         """Shares (n, k) after some passes."""

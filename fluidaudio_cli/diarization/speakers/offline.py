@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence
+from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence, unit_length
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.counting import (
@@ -21,6 +21,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     count_probabilities,
     crowding,
     least_harmful_split,
+    likeliest,
     merge_likely,
     merge_to,
 )
@@ -101,7 +102,7 @@ def find_speakers(
     mixture = Mixture(voices, links, calibration)
     # Known voices can tell groups apart, but nobody tells apart what starts in one.
     distance = START_DISTANCE if known is None else _PART_DISTANCE
-    start = starting_groups(mixture, links, distance, bounds.fewest)
+    start = starting_groups(mixture, links, distance)
     if start.max(initial=-1) < 0:
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
@@ -120,20 +121,30 @@ def find_speakers(
     def anchors(groups: Groups) -> Anchors | None:
         return None if known is None else known.anchors(*spoken(groups))
 
-    begun = mixture.groups_of(start)
-    groups, numbers = merge_likely(begun, odds)
-    crowd = crowding(len(groups))
-    if crowd:
+    def settled(start: Labels) -> tuple[Labels, Floats]:
+        """Speaker of each voice, as starting groups are likely to be one, and shares of each."""
+        nonlocal crowd
+        crowd = 0.0
+        begun = mixture.groups_of(start)
         groups, numbers = merge_likely(begun, odds)
-    shares = shares_of(through(start, numbers), len(groups))
-    shares = mixture.settle(shares, _PASSES, anchors(groups))
-    groups, numbers = merge_likely(mixture.groups(shares), odds)
-    shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
-    labels = _compact(mixture.windows.best(mixture.scores(shares, anchors(groups))))
+        crowd = crowding(len(groups))
+        if crowd:
+            groups, numbers = merge_likely(begun, odds)
+        shares = shares_of(through(start, numbers), len(groups))
+        shares = mixture.settle(shares, _PASSES, anchors(groups))
+        groups, numbers = merge_likely(mixture.groups(shares), odds)
+        shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
+        return _compact(mixture.windows.best(mixture.scores(shares, anchors(groups)))), shares
+
+    labels, shares = settled(start)
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
     counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
-    if bounds.most is not None and found > bounds.most:
+    if np.count_nonzero(start >= 0) < bounds.fewest:
+        # Told that there are more, voices that say little start groups, too.
+        start = starting_groups(mixture, links, distance, bounds.fewest)
+        labels, shares = settled(start)
+    if bounds.most is not None and int(labels.max()) >= bounds.most:
         numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
         shares = mixture.settle(shares_of(through(labels, numbers), bounds.most), _LAST_PASSES)
         labels = _compact(mixture.windows.best(mixture.scores(shares)))
@@ -146,13 +157,9 @@ def find_speakers(
         labels = np.where(part, speakers, labels)
     final = mixture.groups_of(labels)
     identities = () if known is None else known.recognised(*spoken(final))
-    centroids = final.totals
-    centroids /= np.maximum(
-        np.linalg.norm(centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny
-    )
     return SpeakerLabels(
         labels,
-        centroids.astype(np.float32),
+        unit_length(final.totals),
         spoken(final)[1],
         counts,
         found,
@@ -186,25 +193,10 @@ class _Parts:
         speech = float(mixture.present_seconds.sum()) / looks
         if parts.max() < 0:
             return cls(parts, np.zeros(0), np.zeros(0), np.zeros(0, bool), speech)
-        speaker = np.zeros(int(parts.max()) + 1, np.intp)
-        speaker[parts[parts >= 0]] = labels[parts >= 0]
-        pieces, whole = mixture.groups_of(parts), mixture.groups_of(labels)
-        siblings = speaker[:, None] == speaker[None]
-        odds = np.empty(len(pieces))
-        for part, own in enumerate(speaker):
-            both = np.array([[0.0, 1.0], [1.0, 0.0]])
-            two = Groups(
-                np.stack([pieces.totals[part], whole.totals[own] - pieces.totals[part]]),
-                np.array(
-                    [pieces.precisions[part], whole.precisions[own] - pieces.precisions[part]]
-                ),
-                np.array([pieces.seconds[part], whole.seconds[own] - pieces.seconds[part]]),
-                both * pieces.split[part, siblings[part]].sum(),
-                both * pieces.linked[part, siblings[part]].sum(),
-            )
-            odds[part] = two.same_person(mixture.calibration, mixture.unlike)[0, 1]
+        two = mixture.beside_rest(parts, labels)
+        odds = two.same_person(mixture.calibration, mixture.unlike)[:, 0, 1]
         present = np.bincount(parts[parts >= 0], mixture.present_seconds[parts >= 0])
-        return cls(parts, odds, present / looks, pieces.precisions > 0.0, speech)
+        return cls(parts, odds, present / looks, two.precisions[:, 0] > 0.0, speech)
 
     def least_harmful(self) -> NDArray[np.bool_] | None:
         """(n,) voices to make a speaker of their own, told that there is one more."""
@@ -233,9 +225,8 @@ def _counts(
     found = len(groups)
     fewer: list[float] = []
     while len(groups) > 1 and len(fewer) < _COUNTS_BESIDE:
-        likely = odds(groups)
-        one, other = sorted(int(row) for row in np.unravel_index(likely.argmax(), likely.shape))
-        fewer.append(float(likely[one, other]))
+        one, other, likely = likeliest(odds(groups))
+        fewer.append(likely)
         groups = groups.merged(one, other)
     more = np.sort(parts.odds[parts.heard])[:_COUNTS_BESIDE].tolist()
     return count_probabilities(
