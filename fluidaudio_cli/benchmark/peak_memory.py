@@ -43,7 +43,8 @@ def measure_peak(plan: Plan, command: WorkerCommand) -> int:
     it is done.
     """
     # The runner holds its workers by this; it is not needed where nothing is measured.
-    from fluidaudio_cli.benchmark.runner import Hooks, Settings, measure_plans
+    from fluidaudio_cli.benchmark.kept_result import Hooks, Settings
+    from fluidaudio_cli.benchmark.runner import measure_plans
 
     seconds = 10.0 * plan.mode.windows.batch * (plan.workers + _FURTHER_BATCHES)
     cell = Cell(mode=plan.mode.name, length=seconds)

@@ -13,12 +13,10 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli import __version__
-from fluidaudio_cli.benchmark import resume, side_by_side
+from fluidaudio_cli.benchmark import side_by_side
 from fluidaudio_cli.benchmark.grid import (
     PIPELINE_OPTIONS,
     Cell,
@@ -29,19 +27,14 @@ from fluidaudio_cli.benchmark.grid import (
     Program,
     Study,
 )
-from fluidaudio_cli.benchmark.memory_limit import exceeded, hold, longest_seconds
+from fluidaudio_cli.benchmark.kept_result import Hooks, KeptResult, Settings
+from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds
 from fluidaudio_cli.benchmark.passes import Lane, Meter, measure_in_turn
 from fluidaudio_cli.benchmark.programs import CommandLane
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
     CellRecord,
-    DatasetRecord,
-    FileRecord,
     FindingsRecord,
-    ModelRecord,
-    PlanRecord,
-    ProcessRecord,
-    StudyRecord,
 )
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.corpora.dataset import open_dataset
@@ -55,30 +48,8 @@ from fluidaudio_cli.jobs.pool import Pool
 from fluidaudio_cli.jobs.work import Work
 from fluidaudio_cli.measure import environment, power
 from fluidaudio_cli.measure.long_audio import RepeatedAudio
-from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 CACHE_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the run tells its caller while it works."""
-
-    save: Callable[[BenchmarkResult], None] = lambda result: None
-    warn: Callable[[str], None] = lambda line: None
-    progress: ProgressCallback = no_progress
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What holds for all cells. ``timeout``: of each request, None for one by the length."""
-
-    seed: int = 0
-    compute_units: str = "all"
-    measure_power: bool = False
-    memory_limit_bytes: int | None = None
-    timeout: float | None = None
-    tuning: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,54 +92,6 @@ class _Opened:
         return not isinstance(self.lane, Worker) or self.lane.alive
 
 
-def plan_record(grid: Grid, settings: Settings) -> PlanRecord:
-    """What a run of ``grid`` is asked for."""
-    return PlanRecord(
-        studies=tuple(
-            StudyRecord(
-                name=study.name,
-                cells=study.cells,
-                contrasts=tuple((each.cell, each.base) for each in study.contrasts),
-                in_turn=study.in_turn,
-                processes=study.effort.processes,
-                warmup=study.effort.warmup,
-                iterations=study.effort.iterations,
-                latency_windows=study.effort.latency_windows,
-                measure_memory=study.effort.memory,
-            )
-            for study in grid.studies
-        ),
-        seed=settings.seed,
-        compute_units=settings.compute_units,
-        measure_power=settings.measure_power,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        timeout_seconds=settings.timeout,
-        tuning=settings.tuning,
-    )
-
-
-def unmeasured(grid: Grid, settings: Settings, meter: str = "") -> BenchmarkResult:
-    """The result of a run of ``grid`` before it has any cell."""
-    return BenchmarkResult(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        version=__version__,
-        complete=False,
-        plan=plan_record(grid, settings),
-        datasets={
-            name: DatasetRecord(
-                name=condition.recordings.name,
-                fingerprint=condition.recordings.fingerprint,
-                uris=tuple(item.uri for item in condition.recordings.items),
-                conversations=dict(condition.conversations),
-                note=condition.note,
-            )
-            for name, condition in grid.conditions.items()
-        },
-        environment=environment.describe(),
-        power=meter,
-    )
-
-
 @dataclass
 class BenchmarkRun:
     """One benchmark in progress: the grid, what is measured so far, and how to go on.
@@ -179,12 +102,17 @@ class BenchmarkRun:
     """
 
     grid: Grid
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     hooks: Hooks = field(default_factory=Hooks)
     command: WorkerCommand = field(default_factory=WorkerCommand)
     previous: BenchmarkResult | None = None
     conclude: Callable[[BenchmarkResult], FindingsRecord] = lambda result: FindingsRecord()
     pool: Callable[[Work], Pool] | None = None
+
+    def __post_init__(self) -> None:
+        """Nothing is measured yet."""
+        self._kept = KeptResult(self.grid, self.settings, self.hooks)
+        self._done = 0
 
     def run(self) -> BenchmarkResult:
         """Measure everything not yet measured; the complete result.
@@ -192,12 +120,11 @@ class BenchmarkRun:
         What fails is recorded and the rest goes on. Raises ``UsageError`` when ``previous`` does
         not fit; where there is one cell only, what loading raises.
         """
-        self._done = 0
         opened = power.open_meter() if self.settings.measure_power else None
         self._meter: Meter = None if isinstance(opened, power.Unavailable) else opened
-        self._result = self._first_result(opened)
+        self._kept.begin(self.previous, _describe_meter(opened))
         for line in (*environment.busy_before(), *self._tuning_in_use()):
-            self._note(line)
+            self._kept.note(line)
         before = environment.cpu_snapshot()
         for study in self.grid.studies:
             with ExitStack() as stack:
@@ -209,15 +136,14 @@ class BenchmarkRun:
                 else:
                     self._run_study(study, stack)
         for line in environment.busy_during(before, environment.cpu_snapshot()):
-            self._note(line)
-        self._update(findings=self.conclude(self._result), complete=True)
-        return self._result
+            self._kept.note(line)
+        self._kept.update(findings=self.conclude(self._kept.result), complete=True)
+        return self._kept.result
 
     @property
     def finished_files(self) -> int:
         """Files measured so far, those of ``previous`` among them."""
-        cells = self._result.cells if hasattr(self, "_result") else ()
-        return sum(len(process.finished) for cell in cells for process in cell.processes)
+        return self._kept.finished_files
 
     def _run_study(self, study: Study, stack: ExitStack) -> None:
         own = {cell for owner, cell in self.grid.cells if owner is study}
@@ -235,13 +161,13 @@ class BenchmarkRun:
             options = {**self._options(cell).as_dict(), **more}
             return load_pipeline(self.grid.mode_to_load(cell), **options)
 
-        pending = [cell for cell in study.cells if self._result.record_of(cell) is None]
+        pending = [cell for cell in study.cells if self._kept.result.record_of(cell) is None]
         for record in measure(pending, load, self._items, self.hooks.progress):
-            self._keep(record)
+            self._kept.keep(record)
 
     def _run_side_by_side(self, study: Study, pool: Callable[[Work], Pool]) -> None:
         """Errors of the recordings that are missing; one job of all cells that load the same."""
-        self._note(side_by_side.NOTE)
+        self._kept.note(side_by_side.NOTE)
         jobs: dict[str, list[Cell]] = {}
         for owner, cell in self.grid.cells:
             if owner is study:
@@ -249,7 +175,7 @@ class BenchmarkRun:
                 jobs.setdefault(key, []).append(cell)
         for cells in jobs.values():
             every = [(cell, item) for cell in cells for item in self._items(cell)]
-            missing = [(c, i) for c, i in every if not _has(self._known(study, c), 0, i)]
+            missing = [(c, i) for c, i in every if not _has(self._kept.known(study, c), 0, i)]
             self._advance(len(every) - len(missing))
             mode, options = self._mode_to_load(cells[0]), self._options(cells[0])
             work = side_by_side.CellWork(self.command, mode, options, self.settings.timeout)
@@ -257,16 +183,15 @@ class BenchmarkRun:
             try:
                 for cell, record, loaded in side_by_side.records(missing, work, pool):
                     if cell not in described:
-                        self._describe(study, cell, 0, dict(loaded), Program(""))
+                        self._kept.describe(study, cell, 0, dict(loaded), Program(""))
                         described.add(cell)
-                    self._keep_file(study, cell, 0, record)
+                    self._kept.keep_file(study, cell, 0, record, self._items(cell))
                     self._advance(1)
             except ExecutorUnavailableError as error:
                 if len(self.grid.cells) == 1:
                     raise
                 for cell in cells:
-                    known = self._known(study, cell)
-                    self._keep(known.model_copy(update={"unavailable": str(error)}))
+                    self._kept.unavailable(study, cell, str(error))
 
     def _make_audio(self, study: Study, stack: ExitStack) -> dict[tuple[str, float], Path]:
         """Recordings of the lengths that the study's cells ask for, until it ends."""
@@ -295,7 +220,7 @@ class BenchmarkRun:
     ) -> None:
         """One process of each cell of ``block``, over the recordings that are missing."""
         effort = study.effort
-        records = [self._known(study, cell) for cell in block]
+        records = [self._kept.known(study, cell) for cell in block]
         items = self._items(block[0])
         passes = (effort.warmup + effort.iterations) * len(block)
         pending = [item for item in items if not all(_has(each, index, item) for each in records)]
@@ -346,7 +271,7 @@ class BenchmarkRun:
                     tick=lambda: self._advance(1),
                 )
                 for cell, record in zip(block, found, strict=True):
-                    self._keep_file(study, cell, index, record)
+                    self._kept.keep_file(study, cell, index, record, self._items(cell))
 
     def _shortest(self, study: Study) -> Path:
         items = [item for cell in study.cells for item in self._items(cell)]
@@ -367,11 +292,11 @@ class BenchmarkRun:
                     program.kind == "process",
                     self.settings.timeout,
                 )
-                self._describe(study, cell, index, {}, program)
+                self._kept.describe(study, cell, index, {}, program)
                 return _Opened(lane, {})
             command = self._command(program, stack)
             start = _Start(command, self._mode_to_load(cell), self._options(cell), program.settings)
-            if study.effort.cold and self._known(study, cell).cold_seconds is None:
+            if study.effort.cold and self._kept.known(study, cell).cold_seconds is None:
                 self._cold_load(study, cell, start)
             if study.effort.share:
                 worker, loaded = self._shared_worker(start, stack)
@@ -380,16 +305,14 @@ class BenchmarkRun:
         except ExecutorUnavailableError as error:
             if len(self.grid.cells) == 1:
                 raise
-            # One of several: said in the result, not an error of the run.
-            self._keep(self._known(study, cell).model_copy(update={"unavailable": str(error)}))
+            self._kept.unavailable(study, cell, str(error))
             return None
         except FluidAudioError as error:
-            if len(self.grid.cells) == 1 and not self._known(study, cell).finished:
+            if len(self.grid.cells) == 1 and not self._kept.known(study, cell).finished:
                 raise
-            self._note(_failed(cell.name, "", str(error)))
-            self._keep_process(study, cell, index, ProcessRecord(error=str(error)))
+            self._kept.did_not_load(study, cell, index, str(error))
             return None
-        self._describe(study, cell, index, loaded, program)
+        self._kept.describe(study, cell, index, loaded, program)
         return _Opened(worker, loaded)
 
     def _command(self, program: Program, stack: ExitStack) -> WorkerCommand:
@@ -426,7 +349,7 @@ class BenchmarkRun:
         plan = make_plan(mode, **self._options(cell).as_dict())
         held = hold(plan, limit, seconds, command=self.command)
         for note in held.notes:
-            self._note(f"{cell.name}: {note}")
+            self._kept.note(f"{cell.name}: {note}")
         return held.plan.as_dict()
 
     def _cold_load(self, study: Study, cell: Cell, start: _Start) -> None:
@@ -437,7 +360,7 @@ class BenchmarkRun:
         found: dict[str, Any] = {"cold_seconds": loaded["load_seconds"]}
         if loaded["cached"]:
             found = {"cold_note": "cold load unavailable: nothing was compiled with no cache"}
-        self._keep(self._known(study, cell).model_copy(update=found))
+        self._kept.keep(self._kept.known(study, cell).model_copy(update=found))
 
     def _shared_worker(self, start: _Start, stack: ExitStack) -> tuple[Worker, dict[str, Any]]:
         """The study's worker that has this loaded; a fresh one where it ended."""
@@ -448,7 +371,7 @@ class BenchmarkRun:
 
     def _measure_latency(self, study: Study, cell: Cell, index: int) -> None:
         """Single windows, in a process of its own: it is loaded for them, not for recordings."""
-        record = self._known(study, cell)
+        record = self._kept.known(study, cell)
         if record.unavailable is not None or len(record.processes) <= index:
             return
         known = record.processes[index].finished
@@ -465,21 +388,9 @@ class BenchmarkRun:
                         seconds = worker.latency(item.audio, study.effort.latency_windows)
                         update = {"latency_seconds": seconds}
                         file = missing[item.uri].model_copy(update=update)
-                        self._keep_file(study, cell, index, file)
+                        self._kept.keep_file(study, cell, index, file, self._items(cell))
             except FluidAudioError as error:
-                self._note(f"{cell.name}: latency unavailable: {error}")
-
-    # --- what is known so far ---
-
-    def _first_result(self, meter: power.EnergyMeter | power.Unavailable | None) -> BenchmarkResult:
-        fresh = unmeasured(self.grid, self.settings, _describe_meter(meter))
-        if self.previous is None:
-            return fresh
-        resume.check_same_run(self.previous, fresh)
-        # What failed is tried again, and is said again if it fails again.
-        failed = {_failed(*each) for each in self.previous.failures}
-        warnings = tuple(line for line in self.previous.warnings if line not in failed)
-        return self.previous.model_copy(update={"complete": False, "warnings": warnings})
+                self._kept.note(f"{cell.name}: latency unavailable: {error}")
 
     def _tuning_in_use(self) -> Iterator[str]:
         """One line when settings stored on this machine replace those of the modes."""
@@ -492,60 +403,6 @@ class BenchmarkRun:
         if tuning and left:
             yield f"modes that leave it to auto run as tuned on this machine: {tuning}"
 
-    def _known(self, study: Study, cell: Cell) -> CellRecord:
-        return self._result.record_of(cell) or CellRecord(cell=cell, study=study.name)
-
-    def _describe(
-        self, study: Study, cell: Cell, index: int, loaded: dict[str, Any], program: Program
-    ) -> None:
-        known = self._known(study, cell)
-        fresh = known.model_copy(
-            update={
-                "config": loaded.get("config", {}),
-                "plan": loaded.get("plan", {}),
-                "executors": loaded.get("executors", {}),
-                "models": tuple(ModelRecord(**model) for model in loaded.get("models", ())),
-                "remarks": program.remarks,
-            }
-        )
-        if known.finished:
-            resume.check_same_cell(known, fresh)
-        self._keep(fresh)
-        process = ProcessRecord(
-            load_seconds=loaded.get("load_seconds"),
-            peak_rss_bytes=loaded.get("peak_bytes"),
-            files=fresh.processes[index].files if index < len(fresh.processes) else (),
-        )
-        self._keep_process(study, cell, index, process)
-
-    def _keep_process(self, study: Study, cell: Cell, index: int, process: ProcessRecord) -> None:
-        known = self._known(study, cell)
-        processes = (*known.processes[:index], process, *known.processes[index + 1 :])
-        self._keep(known.model_copy(update={"processes": processes}))
-
-    def _keep_file(self, study: Study, cell: Cell, index: int, record: FileRecord) -> None:
-        known = self._known(study, cell).processes[index]
-        files = {file.uri: file for file in (*known.files, record)}
-        uris = (item.uri for item in self._items(cell))
-        in_order = tuple(files[uri] for uri in uris if uri in files)
-        self._keep_process(study, cell, index, known.model_copy(update={"files": in_order}))
-        if record.error is not None:
-            self._note(_failed(cell.name, record.uri, record.error))
-        elif not record.repeatable:
-            self._note(
-                f"{cell.name}: {record.uri}: turns differ between iterations; the first is scored"
-            )
-        limit = self.settings.memory_limit_bytes
-        if limit is not None and record.memory is not None and not cell.program:
-            line = exceeded(record.memory.peak_rss_bytes, limit)
-            if line is not None:
-                self._note(f"{record.uri}: {line}")
-
-    def _keep(self, record: CellRecord) -> None:
-        cells = {known.cell: known for known in self._result.cells}
-        cells[record.cell] = record
-        self._update(cells=tuple(cells.values()))
-
     def _advance(self, passes: int) -> None:
         self._done += passes
         total = sum(
@@ -555,15 +412,6 @@ class BenchmarkRun:
             for study, cell in self.grid.cells
         )
         self.hooks.progress(self._done, total)
-
-    def _note(self, line: str) -> None:
-        self.hooks.warn(line)
-        if line not in self._result.warnings:
-            self._update(warnings=(*self._result.warnings, line))
-
-    def _update(self, **changes: Any) -> None:
-        self._result = self._result.model_copy(update=changes)
-        self.hooks.save(self._result)
 
 
 def measure_plans(
@@ -588,10 +436,6 @@ def _has(record: CellRecord, index: int, item: Item) -> bool:
     if index >= len(record.processes):
         return False
     return any(file.uri == item.uri for file in record.processes[index].finished)
-
-
-def _failed(cell: str, uri: str, reason: str) -> str:
-    return f"{cell}: {uri} failed: {reason}" if uri else f"{cell} did not load: {reason}"
 
 
 def _describe_meter(meter: power.EnergyMeter | power.Unavailable | None) -> str:

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.kept_result import Hooks, Settings
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord
-from fluidaudio_cli.benchmark.runner import Hooks, Settings, measure_plans
+from fluidaudio_cli.benchmark.runner import measure_plans
 from fluidaudio_cli.benchmark.studies import TUNING
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.modes import DEFAULT_MODE, load_mode

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.compare import Kind
     from fluidaudio_cli.benchmark.grid import Condition, Grid
     from fluidaudio_cli.benchmark.identify import VoiceFolder
+    from fluidaudio_cli.benchmark.kept_result import Settings
     from fluidaudio_cli.benchmark.results import BenchmarkResult
     from fluidaudio_cli.benchmark.robustness import Suite
-    from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.jobs.pool import Pool
     from fluidaudio_cli.jobs.work import Work
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
@@ -240,10 +240,10 @@ def benchmark(
     from fluidaudio_cli.benchmark.compare import compare
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
+    from fluidaudio_cli.benchmark.kept_result import Settings
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.robustness import read_suite
-    from fluidaudio_cli.benchmark.runner import Settings
     from fluidaudio_cli.benchmark.streaming import parse_latencies
     from fluidaudio_cli.cli.compare import check_kinds, warn_of_allowed
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
@@ -354,9 +354,10 @@ def _measure(
     pool: Callable[[Work], Pool] | None,
 ) -> BenchmarkResult:
     from fluidaudio_cli.benchmark.findings import conclude
+    from fluidaudio_cli.benchmark.kept_result import Hooks, plan_record
     from fluidaudio_cli.benchmark.results import read_result, write_result
     from fluidaudio_cli.benchmark.resume import locked
-    from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, plan_record
+    from fluidaudio_cli.benchmark.runner import BenchmarkRun
     from fluidaudio_cli.executors.cache import cache_dir
     from fluidaudio_cli.measure.limits import measure_machine
 
@@ -370,15 +371,20 @@ def _measure(
                     f"nothing to resume: {journal} does not exist", "run without --resume"
                 )
             previous = read_result(journal)
-        run = BenchmarkRun(grid, settings, previous=previous, pool=pool)
-        run.conclude = lambda result: conclude(
-            result, measure_machine() if roofline else None, max_slowdown
-        )
         with messages.progress_bar("benchmarking") as progress:
-            run.hooks = Hooks(
-                save=lambda result: write_result(result, journal),
-                warn=lambda line: messages.say(f"warning: {line}"),
-                progress=progress,
+            run = BenchmarkRun(
+                grid,
+                settings,
+                Hooks(
+                    save=lambda result: write_result(result, journal),
+                    warn=lambda line: messages.say(f"warning: {line}"),
+                    progress=progress,
+                ),
+                previous=previous,
+                conclude=lambda result: conclude(
+                    result, measure_machine() if roofline else None, max_slowdown
+                ),
+                pool=pool,
             )
             try:
                 return run.run()
@@ -395,7 +401,7 @@ def _check_baseline(
 ) -> None:
     """Refuse a baseline that will not do, as far as that is known before measuring."""
     from fluidaudio_cli.benchmark.compare import check_comparable
-    from fluidaudio_cli.benchmark.runner import unmeasured
+    from fluidaudio_cli.benchmark.kept_result import unmeasured
 
     check_comparable(base, unmeasured(grid, settings), tuple(kinds))
     if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):

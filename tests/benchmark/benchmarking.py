@@ -20,6 +20,7 @@ from fluidaudio_cli.benchmark.grid import (
     contrasts_over,
     crossed,
 )
+from fluidaudio_cli.benchmark.kept_result import Hooks, Settings, plan_record
 from fluidaudio_cli.benchmark.results import (
     AccuracyRecord,
     BenchmarkResult,
@@ -34,7 +35,7 @@ from fluidaudio_cli.benchmark.results import (
     ProcessRecord,
     StageSample,
 )
-from fluidaudio_cli.benchmark.runner import BenchmarkRun, Hooks, Settings, plan_record
+from fluidaudio_cli.benchmark.runner import BenchmarkRun
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.measure.environment import Environment, Machine
 from fluidaudio_cli.scoring.records import (

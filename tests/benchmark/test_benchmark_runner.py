@@ -11,10 +11,10 @@ from benchmarking import TinyRecordings, stub_grid, stub_run, tiny_dataset
 from fluidaudio_cli.benchmark import side_by_side
 from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.benchmark.grid import Condition, Effort, Study, contrasts_over, crossed
+from fluidaudio_cli.benchmark.kept_result import Settings
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.passes import iteration_sample
 from fluidaudio_cli.benchmark.results import BenchmarkResult
-from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.studies import scaling_study
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,

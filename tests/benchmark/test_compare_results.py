@@ -10,13 +10,13 @@ from benchmarking import cell, file_record, plan, result, walled
 
 from fluidaudio_cli.benchmark.compare import check_comparable, compare, differences
 from fluidaudio_cli.benchmark.grid import Cell
+from fluidaudio_cli.benchmark.kept_result import Settings
 from fluidaudio_cli.benchmark.results import (
     BenchmarkResult,
     FileRecord,
     IdentificationRecord,
     StreamingRecord,
 )
-from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.scoring.records import DiarizationErrorRate, JaccardErrorRate
 

@@ -14,6 +14,7 @@ from benchmarking import stub_command, stub_run, tiny_dataset
 
 from fluidaudio_cli.benchmark import peak_memory
 from fluidaudio_cli.benchmark.compare import differences
+from fluidaudio_cli.benchmark.kept_result import Settings
 from fluidaudio_cli.benchmark.memory_limit import (
     UNKNOWN_SECONDS,
     exceeded,
@@ -24,7 +25,6 @@ from fluidaudio_cli.benchmark.memory_limit import (
     settings,
 )
 from fluidaudio_cli.benchmark.peak_memory import measure_peak
-from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.workers import WorkerCommand
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model

@@ -12,8 +12,8 @@ from benchmarking import cell, file_record, result
 
 from fluidaudio_cli.benchmark import tuning as tuner
 from fluidaudio_cli.benchmark.grid import Cell, Effort
+from fluidaudio_cli.benchmark.kept_result import Settings
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, ProcessRecord
-from fluidaudio_cli.benchmark.runner import Settings
 from fluidaudio_cli.benchmark.studies import TUNING
 from fluidaudio_cli.diarization.loading import make_plan
 from fluidaudio_cli.diarization.modes import load_mode
