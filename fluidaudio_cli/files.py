@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, os_errors
 
 try:
     import fcntl
@@ -71,6 +71,14 @@ def resolved(path: Path) -> Path:
     ``Path.resolve`` fails there before Python 3.13.
     """
     return Path(os.path.realpath(path))
+
+
+def check_folder(folder: Path, remedy: str, refused: str = "", mode: int = 0o777) -> None:
+    """Make ``folder``, and make sure that it can be written to; ``HostError`` says if not."""
+    with os_errors(refused or f"cannot write to {folder}", remedy):
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_text_atomic(target: Path, text: str) -> None:

@@ -43,13 +43,12 @@ from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import TUNING_VARIABLE, load_tuning
 from fluidaudio_cli.errors import ExecutorUnavailableError, FluidAudioError
+from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.jobs.pool import Pool
 from fluidaudio_cli.jobs.work import Work
 from fluidaudio_cli.measure import environment, power
 from fluidaudio_cli.measure.long_audio import RepeatedAudio
-
-CACHE_VARIABLE = "FLUIDAUDIO_CACHE_DIR"
 
 
 @dataclass(frozen=True)
@@ -322,7 +321,7 @@ class BenchmarkRun:
             return program.command
         if program.name not in self._caches:
             cache = stack.enter_context(temporary_folder())
-            self._caches[program.name] = {CACHE_VARIABLE: str(cache)}
+            self._caches[program.name] = {ENVIRONMENT_VARIABLE: str(cache)}
         return self._untuned(program.command, stack).with_env(**self._caches[program.name])
 
     def _untuned(self, command: WorkerCommand, stack: ExitStack) -> WorkerCommand:
@@ -354,7 +353,7 @@ class BenchmarkRun:
 
     def _cold_load(self, study: Study, cell: Cell, start: _Start) -> None:
         with temporary_folder() as cache:
-            command = start.command.with_env(**{CACHE_VARIABLE: str(cache)})
+            command = start.command.with_env(**{ENVIRONMENT_VARIABLE: str(cache)})
             with Worker(command, self.settings.timeout) as worker:
                 loaded = worker.load(start.mode, start.options)
         found: dict[str, Any] = {"cold_seconds": loaded["load_seconds"]}

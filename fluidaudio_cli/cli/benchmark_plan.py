@@ -315,7 +315,7 @@ def output_formats(
         report_output.check_ending("--html", html, _PAGE_ENDINGS)
         formats[html] = "html"
     for path, name in formats.items():
-        if baseline is not None and path.resolve() == baseline.resolve():
+        if baseline is not None and resolved(path) == resolved(baseline):
             raise UsageError(f"--output {path} is the --baseline", "write to another file")
         if name in STDOUT_ONLY:
             raise UsageError(

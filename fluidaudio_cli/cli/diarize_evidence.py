@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fluidaudio_cli.audio.folders import files_below, is_folder, unique_uris
-from fluidaudio_cli.cli.report_output import check_folder
 from fluidaudio_cli.errors import InputError, UsageError
+from fluidaudio_cli.files import check_folder
 from fluidaudio_cli.recordings import STDIN, Place, is_audio_name
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from fluidaudio_cli.cli.report_output import STDOUT, check_folder, chosen_format
+from fluidaudio_cli.cli.report_output import STDOUT, chosen_format
 from fluidaudio_cli.errors import HostError, UsageError
-from fluidaudio_cli.files import resolved
+from fluidaudio_cli.files import check_folder, resolved
 from fluidaudio_cli.recordings import Place
 
 Refused = dict[str, HostError]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from fluidaudio_cli.errors import UsageError, os_errors
-from fluidaudio_cli.files import resolved, write_text_atomic
+from fluidaudio_cli.files import check_folder, resolved, write_text_atomic
 from fluidaudio_cli.recordings import STDIN
 
 if TYPE_CHECKING:
@@ -80,14 +79,6 @@ def check_writable(option: str, path: Path) -> None:
     if path == STDOUT or (place.exists() and not place.is_file()):  # a device or a pipe
         return
     check_folder(place.parent, f"choose another {option}", f"cannot write {path}")
-
-
-def check_folder(folder: Path, remedy: str, refused: str = "") -> None:
-    """Make ``folder``, and make sure that it can be written to; ``HostError`` says if not."""
-    with os_errors(refused or f"cannot write to {folder}", remedy):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
 
 
 def check(output: Path, wanted: ReportFormat | None) -> None:

@@ -17,7 +17,7 @@ from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import interrupts_held
 from fluidaudio_cli.errors import FluidAudioError, UsageError, os_errors
-from fluidaudio_cli.files import resolved, write_text_atomic
+from fluidaudio_cli.files import check_folder, resolved, write_text_atomic
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.report import stream_json
 from fluidaudio_cli.report.turn_formats import FORMATS
@@ -399,7 +399,7 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     report_output.check_ending("--save", save, _SAVED)
     if resolved(save) == resolved(output):
         raise UsageError(f"--output and --save are both {save}", "give two names")
-    report_output.check_folder(save.parent, "choose another --save")
+    check_folder(save.parent, "choose another --save")
 
 
 @contextmanager

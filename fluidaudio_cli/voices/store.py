@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import atomic_path
+from fluidaudio_cli.files import atomic_path, check_folder
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
 
@@ -88,10 +87,7 @@ class VoiceStore:
 
     def check_writable(self) -> None:
         """Make its folder, and make sure that it can be written to; ``HostError`` says if not."""
-        with os_errors(f"cannot write to {self.path.parent}", "choose another --store"):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path.parent):
-                pass
+        check_folder(self.path.parent, "choose another --store", mode=0o700)
 
     @contextmanager
     def changing(self) -> Iterator[Changes]:
