@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU, fp32: written to its documentation, and not run by us yet.
+"""ONNX Runtime on an NVIDIA GPU, fp32; run by us on one H100 (docs/jobs.md).
 
 ``auto`` does not choose it, and the self-test that travels with each package judges it as any
 other executor. Needs the extra ``cuda``, whose package takes the place of ``onnxruntime``.
@@ -6,9 +6,12 @@ other executor. Needs the extra ``cuda``, whose package takes the place of ``onn
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import shutil
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ _OPTIONS = {
 }
 _REMEDY = (
     "pip install 'fluidaudio[cuda]'; pip uninstall onnxruntime; "
-    "pip install --force-reinstall onnxruntime-gpu"
+    "pip install --force-reinstall --no-deps onnxruntime-gpu"
 )
 
 
@@ -53,17 +56,37 @@ class CudaExecutor(OnnxRuntimeExecutor):
 
     def _session(self, folder: Path, settings: Any) -> Any:
         onnxruntime = runtime()
+        _preload()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.use_deterministic_compute = True
         session = onnxruntime.InferenceSession(
             str(folder / OPTIMIZED_NAME),
             settings,
             providers=[(_PROVIDER, _OPTIONS), "CPUExecutionProvider"],
+            # Else a failure is printed to stdout, among the turns, and the CPU is tried.
+            enable_fallback=0,
         )
         # ONNX Runtime goes on with the CPU where CUDA does not start, and only logs it.
         if session.get_providers()[0] != _PROVIDER:
             raise ExecutorUnavailableError("onnxruntime could not start CUDA", _REMEDY)
         return session
+
+
+@lru_cache(maxsize=1)
+def _preload() -> None:
+    """Load CUDA and cuDNN where pip put them, which the system's loader does not search.
+
+    Recent versions start without cuDNN, and fail at the first convolution.
+    """
+    load = getattr(runtime(), "preload_dlls", None)
+    if load is not None:
+        # It prints what it does not find; where that lies elsewhere the provider finds it yet.
+        with contextlib.redirect_stdout(io.StringIO()):
+            load()
+    try:
+        ctypes.CDLL("cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9")
+    except OSError as error:
+        raise ExecutorUnavailableError(f"cuDNN 9 cannot be loaded: {error}", _REMEDY) from error
 
 
 def _devices() -> int:

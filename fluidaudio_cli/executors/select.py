@@ -13,7 +13,7 @@ from fluidaudio_cli.executors.cache import CompileCache
 ExecutorName = Literal["auto", "coreml", "openvino", "onnxruntime", "cuda"]
 EXECUTOR_NAMES: tuple[str, ...] = get_args(ExecutorName)
 # Fastest first: Core ML reaches the Neural Engine, OpenVINO the tiles of recent processors, and
-# ONNX Runtime runs everywhere, so that CUDA, which we could not run, is never chosen for anybody.
+# ONNX Runtime runs everywhere, so that CUDA, of which we saw one card, is never chosen for anybody.
 _CLASSES = {
     "coreml": "CoreMLExecutor",
     "openvino": "OpenVinoExecutor",

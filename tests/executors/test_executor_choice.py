@@ -83,7 +83,7 @@ def test_explicit_request_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> N
 def test_cuda_says_what_it_lacks_and_never_goes_on_with_the_cpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Against a stand-in of ONNX Runtime's build for CUDA: no GPU was there to run it on."""
+    """Against a stand-in of ONNX Runtime's build for CUDA: no GPU is there to run it on."""
     import onnxruntime
 
     cuda = executor("cuda")
@@ -98,13 +98,15 @@ def test_cuda_says_what_it_lacks_and_never_goes_on_with_the_cpu(
     asked = {}
 
     class Session:
-        def __init__(self, path: str, settings: Any, providers: Any) -> None:
+        def __init__(self, path: str, settings: Any, providers: Any, enable_fallback: int) -> None:
+            assert not enable_fallback
             asked[path] = providers
 
         def get_providers(self) -> list[str]:
             return started
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(cuda_module, "_preload", lambda: None)
     for started in (providers, providers[1:]):
         fails = started == providers[1:]
         with (
@@ -115,6 +117,27 @@ def test_cuda_says_what_it_lacks_and_never_goes_on_with_the_cpu(
             cuda._session(tmp_path, onnxruntime.SessionOptions())
     ((name, settings), cpu) = asked[str(tmp_path / "optimized.onnx")]
     assert (name, settings["use_tf32"], cpu) == (providers[0], "0", providers[1])
+
+
+def test_cuda_takes_its_libraries_where_pip_put_them_and_names_the_missing_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: no such file")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("not found"), raising=False)  # noqa: T201
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    cuda_module._preload.cache_clear()
+    with pytest.raises(
+        ExecutorUnavailableError, match=r"cuDNN 9 cannot be loaded: \S*cudnn"
+    ) as told:
+        cuda_module._preload()
+    assert "fluidaudio[cuda]" in str(told.value.remedy)
+    assert capfd.readouterr().out == ""  # where turns go
+    monkeypatch.setattr("ctypes.CDLL", lambda name: name)
+    cuda_module._preload()
 
 
 def test_unknown_executor() -> None:
