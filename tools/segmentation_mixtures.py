@@ -62,6 +62,10 @@ BABBLE = 0.25
 """Share of noises that are many people at once: nothing is taken for a speaker so easily, and where
 it was one noise in twenty, what had been learnt of it was lost."""
 
+QUIET, QUIET_SNR_DB = 0.4, 25.0
+"""Share of windows with little noise, and the least of what it is below speech: where noise hides
+nothing, a network has to know voices."""
+
 _BABBLES = 8
 _ROOMS = 400
 _SEATS = 4
@@ -294,14 +298,14 @@ class Mixer:
         else:
             seats = self._seats(rng)
             sets = self._speech(pieces, gains, rng)
-            least_snr = LEAST_SNR_DB
+            least_snr = QUIET_SNR_DB if rng.random() < QUIET else LEAST_SNR_DB
         points = rng.normal(0, rng.uniform(0, 5), CURVE_POINTS)
         telephone = rng.random() < 0.15
         top = rng.uniform(3300, 4000) if telephone else _NO_LIMIT
         bottom = rng.uniform(150, 300) if telephone and rng.random() < 0.5 else 0.0
         noises = [self._noise(rng) for _ in range(2)]
         snrs = [
-            float(rng.uniform(least_snr, 35)) if rng.random() < share else _SILENT
+            float(rng.uniform(least_snr, least_snr + 35)) if rng.random() < share else _SILENT
             for share in (0.9, 0.3)
         ]
         clipped = rng.uniform(0.2, 0.7) if rng.random() < 0.04 else 1.0

@@ -1,4 +1,4 @@
-"""The segmentation student: convolutions and three short attentions, as trained and as shipped.
+"""The segmentation student: convolutions and five short attentions, as trained and as shipped.
 
 As trained, channels are last and the log-mel frames are given (:class:`FrontEnd` makes them), so
 that they can be varied and matrix products do the work; as shipped (:class:`Shipped`), channels are
@@ -34,7 +34,14 @@ CHANNELS = 128
 WIDE = 192
 """Channels of every fourth frame: who is who over the whole window needs width, not detail."""
 
-BLOCKS = 3
+BLOCKS = 5
+NEAR_BLOCKS = 3
+"""The first ones, which look at what is near, too. After them each frame tells whose voice it hears
+(:meth:`Student.both`); the others settle who is who."""
+
+_NEAR = [number < NEAR_BLOCKS for number in range(BLOCKS)]
+
+VOICE_SIZE = 32
 HEADS = 4
 TAPS = 9
 STRIDE = 4
@@ -107,18 +114,29 @@ class Separable(nn.Module):
         self.norm = Normal(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape. Shifts and adds, which a compiler joins to one pass over memory."""
-        padded = functional.pad(x, (0, 0, TAPS // 2, TAPS // 2))
-        near = sum(padded[:, i : i + x.shape[1]] * self.taps[i] for i in range(TAPS))
-        return x + functional.relu(self.norm(self.mix(near)))
+        """The same shape."""
+        near = _near_compiled if x.is_cuda else _near
+        return x + functional.relu(self.norm(self.mix(near(x, self.taps))))
+
+
+def _near(x: Tensor, taps: Tensor) -> Tensor:
+    """Each channel over time. Shifts and adds, which a compiler joins to one pass over memory."""
+    padded = functional.pad(x, (0, 0, TAPS // 2, TAPS // 2))
+    total = padded[:, : x.shape[1]] * taps[0]
+    for i in range(1, TAPS):
+        total = total + padded[:, i : i + x.shape[1]] * taps[i]
+    return total.to(x.dtype)
+
+
+_near_compiled = torch.compile(_near, dynamic=False)
 
 
 class Context(nn.Module):
     """What is near, what is alike anywhere in the window, and what follows from both."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, near: bool) -> None:
         super().__init__()
-        self.near = Separable(channels)
+        self.near = Separable(channels) if near else nn.Identity()
         self.asked = nn.Linear(channels, 3 * channels, bias=False)
         # Without it questions and keys grow until each frame attends to one other only.
         self.asked_norm = Normal(3 * channels)
@@ -154,24 +172,36 @@ class Student(nn.Module):
         self.before = Separable(CHANNELS)
         self.down = nn.Linear((STRIDE + 1) * CHANNELS, WIDE, bias=False)
         self.down_norm = Normal(WIDE)
-        self.context = nn.ModuleList(Context(WIDE) for _ in range(BLOCKS))
+        self.context = nn.ModuleList(
+            Context(WIDE, number < NEAR_BLOCKS) for number in range(BLOCKS)
+        )
         self.up = nn.Linear(WIDE, (STRIDE + 1) * CHANNELS, bias=False)
         self.up_norm = Normal(CHANNELS)
         self.after = nn.ModuleList(Separable(CHANNELS) for _ in range(2))
         self.head = nn.Linear(CHANNELS, CLASSES)
+        self.heard = nn.Linear(WIDE, VOICE_SIZE)
 
     def forward(self, frames: Tensor) -> Tensor:
         """As the class says."""
+        return self.both(frames)[0]
+
+    def both(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """That, and (b, 148, 32) a vector of length 1 for whose voice is heard at every fourth.
+
+        The second is for the training alone: a lesson about voices before who is who is settled.
+        """
         x = (frames - FRAME_MEAN) / FRAME_SPREAD
         x = torch.cat([x[:, :-2], x[:, 1:-1], x[:, 2:]], dim=2)
         x = self.before(functional.relu(self.stem_norm(self.stem(x))))
         y = functional.relu(self.down_norm(self.down(self._fives(x))))
-        for block in self.context:
+        for number, block in enumerate(self.context, 1):
             y = block(y)
+            if number == NEAR_BLOCKS:
+                heard = functional.normalize(self.heard(y).float(), dim=2)
         x = functional.relu(x + self.up_norm(self._spread(self.up(y))))
         for block in self.after:
             x = block(x)
-        return self.head(x).float().log_softmax(dim=-1)
+        return self.head(x).float().log_softmax(dim=-1), heard
 
     @staticmethod
     def _fives(x: Tensor) -> Tensor:
@@ -239,7 +269,8 @@ class _ShippedSeparable(nn.Module):
 class _ShippedContext(nn.Module):
     def __init__(self, trained: Context) -> None:
         super().__init__()
-        self.near = _ShippedSeparable(trained.near)
+        near = isinstance(trained.near, Separable)
+        self.near = _ShippedSeparable(trained.near) if near else nn.Identity()
         asked, shift = _normalized(trained.asked.weight[:, :, None], trained.asked_norm)
         scale = (WIDE // HEADS) ** -0.5
         query, key, value = zip(asked.chunk(3), shift.chunk(3), strict=True)
