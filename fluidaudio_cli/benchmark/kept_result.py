@@ -154,9 +154,10 @@ class KeptResult:
         self.keep(self.known(study, cell).model_copy(update={"unavailable": reason}))
 
     def did_not_load(self, study: Study, cell: Cell, index: int, reason: str) -> None:
-        """Keep that a process of a cell could not be loaded."""
+        """Keep that a process of a cell could not be loaded, and what it measured before."""
         self.note(_failed(cell.name, "", reason))
-        self.keep_process(study, cell, index, ProcessRecord(error=reason))
+        before = (*self.known(study, cell).processes[index : index + 1], ProcessRecord())[0]
+        self.keep_process(study, cell, index, before.model_copy(update={"error": reason}))
 
     def keep_process(self, study: Study, cell: Cell, index: int, process: ProcessRecord) -> None:
         """Keep what a process of a cell measured."""

@@ -16,13 +16,14 @@ from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.passes import iteration_sample
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.studies import scaling_study
+from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
     machine_identity,
     save_tuning,
 )
-from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
+from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, UsageError
 from fluidaudio_cli.jobs.pool import Inline
 
 
@@ -121,6 +122,17 @@ def test_resume_measures_only_what_is_missing(tmp_path: Path, half_done: Benchma
     # What was said of its failure is no longer so.
     assert any("b failed" in line for line in half_done.warnings)
     assert not any("b failed" in line for line in second.warnings)
+
+
+def test_what_cannot_be_loaded_any_more_loses_nothing(
+    tmp_path: Path, half_done: BenchmarkResult
+) -> None:
+    run = stub_run(tmp_path, uris=("a", "b"), previous=half_done)
+    run.command = WorkerCommand(("/bin/echo", "hello"))
+    (process,) = run.run().cells[0].processes
+    assert process.error == "the benchmark's worker process ended (0)"
+    assert process.files == half_done.cells[0].processes[0].files
+    assert process.load_seconds == half_done.cells[0].processes[0].load_seconds
 
 
 def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
@@ -261,9 +273,6 @@ def test_lengths_are_fresh_processes_warmed_up_on_the_shortest(tmp_path: Path) -
 
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_run(tmp_path: Path) -> None:
-    from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand
-    from fluidaudio_cli.errors import HostError
-
     with pytest.raises(HostError, match="cannot start /nowhere/python"):
         Worker(WorkerCommand(("/nowhere/python",)))
     with pytest.raises(HostError, match=r"worker process ended \(0\)"):
