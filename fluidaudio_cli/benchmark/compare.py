@@ -256,7 +256,8 @@ def _with_interval(
     found = statistics.paired_rate_difference(*zip(*pairs, strict=True), seed=seed)
     unchanged = change.verdict == "unchanged"
     if not math.isfinite(found.high):
-        few = f"{counted(len(pairs), 'recording')}: too few for an interval"
+        whole = sum(a[1] > 0 and b[1] > 0 for a, b in pairs)
+        few = f"{counted(whole, 'recording')} with speech: too few for an interval"
         return change if unchanged else replace(change, note=few)
     note = f"95 % interval of the change: {100 * found.low:+.2f} to {100 * found.high:+.2f} points"
     proven = found.proven or unchanged

@@ -24,6 +24,7 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.roofline import roofline_records
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.limits import MachinePeaks
+from fluidaudio_cli.wording import counted
 
 # Between the noise of identical code and a slowdown of 10 %.
 DEFAULT_MAX_SLOWDOWN = 0.05
@@ -185,7 +186,7 @@ def _error_difference(
     found = statistics.paired_rate_difference(*zip(*scored, strict=True), seed=seed)
     points = 100.0 * found.difference
     if not math.isfinite(found.high):
-        few = f"{len(scored)} recording(s) are too few to say which errs less"
+        few = f"{counted(len(scored), 'recording')}: too few to say which errs less"
         return IntervalRecord(value=points), "inconclusive", few
     record = IntervalRecord(value=points, low=100.0 * found.low, high=100.0 * found.high)
     if not found.proven:

@@ -259,7 +259,7 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
         "fast: iteration 5 of a is an outlier (3.00 s); medians stand, means would not",
         "fast/coreml unavailable: only on macOS",
         "'fast against reference', 'fast/this version against fast/main': "
-        "1 recording(s) are too few to say which errs less",
+        "1 recording: too few to say which errs less",
     )
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)
