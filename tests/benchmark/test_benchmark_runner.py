@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarking import TinyRecordings, stub_grid, stub_run, tiny_dataset
+from benchmarking import TinyRecordings, file_record, stub_grid, stub_run, tiny_dataset
 
 from fluidaudio_cli.benchmark import side_by_side
 from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.benchmark.grid import Condition, Effort, Study, contrasts_over, crossed
-from fluidaudio_cli.benchmark.kept_result import Settings
+from fluidaudio_cli.benchmark.kept_result import Hooks, KeptResult, Settings
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.passes import iteration_sample
-from fluidaudio_cli.benchmark.results import BenchmarkResult
+from fluidaudio_cli.benchmark.results import BenchmarkResult, ProcessRecord
 from fluidaudio_cli.benchmark.studies import scaling_study
 from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand
 from fluidaudio_cli.diarization.tuning import (
@@ -277,6 +277,20 @@ def test_a_worker_that_cannot_start_is_an_error_of_the_run(tmp_path: Path) -> No
         Worker(WorkerCommand(("/nowhere/python",)))
     with pytest.raises(HostError, match=r"worker process ended \(0\)"):
         Worker(WorkerCommand(("/bin/echo", "hello")))
+
+
+def test_processes_that_differ_in_their_error_are_named(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    grid = stub_grid(tmp_path, ("one", "two"), Effort(processes=2))
+    ((study, fast),) = grid.cells
+    kept = KeptResult(grid, Settings(), Hooks(warn=warnings.append))
+    for index, seconds in enumerate((10.0, 11.0)):
+        kept.keep_process(study, fast, index, ProcessRecord())
+        for record in (file_record("one"), file_record("two", error_seconds=seconds)):
+            kept.keep_file(study, fast, index, record, grid.conditions[""].recordings.items)
+    differ = "fast: two: processes differ in their error; the first's is shown"
+    assert warnings == [differ]
+    assert kept.result.warnings == (differ,)
 
 
 def test_errors_are_found_side_by_side_as_one_after_the_other(tmp_path: Path) -> None:
