@@ -18,6 +18,7 @@ A new factor is a field of :class:`Cell`, and, where ``load_pipeline`` takes it,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -97,11 +98,15 @@ def level_name(factor: str, level: Level) -> str:
 
 
 def length_name(seconds: float) -> str:
-    """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which there is at least one."""
+    """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which two decimals tell it exactly.
+
+    Cells are told apart by it.
+    """
     for unit, size in (("h", _HOUR), ("min", _MINUTE)):
-        if seconds >= size:
-            return f"{round(seconds / size, 2):g} {unit}"
-    return f"{seconds:g} s"
+        number = round(seconds / size, 2)
+        if number >= 1 and math.isclose(number * size, seconds):
+            return f"{number:.12g} {unit}"
+    return f"{seconds:.12g} s"
 
 
 def crossed(**levels: Iterable[Any]) -> tuple[Cell, ...]:
