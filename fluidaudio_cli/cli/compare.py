@@ -80,6 +80,7 @@ def compare(
     from fluidaudio_cli.benchmark.results import read_result
 
     report_output.check(output, output_format)
+    report_output.check_not_read("--output", output, (base, head))
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
     allowed = warn_of_allowed(old, new, kinds)

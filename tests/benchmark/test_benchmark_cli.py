@@ -280,6 +280,17 @@ def test_a_seed_that_nothing_can_be_drawn_with_is_refused(command: list[str]) ->
     assert "'--seed': -1 is not in the range x>=0" in done.stderr
 
 
+def test_compare_never_writes_over_what_it_reads(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(), base)
+    write_result(result(), head)
+    for path in (base, head):
+        shown = run("compare", base, head, "--output", path)
+        taken = f"fluidaudio: --output {path} is given for something else too: "
+        assert (shown.returncode, shown.stderr) == (2, f"{taken}write to another file\n")
+        assert read_result(path) == result()
+
+
 def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
     base, head = tmp_path / "base.json", tmp_path / "head.json"
     write_result(result(cell("fast"), cell("balanced"), cell("accurate")), base)
