@@ -57,13 +57,7 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
         if cell.cold_note:
             yield f"{cell.name}: {cell.cold_note}"
         yield from (f"{cell.name} differs: {line}" for line in cell.remarks)
-        for record in cell.finished:
-            walls = [sample.wall_seconds for sample in record.iterations]
-            for index in outliers(walls):
-                yield (
-                    f"{cell.name}: iteration {index + 1} of {record.uri} is an outlier "
-                    f"({figure(walls[index], 's')}); medians stand, means would not"
-                )
+        yield from _outliers(cell)
     yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
     noted: dict[str, list[str]] = {}
     for each in result.findings.differences:
@@ -79,6 +73,24 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
             yield (
                 f"the pairs spread too much to exclude a slowdown of "
                 f"{200 * report.max_slowdown:.0f} %: give more --pairs"
+            )
+
+
+def _outliers(cell: CellRecord) -> Iterator[str]:
+    several = len(cell.processes) > 1
+    for uri in (record.uri for record in cell.finished):
+        samples = [
+            (f"iteration {index} of {uri}" + f" in process {number}" * several, sample.wall_seconds)
+            for number, process in enumerate(cell.processes, 1)
+            for record in process.finished
+            if record.uri == uri
+            for index, sample in enumerate(record.iterations, 1)
+        ]
+        for place in outliers([wall for _, wall in samples]):
+            which, wall = samples[place]
+            yield (
+                f"{cell.name}: {which} is an outlier "
+                f"({figure(wall, 's')}); medians stand, means would not"
             )
 
 
