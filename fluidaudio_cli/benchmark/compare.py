@@ -72,16 +72,11 @@ class Change:
     note: str = ""
 
 
-def differences(base: BenchmarkResult, head: BenchmarkResult) -> tuple[Difference, ...]:
-    """Everything that differs in what must be equal for a comparison."""
-    return tuple(_differences(base, head))
-
-
 def check_comparable(
     base: BenchmarkResult, head: BenchmarkResult, allowed: Sequence[str] = ()
 ) -> tuple[Difference, ...]:
     """The differences that were allowed; ``UsageError`` on the first that was not."""
-    found = differences(base, head)
+    found = tuple(differences(base, head))
     for difference in found:
         if difference.kind not in allowed:
             raise UsageError(
@@ -138,7 +133,8 @@ def _lost(base: CellRecord, head: CellRecord) -> list[str]:
     return uris if "" in failed else [uri for uri in uris if uri in failed]
 
 
-def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
+def differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
+    """Everything that differs in what must be equal for a comparison."""
     old, new = base.environment.machine, head.environment.machine
     for name in (field.name for field in fields(old)):
         if getattr(old, name) != getattr(new, name):
