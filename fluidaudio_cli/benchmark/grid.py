@@ -41,7 +41,8 @@ ROBUSTNESS = "robustness"
 STREAMING = "streaming"
 """The study of what latency costs."""
 
-_HOUR, _MINUTE = 3600.0, 60.0
+LENGTH_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Of lengths as they are asked for, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def length_name(seconds: float) -> str:
 
     Cells are told apart by it.
     """
-    for unit, size in (("h", _HOUR), ("min", _MINUTE)):
+    for unit, size in (("h", LENGTH_UNITS["h"]), ("min", LENGTH_UNITS["m"])):
         number = round(seconds / size, 2)
         if number >= 1 and math.isclose(number * size, seconds):
             return f"{number:.12g} {unit}"
