@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -123,11 +124,10 @@ def trials_of(heard: Heard, voices: Container[int]) -> Trials:
     there = np.asarray(heard.vectors.any(axis=1))
     usable = there[rows[0]][:, None] & there[rows[1]][None]
     weights = np.zeros(same.shape)
-    for first in CHANNELS:
-        for second in CHANNELS:
-            pair = (channels[0] == first)[:, None] & (channels[1] == second)[None] & usable
-            for kind in (same, ~same):
-                weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
+    for first, second in product(CHANNELS, repeat=2):
+        pair = (channels[0] == first)[:, None] & (channels[1] == second)[None] & usable
+        for kind in (same, ~same):
+            weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
     for kind in (same, ~same):
         whole = weights[kind].sum()
         if not whole > 0.0:
