@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from fluidaudio_cli.errors import AnnotationError
 
 
 class Turn(NamedTuple):
@@ -36,6 +39,23 @@ def merge_self_overlap(turns: Iterable[Turn]) -> list[Turn]:
             latest[turn.speaker] = len(merged)
             merged.append(turn)
     return merged
+
+
+def in_milliseconds(turns: Iterable[Turn]) -> list[tuple[int, int, str]]:
+    """Start, end and speaker in whole milliseconds, sorted; what rounds to nothing is left out.
+
+    Both ends are rounded, so that turns that touch still touch. Raises ``AnnotationError`` for
+    a time that is no number or before 0, or an end before its start.
+    """
+    rounded = []
+    for turn in turns:
+        if not 0 <= turn.start <= turn.end < math.inf:  # false for NaN too
+            raise AnnotationError(
+                f"{turn.speaker!r} speaks from {turn.start} to {turn.end} s",
+                "a turn needs finite times from 0 on and an end after its start",
+            )
+        rounded.append((round(turn.start * 1000), round(turn.end * 1000), turn.speaker))
+    return sorted(each for each in rounded if each[1] > each[0])
 
 
 def speaking_seconds(turns: Iterable[Turn]) -> dict[str, float]:

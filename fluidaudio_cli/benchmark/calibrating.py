@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,7 +203,7 @@ def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> f
     for (log, reference), least in zip(known, oracle, strict=True):
         turns = conclude(speaker_model(mode, log), mode, SpeakerBounds(), StageClock()).turns
         score = score_turns(reference, turns, _extent(log))
-        lost += score.missed_detection + score.false_alarm + score.confusion - least
+        lost += score.error - least
         total += score.total
         off = abs(_speakers(turns) - _speakers(reference))
         wrong += _WRONG * (off > 0) + _FAR_OFF * (off > 1)
@@ -211,11 +212,11 @@ def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> f
 
 def search(known: Sequence[Known], mode: ModeConfig, seconds: float, seed: int) -> Calibration:
     """Change a few values at a time and keep what costs less."""
-    oracle = []
-    for log, reference in known:
-        turns = oracle_turns(log, mode.windows.step_seconds, mode.reconstruction, reference)
-        score = score_turns(reference, turns, _extent(log))
-        oracle.append(score.missed_detection + score.false_alarm + score.confusion)
+    rules = mode.windows.step_seconds, mode.reconstruction
+    oracle = [
+        score_turns(reference, oracle_turns(log, *rules, reference), _extent(log)).error
+        for log, reference in known
+    ]
     random = np.random.default_rng(seed)
     best, least = mode.calibration, cost(known, mode, oracle)
     ends = time.monotonic() + seconds
@@ -235,20 +236,20 @@ def search(known: Sequence[Known], mode: ModeConfig, seconds: float, seed: int) 
 
 def fit_counts(known: Sequence[Known], mode: ModeConfig) -> Calibration:
     """How surely numbers of speakers are told: the likeliest of a grid for the true ones."""
-    best, least = mode.calibration, np.inf
-    for temper in _TEMPERS:
-        for margin in _MARGINS:
-            tried = replace(mode.calibration, count_temper=temper, count_margin=margin)
-            changed = replace(mode, calibration=tried)
-            surprise = 0.0
-            for log, reference in known:
-                bounds, clock = SpeakerBounds(), StageClock()
-                found = conclude(speaker_model(changed, log), changed, bounds, clock)
-                right = found.speaker_counts.get(_speakers(reference), 0.0)
-                surprise -= float(np.log(max(right, _UNTOLD)))
-            if surprise < least:
-                best, least = tried, surprise
-    return best
+
+    def surprise(tried: Calibration) -> float:
+        changed = replace(mode, calibration=tried)
+        told = 0.0
+        for log, reference in known:
+            found = conclude(speaker_model(changed, log), changed, SpeakerBounds(), StageClock())
+            right = found.speaker_counts.get(_speakers(reference), 0.0)
+            told += float(np.log(max(right, _UNTOLD)))
+        return -told
+
+    grid = product(_TEMPERS, _MARGINS)
+    return min(
+        (replace(mode.calibration, count_temper=t, count_margin=m) for t, m in grid), key=surprise
+    )
 
 
 def worth(pairs: Pairs, calibration: Calibration) -> Iterator[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -60,10 +61,10 @@ class Trials(NamedTuple):
     through: tuple[NDArray[np.str_], NDArray[np.str_]]
     telephone: tuple[float, ...]
 
-    def heard_through(self, first: str, second: str) -> NDArray[np.bool_]:
-        """(k, n) pairs of which each side is."""
+    def heard_through(self, first: str, second: str, heard: bool = True) -> NDArray[np.bool_]:
+        """(k, n) pairs of which each side is, and in which both are ``heard``, or are not."""
         pairs = (self.through[0] == first)[:, None] & (self.through[1] == second)[None]
-        return np.asarray(pairs & (self.weights > 0.0))
+        return np.asarray(pairs & ((self.weights > 0.0) == heard))
 
     def compared(self, calibration: Calibration) -> Comparison:
         """Each enrolment with each test."""
@@ -123,11 +124,10 @@ def trials_of(heard: Heard, voices: Container[int]) -> Trials:
     there = np.asarray(heard.vectors.any(axis=1))
     usable = there[rows[0]][:, None] & there[rows[1]][None]
     weights = np.zeros(same.shape)
-    for first in CHANNELS:
-        for second in CHANNELS:
-            pair = (channels[0] == first)[:, None] & (channels[1] == second)[None] & usable
-            for kind in (same, ~same):
-                weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
+    for first, second in product(CHANNELS, repeat=2):
+        pair = (channels[0] == first)[:, None] & (channels[1] == second)[None] & usable
+        for kind in (same, ~same):
+            weights[pair & kind] = 1.0 / max(int(np.count_nonzero(pair & kind)), 1)
     for kind in (same, ~same):
         whole = weights[kind].sum()
         if not whole > 0.0:
@@ -211,8 +211,11 @@ class Fifths(NamedTuple):
         """All trials in which each side is heard through one of :data:`CHANNELS`."""
         odds: list[list[float]] = [[], []]
         rates: list[list[float]] = [[], []]
+        unheard = 0
         for one, by in zip(self.trials, self.calibrations, strict=True):
             found, pairs = one.compared(by), one.heard_through(first, second)
+            silent = one.heard_through(first, second, heard=False)
+            unheard += int(np.count_nonzero(silent & one.same))
             for kind, chosen in enumerate((pairs & one.same, pairs & ~one.same)):
                 odds[kind] += found.log_odds[chosen].tolist()
                 rates[kind] += found.false_accept[chosen].tolist()
@@ -222,6 +225,7 @@ class Fifths(NamedTuple):
             stranger_odds=tuple(odds[1]),
             same_rates=tuple(rates[0]),
             stranger_rates=tuple(rates[1]),
+            unheard=unheard,
         )
 
     def worth(self) -> Iterator[str]:

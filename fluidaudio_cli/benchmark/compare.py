@@ -72,16 +72,11 @@ class Change:
     note: str = ""
 
 
-def differences(base: BenchmarkResult, head: BenchmarkResult) -> tuple[Difference, ...]:
-    """Everything that differs in what must be equal for a comparison."""
-    return tuple(_differences(base, head))
-
-
 def check_comparable(
     base: BenchmarkResult, head: BenchmarkResult, allowed: Sequence[str] = ()
 ) -> tuple[Difference, ...]:
     """The differences that were allowed; ``UsageError`` on the first that was not."""
-    found = differences(base, head)
+    found = tuple(differences(base, head))
     for difference in found:
         if difference.kind not in allowed:
             raise UsageError(
@@ -105,20 +100,41 @@ def compare(
     return tuple(change for old, new in pairs for change in _changes(old, new, limits, seed))
 
 
-def not_compared(one: BenchmarkResult, other: BenchmarkResult) -> Iterator[str]:
-    """Cells that ``one`` measured and ``other`` did not, and figures of the cells of both."""
+def not_compared(
+    one: BenchmarkResult, other: BenchmarkResult, *, later: bool = False
+) -> Iterator[str]:
+    """Cells, recordings and figures that ``one`` measured and ``other`` did not.
+
+    ``later``: that is ``other``, and what failed in it is a regression.
+    """
     for cell in one.cells:
         same = other.record_of(cell.cell)
-        if same is None or (cell.finished and not same.finished):
+        if same is None:
             yield cell.name
-        elif cell.finished:
-            for name in (*_TIMED, *_RATES, *_SIZED):
-                metric = METRICS[name]
-                if metric.measure(cell) is not None and metric.measure(same) is None:
-                    yield f"{cell.name} {name}"
+            continue
+        known = {record.uri for record in same.finished}
+        missing = {record.uri for record in cell.finished} - known
+        if later:
+            missing -= set(_lost(cell, same))
+        if missing and len(missing) == len(cell.finished):
+            yield cell.name
+            continue
+        yield from (f"{cell.name} {uri}" for uri in sorted(missing))
+        for name in (*_TIMED, *_RATES, *_SIZED) if cell.finished and known else ():
+            if METRICS[name].measure(cell) is not None and METRICS[name].measure(same) is None:
+                yield f"{cell.name} {name}"
 
 
-def _differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
+def _lost(base: CellRecord, head: CellRecord) -> list[str]:
+    """Recordings that ``base`` measured and at which ``head`` failed, if only by not loading."""
+    known = {record.uri for record in head.finished}
+    failed = {uri for uri, _ in head.failures}
+    uris = [record.uri for record in base.finished if record.uri not in known]
+    return uris if "" in failed else [uri for uri in uris if uri in failed]
+
+
+def differences(base: BenchmarkResult, head: BenchmarkResult) -> Iterator[Difference]:
+    """Everything that differs in what must be equal for a comparison."""
     old, new = base.environment.machine, head.environment.machine
     for name in (field.name for field in fields(old)):
         if getattr(old, name) != getattr(new, name):
@@ -167,8 +183,7 @@ def _changes(base: CellRecord, head: CellRecord, limits: Tolerance, seed: int) -
     new_files = {record.uri: record for record in head.finished}
     old_common = [record for record in base.finished if record.uri in new_files]
     new_common = [new_files[record.uri] for record in old_common]
-    lost = [record.uri for record in base.finished if record.uri not in new_files]
-    if lost:
+    if lost := _lost(base, head):
         yield Change(
             head.name, "files", "", len(base.finished), len(new_common), None, None,
             "regression", f"no result for {', '.join(lost)}",
@@ -256,7 +271,8 @@ def _with_interval(
     found = statistics.paired_rate_difference(*zip(*pairs, strict=True), seed=seed)
     unchanged = change.verdict == "unchanged"
     if not math.isfinite(found.high):
-        few = f"{counted(len(pairs), 'recording')}: too few for an interval"
+        whole = sum(a[1] > 0 and b[1] > 0 for a, b in pairs)
+        few = f"{counted(whole, 'recording')} with speech: too few for an interval"
         return change if unchanged else replace(change, note=few)
     note = f"95 % interval of the change: {100 * found.low:+.2f} to {100 * found.high:+.2f} points"
     proven = found.proven or unchanged

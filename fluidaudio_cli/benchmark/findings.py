@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import compress
 
 from fluidaudio_cli.benchmark.grid import Cell
 from fluidaudio_cli.benchmark.metrics import METRICS, STRICT_DER
@@ -23,6 +24,7 @@ from fluidaudio_cli.benchmark.results import (
 from fluidaudio_cli.benchmark.roofline import roofline_records
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.measure.limits import MachinePeaks
+from fluidaudio_cli.wording import counted
 
 # Between the noise of identical code and a slowdown of 10 %.
 DEFAULT_MAX_SLOWDOWN = 0.05
@@ -74,9 +76,10 @@ def difference(
         return blank.model_copy(update={"note": f"nothing was measured of {names}"})
     pairs = _paired(result, head, other)
     uris = {first.uri for first, _ in pairs}, {second.uri for _, second in pairs}
+    sides = zip(_in_pairs(head, other, uris) if study.in_turn else (head, other), uris, strict=True)
     own, theirs = (
         {name: METRICS[name].by_process(record, known) for name in ("wall", "cpu")}
-        for record, known in zip((head, other), uris, strict=True)
+        for record, known in sides
     )
     ratios = {
         name: _ratio(theirs[name], own[name], study.in_turn, result.plan.seed) for name in own
@@ -103,6 +106,21 @@ def difference(
     )
 
 
+def _in_pairs(
+    head: CellRecord, base: CellRecord, uris: Sequence[set[str]]
+) -> tuple[CellRecord, ...]:
+    """Both with the processes only that measured all of their ``uris`` on both sides."""
+    measured = [
+        [known <= {file.uri for file in process.finished} for process in record.processes]
+        for record, known in zip((head, base), uris, strict=True)
+    ]
+    both = [all(pair) for pair in zip(*measured, strict=False)]
+    return tuple(
+        record.model_copy(update={"processes": tuple(compress(record.processes, both))})
+        for record in (head, base)
+    )
+
+
 def _paired(
     result: BenchmarkResult, head: CellRecord, base: CellRecord
 ) -> list[tuple[FileRecord, FileRecord]]:
@@ -124,7 +142,7 @@ def _ratio(
     """Head over base; with ends only where processes are enough to say how they spread."""
     if not base or not head or min(base) <= 0.0 or min(head) <= 0.0:
         return None
-    if in_turn and len(base) == len(head) >= statistics.FEWEST_PAIRS:
+    if in_turn and len(base) >= statistics.FEWEST_PAIRS:
         found = statistics.paired_ratio(base, head)
     else:
         found = statistics.ratio_of_medians(base, head, seed=seed)
@@ -168,7 +186,7 @@ def _error_difference(
     found = statistics.paired_rate_difference(*zip(*scored, strict=True), seed=seed)
     points = 100.0 * found.difference
     if not math.isfinite(found.high):
-        few = f"{len(scored)} recording(s) are too few to say which errs less"
+        few = f"{counted(len(scored), 'recording')}: too few to say which errs less"
         return IntervalRecord(value=points), "inconclusive", few
     record = IntervalRecord(value=points, low=100.0 * found.low, high=100.0 * found.high)
     if not found.proven:

@@ -16,7 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from fluidaudio_cli.benchmark.grid import FACTORS, MODES, ROBUSTNESS, Level, level_name
+from fluidaudio_cli.benchmark.grid import (
+    FACTORS,
+    LENGTH_UNITS,
+    MODES,
+    ROBUSTNESS,
+    Level,
+    level_name,
+)
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, Record
 from fluidaudio_cli.errors import InputError
@@ -205,11 +212,12 @@ def _applies(gate: Gate, cell: CellRecord) -> bool:
 
 
 def _names_of(factor: str, level: Level) -> tuple[str, ...]:
-    """A level as tables have it, as ``--scaling-lengths`` does, and as a number."""
+    """A level as tables have it, as it may be asked for, and as a number."""
     shown = level_name(factor, level)
-    joined = shown.replace(" ", "")
-    number = f"{level:g}" if isinstance(level, float) else str(level)
-    return shown, joined, joined.replace("min", "m") if factor == "length" else joined, number
+    asked = [shown.replace(" ", "")]
+    if factor == "length" and isinstance(level, float):
+        asked += [f"{level / size:.12g}{unit}" for unit, size in LENGTH_UNITS.items()]
+    return shown, *asked, f"{level:g}" if isinstance(level, float) else str(level)
 
 
 def _check(

@@ -18,6 +18,7 @@ A new factor is a field of :class:`Cell`, and, where ``load_pipeline`` takes it,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -40,7 +41,8 @@ ROBUSTNESS = "robustness"
 STREAMING = "streaming"
 """The study of what latency costs."""
 
-_HOUR, _MINUTE = 3600.0, 60.0
+LENGTH_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Of lengths as they are asked for, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,15 @@ def level_name(factor: str, level: Level) -> str:
 
 
 def length_name(seconds: float) -> str:
-    """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which there is at least one."""
-    for unit, size in (("h", _HOUR), ("min", _MINUTE)):
-        if seconds >= size:
-            return f"{round(seconds / size, 2):g} {unit}"
-    return f"{seconds:g} s"
+    """``20 s``, ``10 min``, ``1.5 h``: the largest unit of which two decimals tell it exactly.
+
+    Cells are told apart by it.
+    """
+    for unit, size in (("h", LENGTH_UNITS["h"]), ("min", LENGTH_UNITS["m"])):
+        number = round(seconds / size, 2)
+        if number >= 1 and math.isclose(number * size, seconds):
+            return f"{number:.12g} {unit}"
+    return f"{seconds:.12g} s"
 
 
 def crossed(**levels: Iterable[Any]) -> tuple[Cell, ...]:

@@ -104,12 +104,12 @@ class VoiceFolder:
         return cls(folder.name, items, digest.hexdigest())
 
 
-def conditions_of(folder: VoiceFolder, note: str = "") -> dict[str, Condition]:
+def conditions_of(folder: VoiceFolder) -> dict[str, Condition]:
     """The condition of every cell; the one called "" stands for the voices as they are."""
     names = [f"enrol={enrol} test={test}" for enrol in SECONDS for test in SECONDS]
     names += [f"enrol={_ALL_SECONDS} test={_ALL_SECONDS} {through}" for through in THROUGH]
     names += [f"enrol={_ALL_SECONDS} {through} test={_ALL_SECONDS} {through}" for through in BOTH]
-    return {name: Condition(name, folder, note="" if name else note) for name in ("", *names)}
+    return {name: Condition(name, folder) for name in ("", *names)}
 
 
 def identify_study(folder: VoiceFolder, **levels: Sequence[object]) -> Study:

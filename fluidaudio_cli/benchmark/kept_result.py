@@ -154,9 +154,10 @@ class KeptResult:
         self.keep(self.known(study, cell).model_copy(update={"unavailable": reason}))
 
     def did_not_load(self, study: Study, cell: Cell, index: int, reason: str) -> None:
-        """Keep that a process of a cell could not be loaded."""
+        """Keep that a process of a cell could not be loaded, and what it measured before."""
         self.note(_failed(cell.name, "", reason))
-        self.keep_process(study, cell, index, ProcessRecord(error=reason))
+        before = (*self.known(study, cell).processes[index : index + 1], ProcessRecord())[0]
+        self.keep_process(study, cell, index, before.model_copy(update={"error": reason}))
 
     def keep_process(self, study: Study, cell: Cell, index: int, process: ProcessRecord) -> None:
         """Keep what a process of a cell measured."""
@@ -168,7 +169,8 @@ class KeptResult:
         self, study: Study, cell: Cell, index: int, record: FileRecord, order: Iterable[Item]
     ) -> None:
         """Keep what was measured of a recording; ``order``: of all recordings of the cell."""
-        known = self.known(study, cell).processes[index]
+        before = self.known(study, cell)
+        known = before.processes[index]
         files = {file.uri: file for file in (*known.files, record)}
         in_order = tuple(files[item.uri] for item in order if item.uri in files)
         self.keep_process(study, cell, index, known.model_copy(update={"files": in_order}))
@@ -177,6 +179,10 @@ class KeptResult:
         elif not record.repeatable:
             self.note(
                 f"{cell.name}: {record.uri}: turns differ between iterations; the first is scored"
+            )
+        elif any(f.uri == record.uri and f.accuracy != record.accuracy for f in before.finished):
+            self.note(
+                f"{cell.name}: {record.uri}: processes differ in their error; the first's is shown"
             )
         limit = self._memory_limit
         if limit is not None and record.memory is not None and not cell.program:

@@ -21,6 +21,7 @@ from fluidaudio_cli.benchmark.results import (
     FileRecord,
     IdentificationRecord,
     IterationSample,
+    MemoryRecord,
 )
 from fluidaudio_cli.measure import statistics
 from fluidaudio_cli.scoring.records import DiarizationErrorRate
@@ -194,19 +195,22 @@ def _clustering(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     return (round(strict[0] - oracle[0], _DECIMALS) + 0.0,) if oracle else ()
 
 
+def _memories(cell: CellRecord, files: Sequence[FileRecord]) -> list[MemoryRecord]:
+    """Of ``files`` in every process, each of which starts from a size of its own."""
+    uris = {record.uri for record in files}
+    known = (each for process in cell.processes for each in process.finished if each.uri in uris)
+    return [record.memory for record in known if record.memory is not None]
+
+
 def _peak_memory(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
     # Of the process from its start, as a user sees it: loading may take more than running.
-    peaks = [record.memory.peak_rss_bytes for record in files if record.memory is not None]
+    peaks = [memory.peak_rss_bytes for memory in _memories(cell, files)]
     loads = [process.peak_rss_bytes or 0 for process in cell.processes]
     return (max(*peaks, *loads, 0) / _MEGABYTE,) if peaks else ()
 
 
-def _memory_growth(_: CellRecord, files: Sequence[FileRecord]) -> Samples:
-    growth = [
-        record.memory.peak_rss_bytes - record.memory.baseline_rss_bytes
-        for record in files
-        if record.memory is not None
-    ]
+def _memory_growth(cell: CellRecord, files: Sequence[FileRecord]) -> Samples:
+    growth = [each.peak_rss_bytes - each.baseline_rss_bytes for each in _memories(cell, files)]
     return (max(growth) / _MEGABYTE,) if growth else ()
 
 

@@ -101,11 +101,12 @@ class _Runner:
         )
 
     def _metered(self, meter: Meter) -> tuple[Reply, EnergySample | None]:
-        if meter is None:
-            return self._lane.diarize(self._item.audio, self._seconds), None
-        meter.start()
+        if meter is not None:
+            meter.start()
         started = time.perf_counter()
         reply = self._lane.diarize(self._item.audio, self._seconds)
+        if meter is None:
+            return reply, None
         domains = dict(meter.stop())
         seconds = time.perf_counter() - started
         joules = power.total_joules(domains)

@@ -168,7 +168,8 @@ class ProcessRecord(Record):
     """One fresh process of a cell.
 
     ``load_seconds``: wall time of ``load_pipeline``, imports of the runtime included, with a
-    filled cache. ``peak_rss_bytes``: high-water mark once loaded. ``error``: it did not load.
+    filled cache. ``peak_rss_bytes``: high-water mark once loaded. ``error``: it did not load,
+    or, once it had ended, not again.
     """
 
     load_seconds: float | None = None

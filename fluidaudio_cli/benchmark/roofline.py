@@ -96,17 +96,14 @@ def roofline_records(
         loads = stage_loads(stages, runs)  # type: ignore[arg-type]
         networks: Mapping[str, Any] = cell.plan.get("networks") or {}  # type: ignore[assignment]
         variants = {role: str(each["variant"]) for role, each in networks.items()}
-        work = {}
-        rows = []
-        for each in loads:
+        for each in (load for load in loads if load.stage in card.networks):
             variant = variants.get(each.stage, "")
-            if each.stage in card.networks:
-                package = card.packages[f"{variant} {each.stage}".strip()]
-                work[each.stage] = network_work(package, each.batch, each.precision)
+            package = card.packages[f"{variant} {each.stage}".strip()]
+            work = network_work(package, each.batch, each.precision)
             ran = runs[each.stage]["executor"]  # type: ignore[index,call-overload]
             products = products_of(str(ran), each.precision, narrow=variant == NARROW)
-            rows.append(replace(each, precision=products))
-        records += roofline_rows(cell.name, rows, longest.audio_seconds, peaks, work)
+            row = replace(each, precision=products)
+            records.append(roofline_row(cell.name, row, work, longest.audio_seconds, peaks))
     return tuple(records)
 
 
@@ -137,24 +134,10 @@ def _threads_of_a_call(run: Mapping[str, Any]) -> int:
     return max(1, int(threads) // int(run.get("streams") or 1))
 
 
-def roofline_rows(
-    cell: str,
-    stages: Sequence[StageLoad],
-    audio_seconds: float,
-    peaks: MachinePeaks,
-    work: Mapping[str, NetworkWork],
-) -> tuple[RooflineRecord, ...]:
-    """One record of ``cell`` per stage that has ``work``, given by its name."""
-    return tuple(
-        _row(cell, load, work[load.stage], audio_seconds, peaks)
-        for load in stages
-        if load.stage in work
-    )
-
-
-def _row(
+def roofline_row(
     cell: str, load: StageLoad, work: NetworkWork, audio_seconds: float, peaks: MachinePeaks
 ) -> RooflineRecord:
+    """A stage of ``cell`` against the machine."""
     flops = work.flops * load.items
     achieved = flops / load.busy_seconds
     intensity = work.flops / work.moved_bytes

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fluidaudio_cli.benchmark.ablation import BASE_MODE, PLAIN_MODE
 from fluidaudio_cli.benchmark.grid import (
+    LENGTH_UNITS,
     MODES,
     Cell,
     Contrast,
@@ -25,7 +26,6 @@ DEFAULT_PAIRS = 8
 # Measured passes of each side of a pair: the median of three shrugs off one disturbed pass.
 _ROUNDS = 3
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)([smh])")
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def modes_study(effort: Effort, **levels: Sequence[object]) -> Study:
@@ -85,7 +85,7 @@ def parse_lengths(text: str) -> tuple[float, ...]:
     lengths = set()
     for part in text.split(","):
         found = _LENGTH.fullmatch(part.strip())
-        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        seconds = float(found[1]) * LENGTH_UNITS[found[2]] if found else 0.0
         if seconds < 1.0:
             raise UsageError(
                 f"--scaling-lengths {text}: {part.strip()!r} is no length of a second or more",

@@ -291,7 +291,8 @@ def benchmark(
     settings = Settings(
         seed, compute_units.value, measure_power, limit, timeout, tuning=not no_tuning
     )
-    formats = benchmark_plan.output_formats(output or (), output_format.value, html, baseline)
+    read = (baseline, suite, *(gate or ()))
+    formats = benchmark_plan.output_formats(output or (), output_format.value, html, read)
     conditions = _open_conditions(
         asked.identify,
         dataset,

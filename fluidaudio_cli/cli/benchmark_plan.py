@@ -299,12 +299,15 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
 
 
 def output_formats(
-    outputs: Sequence[Path], default: str, html: Path | None = None, baseline: Path | None = None
+    outputs: Sequence[Path],
+    default: str,
+    html: Path | None = None,
+    read: Sequence[Path | None] = (),
 ) -> dict[Path, str]:
     """The format of each file, by its ending, else ``default``; checked to be writable.
 
     ``html``: a page whatever the others are. ``-``, stdout, has its format already. None may be
-    the ``baseline``.
+    among those that are ``read``.
     """
     formats = {
         path: _FORMAT_OF_SUFFIX.get(path.suffix.lower(), default)
@@ -315,8 +318,7 @@ def output_formats(
         report_output.check_ending("--html", html, _PAGE_ENDINGS)
         formats[html] = "html"
     for path, name in formats.items():
-        if baseline is not None and resolved(path) == resolved(baseline):
-            raise UsageError(f"--output {path} is the --baseline", "write to another file")
+        report_output.check_not_read("--output", path, read)
         if name in STDOUT_ONLY:
             raise UsageError(
                 f"--output {path} has no known ending",

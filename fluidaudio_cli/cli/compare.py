@@ -80,13 +80,14 @@ def compare(
     from fluidaudio_cli.benchmark.results import read_result
 
     report_output.check(output, output_format)
+    report_output.check_not_read("--output", output, (base, head))
     kinds = check_kinds(allow_different)
     old, new = read_result(base), read_result(head)
     allowed = warn_of_allowed(old, new, kinds)
     for name, first, second in (("BASE", old, new), ("HEAD", new, old)):
         if not first.complete:
             messages.say(f"warning: {name} is incomplete: its run was interrupted")
-        if alone := ", ".join(not_compared(first, second)):
+        if alone := ", ".join(not_compared(first, second, later=second is new)):
             messages.say(f"warning: in {name} only, not compared: {alone}")
     tolerance = Tolerance(max_slowdown / 100, max_error_increase, max_memory_increase / 100)
     changes = compare_results(old, new, tolerance, seed)

@@ -12,7 +12,7 @@ import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.files import resolved, write_text_atomic
+from fluidaudio_cli.files import write_text_atomic
 
 if TYPE_CHECKING:
     from fluidaudio_cli.profiling.records import Profile
@@ -85,9 +85,8 @@ def profile(
     if trace is not None:
         report_output.check_ending("--trace", trace, (".json",))
         report_output.check_writable("--trace", trace)
-    places = [resolved(each) for each in (path, output, trace) if each is not None]
-    if len({*places}) < len(places):
-        raise UsageError("FILE, --output and --trace are not three files", "give each its own")
+        report_output.check_not_read("--trace", trace, (path, reference, uem))
+    report_output.check_not_read("--output", output, (path, reference, uem, trace))
 
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.profiling.options import Options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -79,6 +79,15 @@ def check_writable(option: str, path: Path) -> None:
     if path == STDOUT or (place.exists() and not place.is_file()):  # a device or a pipe
         return
     check_folder(place.parent, f"choose another {option}", f"cannot write {path}")
+
+
+def check_not_read(option: str, path: Path, read: Iterable[Path | None]) -> None:
+    """Refuse, before long work, to write over what the command reads, or writes besides."""
+    others = {resolved(each) for each in read if each is not None} - {resolved(STDOUT)}
+    if resolved(path) in others:
+        raise UsageError(
+            f"{option} {path} is given for something else too", "write to another file"
+        )
 
 
 def check(output: Path, wanted: ReportFormat | None) -> None:

@@ -93,12 +93,19 @@ def score(
     Strict (no collar, overlap scored) and lenient (0.25 s per side, overlap skipped) side by
     side, per recording and pooled by duration. A recording on one side only is an error.
     """
-    from fluidaudio_cli.scoring.matching import match_by_uri, read_annotations, read_uems
+    from fluidaudio_cli.scoring.matching import (
+        annotation_files,
+        match_by_uri,
+        read_annotations,
+        read_uems,
+    )
     from fluidaudio_cli.scoring.metrics import pool, score_conditions
 
     chosen = report_output.chosen_format(output_format, output, _BY_SUFFIX, Format.table)
     if [reference, hypothesis, uem].count(report_output.STDOUT) > 1:
         raise UsageError("two of REF, HYP and --uem are -", "give all but one of them as a file")
+    read = (*annotation_files(reference), *annotation_files(hypothesis), uem)
+    report_output.check_not_read("--output", output, read)
     conditions = _conditions(collar_per_side, skip_overlap, regions)
     truth, answer = read_annotations(reference), read_annotations(hypothesis)
     pairs = match_by_uri(truth, answer, None if uem is None else read_uems(uem))

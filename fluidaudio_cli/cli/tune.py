@@ -63,6 +63,7 @@ def tune(
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
     formats = output_formats(measured or (), "summary")
+    report_output.check_not_read("--output", output, formats)
     with tuning_progress() as watch:
         result = find_best(watch, timeout)
     path = save_tuning(result.chosen)

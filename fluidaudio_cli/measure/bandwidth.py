@@ -53,7 +53,7 @@ class Bandwidth:
 
 def measure_bandwidth(level: Level, threads: int, array_bytes: int | None = None) -> Bandwidth:
     """Measure with ``threads`` threads, each on its own slice of the arrays."""
-    size = _ARRAY_BYTES[level]() if array_bytes is None else array_bytes
+    size = _array_bytes(level) if array_bytes is None else array_bytes
     count = size // 4
     target, left, right = (np.ones(count, np.float32) for _ in range(3))
     edges = np.linspace(0, count, threads + 1).astype(int)
@@ -70,18 +70,11 @@ def measure_bandwidth(level: Level, threads: int, array_bytes: int | None = None
             np.add(target[part], left[part], out=target[part])
 
     total = 4 * count
-    return Bandwidth(
-        level,
-        threads,
-        _COPY_STREAMS * total * rounds / _fastest(copy, slices),
-        _TRIAD_STREAMS * total * rounds / _fastest(triad, slices),
-        total,
+    copied, summed = (
+        streams * total * rounds / min(_pass_seconds(kernel, slices) for _ in range(_PASSES))
+        for kernel, streams in ((copy, _COPY_STREAMS), (triad, _TRIAD_STREAMS))
     )
-
-
-def _fastest(kernel: Callable[[slice], None], slices: list[slice]) -> float:
-    """Seconds of the fastest of a few passes over all slices."""
-    return min(_pass_seconds(kernel, slices) for _ in range(_PASSES))
+    return Bandwidth(level, threads, copied, summed, total)
 
 
 def _pass_seconds(kernel: Callable[[slice], None], slices: list[slice]) -> float:
@@ -101,21 +94,13 @@ def _pass_seconds(kernel: Callable[[slice], None], slices: list[slice]) -> float
     return time.perf_counter() - began
 
 
-def _memory_array_bytes() -> int:
-    """Twice the last-level cache, as far as free memory allows."""
-    wanted = max(_LEAST_BYTES, _TIMES_CACHE * last_level_cache_bytes())
+def _array_bytes(level: Level) -> int:
+    """Twice the last-level cache, as far as free memory allows; a share of it for the cache."""
+    cache = last_level_cache_bytes()
+    if level == "cache":
+        return min(max(cache // _CACHE_SHARE, _CACHE_LEAST_BYTES), _CACHE_MOST_BYTES)
+    wanted = max(_LEAST_BYTES, _TIMES_CACHE * cache)
     return min(wanted, int(psutil.virtual_memory().available) // _MEMORY_SHARE)
-
-
-def _cache_array_bytes() -> int:
-    share = last_level_cache_bytes() // _CACHE_SHARE
-    return min(max(share, _CACHE_LEAST_BYTES), _CACHE_MOST_BYTES)
-
-
-_ARRAY_BYTES: dict[Level, Callable[[], int]] = {
-    "memory": _memory_array_bytes,
-    "cache": _cache_array_bytes,
-}
 
 
 def last_level_cache_bytes(folder: Path = _CACHES) -> int:

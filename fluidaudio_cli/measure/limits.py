@@ -23,19 +23,14 @@ class MachinePeaks:
 
     def flops_per_second(self, precision: str, threads: int) -> float | None:
         """The highest rate of any executor; ``None`` where it was not measured."""
-        rates = [
-            peak.flops_per_second
-            for peak in self.gemm
-            if (peak.precision, peak.threads) == (precision, threads)
-        ]
-        return max(rates, default=None)
+        wanted = precision, threads
+        known = (each for each in self.gemm if (each.precision, each.threads) == wanted)
+        return max((each.flops_per_second for each in known), default=None)
 
     def bytes_per_second(self, level: Level, threads: int) -> float | None:
         """The best bandwidth with so many threads; ``None`` where it was not measured."""
-        rates = [
-            each.best for each in self.bandwidth if (each.level, each.threads) == (level, threads)
-        ]
-        return max(rates, default=None)
+        known = (each for each in self.bandwidth if (each.level, each.threads) == (level, threads))
+        return max((each.best for each in known), default=None)
 
 
 def measure_machine(

@@ -165,21 +165,22 @@ def paired_rate_difference(
 
     ``base[i]`` and ``head[i]`` are (errors, total) of recording i; a rate is the sum of errors
     over the sum of totals. Whole recordings are drawn, both sides together (Bisani & Ney, ICASSP
-    2004). Fewer than ``FEWEST_RECORDINGS`` give an unbounded interval.
+    2004). Fewer than ``FEWEST_RECORDINGS`` that have a total give an unbounded interval.
     """
     if len(base) != len(head) or not base:
         raise ValueError(f"{len(base)} base and {len(head)} head recordings are not pairs")
     sides = np.array([base, head], dtype=np.float64)  # (2, recordings, 2)
     whole = sides.sum(axis=1)
     difference = float(whole[1, 0] / whole[1, 1] - whole[0, 0] / whole[0, 1])
-    if len(base) < FEWEST_RECORDINGS:
+    if np.count_nonzero(sides[..., 1].all(axis=0)) < FEWEST_RECORDINGS:
         return DifferenceInterval(difference, -math.inf, math.inf)
     random = np.random.default_rng(seed)
     drawn = random.integers(0, len(base), size=(_RESAMPLES, len(base)))
     sums = sides[:, drawn].sum(axis=2)  # (2, resamples, 2)
     with np.errstate(invalid="ignore", divide="ignore"):  # of all drawn there may be nothing
         rates = sums[..., 0] / sums[..., 1]
-    return DifferenceInterval(difference, *_interval(rates[1] - rates[0]))
+    differences = rates[1] - rates[0]
+    return DifferenceInterval(difference, *_interval(differences[np.isfinite(differences)]))
 
 
 def _interval(resampled: Floats) -> tuple[float, float]:

@@ -6,8 +6,6 @@ anything when none is made.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -38,33 +36,6 @@ class Call(NamedTuple):
         return self.span.end - self.span.start
 
 
-class ResidentMemory:
-    """Reads the resident set size; safe to share between threads.
-
-    On Linux from an open ``/proc/self/statm`` (proc(5); second field, pages), which takes a few
-    microseconds; elsewhere through psutil.
-    """
-
-    def __init__(self) -> None:
-        self._file: int | None = None
-        self._process = psutil.Process()
-        if sys.platform == "linux":
-            self._page = os.sysconf("SC_PAGE_SIZE")
-            self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-
-    def bytes(self) -> int:
-        """Resident bytes now."""
-        if self._file is None:
-            return int(self._process.memory_info().rss)
-        return int(os.pread(self._file, 128, 0).split()[1]) * self._page
-
-    def __del__(self) -> None:
-        """Close the file."""
-        if getattr(self, "_file", None) is not None:
-            os.close(self._file)  # type: ignore[arg-type]
-            self._file = None
-
-
 class ProfilingClock(StageClock):
     """A ``StageClock`` that also keeps a :class:`Call` of every call."""
 
@@ -72,12 +43,12 @@ class ProfilingClock(StageClock):
         super().__init__()
         self._calls: list[Call] = []
         self._depths: list[tuple[str, float, int]] = []
-        self._memory = ResidentMemory()
+        self._process = psutil.Process()
 
     @contextmanager
     def stage(self, name: str, items: int = 1) -> Iterator[None]:
         """Time the block as one call of stage ``name`` over ``items`` items."""
-        rss = self._memory.bytes()
+        rss = self._process.memory_info().rss
         process, thread = time.process_time(), time.thread_time()
         start = time.perf_counter()
         try:
@@ -88,7 +59,8 @@ class ProfilingClock(StageClock):
             thread, process = time.thread_time() - thread, time.process_time() - process
             span = Span(name, start, end, threading.current_thread().name, items)
             # Appending to a list is atomic.
-            self._calls.append(Call(span, thread, process, rss, self._memory.bytes()))
+            after = self._process.memory_info().rss
+            self._calls.append(Call(span, thread, process, rss, after))
 
     def depth(self, queue: str, items: int) -> None:
         """Note that ``queue`` now holds ``items`` items."""

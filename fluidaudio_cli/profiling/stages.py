@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -79,15 +80,10 @@ def stage_profiles(
 
 def _peak_rss(calls: Sequence[Call], rss: Sequence[tuple[float, int]]) -> int:
     peak = max(max(call.rss_before, call.rss_after) for call in calls)
-    # Both are sorted by time: one walk over each.
-    position = 0
+    times = [at for at, _ in rss]
     for call in calls:
-        while position < len(rss) and rss[position][0] < call.span.start:
-            position += 1
-        index = position
-        while index < len(rss) and rss[index][0] <= call.span.end:
-            peak = max(peak, rss[index][1])
-            index += 1
+        during = slice(bisect_left(times, call.span.start), bisect_right(times, call.span.end))
+        peak = max([peak, *(size for _, size in rss[during])])
     return peak
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -56,28 +57,40 @@ def _remarks(report: BenchmarkReport) -> Iterator[str]:
         if cell.cold_note:
             yield f"{cell.name}: {cell.cold_note}"
         yield from (f"{cell.name} differs: {line}" for line in cell.remarks)
-        for record in cell.finished:
-            walls = [sample.wall_seconds for sample in record.iterations]
-            for index in outliers(walls):
-                yield (
-                    f"{cell.name}: iteration {index + 1} of {record.uri} is an outlier "
-                    f"({figure(walls[index], 's')}); medians stand, means would not"
-                )
+        yield from _outliers(cell)
     yield from (f"unavailable: {line}" for line in result.findings.limits_unavailable)
     noted: dict[str, list[str]] = {}
     for each in result.findings.differences:
         noted.setdefault(each.note, []).append(f"{each.cell} against {each.base}")
     yield from (f"{listed(pairs)}: {note}" for note, pairs in noted.items() if note)
     for each in result.findings.differences:
-        high = None if each.wall_ratio is None else each.wall_ratio.high
         if (
             each.study == AGAINST
             and each.speed != "worse"
-            and (high is None or high > 1 + 2 * report.max_slowdown)
+            and each.wall_ratio is not None
+            and (each.wall_ratio.high or math.inf) > 1 + 2 * report.max_slowdown
         ):
             yield (
                 f"the pairs spread too much to exclude a slowdown of "
                 f"{200 * report.max_slowdown:.0f} %: give more --pairs"
+            )
+
+
+def _outliers(cell: CellRecord) -> Iterator[str]:
+    several = len(cell.processes) > 1
+    for uri in (record.uri for record in cell.finished):
+        samples = [
+            (f"iteration {index} of {uri}" + f" in process {number}" * several, sample.wall_seconds)
+            for number, process in enumerate(cell.processes, 1)
+            for record in process.finished
+            if record.uri == uri
+            for index, sample in enumerate(record.iterations, 1)
+        ]
+        for place in outliers([wall for _, wall in samples]):
+            which, wall = samples[place]
+            yield (
+                f"{cell.name}: {which} is an outlier "
+                f"({figure(wall, 's')}); medians stand, means would not"
             )
 
 
@@ -90,10 +103,11 @@ def _check(each: DifferenceRecord, max_slowdown: float) -> Check:
     limit = f"≤ {100 * max_slowdown:g} %"
     if not known:
         return Check(name, limit, None, False, each.note or "not measured")
-    # The clock that says most against this version: the highest lower end.
-    clock, ratio = max(known.items(), key=lambda pair: pair[1].low or 0.0)
-    if each.speed != "worse":
-        clock, ratio = next(iter(known.items()))
+    clock, ratio = next(iter(known.items()))
+    if each.speed == "worse":
+        above = [pair for pair in known.items() if pair[1].value > 1 + max_slowdown]
+        # Of those that fail, the clock that says most against this version.
+        clock, ratio = max(above, key=lambda pair: pair[1].low or 0.0)
     ends = "…".join(f"{100 * ((end or 0.0) - 1):+.1f}" for end in (ratio.low, ratio.high))
     slower = 100 * (ratio.value - 1)
     return Check(

@@ -52,6 +52,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.recordings import shown_path
+from fluidaudio_cli.turns import in_milliseconds
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.pipeline import Pipeline
@@ -222,12 +223,10 @@ def identity_document(identity: Identity) -> dict[str, Any]:
 
 def _segments(turns: Iterable[Turn], probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
     # Python's float division of whole milliseconds gives the shortest text, 1.235 and no more.
-    rounded = ((round(t.start * 1000), round(t.end * 1000), t.speaker) for t in turns)
     return [
         {"start": start / 1000, "end": end / 1000, "speaker": speaker}
         | ({"probability": round(probabilities[speaker], 4)} if speaker in probabilities else {})
-        for start, end, speaker in sorted(rounded)
-        if end > start
+        for start, end, speaker in in_milliseconds(turns)
     ]
 
 

@@ -41,31 +41,22 @@ Bar = tuple[float, float, int, int]  # start, end, calls, items
 
 def waterfall(profile: Profile) -> Figure:
     """Stages from top to bottom in order of first use; in each row a lane for every thread."""
-    stages = list(dict.fromkeys(call.span.stage for call in profile.calls))
-    threads = list(dict.fromkeys(call.span.thread for call in profile.calls))
+    calls: dict[tuple[str, str], list[Call]] = {}
+    for call in profile.calls:
+        calls.setdefault((call.span.stage, call.span.thread), []).append(call)
+    stages = list(dict.fromkeys(stage for stage, _ in calls))
+    threads = list(dict.fromkeys(thread for _, thread in calls))
     end = max((call.span.end - profile.started for call in profile.calls), default=1.0)
-    lanes = {
-        stage: sorted(
-            {call.span.thread for call in profile.calls if call.span.stage == stage},
-            key=threads.index,
-        )
-        for stage in stages
-    }
     traces: list[dict[str, Any]] = []
     for number, thread in enumerate(threads):
         rows: list[tuple[Bar, float, float, str]] = []
         for row, stage in enumerate(stages):
-            own = [
-                call
-                for call in profile.calls
-                if call.span.thread == thread and call.span.stage == stage
-            ]
-            lane, of = (lanes[stage].index(thread) if own else 0), len(lanes[stage])
-            place = row + (lane + 0.5) / of * _LANES - _LANES / 2 + _LANE_SHIFT
-            rows.extend(
-                (bar, place, _LANES / of * 0.9, stage)
-                for bar in joined(own, profile.started, end * _FINEST)
-            )
+            lanes = [each for each in threads if (stage, each) in calls]
+            if thread in lanes:
+                width = _LANES / len(lanes)
+                place = row + (lanes.index(thread) + 0.5) * width - _LANES / 2 + _LANE_SHIFT
+                bars = joined(calls[stage, thread], profile.started, end * _FINEST)
+                rows.extend((bar, place, width * 0.9, stage) for bar in bars)
         traces.append(_bars(thread, rows, PALETTE[number % len(PALETTE)]))
     return plot(
         traces,

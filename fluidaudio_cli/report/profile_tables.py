@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from fluidaudio_cli.profiling.records import (
@@ -169,9 +170,7 @@ def plan_lines(profile: Profile) -> tuple[str, ...]:
     for name, operations, share in plans:
         if isinstance(operations, Unavailable):
             continue
-        counts: dict[str, int] = {}
-        for operation in operations:
-            counts[operation.device] = counts.get(operation.device, 0) + 1
+        counts = Counter(operation.device for operation in operations)
         lines.append(
             f"{name}: Core ML plans (an estimate, not a measurement) "
             + ", ".join(f"{count} operations on {device}" for device, count in counts.items())

@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.scoring.rttm import format_rttm
-from fluidaudio_cli.turns import Turn
+from fluidaudio_cli.turns import Turn, in_milliseconds
 
 FormatFunction = Callable[[Sequence[Turn], str, float], str]
 """(turns, uri, length of the recording in seconds) to text ending in a newline, or empty."""
@@ -143,19 +142,9 @@ FORMATS: Mapping[str, FormatFunction] = MappingProxyType(
 
 def _cues(turns: Sequence[Turn]) -> list[_Cue]:
     """Turns in whole milliseconds, sorted, names on one line."""
-    cues: list[_Cue] = []
-    for turn in turns:
-        if not 0 <= turn.start <= turn.end < math.inf:  # false for NaN too
-            raise AnnotationError(
-                f"{turn.speaker!r} speaks from {turn.start} to {turn.end} s",
-                "a turn needs finite times from 0 on and an end after its start",
-            )
-        cue = _Cue(
-            round(turn.start * 1000), round(turn.end * 1000), " ".join(turn.speaker.split()) or "?"
-        )
-        if cue.end_ms > cue.start_ms:
-            cues.append(cue)
-    return sorted(cues)
+    return sorted(
+        _Cue(s, e, " ".join(name.split()) or "?") for s, e, name in in_milliseconds(turns)
+    )
 
 
 def _joined(cues: Sequence[_Cue], speaker: str) -> list[_Cue]:

@@ -125,16 +125,6 @@ class Scores:
         """Error rates with a collar of 0.25 s per side, overlap skipped."""
         return self.under(LENIENT.name)
 
-    @property
-    def der(self) -> DiarizationErrorRate:
-        """Diarization error under the first condition: strict, or the one asked for."""
-        return self.conditions[0].der
-
-    @property
-    def jer(self) -> JaccardErrorRate:
-        """Jaccard error under the first condition: strict, or the one asked for."""
-        return self.conditions[0].jer
-
 
 @dataclass(frozen=True)
 class FileScore(Scores):

@@ -33,65 +33,37 @@ def pyannote_rates(
     ``_WHOLE_TURNS`` turns, the mapping and the Jaccard error are the sweep's, and
     pyannote.metrics counts the diarization error part by part.
     """
-    sides = (reference, hypothesis)
-    if len(reference) + len(hypothesis) <= _WHOLE_TURNS:
-        return _whole(*sides, uem, counted, collar_per_side, skip_overlap)
-    der = _in_parts(*sides, uem, counted, collar_per_side, skip_overlap)
-    scored = scored_extents(reference, counted, collar_per_side, skip_overlap)
-    return der, jaccard_error(*sides, scored)
-
-
-def _whole(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    uem: Extents,
-    counted: Extents,
-    collar_per_side: float,
-    skip_overlap: bool,
-) -> tuple[DiarizationErrorRate, JaccardErrorRate]:
-    """Both rates by pyannote.metrics as it is, ``counted`` being the wanted part of ``uem``."""
     from pyannote.metrics.diarization import DiarizationErrorRate as PyannoteDER
     from pyannote.metrics.diarization import JaccardErrorRate as PyannoteJER
     from pyannote.metrics.identification import IdentificationErrorRate
 
     options = {"collar": 2 * collar_per_side, "skip_overlap": skip_overlap}
+    sides = reference, hypothesis
     truth, answer = _annotation(reference, "reference"), _annotation(hypothesis, "hypothesis")
-    if counted == uem:
+    whole = len(reference) + len(hypothesis) <= _WHOLE_TURNS
+    if whole and counted == uem:
         metric = PyannoteDER(**options)
         metric(truth, answer, uem=_timeline(uem))
     else:
         scored = scored_extents(reference, uem, collar_per_side, skip_overlap)
-        mapping = PyannoteDER().optimal_mapping(truth, answer, uem=_timeline(scored))
+        if whole:
+            mapping = PyannoteDER().optimal_mapping(truth, answer, uem=_timeline(scored))
+        else:
+            pairs = speaker_mapping(*sides, scored).items()
+            mapping = {f"hypothesis {name}": f"reference {own}" for name, own in pairs}
+        # Given the mapping, seconds in error add up over time.
         metric = IdentificationErrorRate(**options)
-        metric(truth, answer.rename_labels(mapping=mapping), uem=_timeline(counted))
+        parts = [(truth, answer, counted)] if whole else _in_parts(*sides, counted, collar_per_side)
+        for near, found, part in parts:
+            metric(near, found.rename_labels(mapping=mapping), uem=_timeline(part))
+    if not whole:
+        scored = scored_extents(reference, counted, collar_per_side, skip_overlap)
+        return _record(metric), jaccard_error(*sides, scored)
     # Components only: releases before 4.2 divide by zero when they make a rate of no speakers.
-    metric_of_speakers = PyannoteJER(**options)
-    jaccard = metric_of_speakers.compute_components(truth, answer, uem=_timeline(counted))
+    jaccard = PyannoteJER(**options).compute_components(truth, answer, uem=_timeline(counted))
     return _record(metric), JaccardErrorRate(
         float(jaccard["speaker error"]), int(jaccard["speaker count"])
     )
-
-
-def _in_parts(
-    reference: Sequence[Turn],
-    hypothesis: Sequence[Turn],
-    uem: Extents,
-    counted: Extents,
-    collar_per_side: float,
-    skip_overlap: bool,
-) -> DiarizationErrorRate:
-    """The same sum, part by part: given the mapping, seconds in error add up over time."""
-    from pyannote.metrics.identification import IdentificationErrorRate
-
-    metric = IdentificationErrorRate(collar=2 * collar_per_side, skip_overlap=skip_overlap)
-    scored = scored_extents(reference, uem, collar_per_side, skip_overlap)
-    mapping = speaker_mapping(reference, hypothesis, scored)
-    named = {f"hypothesis {name}": f"reference {own}" for name, own in mapping.items()}
-    for part in _parts(counted):
-        truth = _annotation(_near(reference, part, collar_per_side), "reference")
-        answer = _annotation(_near(hypothesis, part, 0.0), "hypothesis")
-        metric(truth, answer.rename_labels(mapping=named), uem=_timeline(part))
-    return _record(metric)
 
 
 def _record(metric: Any) -> DiarizationErrorRate:
@@ -103,15 +75,15 @@ def _record(metric: Any) -> DiarizationErrorRate:
     )
 
 
-def _parts(extents: Extents) -> Iterator[Extents]:
-    """Scored time in consecutive parts of ``_PART_SECONDS`` of recording each."""
-    if not extents:
-        return
-    start, end = extents[0][0], extents[-1][1]
+def _in_parts(
+    reference: Sequence[Turn], hypothesis: Sequence[Turn], counted: Extents, collar: float
+) -> Iterator[tuple[Any, Any, Extents]]:
+    """Scored time in consecutive parts of ``_PART_SECONDS`` of recording each, and who is near."""
+    start, end = (counted[0][0], counted[-1][1]) if counted else (0.0, 0.0)
     while start < end:
-        part = intersect_extents(extents, ((start, start + _PART_SECONDS),))
-        if part:
-            yield part
+        if part := intersect_extents(counted, ((start, start + _PART_SECONDS),)):
+            truth, answer = _near(reference, part, collar), _near(hypothesis, part, 0.0)
+            yield _annotation(truth, "reference"), _annotation(answer, "hypothesis"), part
         start += _PART_SECONDS
 
 

@@ -7,7 +7,6 @@ what is not given.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from fluidaudio_cli.errors import AnnotationError
 from fluidaudio_cli.recordings import canonical_name, uri_of
 from fluidaudio_cli.scoring.extents import Extents, merge_extents
 from fluidaudio_cli.scoring.lines import Line, content_lines, quoted
-from fluidaudio_cli.turns import Turn, merge_self_overlap
+from fluidaudio_cli.turns import Turn, in_milliseconds, merge_self_overlap
 
 _NO_VALUE = "<NA>"
 _FIELD_COUNTS = (9, 10)  # the tenth, signal look-ahead time, came with RT-09
@@ -120,26 +119,15 @@ def format_rttm(
     ``AnnotationError`` for an empty name or a time RTTM cannot hold.
     """
     uri_field = _field(uri, "a recording")
-    rows: list[tuple[int, int, str, str]] = []
-    for turn in turns:
-        name = _field(_escaped(turn.speaker), "a speaker")
-        sure = confidence.get(turn.speaker)
-        if not (math.isfinite(turn.start) and math.isfinite(turn.end) and turn.end >= turn.start):
-            raise AnnotationError(
-                f"{quoted(turn.speaker)} speaks from {turn.start} to {turn.end} s",
-                "a turn needs finite times and an end after its start",
-            )
-        start_ms, end_ms = round(turn.start * 1000), round(turn.end * 1000)
-        if start_ms < 0:
-            raise AnnotationError(
-                f"{quoted(turn.speaker)} speaks from {turn.start} s", "RTTM has no time before 0"
-            )
-        if end_ms > start_ms:
-            rows.append((start_ms, end_ms, name, _NO_VALUE if sure is None else f"{sure:.4f}"))
+    sure = {name: f"{value:.4f}" for name, value in confidence.items()}
+    rows = [
+        (start, end, _field(_escaped(name), "a speaker"), sure.get(name, _NO_VALUE))
+        for start, end, name in in_milliseconds(turns)
+    ]
     return "".join(
         f"SPEAKER {uri_field} 1 {_decimal(start_ms)} {_decimal(end_ms - start_ms)}"
-        f" {_NO_VALUE} {_NO_VALUE} {name} {sure} {_NO_VALUE}\n"
-        for start_ms, end_ms, name, sure in sorted(rows)
+        f" {_NO_VALUE} {_NO_VALUE} {name} {how_sure} {_NO_VALUE}\n"
+        for start_ms, end_ms, name, how_sure in sorted(rows)
     )
 
 

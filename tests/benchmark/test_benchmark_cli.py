@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from benchmarking import cell, file_record, result, walled
 
-from fluidaudio_cli.benchmark.results import FileRecord, read_result, write_result
+from fluidaudio_cli.benchmark.results import FileRecord, ProcessRecord, read_result, write_result
 from tests import forked
 
 QUICK = ["--performance-mode", "fast", "--iterations", "1", "--warmup", "0"]
@@ -280,6 +280,17 @@ def test_a_seed_that_nothing_can_be_drawn_with_is_refused(command: list[str]) ->
     assert "'--seed': -1 is not in the range x>=0" in done.stderr
 
 
+def test_compare_never_writes_over_what_it_reads(tmp_path: Path) -> None:
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(), base)
+    write_result(result(), head)
+    for path in (base, head):
+        shown = run("compare", base, head, "--output", path)
+        taken = f"fluidaudio: --output {path} is given for something else too: "
+        assert (shown.returncode, shown.stderr) == (2, f"{taken}write to another file\n")
+        assert read_result(path) == result()
+
+
 def test_compare_names_the_cells_that_one_side_lacks(tmp_path: Path) -> None:
     base, head = tmp_path / "base.json", tmp_path / "head.json"
     write_result(result(cell("fast"), cell("balanced"), cell("accurate")), base)
@@ -301,6 +312,27 @@ def test_compare_names_the_figures_that_one_side_lacks(tmp_path: Path) -> None:
     assert shown.stderr.splitlines() == [
         "warning: in BASE only, not compared: fast peak_memory",
         "warning: HEAD is incomplete: its run was interrupted",
+    ]
+
+
+def test_compare_tells_what_failed_from_what_was_not_measured(tmp_path: Path) -> None:
+    """A cell that failed is a regression; one that cannot be had here, or not yet, is not."""
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    both = file_record("one"), file_record("two")
+    modes = ("fast", "balanced", "accurate", "turbo")
+    write_result(result(*(cell(mode, *both) for mode in modes)), base)
+    broken = cell("fast", *(FileRecord(uri=uri, error="cut off") for uri in ("one", "two")))
+    unloaded = cell("balanced").model_copy(update={"processes": (ProcessRecord(error="no"),)})
+    absent = cell("accurate").model_copy(update={"processes": (), "unavailable": "no compiler"})
+    begun = cell("turbo", both[0])
+    later = result(broken, unloaded, absent, begun, datasets=result(cell("x", *both)).datasets)
+    write_result(later.model_copy(update={"complete": False}), head)
+    shown = run("compare", base, head, "--fail-on-regression")
+    assert shown.returncode == 1
+    assert shown.stderr.splitlines() == [
+        "warning: in BASE only, not compared: accurate, turbo two",
+        "warning: HEAD is incomplete: its run was interrupted",
+        "fluidaudio: 2 regressions: fast files, balanced files",
     ]
 
 

@@ -259,8 +259,12 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
         "fast: iteration 5 of a is an outlier (3.00 s); medians stand, means would not",
         "fast/coreml unavailable: only on macOS",
         "'fast against reference', 'fast/this version against fast/main': "
-        "1 recording(s) are too few to say which errs less",
+        "1 recording: too few to say which errs less",
     )
+    # Iterations are counted in their process.
+    processes = ((file_record(walls=(1.0, 1.0, 1.0)),), (file_record(walls=(1.0, 3.0, 1.0)),))
+    (line,) = remarks(BenchmarkReport(result(cell(processes=processes))))
+    assert line.startswith("fast: iteration 2 of one in process 2 is an outlier (3.00 s); ")
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)
 

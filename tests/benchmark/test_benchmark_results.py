@@ -131,6 +131,17 @@ def test_processes_are_joined_by_recording_and_told_apart_by_process() -> None:
     assert METRICS["wall"].by_process(both, ("a", "b")) == (4.0,)
 
 
+def test_memory_growth_is_the_greatest_of_all_processes() -> None:
+    """One that was loaded smaller may grow more, and peak lower."""
+    first, second = file_record(peak=90_000_000), file_record(peak=85_000_000)
+    assert second.memory is not None
+    smaller = second.memory.model_copy(update={"baseline_rss_bytes": 5_000_000})
+    both = cell(processes=((first,), (second.model_copy(update={"memory": smaller}),)))
+    assert METRICS["peak_memory"].samples(both) == (90.0,)
+    assert METRICS["memory_growth"].samples(both) == (80.0,)
+    assert METRICS["memory_growth"].by_process(both) == (60.0, 80.0)
+
+
 def test_counts_and_the_error_budget_are_shares_of_recordings_and_of_speech() -> None:
     perfect = DiarizationErrorRate(missed_detection=1.0, false_alarm=0.0, confusion=0.0, total=50.0)
     files = []

@@ -6,23 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarking import TinyRecordings, stub_grid, stub_run, tiny_dataset
+from benchmarking import TinyRecordings, file_record, stub_grid, stub_run, tiny_dataset
 
 from fluidaudio_cli.benchmark import side_by_side
 from fluidaudio_cli.benchmark.findings import conclude
 from fluidaudio_cli.benchmark.grid import Condition, Effort, Study, contrasts_over, crossed
-from fluidaudio_cli.benchmark.kept_result import Settings
+from fluidaudio_cli.benchmark.kept_result import Hooks, KeptResult, Settings
 from fluidaudio_cli.benchmark.metrics import METRICS
 from fluidaudio_cli.benchmark.passes import iteration_sample
-from fluidaudio_cli.benchmark.results import BenchmarkResult
+from fluidaudio_cli.benchmark.results import BenchmarkResult, ProcessRecord
 from fluidaudio_cli.benchmark.studies import scaling_study
+from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand
 from fluidaudio_cli.diarization.tuning import (
     NetworkTuning,
     Tuning,
     machine_identity,
     save_tuning,
 )
-from fluidaudio_cli.errors import ExecutorUnavailableError, UsageError
+from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, UsageError
 from fluidaudio_cli.jobs.pool import Inline
 
 
@@ -121,6 +122,17 @@ def test_resume_measures_only_what_is_missing(tmp_path: Path, half_done: Benchma
     # What was said of its failure is no longer so.
     assert any("b failed" in line for line in half_done.warnings)
     assert not any("b failed" in line for line in second.warnings)
+
+
+def test_what_cannot_be_loaded_any_more_loses_nothing(
+    tmp_path: Path, half_done: BenchmarkResult
+) -> None:
+    run = stub_run(tmp_path, uris=("a", "b"), previous=half_done)
+    run.command = WorkerCommand(("/bin/echo", "hello"))
+    (process,) = run.run().cells[0].processes
+    assert process.error == "the benchmark's worker process ended (0)"
+    assert process.files == half_done.cells[0].processes[0].files
+    assert process.load_seconds == half_done.cells[0].processes[0].load_seconds
 
 
 def test_an_interruption_keeps_the_finished_files(tmp_path: Path) -> None:
@@ -261,13 +273,24 @@ def test_lengths_are_fresh_processes_warmed_up_on_the_shortest(tmp_path: Path) -
 
 
 def test_a_worker_that_cannot_start_is_an_error_of_the_run(tmp_path: Path) -> None:
-    from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand
-    from fluidaudio_cli.errors import HostError
-
     with pytest.raises(HostError, match="cannot start /nowhere/python"):
         Worker(WorkerCommand(("/nowhere/python",)))
     with pytest.raises(HostError, match=r"worker process ended \(0\)"):
         Worker(WorkerCommand(("/bin/echo", "hello")))
+
+
+def test_processes_that_differ_in_their_error_are_named(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    grid = stub_grid(tmp_path, ("one", "two"), Effort(processes=2))
+    ((study, fast),) = grid.cells
+    kept = KeptResult(grid, Settings(), Hooks(warn=warnings.append))
+    for index, seconds in enumerate((10.0, 11.0)):
+        kept.keep_process(study, fast, index, ProcessRecord())
+        for record in (file_record("one"), file_record("two", error_seconds=seconds)):
+            kept.keep_file(study, fast, index, record, grid.conditions[""].recordings.items)
+    differ = "fast: two: processes differ in their error; the first's is shown"
+    assert warnings == [differ]
+    assert kept.result.warnings == (differ,)
 
 
 def test_errors_are_found_side_by_side_as_one_after_the_other(tmp_path: Path) -> None:

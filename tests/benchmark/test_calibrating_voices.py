@@ -64,6 +64,19 @@ def test_what_it_is_worth_is_told_of_voices_it_has_not_heard() -> None:
     assert float(lines[0].rsplit("Cllr ", 1)[1]) < 0.1
 
 
+def test_a_test_in_which_nobody_is_heard_is_a_false_reject() -> None:
+    heard = made(15)
+    lost = heard.pieces.index(Piece(4, 2.0, True, ""))
+    vectors = heard.vectors.copy()
+    vectors[lost] = 0.0
+    all_heard, one_lost = (
+        Fifths.of(each, START).record("", "") for each in (heard, heard._replace(vectors=vectors))
+    )
+    # Against both enrolments of its voice.
+    assert (all_heard.unheard, one_lost.unheard) == (0, 2)
+    assert len(one_lost.same_odds) == len(all_heard.same_odds) - 2
+
+
 def test_too_few_people_are_refused_before_they_are_heard() -> None:
     folder = VoiceFolder("mine", tuple(VoiceItem(str(number), ()) for number in range(9)), "")
     nobody: Any = None

@@ -98,7 +98,7 @@ def test_unlike_results_are_refused_unless_told_otherwise(
 
 
 def test_equal_results_differ_in_nothing() -> None:
-    assert differences(result(), result()) == ()
+    assert tuple(differences(result(), result())) == ()
 
 
 def test_identical_results_are_unchanged() -> None:

@@ -240,7 +240,12 @@ def test_a_gate_is_about_one_study_and_may_name_any_factor() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "names"),
-    [(600.0, ("10m", "10 min", "10min", 600)), (36_000.0, ("10h", "10 h")), (20.0, ("20s", 20))],
+    [
+        (600.0, ("10m", "10 min", "10min", 600, "600s")),
+        (36_000.0, ("10h", "10 h")),
+        (20.0, ("20s", 20)),
+        (5400.0, ("1.5 h", "90m", "1.5h", "5400s")),
+    ],
 )
 def test_a_level_is_named_as_it_is_shown_as_it_is_asked_for_or_as_a_number(
     seconds: float, names: tuple[str | int, ...]

@@ -78,6 +78,31 @@ def test_more_cpu_time_is_enough_where_wall_times_are_a_blur() -> None:
     assert check.name == "fast/this version slowdown against fast/main (CPU time)"
 
 
+def test_the_clock_that_fails_is_the_one_shown() -> None:
+    """CPU time is surely more, but within the limit; wall time spreads, and is above it."""
+    spread = [0.99, 1.25, 1.0, 1.24, 1.02, 1.22, 1.02, 1.1]
+    (check,) = BenchmarkReport(pairs(spread, cpu=1.04)).failed_checks
+    assert check.name == "fast/this version slowdown against fast/main (wall time)"
+    assert (check.limit[:5], check.measured) == ("≤ 5 %", "11.02 %")
+
+
+def test_a_pair_is_two_processes_that_both_measured() -> None:
+    """Each pair at its own pace, and one process on each side that failed in another pair."""
+    paces = [1.0, 1.2, 1.5, 1.9, 2.4, 3.0, 3.7, 4.5]
+    failed = (FileRecord(uri="one", error="hung"),)
+    sides = []
+    for side, lost, slower in ((OURS, 1, 1.1), (THEIRS, 5, 1.0)):
+        processes = [timed(slower * pace, slower * pace) for pace in paces]
+        processes[lost] = failed
+        sides.append(cell("fast", processes=tuple(processes), study=AGAINST, program=side.program))
+    asked = plan(OURS, THEIRS, name=AGAINST, contrasts=(Contrast(OURS, THEIRS),), in_turn=True)
+    (found,) = conclude(result(*sides, plan=asked)).differences
+    assert (found.speed, found.processes) == ("worse", 6)
+    assert found.wall_ratio is not None
+    assert found.wall_ratio.low == pytest.approx(1.1)
+    assert found.wall_ratio.high == pytest.approx(1.1)
+
+
 def test_a_slowdown_within_the_limit_passes() -> None:
     assert judged([1.04] * 8).speed == "no difference shown"
     assert judged([1.04] * 8, limit=0.03).speed == "worse"
@@ -89,6 +114,10 @@ def test_noise_passes_but_says_that_it_hides_much() -> None:
     assert blurred in remarks(BenchmarkReport(noisy))
     steady = pairs([0.99, 1.0, 1.01, 1.0, 1.0, 1.0, 1.0, 1.0])
     assert blurred not in remarks(BenchmarkReport(steady))
+    absent = steady.cells[1].model_copy(update={"processes": (), "unavailable": "no compiler"})
+    nothing = steady.model_copy(update={"cells": (steady.cells[0], absent)})
+    nothing = nothing.model_copy(update={"findings": conclude(nothing)})
+    assert blurred not in remarks(BenchmarkReport(nothing))
 
 
 def run_against(

@@ -17,7 +17,7 @@ from fluidaudio_cli.benchmark.roofline import (
     StageLoad,
     network_work,
     roofline_records,
-    roofline_rows,
+    roofline_row,
     stage_loads,
 )
 from fluidaudio_cli.errors import ExecutorUnavailableError
@@ -54,7 +54,7 @@ def load(precision: str, threads: int = 1) -> StageLoad:
 
 
 def test_a_stage_that_moves_much_is_bound_by_the_cache() -> None:
-    (row,) = roofline_rows("cell", [load("bf16")], 1000.0, PEAKS, {"embedding": WORK})
+    row = roofline_row("cell", load("bf16"), WORK, 1000.0, PEAKS)
     assert row.gflop_per_audio_second == pytest.approx(0.2)  # 200 GFLOP over 1000 s
     assert row.achieved == pytest.approx(50e9)  # in 4 s
     assert row.share_of_peak == pytest.approx(0.0625)  # of 800 GFLOP/s
@@ -66,19 +66,19 @@ def test_a_stage_that_moves_much_is_bound_by_the_cache() -> None:
 
 def test_a_stage_with_large_weights_is_bound_by_memory() -> None:
     work = NetworkWork(flops=2e9, moved_bytes=1e8, least_bytes=1e8, batch=1)
-    (row,) = roofline_rows("cell", [load("bf16")], 1000.0, PEAKS, {"embedding": work})
+    row = roofline_row("cell", load("bf16"), work, 1000.0, PEAKS)
     assert row.limit == pytest.approx(100e9)  # 20 FLOP per byte, 5 GB/s
     assert row.bound == "memory bandwidth"
 
 
 def test_a_stage_that_computes_much_is_bound_by_arithmetic_of_the_best_executor() -> None:
-    (row,) = roofline_rows("cell", [load("fp32")], 1000.0, PEAKS, {"embedding": WORK})
+    row = roofline_row("cell", load("fp32"), WORK, 1000.0, PEAKS)
     assert (row.limit, row.bound) == (100e9, "compute")
     assert row.share_of_peak == row.share_of_limit == pytest.approx(0.5)
 
 
 def test_without_a_measured_peak_there_is_no_share() -> None:
-    (row,) = roofline_rows("cell", [load("fp32", threads=2)], 1000.0, PEAKS, {"embedding": WORK})
+    row = roofline_row("cell", load("fp32", threads=2), WORK, 1000.0, PEAKS)
     assert row.achieved == pytest.approx(50e9)
     assert (row.share_of_peak, row.limit, row.bound) == (None, None, None)
 

@@ -82,6 +82,10 @@ def test_cells_choice_time_and_place_are_printed_and_the_choice_stored(
     assert document["benchmark"] == json.loads(kept.read_text())
     assert document["chosen"]["workers"] == 2
     assert document["failed"] == {"coreml": "it gave no answer"}
+    taken = f"--output {kept} is given for something else too: write to another file"
+    code, out, err = command("tune", "--measured", kept, "--output", kept)
+    assert (code, out) == (2, "")
+    assert taken in err
 
 
 def test_nothing_is_stored_when_no_setting_works(

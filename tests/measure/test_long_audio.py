@@ -51,6 +51,9 @@ def test_lengths_are_read_in_order_and_once() -> None:
     assert parse_lengths("2h, 20s,1.5m,90s") == (20.0, 90.0, 7200.0)
     names = [length_name(seconds) for seconds in (20.0, 90.0, 600.0, 3600.0, 5400.0, 36_000.0)]
     assert names == ["20 s", "1.5 min", "10 min", "1 h", "1.5 h", "10 h"]
+    # Lengths that differ are cells that differ, in tables and in gates.
+    near = [length_name(seconds) for seconds in parse_lengths("60m,3601s,100s,100.2s,100m,6001s")]
+    assert near == ["100 s", "1.67 min", "1 h", "3601 s", "100 min", "6001 s"]
 
 
 @pytest.mark.parametrize("part", ["", "10", "x", "0.5s", "0h", "-1m", "1d"])

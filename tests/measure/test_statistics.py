@@ -148,6 +148,12 @@ def test_recordings_that_disagree_prove_nothing() -> None:
 def test_few_recordings_have_no_interval() -> None:
     found = statistics.paired_rate_difference([(1.0, 10.0)] * 5, [(2.0, 10.0)] * 5)
     assert (found.low, found.high, found.proven) == (-math.inf, math.inf, False)
+    # With collars a short recording may have no speech left, and draws of these have no rate.
+    silent = [(1.0, 0.0)] * 4
+    five, six = ([*[(1.0, 10.0)] * number, *silent] for number in (5, 6))
+    assert not math.isfinite(statistics.paired_rate_difference(five, five).high)
+    found = statistics.paired_rate_difference(six, [(2 * a, b) for a, b in six])
+    assert 0.1 < found.low < found.difference < found.high < math.inf
     enough = statistics.paired_rate_difference([(1.0, 10.0)] * 6, [(2.0, 10.0)] * 6)
     assert (enough.low, enough.high, enough.proven) == pytest.approx((0.1, 0.1, True))
     with pytest.raises(ValueError, match="2 base and 1 head recordings are not pairs"):

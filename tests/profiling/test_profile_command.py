@@ -176,7 +176,12 @@ def test_table_of_a_silent_recording(tmp_path: Path) -> None:
         (
             ("--trace", "p.json", "--output", "p.json"),
             2,
-            "FILE, --output and --trace are not three files: give each its own",
+            "--output p.json is given for something else too: write to another file",
+        ),
+        (
+            ("--reference", "r.json", "--trace", "./r.json"),
+            2,
+            "--trace r.json is given for something else too: write to another file",
         ),
     ],
 )

@@ -163,7 +163,7 @@ def test_format_is_exact_sorted_and_deterministic() -> None:
         ("u", [Turn(float("nan"), 1, "a")], "'a' speaks from nan to 1 s"),
         ("u", [Turn(0, float("inf"), "a")], "'a' speaks from 0 to inf s"),
         ("u", [Turn(2, 1, "a")], "'a' speaks from 2 to 1 s"),
-        ("u", [Turn(-1, 1, "a")], "RTTM has no time before 0"),
+        ("u", [Turn(-1, 1, "a")], "a turn needs finite times from 0 on"),
     ],
 )
 def test_format_refuses(uri: str, turns: list[Turn], reason: str) -> None:

@@ -171,3 +171,15 @@ def test_failures_are_one_line_with_their_exit_code(tmp_path: Path, case: str) -
     assert (run.returncode, run.stdout, len(lines)) == (code, "", 1), run.stderr
     assert lines[0].startswith("fluidaudio: ")
     assert reason in lines[0]
+
+
+def test_what_is_read_is_never_written_over(folders: tuple[Path, Path, Path]) -> None:
+    reference, hypothesis, uem = folders
+    for path in (reference / "one.rttm", hypothesis, uem):
+        before = path.read_text(encoding="utf-8")
+        arguments = ("--uem", uem, "--format", "json", "--output", path)
+        done = fluidaudio(reference, hypothesis, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        taken = f"fluidaudio: --output {path} is given for something else too: "
+        assert done.stderr == f"{taken}write to another file\n"
+        assert path.read_text(encoding="utf-8") == before

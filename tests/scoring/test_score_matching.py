@@ -25,7 +25,8 @@ def test_lab_against_rttm_with_noscore(tmp_path: Path) -> None:
         (STRICT,), pair.reference, pair.hypothesis, pair.uem, no_score=pair.no_score
     )
     assert (found.uem, found.uem_source) == (((0.0, 3.0), (8.0, 9.0)), "extent")
-    assert (found.der.missed_detection, found.der.false_alarm, found.der.total) == (1, 1, 3)
+    der = found.strict.der
+    assert (der.missed_detection, der.false_alarm, der.total) == (1, 1, 3)
 
 
 def test_folders_are_read_by_suffix_and_paired_in_order(tmp_path: Path) -> None:
