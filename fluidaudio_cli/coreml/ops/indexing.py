@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fluidaudio_cli.coreml.graph import SLICE_END, SLICE_START, Lowering
@@ -89,6 +91,18 @@ def _dynamic_slice(
     return op.emit("Slice", op.tensor("x"), starts, stops, axes, op.constant(steps))
 
 
+def crop(op: Lowering, tensor: str, before: Sequence[int], after: Sequence[int]) -> str:
+    """``tensor`` without what stands ``before`` and ``after`` on its last axes."""
+    stops = [-size if size else SLICE_END for size in after]
+    axes = list(range(-len(before), 0))
+    return op.emit("Slice", tensor, *map(op.constant, (list(before), stops, axes)))
+
+
+def _crop(op: Lowering) -> str:
+    bounds = [op.integers(f"crop_{axis}") for axis in ("height", "width")]
+    return crop(op, op.tensor("x"), *zip(*bounds, strict=True))
+
+
 def _slice_by_size(op: Lowering) -> str:
     begin, size = op.optional_array("begin"), op.optional_array("size")
     axes = op.constant(list(range(op.type().rank)))
@@ -165,6 +179,7 @@ def _scatter_nd(op: Lowering) -> str:
 
 
 TABLE: dict[str, LoweringFunction] = {
+    "crop": _crop,
     "gather": _gather,
     "gather_along_axis": lambda op: op.emit(
         "GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0)
