@@ -73,7 +73,7 @@ def _conv_transpose(op: Lowering) -> str:
         pads=[0] * (2 * spatial) if apart else [*before.tolist(), *cropped.tolist()],
         output_padding=added.tolist(),
     )
-    return crop(op, result, before, cropped) if apart else result
+    return crop(op, result, before.tolist(), cropped.tolist()) if apart else result
 
 
 TABLE: dict[str, LoweringFunction] = {"conv": _conv, "conv_transpose": _conv_transpose}
