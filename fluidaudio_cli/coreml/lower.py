@@ -144,6 +144,9 @@ class _Edge:
     def outputs(self) -> list[onnx.ValueInfoProto]:
         infos = []
         for value in self._function.block.outputs:
+            if value in self._function.inputs:
+                # Runtimes tell tensors by name: OpenVINO would read the output's memory for it.
+                raise ModelFormatError(f"input '{value.name}' is an output, too", _REMEDY)
             source, kind = self._graph.name_of(value), self._type(value)
             same_type = kind == self._graph.onnx_type(value.type.dtype)
             if source != value.name or not same_type or source in self._graph.constants:

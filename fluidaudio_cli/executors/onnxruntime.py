@@ -109,19 +109,20 @@ class OnnxRuntimeExecutor(CachingExecutor):
                 raise HostError(f"onnxruntime cannot load {package}: {error}") from error
 
         session, entry = cache.load(key, build, load)
-        ran = ExecutorRun(self.name, version, "fp32", self.device, threads, streams, options.batch)
+        batch, ports = options.batch, (*session.get_inputs(), *session.get_outputs())
+        if batch is not None and not has_batch((_spec(node, batch) for node in ports), batch):
+            batch = None  # other sizes are free, too: any number of rows
+        ran = ExecutorRun(self.name, version, "fp32", self.device, threads, streams, batch)
         model = OnnxRuntimeModel(
             options,
             ran,
-            tuple(_spec(node, options.batch) for node in session.get_inputs()),
-            tuple(_spec(node, options.batch) for node in session.get_outputs()),
+            tuple(_spec(node, batch) for node in session.get_inputs()),
+            tuple(_spec(node, batch) for node in session.get_outputs()),
             entry.hit,
             session,
             scratch,
         )
-        if options.batch is not None and has_batch((*model.inputs, *model.outputs), options.batch):
-            return FixedBatchModel(model, options.batch)
-        return model
+        return model if batch is None else FixedBatchModel(model, batch)
 
     def _optimize(self, lowered: Path, target: Path, package: Path) -> None:
         """Write what is kept of a lowered model."""

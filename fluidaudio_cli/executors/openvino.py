@@ -124,8 +124,8 @@ class OpenVinoExecutor(CachingExecutor):
             for name, whole in wholes.items():
                 compiled = _compile(core, whole, package, batch, config)
                 ports = (*compiled.inputs, *compiled.outputs)
-                if cut is not None and not has_batch(map(_spec, ports), 1):
-                    # Not for one window only, nor with sizes known beforehand: for any number.
+                if batch is not None and not has_batch(map(_spec, ports), batch):
+                    # Other sizes are free, too: for any number of rows.
                     compiled = _compile(core, whole, package, None, config)
                 (folder / f"{name}.blob").write_bytes(compiled.export_model().getbuffer())
             if kernel and cut is not None:
@@ -147,6 +147,9 @@ class OpenVinoExecutor(CachingExecutor):
 
         parts, entry = cache.load(key, build, load)
         first = next(iter(parts.compiled.values()))
+        batch = options.batch if parts.between is None else None
+        if batch and not has_batch(map(_spec, (*first.inputs, *first.outputs)), batch):
+            batch = None
         ran = ExecutorRun(
             NAME,
             version,
@@ -154,7 +157,7 @@ class OpenVinoExecutor(CachingExecutor):
             _DEVICE,
             int(first.get_property("INFERENCE_NUM_THREADS")),
             int(first.get_property("NUM_STREAMS")),
-            options.batch if parts.between is None else None,
+            batch,
             "runtime" if parts.between is None else part,
         )
 
@@ -174,7 +177,7 @@ class OpenVinoExecutor(CachingExecutor):
             return whole
 
         if kernel is None or parts.between is None:
-            return model("model", options.batch)
+            return model("model", batch)
         return kernel.join(model("before", 1), parts.between, model("after", 1))
 
 

@@ -67,7 +67,8 @@ def draft_card(packages: Sequence[Path], folder: Path) -> Draft:
         section = _section(path, folder)
         if section.role in sections:
             raise UsageError(
-                f"two packages are a {section.role}, the second is {path}", "give one of each role"
+                f"two packages have the role {section.role}, the second is {path}",
+                "give one of each role",
             )
         sections[section.role] = section
     if "diarizer" not in sections and not {"segmentation", "embedding"} <= sections.keys():
@@ -126,8 +127,10 @@ def _section(path: Path, folder: Path) -> _Section:
         file = path.resolve()
     section.say("file", _text(str(file)))
     section.say("licence", "unknown", _UNTOLD)
-    section.say("inputs", _shown(inputs))
-    section.say("outputs", _shown(outputs))
+    for key, tensors in (("inputs", inputs), ("outputs", outputs)):
+        names = {size for shape in tensors.values() for size in shape if isinstance(size, str)}
+        free = ", ".join(sorted(names - {"batch"}))
+        section.say(key, _shown(tensors), f"free in the package: a number for {free}" * bool(free))
     describe = {
         "segmentation": _say_segmentation,
         "front_end": _say_front_end,

@@ -36,6 +36,15 @@ def test_outputs_that_are_constants(tmp_path: Path) -> None:
     assert (integers.tolist(), integers.dtype) == ([0, 1, 2, 3], np.int32)
 
 
+@pytest.mark.parametrize("dtype", [types.fp32, types.int32])
+def test_an_input_handed_on_as_an_output_is_refused(dtype: Any, tmp_path: Path) -> None:
+    def program(x: Any, lengths: Any) -> Any:
+        return mb.relu(x=x, name="y"), lengths
+
+    path = package(tmp_path, program, tensor(1, 2), tensor(2, dtype=dtype))
+    assert inspect_package(path).refusal == "input 'lengths' is an output, too"
+
+
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
 def test_indices_of_small_integers(kind: str, tmp_path: Path) -> None:
     def program(x: Any, i: Any) -> Any:

@@ -33,9 +33,11 @@ def run_onnxruntime(model: onnx.ModelProto, inputs: Arrays) -> list[NDArray[Any]
 def run_openvino(model: onnx.ModelProto, inputs: Arrays) -> list[NDArray[Any]]:
     import openvino
 
-    core = openvino.Core()
+    core, config = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
     network = core.read_model(model.SerializeToString())
-    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    # Exported and imported, as the executor does: that loses some of what was compiled.
+    exported = core.compile_model(network, "CPU", config).export_model()
+    compiled = core.import_model(exported, "CPU", config)
     results = compiled(inputs)
     return [results[index] for index in range(len(compiled.outputs))]
 

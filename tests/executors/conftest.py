@@ -17,16 +17,16 @@ from fluidaudio_cli.executors.cache import CompileCache
 WEIGHTS = np.array([[1.0, -1.0], [2.0, 0.5], [0.0, -3.0]], dtype=np.float32)
 
 
-def affine_model() -> onnx.ModelProto:
-    """``x`` float32[B, 3] to ``y`` float32[B, 2] = relu(x @ WEIGHTS)."""
+def affine_model(*free: str) -> onnx.ModelProto:
+    """``x`` float32[B, *free, 3] to ``y`` float32[B, *free, 2] = relu(x @ WEIGHTS)."""
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["x", "weights"], ["product"], name="linear_0"),
             helper.make_node("Relu", ["product"], ["y"], name="relu_0"),
         ],
         "affine",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *free, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", *free, 2])],
         [numpy_helper.from_array(WEIGHTS, "weights")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -56,7 +56,12 @@ def unread_model() -> onnx.ModelProto:
     return model
 
 
-MODELS = {"affine": affine_model, "flatten": flatten_model, "unread": unread_model}
+MODELS = {
+    "affine": affine_model,
+    "flatten": flatten_model,
+    "steps": lambda: affine_model("steps"),
+    "unread": unread_model,
+}
 
 
 @pytest.fixture

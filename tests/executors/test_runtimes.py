@@ -278,6 +278,17 @@ def test_fixed_batch_takes_any_number_of_rows(
         request.run({"x": np.zeros((2, 2), np.float32)})
 
 
+def test_a_batch_beside_other_free_sizes_is_any_number_of_rows(
+    runtime: str, package: Package, cache: CompileCache
+) -> None:
+    options = ExecutorOptions(precision="fp32", batch=2)
+    model = executor(runtime, cache).load(package("steps"), options)
+    assert (model.inputs[0].shape, model.ran.batch) == ((None, None, 3), None)
+    for rows in (1, 2, 3):
+        given, expected = np.tile(X, (rows, 1, 1)), np.tile(Y, (rows, 1, 1))
+        np.testing.assert_array_equal(model.request().run({"x": given})["y"], expected)
+
+
 def test_precision_that_is_not_there_is_refused(package: Package, cache: CompileCache) -> None:
     with pytest.raises(ExecutorUnavailableError) as caught:
         executor("onnxruntime", cache).load(package("affine"), ExecutorOptions(precision="bf16"))

@@ -71,12 +71,27 @@ def test_states_are_told_by_names_and_shapes(tmp_path: Path) -> None:
     ("packages", "line"),
     [
         (SHIPPED[1:], "the packages have no segmentation"),
-        ([SHIPPED[0], SHIPPED[0]], "two packages are a segmentation, the second is "),
+        ([SHIPPED[0], SHIPPED[0]], "two packages have the role segmentation, the second is "),
     ],
 )
 def test_what_is_no_set_is_named(tmp_path: Path, packages: list[Path], line: str) -> None:
     with pytest.raises(UsageError, match=line):
         draft_card(packages, tmp_path)
+
+
+def test_sizes_that_are_free_are_asked_for(tmp_path: Path) -> None:
+    package = tmp_path / "voices.mlmodelc"
+    package.mkdir()
+    (package / "model.mil").write_text(
+        "program(1.0)\n{ func main<ios15>(tensor<fp32, [?, ?, 80]> fbank) {"
+        " tensor<fp32, [?, 80]> y = reduce_mean(axes = tensor<int32, [1]>([1]),"
+        ' keep_dims = bool(false), x = fbank)[name = string("y")]; } -> (y); }'
+    )
+    draft = draft_card([SHIPPED[0], package], tmp_path)
+    line = "inputs: {fbank: [batch, fbank_1, 80]}"
+    why = "free in the package: a number for fbank_1"
+    assert f"  {line}  # {why}\n" in draft.text
+    assert f"embedding.{line} is a guess: {why}" in draft.unknown
 
 
 def test_a_network_without_results(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fluidaudio_cli.coreml.graph import Lowering
+from fluidaudio_cli.coreml.ops.indexing import crop
 from fluidaudio_cli.coreml.ops.padding import spatial_padding
 from fluidaudio_cli.coreml.ops.quantization import quantized_weight
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
@@ -56,18 +57,23 @@ def _conv_transpose(op: Lowering) -> str:
         full = (np.array(sizes, np.int64) - 1) * strides + reach
         after = full - before - wanted
     # What cannot be cropped at the end because it was never there is added.
-    return op.emit(
+    cropped, added = np.maximum(after, 0), np.maximum(-after, 0)
+    x = op.tensor("x")
+    # OpenVINO 2026.4 merges padding in front of it with pads, and crops too much.
+    apart = any(node.kind == "Pad" and x in node.outputs for node in op.graph.nodes)
+    result = op.emit(
         "ConvTranspose",
-        op.tensor("x"),
+        x,
         op.tensor("weight"),
         *op.given("bias"),
         kernel_shape=kernel.tolist(),
         strides=strides.tolist(),
         dilations=dilations.tolist(),
         group=op.integer("groups", 1),
-        pads=[*before.tolist(), *np.maximum(after, 0).tolist()],
-        output_padding=np.maximum(-after, 0).tolist(),
+        pads=[0] * (2 * spatial) if apart else [*before.tolist(), *cropped.tolist()],
+        output_padding=added.tolist(),
     )
+    return crop(op, result, before.tolist(), cropped.tolist()) if apart else result
 
 
 TABLE: dict[str, LoweringFunction] = {"conv": _conv, "conv_transpose": _conv_transpose}

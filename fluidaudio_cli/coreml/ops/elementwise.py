@@ -45,30 +45,21 @@ def _mod(op: Lowering) -> str:
     return op.emit("Sub", x, op.emit("Mul", whole, y))
 
 
+# Of the same name in ONNX, with a capital letter.
+_UNARY = "abs acos asin atan atanh ceil cos cosh erf exp floor round sign sin sinh sqrt tan tanh"
+_BINARY = "add equal greater less mul pow sub"
+
 TABLE: dict[str, LoweringFunction] = {
-    "abs": unary("Abs"),
-    "acos": unary("Acos"),
-    "add": binary("Add"),
-    "asin": unary("Asin"),
-    "atan": unary("Atan"),
-    "atanh": unary("Atanh"),
+    **{name: unary(name.capitalize()) for name in _UNARY.split()},
+    **{name: binary(name.capitalize()) for name in _BINARY.split()},
     "cast": cast,
-    "ceil": unary("Ceil"),
     "clip": lambda op: op.emit(
         "Clip", op.tensor("x"), op.like(op.number("alpha")), op.like(op.number("beta"))
     ),
-    "cos": unary("Cos"),
-    "cosh": unary("Cosh"),
-    "equal": binary("Equal"),
-    "erf": unary("Erf"),
-    "exp": unary("Exp"),
     "exp2": lambda op: op.emit("Pow", op.like(2), op.tensor("x")),
-    "floor": unary("Floor"),
     "floor_div": _floor_div,
-    "greater": binary("Greater"),
     "greater_equal": binary("GreaterOrEqual"),
     "inverse": lambda op: op.emit("Reciprocal", _shifted(op, _INVERSE_EPSILON)),
-    "less": binary("Less"),
     "less_equal": binary("LessOrEqual"),
     "log": lambda op: op.emit("Log", _shifted(op, _LOG_EPSILON)),
     "logical_and": binary("And"),
@@ -78,19 +69,9 @@ TABLE: dict[str, LoweringFunction] = {
     "maximum": binary("Max"),
     "minimum": binary("Min"),
     "mod": _mod,
-    "mul": binary("Mul"),
     "not_equal": lambda op: op.emit("Not", op.emit("Equal", op.tensor("x"), op.tensor("y"))),
-    "pow": binary("Pow"),
     "real_div": binary("Div"),
-    "round": unary("Round"),
     "rsqrt": lambda op: op.emit("Reciprocal", op.emit("Sqrt", _shifted(op, _RSQRT_EPSILON))),
-    "sign": unary("Sign"),
-    "sin": unary("Sin"),
-    "sinh": unary("Sinh"),
-    "sqrt": unary("Sqrt"),
     "square": lambda op: op.emit("Mul", op.tensor("x"), op.tensor("x")),
-    "sub": binary("Sub"),
-    "tan": unary("Tan"),
-    "tanh": unary("Tanh"),
     "threshold": lambda op: op.emit("Max", op.tensor("x"), op.like(op.number("alpha"))),
 }

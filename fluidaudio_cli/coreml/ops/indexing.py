@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml.graph import SLICE_END, SLICE_START, Lowering
 from fluidaudio_cli.coreml.ops.table import LoweringFunction
 
+Flags = NDArray[np.bool_]
 # MIL's scatter mode -> ONNX's reduction; sub and div go through the opposite.
 _REDUCTIONS = {
     "update": "none",
@@ -19,74 +23,65 @@ _REDUCTIONS = {
 }
 
 
-def _mask(op: Lowering, parameter: str, rank: int) -> list[bool]:
+def _mask(op: Lowering, parameter: str, rank: int) -> Flags:
     given = op.optional_array(parameter)
-    return [False] * rank if given is None else [bool(one) for one in given.ravel()]
+    return np.zeros(rank, bool) if given is None else given.ravel().astype(bool)
 
 
 def _slice_by_index(op: Lowering) -> str:
     rank = op.type().rank
-    begin_mask, end_mask, squeeze_mask = (
+    from_first, to_last, squeeze = (
         _mask(op, f"{part}_mask", rank) for part in ("begin", "end", "squeeze")
     )
-    strides = op.integers("stride", [1] * rank)
+    steps = np.where(squeeze, 1, op.integers("stride", [1] * rank))
+    first = np.where(steps > 0, 0, SLICE_END)
+    last = np.where(steps > 0, SLICE_END, SLICE_START)
     begin, end = op.optional_array("begin"), op.optional_array("end")
-    if begin is None or (end is None and not all(np.logical_or(end_mask, squeeze_mask))):
-        sliced = _dynamic_slice(op, begin_mask, end_mask, squeeze_mask, strides)
+    axes = list(range(rank))
+    if begin is None or (end is None and not (to_last | squeeze).all()):
+        # Masks become choices between tensors.
+        start, stop = op.tensor("begin"), op.tensor("end")
+        if from_first.any():
+            start = op.emit("Where", op.constant(from_first, "bool"), op.constant(first), start)
+        if squeeze.any():
+            following = op.emit("Add", start, op.constant([1]))
+            # One past -1 is the end, not 0.
+            is_end = op.emit("Equal", following, op.constant([0]))
+            following = op.emit("Where", is_end, op.constant([SLICE_END]), following)
+            stop = op.emit("Where", op.constant(squeeze, "bool"), following, stop)
+        masked = to_last & ~squeeze
+        if masked.any():
+            stop = op.emit("Where", op.constant(masked, "bool"), op.constant(last), stop)
+        sliced = op.emit(
+            "Slice", op.tensor("x"), start, stop, op.constant(axes), op.constant(steps)
+        )
     else:
-        axes, starts, stops, steps = [], [], [], []
-        for axis in range(rank):
-            step = 1 if squeeze_mask[axis] else strides[axis]
-            forward = step > 0
-            start = int(begin.ravel()[axis])
-            if begin_mask[axis]:
-                start = 0 if forward else SLICE_END
-            if squeeze_mask[axis]:
-                stop = SLICE_END if start == -1 else start + 1
-            elif end_mask[axis] or end is None:
-                stop = SLICE_END if forward else SLICE_START
-            else:
-                stop = int(end.ravel()[axis])
-            whole = start == 0 and step == 1 and stop in (SLICE_END, op.type().shape[axis])
-            if not whole:
-                axes.append(axis)
-                starts.append(start)
-                stops.append(stop)
-                steps.append(step)
+        starts = np.where(from_first, first, begin.ravel())
+        stops = np.where(to_last, last, last if end is None else end.ravel())
+        stops = np.where(squeeze, np.where(starts == -1, SLICE_END, starts + 1), stops)
+        sizes = op.type().shape
+        whole = [
+            stop in (SLICE_END, size) for stop, size in zip(stops.tolist(), sizes, strict=True)
+        ]
+        cut = np.flatnonzero(~((starts == 0) & (steps == 1) & whole))
         sliced = op.tensor("x")
-        if axes:
-            sliced = op.emit("Slice", sliced, *map(op.constant, (starts, stops, axes, steps)))
-    squeezed = [axis for axis in range(rank) if squeeze_mask[axis]]
-    return op.emit("Squeeze", sliced, op.constant(squeezed)) if squeezed else sliced
+        if cut.size:
+            bounds = (starts[cut], stops[cut], cut, steps[cut])
+            sliced = op.emit("Slice", sliced, *map(op.constant, bounds))
+    squeezed = np.flatnonzero(squeeze)
+    return op.emit("Squeeze", sliced, op.constant(squeezed)) if squeezed.size else sliced
 
 
-def _dynamic_slice(
-    op: Lowering,
-    begin_mask: list[bool],
-    end_mask: list[bool],
-    squeeze_mask: list[bool],
-    strides: list[int],
-) -> str:
-    """A slice whose bounds are computed at run time; masks become choices between tensors."""
-    rank = len(strides)
-    steps = [1 if squeeze_mask[axis] else strides[axis] for axis in range(rank)]
-    first = [0 if step > 0 else SLICE_END for step in steps]
-    last = [SLICE_END if step > 0 else SLICE_START for step in steps]
-    starts = op.tensor("begin")
-    if any(begin_mask):
-        starts = op.emit("Where", op.constant(begin_mask, "bool"), op.constant(first), starts)
-    stops = op.tensor("end")
-    if any(squeeze_mask):
-        following = op.emit("Add", starts, op.constant([1]))
-        # One past -1 is the end, not 0.
-        is_end = op.emit("Equal", following, op.constant([0]))
-        following = op.emit("Where", is_end, op.constant([SLICE_END]), following)
-        stops = op.emit("Where", op.constant(squeeze_mask, "bool"), following, stops)
-    masked = [end and not squeeze for end, squeeze in zip(end_mask, squeeze_mask, strict=True)]
-    if any(masked):
-        stops = op.emit("Where", op.constant(masked, "bool"), op.constant(last), stops)
-    axes = op.constant(list(range(rank)))
-    return op.emit("Slice", op.tensor("x"), starts, stops, axes, op.constant(steps))
+def crop(op: Lowering, tensor: str, before: Sequence[int], after: Sequence[int]) -> str:
+    """``tensor`` without what stands ``before`` and ``after`` on its last axes."""
+    stops = [-size if size else SLICE_END for size in after]
+    axes = list(range(-len(before), 0))
+    return op.emit("Slice", tensor, *map(op.constant, (list(before), stops, axes)))
+
+
+def _crop(op: Lowering) -> str:
+    bounds = [op.integers(f"crop_{axis}") for axis in ("height", "width")]
+    return crop(op, op.tensor("x"), *zip(*bounds, strict=True))
 
 
 def _slice_by_size(op: Lowering) -> str:
@@ -165,6 +160,7 @@ def _scatter_nd(op: Lowering) -> str:
 
 
 TABLE: dict[str, LoweringFunction] = {
+    "crop": _crop,
     "gather": _gather,
     "gather_along_axis": lambda op: op.emit(
         "GatherElements", op.tensor("x"), op.tensor("indices"), axis=op.axis(default=0)

@@ -169,11 +169,13 @@ def _merge_state(op: Lowering, state: str, directions: int, hidden: int) -> str:
 
 
 def _sequence(op: Lowering, every: str, last: str, directions: int, hidden: int) -> str:
-    """[steps, directions, batch, hidden] as [steps, batch, directions * hidden]."""
+    """[steps, directions, batch, hidden] as [steps, batch, directions * hidden].
+
+    One direction is not squeezed: OpenVINO 2026.4 then takes the transposes around its layer
+    away and forgets so when it exports the model, which gives wrong numbers, no error.
+    """
     if not op.flag("output_sequence"):
         return op.emit("Unsqueeze", last, op.constant([0]))
-    if directions == 1:
-        return op.emit("Squeeze", every, op.constant([1]))
     return op.reshape(op.transpose(every, [0, 2, 1, 3]), [0, 0, directions * hidden])
 
 

@@ -161,6 +161,41 @@ CONV_TRANSPOSE = BuiltCase(
     ],
     tolerance=3e-5,
 )
+# As coremltools writes what PyTorch calls output_padding: padded, convolved, cropped.
+CONV_TRANSPOSE_PADDED = BuiltCase(
+    "conv_transpose_padded",
+    {"x": random(2, 4, 5, 6, seed=52), "line": random(2, 4, 7, seed=53)},
+    [
+        (
+            lambda x, line: mb.crop(
+                x=mb.conv_transpose(
+                    x=mb.pad(x=x, pad=[0, 0, 0, 0, 0, 1, 0, 1]),
+                    weight=_UP,
+                    strides=[2, 2],
+                    pad_type="custom",
+                    pad=[0, 1, 0, 0],
+                ),
+                crop_height=[1, 0],
+                crop_width=[2, 1],
+            ),
+            lambda x, line: F.conv_transpose2d(x, _t(_UP), stride=2, output_padding=1)[..., 1:, 2:],
+        ),
+        (
+            lambda x, line: mb.conv_transpose(
+                x=mb.pad(x=line, pad=[0, 0, 0, 0, 1, 0]),
+                weight=_UP_GROUPED,
+                strides=[2],
+                groups=2,
+                pad_type="custom",
+                pad=[3, 1],
+            ),
+            lambda x, line: F.conv_transpose1d(
+                line, _t(_UP_GROUPED), stride=2, padding=1, groups=2
+            ),
+        ),
+    ],
+    tolerance=3e-5,
+)
 
 
 def _ceil(kind: str, **extra: Any) -> Any:
@@ -603,6 +638,7 @@ CASES: list[BuiltCase] = [
     CONV,
     CONV_IOS16,
     CONV_TRANSPOSE,
+    CONV_TRANSPOSE_PADDED,
     POOL,
     NORM,
     LINEAR,
