@@ -21,6 +21,7 @@ import pytest
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.cli import app as app_module
+from fluidaudio_cli.cli import process
 
 
 def script(
@@ -248,6 +249,16 @@ def test_any_error_of_the_system_is_one_line(error: str, line: str) -> None:
     assert done.returncode == 4
     assert done.stderr.startswith(f"fluidaudio: {line}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+def test_ctrl_c_that_a_background_process_ignores_is_not_heard_in_between() -> None:
+    hears = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with process.interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, hears)
 
 
 def test_a_warning_is_one_line(tmp_path: Path) -> None:
