@@ -179,7 +179,7 @@ def test_a_list_that_finds_no_room_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     connect = sqlite3.connect
 
     def small(*given: Any, **more: Any) -> sqlite3.Connection:
-        database = connect(*given, **more)
+        database: sqlite3.Connection = connect(*given, **more)
         database.execute("PRAGMA max_page_count = 20")
         return database
 
