@@ -58,6 +58,7 @@ class Feed:
         self._changed = threading.Condition()
         self._stopping = False
         self._started = time.monotonic()
+        self._came = 0.0  # when something did
         self._read = 0
         self._taken = 0
         self.ended = False
@@ -78,9 +79,16 @@ class Feed:
         return read - self._taken / SAMPLE_RATE
 
     def wait(self, count: int, timeout: float) -> bool:
-        """Whether ``count`` samples, or the end, come in ``timeout`` seconds."""
+        """Wait for ``count`` samples, or the end; false once nothing came for ``timeout`` seconds.
+
+        A source may be slow without having stalled.
+        """
+        since = time.monotonic()
         with self._changed:
-            return self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
+            while (left := max(since, self._came) + timeout - time.monotonic()) > 0.0:
+                if self._changed.wait_for(lambda: self._have >= count or self.ended, left):
+                    return True
+        return False
 
     def take(self, count: int) -> Samples:
         """The next ``count`` samples, waited for before; fewer where it has ended.
@@ -111,6 +119,7 @@ class Feed:
                     self._ready.append(block)
                     self._have += len(block)
                     self._read += len(block)
+                    self._came = time.monotonic()
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._stopping or self._have < self._most)
                     if self._stopping:
