@@ -45,6 +45,7 @@ _EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
 _REMEDIES = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENOMEM: "lower --memory-limit or close other programs",
     errno.EIO: "check the disk",

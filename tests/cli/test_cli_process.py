@@ -239,6 +239,7 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(arguments: tuple[str, ...]) ->
     [
         ("PermissionError(13, 'Permission denied', 'some file')", "some file: Permission denied: "),
         ("OSError(24, 'Too many open files')", "Too many open files: allow more open files"),
+        ("OSError(27, 'File too large', 'f')", "f: File too large: allow larger files (ulimit -f)"),
         ("OSError('no reason')", "no reason: try again"),
     ],
 )
