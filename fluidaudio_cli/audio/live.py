@@ -160,7 +160,7 @@ class LiveMono:
     """
 
     def __init__(self) -> None:
-        self._resampler: Resampler | None = None
+        self._resampler = Resampler(SAMPLE_RATE, SAMPLE_RATE)
         self._mix = Mix()
         self._recent: np.ndarray[Any, Any] | None = None
         self._unusable = 0
@@ -184,18 +184,18 @@ class LiveMono:
             frames = np.where(usable, frames, np.float32(0.0))
         if self._recent is None:
             self._recent = frames[:0]
-            self._resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+            self._resampler = Resampler(rate, SAMPLE_RATE)
         recent = np.concatenate([self._recent, frames])
         self._recent = recent[-round(_MIXED_BY_SECONDS * rate) :]
         self._mix.hear(list(self._recent.T), 0.0)
         signs = np.where(self._mix.inverted, np.float32(-1.0), np.float32(1.0))
         scale = signs / np.float32(32768.0 if frames.dtype.kind == "i" else 1.0)
         mono = (frames * scale).mean(axis=1, dtype=np.float32)
-        return mono if self._resampler is None else self._resampler.push(mono)
+        return self._resampler.push(mono)
 
     def flush(self) -> Samples:
         """What is left at the end."""
-        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.flush()
+        return self._resampler.flush()
 
 
 def pcm_blocks(mono: LiveMono, rate: int, channels: int, sample_format: PcmFormat) -> Blocks:
