@@ -124,7 +124,7 @@ class Recordings:
         return int(self._db.execute(select, values).fetchone()[0])
 
     def _part_uris(self) -> None:
-        """Part uris that several share, by the rule of ``folders.unique_uris``."""
+        """Part uris that several share, by the rule of ``folders.uris_by_place``."""
         shared = "SELECT uri FROM recordings GROUP BY uri HAVING COUNT(*) > 1"
         self._db.create_function("depth", 1, _depth, deterministic=True)
         self._db.create_function("uri_with", 2, _uri_with_folders, deterministic=True)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from simulated import Simulated, name_of
 
-from fluidaudio_cli.audio.folders import unique_uris
+from fluidaudio_cli.audio.folders import uris_by_place
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.jobs.local import LocalPool
 from fluidaudio_cli.jobs.manifest import DONE, FAILED, SET_ASIDE, Manifest, Stamp
@@ -36,7 +36,7 @@ def test_uris_are_those_of_a_folder() -> None:
     names = ("a.wav", "a.mp3", "x/b.wav", "y/b.wav", "z/c d.wav", "z/c_d.wav", "w/q/e.wav", "e.wav")
     given = paths(*names, "v/q/e.wav", "z/c  d.wav")
     found = {each.place: each.uri for each in Recordings([*given, Path("a.wav")])}
-    assert found == unique_uris(given)
+    assert found == uris_by_place(given)
     assert found[Path("z/c  d.wav")] == "z__c_d.wav_3"
 
 
