@@ -23,8 +23,6 @@ class FileCheck:
 
     path: Path
     status: Literal["ok", "changed", "lost", "absent", "unrecorded"]
-    expected: str | None
-    found: str | None
 
 
 def verify_dataset(
@@ -55,11 +53,10 @@ def verify_dataset(
 
 
 def _check(store: Store, placed: Placed) -> FileCheck:
-    expected = placed.sha256
     if not placed.path.is_file():
         recorded = store.manifest.bundled or store.relative(placed.path) in store.lock.files
-        return FileCheck(placed.path, "lost" if recorded else "absent", expected, None)
-    found = file_sha256(placed.path)
-    if expected is None:
-        return FileCheck(placed.path, "unrecorded", None, found)
-    return FileCheck(placed.path, "ok" if found == expected else "changed", expected, found)
+        return FileCheck(placed.path, "lost" if recorded else "absent")
+    if placed.sha256 is None:
+        return FileCheck(placed.path, "unrecorded")
+    same = file_sha256(placed.path) == placed.sha256
+    return FileCheck(placed.path, "ok" if same else "changed")
