@@ -124,6 +124,8 @@ def answered(action: Callable[[], int]) -> int:
         _drop_unwritable()
         return EXIT_PIPE_CLOSED
     except OSError as error:
+        if _ended_by == "SIGHUP":  # the terminal that is gone takes no more words
+            return _told(*_ENDINGS[_ended_by])
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
         return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)

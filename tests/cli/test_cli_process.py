@@ -5,6 +5,7 @@ Real processes, with a real terminal where one makes the difference.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -260,6 +261,18 @@ def test_ctrl_c_that_a_background_process_ignores_is_not_heard_in_between() -> N
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, hears)
+
+
+def test_a_terminal_that_is_gone_and_takes_no_more_is_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says() -> int:
+        raise OSError(errno.EIO, "Input/output error", "<stderr>")
+
+    assert process.answered(says) == 4
+    monkeypatch.setattr(process, "_ended_by", "SIGHUP")
+    assert process.answered(says) == 129
+    assert capsys.readouterr().err.endswith("\nfluidaudio: hung up\n")
 
 
 def test_a_warning_is_one_line(tmp_path: Path) -> None:
