@@ -81,10 +81,8 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[DatasetItem, ..
 def annotation_uris(path: Path) -> tuple[str, ...]:
     """The uris an RTTM or UEM file speaks of, in order of appearance.
 
-    Only the uri is looked at here; ``scoring`` reads these files strictly.
-
-    Raises:
-        AnnotationError: The file is unreadable, is not UTF-8, or speaks of no recording.
+    Only the uri is looked at here; ``scoring`` reads these files strictly. Raises
+    ``AnnotationError`` for a file that is unreadable, not UTF-8, or of no recording.
     """
     index = _URI_FIELD[path.suffix.lower()]
     found: dict[str, None] = {}

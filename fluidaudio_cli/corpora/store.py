@@ -75,10 +75,9 @@ class Store:
 
     @classmethod
     def open(cls, manifest: Manifest, root: Path) -> Store:
-        """The corpus below ``root``, with its lock file read if there is one.
+        """The corpus below ``root``, with its lock file if there is one.
 
-        Raises:
-            InputError: The lock file is damaged.
+        Raises ``InputError`` where that is damaged.
         """
         store = cls(manifest, root)
         path = store.lock_path

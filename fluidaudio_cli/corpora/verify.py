@@ -30,9 +30,7 @@ def verify_dataset(
 ) -> tuple[FileCheck, ...]:
     """Hash every file of a split (of all splits if None).
 
-    Raises:
-        UsageError: No such dataset or split.
-        HostError: Nothing of it was downloaded.
+    Raises ``UsageError`` for an unknown name, ``HostError`` where nothing was downloaded.
     """
     root = data_root(data_dir)
     manifest, chosen = find_split(name, split, own_manifests(root))
