@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fluidaudio_cli.errors import HostError, os_errors
 
@@ -71,6 +71,29 @@ def resolved(path: Path) -> Path:
     ``Path.resolve`` fails there before Python 3.13.
     """
     return Path(os.path.realpath(path))
+
+
+def user_path(
+    variable: str,
+    kind: Literal["cache", "config", "data"],
+    within: str = "",
+    author: Literal[False] | None = False,
+) -> Path:
+    """What ``variable`` names, else ``within`` this user's folder of ``kind``.
+
+    ``author``: as platformdirs has it, for Windows. Raises ``HostError`` where there is no home.
+    """
+    if chosen := os.environ.get(variable):
+        return Path(chosen)
+    import platformdirs
+
+    try:
+        folder = getattr(platformdirs, f"user_{kind}_dir")("fluidaudio", author)
+    except RuntimeError as error:
+        raise HostError(
+            f"this user has no home, where the {kind} folder would be", f"set HOME or {variable}"
+        ) from error
+    return Path(folder, within)
 
 
 def check_folder(folder: Path, remedy: str, refused: str = "", mode: int = 0o777) -> None:

@@ -7,8 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import platformdirs
 import pytest
 
+from fluidaudio_cli.corpora.store import data_root
+from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.files import remove_orphans, scratch_folder, write_text_atomic
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are locked on POSIX only")
@@ -49,6 +52,24 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_holds_stays(tmp_
     running.wait()
     remove_orphans(tmp_path)
     assert not drafts[0].exists()
+
+
+def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under any number."""
+
+    def unknown(*_: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("FLUIDAUDIO_DATA_DIR", raising=False)
+    for kind in ("cache", "config", "data"):
+        monkeypatch.setattr(platformdirs, f"user_{kind}_dir", unknown)
+    with pytest.raises(HostError) as caught:
+        data_root()
+    assert str(caught.value) == (
+        "this user has no home, where the data folder would be: set HOME or FLUIDAUDIO_DATA_DIR"
+    )
+    monkeypatch.setenv("FLUIDAUDIO_DATA_DIR", "elsewhere")
+    assert data_root() == Path("elsewhere")
 
 
 def test_a_draft_taken_for_an_orphan_before_it_is_locked_is_made_anew(

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from quantized_package import QuantizedConvolution, write_quantized
 
-from fluidaudio_cli.audio.folders import find_audio
+from fluidaudio_cli.audio.folders import uris_by_place
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
@@ -215,7 +215,7 @@ def read_crops(folders: Sequence[Path], most: int = _MOST_CROPS) -> Floats:
     package = bundled_models()["fbank"].package
     bank = executor("onnxruntime").load(package, ExecutorOptions("fp32")).request()
     crops = []
-    for path in find_audio(folders):
+    for path in uris_by_place(folders):
         with open_audio(path) as stream:
             size = 32_240  # samples of a crop of 2 s
             samples = np.zeros(size, np.float32)

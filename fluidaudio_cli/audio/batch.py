@@ -20,7 +20,6 @@ class FrameBatcher:
 
     def __init__(self) -> None:
         self._queue = av.AudioFifo()
-        self._queued = 0
         self._kind: tuple[str, int, int] | None = None
 
     def push(self, frame: Any) -> list[Any]:
@@ -34,16 +33,13 @@ class FrameBatcher:
             return [*blocks, *self.drain(), frame]
         frame.pts = None  # the queue refuses gaps in time stamps; samples just follow each other
         self._queue.write(frame)
-        self._queued += samples
-        if self._queued >= BLOCK_SAMPLES:
+        if self._queue.samples >= BLOCK_SAMPLES:
             blocks += self.drain()
         return blocks
 
     def drain(self) -> list[Any]:
         """What is queued, as one block; nothing if the queue is empty."""
-        if not self._queued:
+        if not self._queue.samples:
             return []
-        block = self._queue.read()
-        self._queue = av.AudioFifo()
-        self._queued = 0
+        block, self._queue = self._queue.read(), av.AudioFifo()
         return [block]

@@ -54,9 +54,9 @@ class ByteSource:
         self._head = b""
         self._tail = b""
         self._patches: Mapping[int, bytes] = {}
-        self._position = 0
+        self._position = self._total_bytes = 0
         self._end: int | None = None
-        self.is_cut = False
+        self.is_cut = self._has_failed = False
         self._open_bytes: int | None = None  # size of a file whose samples reach to its end
         try:
             if isinstance(path, Url):
@@ -100,7 +100,19 @@ class ByteSource:
         return self._position
 
     def read(self, count: int) -> bytes:
-        """Up to ``count`` bytes, none at the end."""
+        """Up to ``count`` bytes, none at the end.
+
+        A failure is raised once, and ends it: PyAV prints what is raised while one waits for it.
+        """
+        if self._has_failed:
+            return b""
+        try:
+            return self._read(count)
+        except Exception:
+            self._has_failed = True
+            raise
+
+    def _read(self, count: int) -> bytes:
         if self._direct:
             return self._raw.read(count)
         if self._end is not None and self._position < self._end:
@@ -119,6 +131,11 @@ class ByteSource:
                 self.is_cut = self.is_cut or self._ogg_is_cut()
                 self._note_cut_packet(self.header, start)
         return _patched(data, start, self._patches)
+
+    def check_end(self) -> None:
+        """A file that has become shorter since it was opened is cut, too: samples are just gone."""
+        if self._seekable:
+            self.is_cut = self.is_cut or self._raw.seek(0, os.SEEK_END) < self._total_bytes
 
     def note_cut_packet(self) -> None:
         """Nothing states how long such a recording is, and a recorder may have been stopped."""
@@ -152,7 +169,7 @@ class ByteSource:
             self._patches, self._end = {**header.patches, **header.open_end(None)}, header.data_end
             return header
         header = read_header(self._read_at)
-        total = self._raw.seek(0, os.SEEK_END)
+        self._total_bytes = total = self._raw.seek(0, os.SEEK_END)
         self._patches, end = header.patches, header.data_end
         self.is_cut = exceeds_file(header, total)
         if header.data_start is not None and (end is None or end < total):

@@ -133,6 +133,7 @@ class Demuxer:
         # Samples in chunks may be read as if they had no end; what misses there is known.
         if any(self._short) and file.header.data_start is None:
             file.note_cut_packet()
+        file.check_end()
         for track in self.tracks:
             track.finish(broken)
             if file.is_cut and track.error is None:

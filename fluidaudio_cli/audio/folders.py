@@ -52,27 +52,19 @@ def each_audio(places: Iterable[Place], within: tuple[Path, ...] = ()) -> Iterat
             yield place
 
 
-def find_audio(places: Iterable[Place]) -> list[Place]:
-    """All of :func:`each_audio`, each once.
+def uris_by_place(places: Iterable[Place]) -> dict[Place, str]:
+    """The recordings that ``places`` name (:func:`each_audio`), and a name that no other has.
 
-    Two links to one file are two recordings, by their names; one name given twice is one.
+    Each is there once; two links to one file are two recordings, by their names. The name is the
+    file's without extension (``uri_of``); where several share it, those get their extension back
+    (``a.wav``, ``a.mp3``), then as many parent folders as it takes (``monday/a.wav`` becomes
+    ``monday__a.wav``), then a number.
     """
     found: dict[Place, Place] = {}
     for recording in each_audio(places):
         found.setdefault(place_of(recording), recording)
-    return list(found.values())
-
-
-def unique_uris(paths: Iterable[Place]) -> dict[Place, str]:
-    """A name for each recording that no other has.
-
-    The file's name without extension (``uri_of``); where several share it, those get their
-    extension back (``a.wav``, ``a.mp3``), then as many parent folders as it takes
-    (``monday/a.wav`` becomes ``monday__a.wav``), then a number.
-    """
-    recordings = list(dict.fromkeys(paths))
-    uris = {path: uri_of(path) for path in recordings}
-    deepest = max((len(path.parts) for path in recordings), default=0)
+    uris = {path: uri_of(path) for path in found.values()}
+    deepest = max((len(path.parts) for path in uris), default=0)
     for depth in range(1, deepest + 1):
         counts = Counter(uris.values())
         shared = [path for path, uri in uris.items() if counts[uri] > 1]

@@ -58,6 +58,7 @@ class Feed:
         self._changed = threading.Condition()
         self._stopping = False
         self._started = time.monotonic()
+        self._came = 0.0  # when something did
         self._read = 0
         self._taken = 0
         self.ended = False
@@ -78,9 +79,16 @@ class Feed:
         return read - self._taken / SAMPLE_RATE
 
     def wait(self, count: int, timeout: float) -> bool:
-        """Whether ``count`` samples, or the end, come in ``timeout`` seconds."""
+        """Wait for ``count`` samples, or the end; false once nothing came for ``timeout`` seconds.
+
+        A source may be slow without having stalled.
+        """
+        since = time.monotonic()
         with self._changed:
-            return self._changed.wait_for(lambda: self._have >= count or self.ended, timeout)
+            while (left := max(since, self._came) + timeout - time.monotonic()) > 0.0:
+                if self._changed.wait_for(lambda: self._have >= count or self.ended, left):
+                    return True
+        return False
 
     def take(self, count: int) -> Samples:
         """The next ``count`` samples, waited for before; fewer where it has ended.
@@ -111,6 +119,7 @@ class Feed:
                     self._ready.append(block)
                     self._have += len(block)
                     self._read += len(block)
+                    self._came = time.monotonic()
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._stopping or self._have < self._most)
                     if self._stopping:
@@ -151,7 +160,7 @@ class LiveMono:
     """
 
     def __init__(self) -> None:
-        self._resampler: Resampler | None = None
+        self._resampler = Resampler(SAMPLE_RATE, SAMPLE_RATE)
         self._mix = Mix()
         self._recent: np.ndarray[Any, Any] | None = None
         self._unusable = 0
@@ -175,18 +184,18 @@ class LiveMono:
             frames = np.where(usable, frames, np.float32(0.0))
         if self._recent is None:
             self._recent = frames[:0]
-            self._resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+            self._resampler = Resampler(rate, SAMPLE_RATE)
         recent = np.concatenate([self._recent, frames])
         self._recent = recent[-round(_MIXED_BY_SECONDS * rate) :]
         self._mix.hear(list(self._recent.T), 0.0)
         signs = np.where(self._mix.inverted, np.float32(-1.0), np.float32(1.0))
         scale = signs / np.float32(32768.0 if frames.dtype.kind == "i" else 1.0)
         mono = (frames * scale).mean(axis=1, dtype=np.float32)
-        return mono if self._resampler is None else self._resampler.push(mono)
+        return self._resampler.push(mono)
 
     def flush(self) -> Samples:
         """What is left at the end."""
-        return np.zeros(0, np.float32) if self._resampler is None else self._resampler.flush()
+        return self._resampler.flush()
 
 
 def pcm_blocks(mono: LiveMono, rate: int, channels: int, sample_format: PcmFormat) -> Blocks:

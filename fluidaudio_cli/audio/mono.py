@@ -45,16 +45,14 @@ class MonoTrack:
 
     def _mono(self) -> Iterator[Samples]:
         """What follows, in pieces of any length."""
-        rate, resampler = SAMPLE_RATE, None
+        rate, resampler = SAMPLE_RATE, Resampler(SAMPLE_RATE, SAMPLE_RATE)
         while (block := self._demuxer.next_block(self.decoder)) is not None:
             if block.sample_rate != rate:
-                if resampler is not None:
-                    yield resampler.flush()
+                yield resampler.flush()
                 rate = block.sample_rate
-                resampler = None if rate == SAMPLE_RATE else Resampler(rate, SAMPLE_RATE)
+                resampler = Resampler(rate, SAMPLE_RATE)
             for start in range(0, block.samples, _PIECE_SAMPLES):
                 mono = np.empty(min(_PIECE_SAMPLES, block.samples - start), np.float32)
                 block.write_mono(start, mono)
-                yield mono if resampler is None else resampler.push(mono)
-        if resampler is not None:
-            yield resampler.flush()
+                yield resampler.push(mono)
+        yield resampler.flush()

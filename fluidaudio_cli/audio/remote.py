@@ -66,7 +66,8 @@ class _Remote:
         return int(self._file.tell())
 
     def seekable(self) -> bool:
-        return bool(self._file.seekable())
+        # Of an answer without a length fsspec says that it is, and then refuses.
+        return getattr(self._file, "size", 0) is not None and bool(self._file.seekable())
 
     def close(self) -> None:
         self._file.close()

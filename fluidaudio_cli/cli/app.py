@@ -61,7 +61,8 @@ app = typer.Typer(
     cls=_Commands,
     help="Speaker diarization on Core ML packages: run, score, profile and gate them anywhere.",
     epilog="Exit codes: 0 done, 1 gate failed, 2 usage, 3 bad input, 4 environment, "
-    "70 a fault of this program, 130 interrupted, 141 nobody read the output, 143 terminated.",
+    "70 a fault of this program, 129 terminal gone, 130 interrupted, "
+    "141 nobody read the output, 143 terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

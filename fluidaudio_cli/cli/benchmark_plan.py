@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -262,10 +261,11 @@ def open_conditions(
 def _made(with_sample: bool, progress: ProgressCallback) -> Dataset:
     """The bundled conversations, made now unless they are cached; the real sample before them."""
     from fluidaudio_cli.corpora.dataset import Dataset, open_dataset
+    from fluidaudio_cli.executors.machine import processors
     from fluidaudio_cli.simulate.bundled import CONVERSATIONS, bundled_recipe, made_dataset
 
     made = made_dataset(
-        bundled_recipe(CONVERSATIONS), made_folder(), jobs=os.cpu_count() or 1, progress=progress
+        bundled_recipe(CONVERSATIONS), made_folder(), jobs=processors(), progress=progress
     )
     if not with_sample:
         return made

@@ -132,7 +132,7 @@ def diarize(
     still done, and the exit code is 3. With --output-dir the same command goes on where it was
     stopped (docs/jobs.md).
     """
-    from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.folders import uris_by_place
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
@@ -156,7 +156,7 @@ def diarize(
         job = Job(places, output_dir, spread)
         kept = save_evidence or (output_dir / "evidence" if link else None)
     else:
-        recordings = unique_uris(find_audio(places))
+        recordings = uris_by_place(places)
     items = recordings.items if job is None else job.items
     count = len(recordings) if job is None else len(job)
     destination = choose_destination(output_format, output, output_dir, count)

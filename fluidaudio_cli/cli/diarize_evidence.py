@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fluidaudio_cli.audio.folders import files_below, is_folder, unique_uris
+from fluidaudio_cli.audio.folders import files_below, is_folder, uris_by_place
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.files import check_folder
 from fluidaudio_cli.recordings import STDIN, Place, is_audio_name
@@ -36,7 +36,7 @@ def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
         from fluidaudio_cli.diarization.saved_evidence import read_evidence
 
         return {found[0]: read_evidence(found[0]).audio.uri}
-    return unique_uris(found)
+    return uris_by_place(found)
 
 
 def _evidence_of(place: Place) -> list[Path]:

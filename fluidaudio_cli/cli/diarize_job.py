@@ -23,7 +23,7 @@ from fluidaudio_cli.cli.job_options import JobOptions, Share, pool_of
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.jobs.manifest import DONE, FAILED, SET_ASIDE, Manifest, Stamp
 from fluidaudio_cli.jobs.pool import Inline, Pool
-from fluidaudio_cli.jobs.recordings import Recordings, State
+from fluidaudio_cli.jobs.recordings import Recording, Recordings, State
 from fluidaudio_cli.jobs.run import run
 from fluidaudio_cli.jobs.work import Outcome
 
@@ -96,6 +96,7 @@ class Job:
         self.refused: Refused = {}
         self._folder = folder
         self._recordings = Recordings(each_audio(places))
+        self._stamps: dict[int, Stamp] = {}  # of those under way
         self._reads_pipes = any(is_pipe(each.place) for each in self._recordings)
         if self._reads_pipes and (options.cluster or options.workers):
             raise UsageError("a pipe can be read by this process only", "leave out --workers")
@@ -164,7 +165,7 @@ class Job:
             yield from run(
                 self._recordings,
                 pool(),
-                lambda each: replace(source, path=self._sent(each.place), uri=each.uri),
+                lambda each: self._begun(each, source),
             )
 
     def pool(self, work: DiarizeWork, share: Share, inline: bool) -> Pool:
@@ -173,9 +174,13 @@ class Job:
             return Inline(work, share.threads)
         return pool_of(work, self.options, share)
 
-    def _sent(self, place: Place) -> Place:
-        # A node has a working folder of its own.
-        return place.absolute() if self.options.cluster and isinstance(place, Path) else place
+    def _begun(self, recording: Recording, source: AudioSource) -> AudioSource:
+        # As it is before it is read: what is written to it meanwhile may not have been heard.
+        self._stamps[recording.number] = Stamp.of(recording.place)
+        place = recording.place
+        if self.options.cluster and isinstance(place, Path):
+            place = place.absolute()  # a node has a working folder of its own
+        return replace(source, path=place, uri=recording.uri)
 
     def _note(
         self, outcome: Outcome, manifest: Manifest, tally: Tally, path_of: Callable[[str], Path]
@@ -203,7 +208,8 @@ class Job:
             host.recordings += 1
             host.audio_seconds += audio
             host.busy_seconds += busy
-        manifest.add(recording, Stamp.of(recording.place), outcome.facts, **record)
+        stamp = self._stamps.pop(recording.number, Stamp())
+        manifest.add(recording, stamp, outcome.facts, **record)
         state = State.failed if outcome.failed else State.settled
         self._recordings.set(recording.number, state)
 

@@ -91,12 +91,11 @@ def _outcomes(
             yield saved.diarize(SpeakerBounds(), known)
     if evidence:
         return
-    from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.folders import uris_by_place
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.diarization.loading import load_pipeline
 
-    recordings = unique_uris(find_audio(files))
-    sources = [AudioSource(path, uri) for path, uri in recordings.items()]
+    sources = [AudioSource(path, uri) for path, uri in uris_by_place(files).items()]
     pipeline = load_pipeline(
         mode, executor=executor.value, precision=precision.value, threads=threads, models=models
     )

@@ -30,7 +30,8 @@ EXIT_BAD_INPUT = 3
 EXIT_ENVIRONMENT = 4
 # A fault of this program, as sysexits.h has it: Python's own 1 would say that a gate failed.
 EXIT_INTERNAL = 70
-# As a shell reports SIGINT, SIGPIPE and SIGTERM.
+# As a shell reports SIGHUP, SIGINT, SIGPIPE and SIGTERM.
+EXIT_HUNG_UP = 129
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 EXIT_TERMINATED = 143
@@ -44,6 +45,7 @@ _EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
 _REMEDIES = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENOMEM: "lower --memory-limit or close other programs",
     errno.EIO: "check the disk",
@@ -80,8 +82,10 @@ def script() -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no second; nohup ignores it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
     sys.exit(run())
 
 
@@ -114,14 +118,14 @@ def answered(action: Callable[[], int]) -> int:
     except errors.FluidAudioError as error:
         return _told(str(error), exit_code(error))
     except KeyboardInterrupt:
-        if _terminated.is_set():
-            return _told("terminated", EXIT_TERMINATED)
-        return _told("interrupted", EXIT_INTERRUPTED)
+        return _told(*_ENDINGS[_ended_by])
     except BrokenPipeError:
         # The reader went away (`| head`).
         _drop_unwritable()
         return EXIT_PIPE_CLOSED
     except OSError as error:
+        if _ended_by == "SIGHUP":  # the terminal that is gone takes no more words
+            return _told(*_ENDINGS[_ended_by])
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
         return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
@@ -200,12 +204,19 @@ class _Stdout(io.FileIO):
             raise
 
 
-_terminated = threading.Event()
+_ended_by = "SIGINT"
+"""What a ``KeyboardInterrupt`` stands for: Ctrl-C, unless another signal came."""
+_ENDINGS = {
+    "SIGINT": ("interrupted", EXIT_INTERRUPTED),
+    "SIGTERM": ("terminated", EXIT_TERMINATED),
+    "SIGHUP": ("hung up", EXIT_HUNG_UP),
+}
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    """What service managers and ``timeout`` send: as Ctrl-C, but for line and exit code."""
-    _terminated.set()
+def _terminate(number: int, _frame: object) -> None:
+    """What service managers, ``timeout`` and a terminal that goes away send: else as Ctrl-C."""
+    global _ended_by
+    _ended_by = signal.Signals(number).name
     if callable(signal.getsignal(signal.SIGINT)):
         signal.raise_signal(signal.SIGINT)
     else:  # a shell's background processes do not hear Ctrl-C
@@ -218,6 +229,8 @@ def interrupts_held(*, once: bool = False) -> Iterator[None]:
     interrupted: list[int] = []
 
     def hold(number: int, _frame: object) -> None:
+        if previous is signal.SIG_IGN and _ended_by == "SIGINT":
+            return  # a shell's background process: the Ctrl-C is for another
         interrupted.append(number)
         if once and len(interrupted) > 1:
             raise KeyboardInterrupt

@@ -120,9 +120,9 @@ def profile(
 
 
 def _recording(file: Path) -> Path:
-    from fluidaudio_cli.audio.folders import find_audio
+    from fluidaudio_cli.audio.folders import uris_by_place
 
-    found = [each for each in find_audio([file]) if isinstance(each, Path)]
+    found = [each for each in uris_by_place([file]) if isinstance(each, Path)]
     if len(found) != 1:
         raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
     return next(iter(found))

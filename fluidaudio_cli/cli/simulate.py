@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -109,6 +108,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Make conversations: audio, exact RTTM and UEM, each turn's level, and the recipe."""
+    from fluidaudio_cli.executors.machine import processors
     from fluidaudio_cli.resources import datasets_dir
     from fluidaudio_cli.simulate.batch import Sources, read_voices
     from fluidaudio_cli.simulate.batch import simulate as make
@@ -157,7 +157,7 @@ def simulate(
             output,
             voices=people,
             vectors=vectors,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs or processors(),
             progress=progress,
         )
     minutes = sum(conversation.seconds for conversation in made) / 60

@@ -111,7 +111,7 @@ def _parts(
     end: float | None,
 ) -> Iterator[Part]:
     """What of each file is to be heard; raises ``UsageError`` for options at odds."""
-    from fluidaudio_cli.audio.folders import find_audio, unique_uris
+    from fluidaudio_cli.audio.folders import uris_by_place
     from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.voices.enrol import Part, spans_of
 
@@ -119,7 +119,7 @@ def _parts(
         raise UsageError("--from LABEL is of --turns F.rttm", "give both, or none")
     if end is not None and end <= (start or 0.0):
         raise UsageError(f"--end {end:g} is not after --start {start or 0.0:g}", "swap them")
-    files_by_uri = unique_uris(find_audio(files))
+    files_by_uri = uris_by_place(files)
     timed = start is not None or end is not None
     if timed and turns is not None:
         raise UsageError("--turns and --start/--end both say when", "give one of them")

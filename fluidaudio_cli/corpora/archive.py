@@ -50,11 +50,7 @@ class _Limited(io.RawIOBase):
 
 
 def member_names(path: Path, archive: Archive) -> tuple[str, ...]:
-    """Names of all regular files in the archive.
-
-    Raises:
-        InputError: As in ``extract``.
-    """
+    """Names of all regular files in the archive. Raises ``InputError`` as ``extract``."""
     names: list[str] = []
     _visit(path, archive, lambda name, _: names.append(name))
     return tuple(names)

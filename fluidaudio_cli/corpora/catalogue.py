@@ -32,8 +32,7 @@ class CatalogueRow:
 def catalogue(data_dir: Path | None = None) -> tuple[CatalogueRow, ...]:
     """Every split of every known corpus, ordered by name.
 
-    Raises:
-        InputError: A manifest or a download record is broken.
+    Raises ``InputError`` for a broken manifest or download record.
     """
     root = data_root(data_dir)
     rows = []

@@ -51,8 +51,7 @@ class Dataset:
     def require(self) -> Dataset:
         """This dataset, all of whose files are there.
 
-        Raises:
-            HostError: Some are not; names the first and the command that downloads them.
+        Raises ``HostError`` naming the first that is not, and the command that downloads it.
         """
         absent = self.missing()
         if not absent:
@@ -75,11 +74,7 @@ class Dataset:
         return replace(self, items=self.items[:max_files], download_command=command)
 
     def single(self, uri: str) -> Dataset:
-        """Only the recording called ``uri``.
-
-        Raises:
-            UsageError: There is none; names some that there are.
-        """
+        """Only the recording ``uri``; raises ``UsageError`` naming some that there are."""
         found = tuple(item for item in self.items if item.uri == uri)
         if not found:
             known = ", ".join(item.uri for item in self.items[:5])

@@ -146,17 +146,17 @@ class _Run:
         self._fractions |= dict.fromkeys(from_archives, 0.0)
         if not todo:
             return
-        with ThreadPoolExecutor(jobs, thread_name_prefix="download") as pool:
+        pool = ThreadPoolExecutor(jobs, thread_name_prefix="download")
+        try:
             futures = [
                 pool.submit(self._download_archived, *each) for each in from_archives.items()
             ]
             futures += [pool.submit(self._download_file, placed) for placed in direct]
-            try:
-                failures = _failures(futures)
-            except BaseException:
-                self._cancel.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            failures = _failures(futures)
+        finally:
+            self._cancel.set()
+            # Not waited for: a server that says nothing would hold up Ctrl-C until its time is up.
+            pool.shutdown(wait=False, cancel_futures=True)
         if failures:
             count = (
                 "" if len(futures) == 1 else f"{len(failures)} of {len(futures)} downloads failed: "
@@ -234,6 +234,8 @@ class _Run:
     def _keep(self, kind: str, name: str, value: object) -> None:
         """Add to the ``files`` or ``uris`` of the lock file."""
         with self._guard:
+            if self._cancel.is_set():  # by now another process may be at it
+                raise CancelledDownloadError(f"{name}: given up")
             lock = self._store.lock
             update = {kind: {**getattr(lock, kind), name: value}}
             self._store = replace(self._store, lock=lock.model_copy(update=update))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fluidaudio_cli.audio.folders import files_below
 from fluidaudio_cli.errors import AnnotationError, InputError
 from fluidaudio_cli.recordings import canonical_name, is_audio_name, uri_of
 from fluidaudio_cli.scoring.lines import content_lines
@@ -49,13 +50,14 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[DatasetItem, ..
     With ``partial``, recordings without a counterpart are left out; otherwise they are an error.
 
     Raises:
-        InputError: No such folder, or nothing usable in it, or one uri twice.
+        InputError: No such folder, one in it that cannot be read, nothing usable in it, or one
+            uri twice.
         AnnotationError: Audio without a reference, a reference or UEM without audio, a
             reference that holds no turn.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", "give a folder of audio and RTTM files")
-    paths = [path for path in sorted(folder.rglob("*")) if _is_candidate(path, folder)]
+    paths = sorted(files_below(folder, lambda _: True))
     audio = _unique(((uri_of(path), path) for path in paths if is_audio_name(path)), "audio")
     references = _by_uri(paths, ".rttm", audio)
     uems = _by_uri(paths, ".uem", audio)
@@ -79,10 +81,8 @@ def scan_folder(folder: Path, *, partial: bool = False) -> tuple[DatasetItem, ..
 def annotation_uris(path: Path) -> tuple[str, ...]:
     """The uris an RTTM or UEM file speaks of, in order of appearance.
 
-    Only the uri is looked at here; ``scoring`` reads these files strictly.
-
-    Raises:
-        AnnotationError: The file is unreadable, is not UTF-8, or speaks of no recording.
+    Only the uri is looked at here; ``scoring`` reads these files strictly. Raises
+    ``AnnotationError`` for a file that is unreadable, not UTF-8, or of no recording.
     """
     index = _URI_FIELD[path.suffix.lower()]
     found: dict[str, None] = {}
@@ -93,11 +93,6 @@ def annotation_uris(path: Path) -> tuple[str, ...]:
     if not found:
         raise AnnotationError(f"{path} holds no recording", "an empty reference cannot be scored")
     return tuple(found)
-
-
-def _is_candidate(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.is_file()
 
 
 def _by_uri(paths: list[Path], suffix: str, audio: Mapping[str, Path]) -> dict[str, Path]:

@@ -172,8 +172,7 @@ class Manifest(_Frozen):
 def read_manifest(path: Path) -> Manifest:
     """Read and check one manifest file.
 
-    Raises:
-        InputError: The file cannot be read, is no YAML, or breaks the schema; names the field.
+    Raises ``InputError`` for no YAML or a broken schema, and names the field.
     """
     document = read_yaml(path, "the dataset manifest", InputError)
     if not isinstance(document, dict) or "folder" in document:
@@ -190,8 +189,7 @@ def read_manifest(path: Path) -> Manifest:
 def all_manifests(own: Path | None = None) -> tuple[Manifest, ...]:
     """The shipped manifests and those in the user's folder ``own``, ordered by name.
 
-    Raises:
-        InputError: A manifest is broken, or two claim the same name or alias.
+    Raises ``InputError`` for a broken one, and for two that claim the same name or alias.
     """
     folders = [datasets_dir()] if own is None else [datasets_dir(), own]
     found = [read_manifest(path) for folder in folders for path in folder.glob("*.yaml")]
@@ -208,11 +206,7 @@ def all_manifests(own: Path | None = None) -> tuple[Manifest, ...]:
 
 
 def find_manifest(name: str, own: Path | None = None) -> Manifest:
-    """The manifest called ``name`` or one of whose aliases is ``name``.
-
-    Raises:
-        UsageError: There is none; lists those there are.
-    """
+    """The manifest with this name or alias; raises ``UsageError``, listing those there are."""
     manifests = all_manifests(own)
     for manifest in manifests:
         if name == manifest.name or name in manifest.aliases:
@@ -228,8 +222,7 @@ def find_split(
 ) -> tuple[Manifest, str | None]:
     """The manifest and split that ``NAME`` or ``NAME:SPLIT`` means; None if it names no split.
 
-    Raises:
-        UsageError: No such corpus or split, or two different splits; lists those there are.
+    Raises ``UsageError`` for an unknown corpus or split, listing those there are, or two splits.
     """
     base, _, suffix = name.partition(":")
     manifest = find_manifest(base, own)

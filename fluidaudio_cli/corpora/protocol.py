@@ -13,8 +13,7 @@ from fluidaudio_cli.errors import DownloadError
 def redirect_target(url: str, location: str) -> str:
     """Where a redirect leads.
 
-    Raises:
-        DownloadError: Nowhere, out of HTTP, or from https to plain http.
+    Raises ``DownloadError`` for nowhere, out of HTTP, or from https to plain http.
     """
     target = urljoin(url, location)
     scheme = urlsplit(target).scheme

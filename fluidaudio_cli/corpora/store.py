@@ -8,17 +8,15 @@ the file must be (trust on first use), whether or not the manifest knew a hash.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fluidaudio_cli.corpora.manifest import KINDS, Kind, Manifest, Sha256, is_plain_relative
 from fluidaudio_cli.errors import InputError
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import user_path, write_text_atomic
 
 DATA_DIR_VARIABLE = "FLUIDAUDIO_DATA_DIR"
 _SUFFIXES: Mapping[Kind, str] = {"reference": ".rttm", "uem": ".uem"}
@@ -26,10 +24,7 @@ _SUFFIXES: Mapping[Kind, str] = {"reference": ".rttm", "uem": ".uem"}
 
 def data_root(option: Path | None = None) -> Path:
     """Where downloads go: the option, else ``FLUIDAUDIO_DATA_DIR``, else the user's data folder."""
-    if option is not None:
-        return option
-    variable = os.environ.get(DATA_DIR_VARIABLE)
-    return Path(variable) if variable else platformdirs.user_data_path("fluidaudio")
+    return option or user_path(DATA_DIR_VARIABLE, "data", author=None)
 
 
 def own_manifests(root: Path) -> Path:
@@ -80,10 +75,9 @@ class Store:
 
     @classmethod
     def open(cls, manifest: Manifest, root: Path) -> Store:
-        """The corpus below ``root``, with its lock file read if there is one.
+        """The corpus below ``root``, with its lock file if there is one.
 
-        Raises:
-            InputError: The lock file is damaged.
+        Raises ``InputError`` where that is damaged.
         """
         store = cls(manifest, root)
         path = store.lock_path

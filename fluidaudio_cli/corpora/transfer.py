@@ -204,7 +204,7 @@ class _Transfer:
                 f"{self.url}: the server's certificate is not trusted ({innermost_reason(error)})",
                 "check the clock and REQUESTS_CA_BUNDLE",
             ) from error
-        except requests.exceptions.Timeout as error:
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _TransientError("no answer in time") from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _TransientError(innermost_reason(error)) from error

@@ -11,7 +11,7 @@ from typing import Any
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.machine import cpu_identity, processors
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import user_path, write_text_atomic
 
 SCHEMA = "fluidaudio.tuning/2"
 # Names another file for the choice; one that does not exist sets the tuning aside.
@@ -84,12 +84,7 @@ def machine_identity() -> str:
 
 def tuning_path() -> Path:
     """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says."""
-    given = os.environ.get(TUNING_VARIABLE)
-    if given:
-        return Path(given)
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("fluidaudio")) / "tuning.json"
+    return user_path(TUNING_VARIABLE, "config", "tuning.json", author=None)
 
 
 def load_tuning() -> Tuning | None:

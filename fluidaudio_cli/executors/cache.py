@@ -38,6 +38,7 @@ from fluidaudio_cli.files import (
     read_record,
     remove_orphans,
     temporary_folder,
+    user_path,
 )
 
 SCHEMA = "fluidaudio.compile-cache/1"
@@ -58,12 +59,7 @@ class CacheWarning(UserWarning):
 
 def cache_dir() -> Path:
     """``$FLUIDAUDIO_CACHE_DIR``, or the system's per-user cache folder."""
-    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_dir
-
-    return Path(user_cache_dir("fluidaudio", appauthor=False))
+    return user_path(ENVIRONMENT_VARIABLE, "cache")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.errors import FluidAudioError, HostError, UsageError
 from fluidaudio_cli.jobs.pool import Chunk, News
-from fluidaudio_cli.jobs.work import Facts, Outcome, Session, Work
+from fluidaudio_cli.jobs.work import Outcome, Session, Work
 
 _GROUP = 4
 """Processors of a worker unless told: one thread decodes for all, and Python holds up more. Not
@@ -32,12 +31,6 @@ _AHEAD = 2
 
 _ANSWER_SECONDS = 5.0
 """Within which the head takes a connection."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    facts: Facts
-    documents: tuple[Any, ...]
 
 
 class ClusterPool:
@@ -101,9 +94,10 @@ class ClusterPool:
             return News(chunk, ended=True, lost=_first_line(error))
         if isinstance(answer, FluidAudioError):
             raise answer
+        facts, documents = answer
         outcomes = [
-            Outcome(number, document, answer.facts)
-            for number, document in zip(chunk.numbers, answer.documents, strict=True)
+            Outcome(number, document, facts)
+            for number, document in zip(chunk.numbers, documents, strict=True)
         ]
         return News(chunk, outcomes, ended=True)
 
@@ -117,7 +111,7 @@ _loaded: tuple[str, Session] | None = None
 
 
 def _do(version: str, job: str, work: Work, threads: int, sources: tuple[Any, ...]) -> Any:
-    """On a node: the documents of ``sources``, or the error that ends the job."""
+    """On a node: its facts and the documents of ``sources``, or the error that ends the job."""
     global _loaded
     try:
         if version != __version__:
@@ -128,7 +122,7 @@ def _do(version: str, job: str, work: Work, threads: int, sources: tuple[Any, ..
         if _loaded is None or _loaded[0] != job:
             _loaded = job, work.start(threads)
         session = _loaded[1]
-        return _Answer(session.facts, tuple(session.run(sources)))
+        return session.facts, tuple(session.run(sources))
     except FluidAudioError as error:
         return error
 

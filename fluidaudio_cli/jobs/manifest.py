@@ -71,7 +71,7 @@ class Manifest:
                         "wait for it, or choose another --output-dir",
                     )
                 # Only under the lock: another job's manifest is not to be taken from under it.
-                if not resume:
+                if not resume or self._header_is_cut():
                     os.ftruncate(self._file, 0)
                 if not os.fstat(self._file).st_size:
                     self._write({"schema": SCHEMA, "plan": asked})
@@ -131,6 +131,17 @@ class Manifest:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _header_is_cut(self) -> bool:
+        """Whether there is no more than a part of the first line: a disk was full, or the end came.
+
+        After a loss of power zeros may stand for what was not on the disk.
+        """
+        begins = json.dumps({"schema": SCHEMA}).removesuffix("}").encode()
+        with self.path.open("rb") as stream:
+            first = stream.readline()
+        there = first.rstrip(b"\0")[: len(begins)]
+        return not first.endswith(b"\n") and begins.startswith(there)
 
     def _check(self, asked: Any) -> None:
         header = next(self._lines(), {})

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from fluidaudio_cli.audio.folders import place_of
+from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.recordings import Place, place_from, uri_from, uri_of
 
 _CACHE_KIB = 2048
@@ -37,9 +39,21 @@ class Recording:
     uri: str
 
 
+@contextmanager
+def _in_temporary_file() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise HostError(
+            f"cannot keep the list of recordings in a temporary file: {error}",
+            "free space, or set TMPDIR to a larger place",
+        ) from error
+
+
 class Recordings:
     """All that ``places`` name, each once (by its ``place_of``), with uris that no other has."""
 
+    @_in_temporary_file()
     def __init__(self, places: Iterable[Place]) -> None:
         self._db = sqlite3.connect("", isolation_level=None)  # "": in a temporary file of its own
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -85,6 +99,7 @@ class Recordings:
         """How many are in ``state``."""
         return self._count("state = ?", state)
 
+    @_in_temporary_file()
     def set(self, number: int, state: State) -> None:
         """Note that a recording is in ``state``."""
         self._db.execute("UPDATE recordings SET state = ? WHERE number = ?", (state, number))
@@ -99,15 +114,17 @@ class Recordings:
 
     def _where(self, condition: str, *values: Any) -> Iterator[Recording]:
         select = f"SELECT number, path, uri FROM recordings WHERE {condition} ORDER BY number"
-        for number, path, uri in self._db.execute(select, values):
-            yield Recording(number, place_from(os.fsdecode(path)), uri)
+        with _in_temporary_file():
+            for number, path, uri in self._db.execute(select, values):
+                yield Recording(number, place_from(os.fsdecode(path)), uri)
 
+    @_in_temporary_file()
     def _count(self, condition: str, *values: Any) -> int:
         select = f"SELECT COUNT(*) FROM recordings WHERE {condition}"
         return int(self._db.execute(select, values).fetchone()[0])
 
     def _part_uris(self) -> None:
-        """Part uris that several share, by the rule of ``folders.unique_uris``."""
+        """Part uris that several share, by the rule of ``folders.uris_by_place``."""
         shared = "SELECT uri FROM recordings GROUP BY uri HAVING COUNT(*) > 1"
         self._db.create_function("depth", 1, _depth, deterministic=True)
         self._db.create_function("uri_with", 2, _uri_with_folders, deterministic=True)

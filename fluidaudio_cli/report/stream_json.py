@@ -56,7 +56,7 @@ def step_event(step: Step, wall: float) -> dict[str, Any]:
 
 
 def state_event(kind: str, time: float, wall: float, text: str) -> dict[str, Any]:
-    """``kind``: behind, caught-up, stalled, resumed or note; ``text`` says it in a sentence."""
+    """``kind``: behind, caught-up, stalled or resumed; ``text`` says it in a sentence."""
     return {"event": kind, "time": _ms(time), "wall": _ms(wall), "text": text}
 
 

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import av
 import av.error
 import numpy as np
-import soxr
 
+from fluidaudio_cli.audio.resample import Resampler
 from fluidaudio_cli.audio.source import SAMPLE_RATE
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.simulate.signals import Samples
@@ -136,7 +136,7 @@ def coded(codec: Codec) -> Stage:
 
 def narrowed(hertz: float) -> Stage:
     """Nothing above ``hertz``: down to twice that rate and back, both without delay."""
-    return Aligned(Chain([_Rate(SAMPLE_RATE, 2 * hertz), _Rate(2 * hertz, SAMPLE_RATE)]))
+    return Aligned(Chain([Resampler(SAMPLE_RATE, 2 * hertz), Resampler(2 * hertz, SAMPLE_RATE)]))
 
 
 @cache
@@ -188,8 +188,8 @@ class _Coded:
             ) from error
         self._rate = codec.rate
         self._frame = int(self._encoder.frame_size) or codec.rate // 50
-        self._in = _Rate(SAMPLE_RATE, codec.rate)
-        self._out: _Rate | None = None
+        self._in = Resampler(SAMPLE_RATE, codec.rate)
+        self._out: Resampler | None = None
         self._waiting = np.zeros(0, np.float32)
         self._sent = 0
 
@@ -235,29 +235,9 @@ class _Coded:
             if samples.dtype == np.int16:
                 samples = samples.astype(np.float32) / 32768
             if self._out is None:
-                self._out = _Rate(frame.sample_rate, SAMPLE_RATE)
+                self._out = Resampler(frame.sample_rate, SAMPLE_RATE)
             pieces.append(self._out.push(np.ascontiguousarray(samples, np.float32)))
         return np.concatenate(pieces)
-
-
-class _Rate:
-    """A resampler, or nothing between equal rates."""
-
-    def __init__(self, source: float, target: float) -> None:
-        self._stream = (
-            soxr.ResampleStream(source, target, 1, dtype="float32") if source != target else None
-        )
-
-    def push(self, samples: Samples) -> Samples:
-        return samples if self._stream is None else self._resample(samples, False)
-
-    def flush(self) -> Samples:
-        return self._resample(np.zeros(0, np.float32), True)
-
-    def _resample(self, samples: Samples, last: bool) -> Samples:
-        if self._stream is None:
-            return samples
-        return np.asarray(self._stream.resample_chunk(samples, last=last), np.float32)
 
 
 def _decoder_of(encoder: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import struct
 import wave
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,7 +273,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-class WavWriter:
+class WavWriter(AbstractContextManager["WavWriter", None]):
     """16-bit mono at 16 kHz, written as it comes."""
 
     def __init__(self, path: Path) -> None:
@@ -286,10 +287,6 @@ class WavWriter:
         pcm = np.round(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
         self._wav.writeframesraw(pcm.tobytes())
         self.samples += samples.size
-
-    def __enter__(self) -> WavWriter:
-        """Return itself."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Complete the header."""

@@ -7,7 +7,6 @@ is damaged is kept as it is and passed over: the other voices stay usable.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import atomic_path, check_folder
+from fluidaudio_cli.files import atomic_path, check_folder, user_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
 
@@ -39,12 +38,7 @@ class Contents:
 
 def default_store() -> Path:
     """``$FLUIDAUDIO_VOICES``, or the system's per-user data folder."""
-    chosen = os.environ.get(ENVIRONMENT_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_data_dir
-
-    return Path(user_data_dir("fluidaudio", appauthor=False)) / "voices"
+    return user_path(ENVIRONMENT_VARIABLE, "data", "voices")
 
 
 class VoiceStore:

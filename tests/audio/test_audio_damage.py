@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,44 @@ def test_mp4_without_its_index(encode: Encode) -> None:
     assert refusal(path).startswith(
         f"{path} is not a media file that can be decoded (or a playlist), or its header is cut off"
     )
+
+
+@pytest.mark.parametrize("open_ended", [False, True])
+def test_a_wav_that_shrinks_while_it_is_read_is_cut(open_ended: bool, write_wav: WriteWav) -> None:
+    path = write_wav(np.ones(960_000, np.int16))
+    stated = "" if open_ended else "its header states 60.00 s, "
+    if open_ended:  # as a recorder leaves it that did not come to the end
+        content = path.read_bytes()
+        path.write_bytes(content[:40] + bytes(4) + content[44:])
+    with open_audio(path) as stream:
+        blocks = stream.blocks(16_000)
+        next(blocks)
+        os.truncate(path, 960_044)
+        with pytest.raises(AudioError) as caught:
+            list(blocks)
+    assert str(caught.value) == (
+        f"{path} is cut off or damaged: {stated}only 30.00 s can be decoded: {DAMAGED}"
+    )
+
+
+def test_a_disk_that_fails_is_one_line(
+    encode: Encode, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FFmpeg looks for the next cluster and reads again: PyAV would print what that raises."""
+    path = encode(noise(60.0), "a.mkv", "pcm_s16le")
+
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with open_audio(path) as stream:
+        blocks = stream.blocks(16_000)
+        next(blocks)
+        raw = stream._opened.file._raw
+        broken = SimpleNamespace(read=fails, seek=raw.seek, tell=raw.tell, close=raw.close)
+        monkeypatch.setattr(stream._opened.file, "_raw", broken)
+        with pytest.raises(AudioError, match=r"is damaged after .* s \(Input/output error\)"):
+            list(blocks)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav) -> None:

@@ -72,6 +72,22 @@ def test_nothing_comes_in_time() -> None:
     assert feed.wait(1, 10.0)
 
 
+def test_a_slow_source_has_not_stalled() -> None:
+    goes_on = threading.Event()
+
+    def slow() -> Blocks:
+        for _ in range(15):
+            goes_on.wait(0.04)
+            yield np.zeros(1, np.float32)
+        goes_on.wait(10.0)
+
+    feed = Feed(slow())
+    assert feed.wait(15, 0.3)
+    assert not feed.wait(16, 0.05)
+    goes_on.set()
+    assert feed.wait(16, 10.0)
+
+
 INVERTED = "a channel is the first one inverted; it was turned back for the mix"
 
 

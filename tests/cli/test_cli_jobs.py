@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from fluidaudio_cli.cli.diarize_job import HostTally, Tally
+from fluidaudio_cli.cli.diarize_run import DiarizeRun
 from fluidaudio_cli.cli.render.jobs import described
 from fluidaudio_cli.models.registry import bundled_models
 
@@ -125,6 +128,49 @@ def test_a_single_recording_does_not_replace_the_result_of_a_job(
     code, _, err = command("diarize", tmp_path / "talks" / "a.wav", *FAST, "--output-dir", out)
     assert (code, err) == (0, f"1 of 1 recordings are done: {out / 'manifest.jsonl'}\n")
     assert (out / "a.rttm").stat().st_ino == before
+
+
+def test_a_recording_that_grew_while_it_was_read_is_not_done(
+    command: Command, write_wav: WriteWav, piece: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = write_wav(piece, "talks/a.wav")
+    out = talk.parent.parent / "out"
+    arguments = ("diarize", talk.parent, *FAST, "--output-dir", out)
+    take = DiarizeRun.take
+
+    def meanwhile(*given: Any) -> None:
+        write_wav(np.concatenate([piece, piece]), "talks/a.wav")
+        take(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DiarizeRun, "take", meanwhile)
+        assert command(*arguments)[0] == 0
+    before = (out / "a.rttm").read_text()
+    code, _, err = command(*arguments)
+    assert (code, "are done" in err) == (0, False)
+    assert len((out / "a.rttm").read_text()) > len(before)
+    assert "1 of 1 recordings are done" in command(*arguments)[2]
+
+
+@reads_urls
+def test_a_url_without_a_length_is_read_forward(
+    command: Command, write_wav: WriteWav, piece: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_wav(piece, "talk.wav")
+
+    class Unmeasured(io.BytesIO):
+        """As fsspec has an answer of HTTP without Content-Length."""
+
+        size = None
+
+        def seek(self, *_: object) -> int:
+            raise ValueError("Cannot seek streaming HTTP file")
+
+    opened = SimpleNamespace(open=lambda: Unmeasured(path.read_bytes()))
+    monkeypatch.setattr(fsspec, "open", lambda *_: opened)
+    code, found, err = command("diarize", "memory://one/talk.wav", *FAST)
+    assert (code, err) == (0, "")
+    assert found == command("diarize", path, *FAST)[1]
 
 
 @reads_urls

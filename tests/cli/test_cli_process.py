@@ -5,6 +5,7 @@ Real processes, with a real terminal where one makes the difference.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ import pytest
 
 from fluidaudio_cli import __version__
 from fluidaudio_cli.cli import app as app_module
+from fluidaudio_cli.cli import process
 
 
 def script(
@@ -238,6 +240,7 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(arguments: tuple[str, ...]) ->
     [
         ("PermissionError(13, 'Permission denied', 'some file')", "some file: Permission denied: "),
         ("OSError(24, 'Too many open files')", "Too many open files: allow more open files"),
+        ("OSError(27, 'File too large', 'f')", "f: File too large: allow larger files (ulimit -f)"),
         ("OSError('no reason')", "no reason: try again"),
     ],
 )
@@ -248,6 +251,28 @@ def test_any_error_of_the_system_is_one_line(error: str, line: str) -> None:
     assert done.returncode == 4
     assert done.stderr.startswith(f"fluidaudio: {line}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+def test_ctrl_c_that_a_background_process_ignores_is_not_heard_in_between() -> None:
+    hears = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with process.interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, hears)
+
+
+def test_a_terminal_that_is_gone_and_takes_no_more_is_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says() -> int:
+        raise OSError(errno.EIO, "Input/output error", "<stderr>")
+
+    assert process.answered(says) == 4
+    monkeypatch.setattr(process, "_ended_by", "SIGHUP")
+    assert process.answered(says) == 129
+    assert capsys.readouterr().err.endswith("\nfluidaudio: hung up\n")
 
 
 def test_a_warning_is_one_line(tmp_path: Path) -> None:

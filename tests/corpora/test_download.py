@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import threading
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,21 @@ def test_a_full_disk_stops_everything(
     with pytest.raises(HostError, match="the disk is full") as caught:
         download_dataset("tiny", data_dir=root, policy=quick)
     assert not isinstance(caught.value, DownloadError)
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_says_nothing(
+    root: Path, server: FaultyServer, quick: RetryPolicy
+) -> None:
+    def interrupt(done: float, total: float | None) -> None:
+        raise KeyboardInterrupt
+
+    server.faults["/tiny/a.wav"] = [Fault(stall=0)]
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        download_dataset(
+            "tiny", data_dir=root, policy=replace(quick, read_timeout=4.0), progress=interrupt
+        )
+    assert time.monotonic() - began < 2.0
 
 
 def test_what_was_recorded_at_first_must_come_again(

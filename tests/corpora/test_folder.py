@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +95,25 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(kind) as caught:
         scan_folder(tmp_path)
     assert said in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a.wav")
+    put(tmp_path, "a.rttm", b"SPEAKER a 1 0 1 <NA> <NA> x <NA> <NA>\n")
+    secret = put(tmp_path, "more/b.wav").parent
+    scandir = os.scandir
+
+    def refused(path: Path) -> Any:
+        if Path(path) == secret:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError) as caught:
+        scan_folder(tmp_path)
+    assert str(caught.value) == f"cannot list {secret}: Permission denied: check its rights"
 
 
 def test_partial_leaves_out_what_has_no_counterpart(tmp_path: Path) -> None:

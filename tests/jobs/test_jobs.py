@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated import Simulated, name_of
 
-from fluidaudio_cli.audio.folders import unique_uris
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.audio.folders import uris_by_place
+from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.jobs.local import LocalPool
 from fluidaudio_cli.jobs.manifest import DONE, FAILED, SET_ASIDE, Manifest, Stamp
 from fluidaudio_cli.jobs.pool import Inline
@@ -34,7 +36,7 @@ def test_uris_are_those_of_a_folder() -> None:
     names = ("a.wav", "a.mp3", "x/b.wav", "y/b.wav", "z/c d.wav", "z/c_d.wav", "w/q/e.wav", "e.wav")
     given = paths(*names, "v/q/e.wav", "z/c  d.wav")
     found = {each.place: each.uri for each in Recordings([*given, Path("a.wav")])}
-    assert found == unique_uris(given)
+    assert found == uris_by_place(given)
     assert found[Path("z/c  d.wav")] == "z__c_d.wav_3"
 
 
@@ -147,8 +149,14 @@ def test_a_manifest_resumes_what_is_as_it_was(tmp_path: Path) -> None:
     assert manifest.path.read_text().count("\n") == 1
 
 
-def test_a_manifest_that_lost_its_content_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / "manifest.jsonl").touch()  # as a power cut may leave it
+@pytest.mark.parametrize("there", ["", '{"sch', '{"schema": "fluidaudio.job/1", "pl', "\0" * 9])
+def test_a_manifest_that_lost_its_content_is_begun_anew(tmp_path: Path, there: str) -> None:
+    """As a power cut or a full disk may leave it; another file of its name stays as it is."""
+    (tmp_path / "manifest.jsonl").write_text("notes")
+    with pytest.raises(InputError, match="is not the manifest of a job"):
+        Manifest(tmp_path, {"mode": "fast"})
+    assert (tmp_path / "manifest.jsonl").read_text() == "notes"
+    (tmp_path / "manifest.jsonl").write_text(there)
     with closing(Manifest(tmp_path, {"mode": "fast"})) as manifest:
         (header,) = map(json.loads, manifest.path.read_text().splitlines())
     assert header == {"schema": "fluidaudio.job/1", "plan": {"mode": "fast"}}
@@ -164,6 +172,23 @@ def test_a_result_of_another_recording_is_not_taken_for_done(tmp_path: Path) -> 
     assert str(caught.value) == (
         f"{tmp_path / 'a.rttm'} is the result of another recording, {first}: "
         "choose another --output-dir, or begin anew with --no-resume"
+    )
+
+
+def test_a_list_that_finds_no_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(*given: Any, **more: Any) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*given, **more)
+        database.execute("PRAGMA max_page_count = 20")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(HostError) as caught:
+        Recordings(Path(f"{number:09}.wav") for number in range(9999))
+    assert str(caught.value) == (
+        "cannot keep the list of recordings in a temporary file: database or disk is full: "
+        "free space, or set TMPDIR to a larger place"
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import wavfile
 
+from fluidaudio_cli.cli.simulate import simulate as simulate_command
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
@@ -24,7 +25,7 @@ from fluidaudio_cli.simulate.batch import Sources, read_voices, simulate
 from fluidaudio_cli.simulate.bundled import bundled_recipe, bundled_voices, made_dataset
 from fluidaudio_cli.simulate.channel import Clip, PacketLoss
 from fluidaudio_cli.simulate.codecs import CODECS, coded, find_codec, narrowed
-from fluidaudio_cli.simulate.plan import plan_conversation
+from fluidaudio_cli.simulate.plan import Conversation, plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
 from fluidaudio_cli.simulate.render import Renderer
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
@@ -410,6 +411,21 @@ def test_the_command(tmp_path: Path) -> None:
     wrong = run("-o", str(tmp_path / "c"), "--recipe", str(tmp_path / "recipe.yaml"))
     assert wrong.returncode == 3
     assert not (tmp_path / "c").exists()
+
+
+def test_as_many_processes_as_processors_that_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def make(*_: object, jobs: int, **__: object) -> list[Conversation]:
+        asked.append(jobs)
+        return []
+
+    monkeypatch.setattr("fluidaudio_cli.executors.machine.processors", lambda: 3)
+    monkeypatch.setattr("fluidaudio_cli.simulate.batch.simulate", make)
+    simulate_command(tmp_path / "out")
+    assert asked == [3]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals, pipes or terminals")
