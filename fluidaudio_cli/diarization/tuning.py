@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import write_text_atomic
 
@@ -83,8 +83,16 @@ def machine_identity() -> str:
 
 
 def tuning_path() -> Path:
-    """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says."""
+    """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says.
+
+    Raises ``UsageError`` where that is nowhere.
+    """
     given = os.environ.get(TUNING_VARIABLE)
+    if given == _NONE:
+        raise UsageError(
+            f"{TUNING_VARIABLE} is {_NONE}: what is stored is not followed",
+            "unset it, or name a file",
+        )
     if given:
         return Path(given)
     import platformdirs
@@ -97,9 +105,9 @@ def load_tuning() -> Tuning | None:
 
     Raises ``HostError`` for a file that is not one: silently ignoring it would change results.
     """
-    path = tuning_path()
     if os.environ.get(TUNING_VARIABLE) == _NONE:
         return None
+    path = tuning_path()
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
