@@ -29,6 +29,7 @@ _CONTENTS = {
     "models": "compiled models",
     "selftests": "self-tests that passed",
     "memory": "peaks of memory measured for --memory-limit",
+    "conversations": "conversations made for benchmarks",
 }
 
 
