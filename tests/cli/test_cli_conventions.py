@@ -66,6 +66,11 @@ def test_rules_are_of_options_that_there_are() -> None:
     ("line", "refusal"),
     [
         ("benchmark --pairs 9", "--pairs is of --against: add --against"),
+        ("benchmark --max-slowdown 9", "--max-slowdown is of --against: add --against"),
+        (
+            "benchmark --single-file a --max-files 2",
+            "--single-file is one recording, without --max-files: give one without the other",
+        ),
         ("benchmark --quick", "--quick is of --robustness: add --robustness"),
         ("benchmark mine.yaml", "mine.yaml is of --robustness: add --robustness"),
         ("benchmark --latency 1", "--latency is of --streaming: add --streaming"),
