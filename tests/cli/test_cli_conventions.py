@@ -191,6 +191,13 @@ def test_help_in_a_pipe_is_plain_and_ends_in_examples(command: Command) -> None:
     )
 
 
+def test_benchmark_says_under_its_short_name_what_it_does(command: Command) -> None:
+    _, out, _ = command("benchmark", "--help")
+    assert "Alias of diarization-benchmark.\n\n  Measure speed, accuracy, " in out
+    assert "Exit code 1: a gate failed, " in out
+    assert "  benchmark              Alias of diarization-benchmark.\n" in command("--help")[1]
+
+
 def test_help_of_a_group_ends_in_the_first_example_of_each_of_its_commands(
     command: Command,
 ) -> None:
