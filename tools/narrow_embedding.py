@@ -1,7 +1,7 @@
 """Make the 8-bit embedding package (W8A8) from the bundled one; needs no PyTorch.
 
     fluidaudio simulate -o clean -n 16 --duration 2m --seed 15
-    fluidaudio simulate -o rough -n 16 --duration 2m --seed 16 --rt60 0.2-0.6 --snr 3-20
+    fluidaudio simulate -o rough -n 16 --duration 2m --seed 16 --rt60 0.2-0.6
     python tools/narrow_embedding.py clean rough --check READERS
 
 Convolutions behind a rectifier get integers: 255 steps for what they read, 127 either way for the

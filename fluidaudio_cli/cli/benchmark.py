@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
@@ -18,12 +18,9 @@ from fluidaudio_cli.cli.report_output import STDOUT
 from fluidaudio_cli.errors import GateError, InputError, UsageError
 
 if TYPE_CHECKING:
-    from fluidaudio_cli.benchmark.compare import Kind
-    from fluidaudio_cli.benchmark.grid import Condition, Grid
-    from fluidaudio_cli.benchmark.identify import VoiceFolder
+    from fluidaudio_cli.benchmark.grid import Grid
     from fluidaudio_cli.benchmark.kept_result import Settings
     from fluidaudio_cli.benchmark.results import BenchmarkResult
-    from fluidaudio_cli.benchmark.robustness import Suite
     from fluidaudio_cli.jobs.pool import Pool
     from fluidaudio_cli.jobs.work import Work
     from fluidaudio_cli.report.benchmark_report import BenchmarkReport
@@ -237,13 +234,14 @@ def benchmark(
 
     Exit code 1: a gate failed, or --against found this version slower. 3: a file failed.
     """
-    from fluidaudio_cli.benchmark.compare import compare
+    from fluidaudio_cli.benchmark.compare import check_comparable, compare
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
-    from fluidaudio_cli.benchmark.kept_result import Settings
+    from fluidaudio_cli.benchmark.identify import conditions_of
+    from fluidaudio_cli.benchmark.kept_result import Settings, unmeasured
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
-    from fluidaudio_cli.benchmark.robustness import read_suite
+    from fluidaudio_cli.benchmark.robustness import make_conditions, read_suite
     from fluidaudio_cli.benchmark.streaming import parse_latencies
     from fluidaudio_cli.cli.compare import check_kinds, warn_of_allowed
     from fluidaudio_cli.diarization.modes import DEFAULT_MODE
@@ -293,19 +291,27 @@ def benchmark(
     )
     read = (baseline, suite, *(gate or ()))
     formats = benchmark_plan.output_formats(output or (), output_format.value, html, read)
-    conditions = _open_conditions(
-        asked.identify,
-        dataset,
-        condition or (),
-        benchmark_plan.Chosen(single_file, max_files, auto_download),
-        read_suite(suite, quick) if robustness else None,
-    )
+    chosen = benchmark_plan.Chosen(single_file, max_files, auto_download)
+    recipes = read_suite(suite, quick) if robustness else None
+    with messages.progress_bar("making conversations") as progress:
+        if asked.identify is not None:
+            conditions = dict(conditions_of(asked.identify))
+        elif recipes is not None:
+            folder = benchmark_plan.made_folder()
+            conditions = make_conditions(recipes, folder, chosen.of, progress)
+        else:
+            conditions = benchmark_plan.open_conditions(dataset, condition or (), chosen, progress)
     if conditions[""].note:
         messages.say(conditions[""].note)
     with ExitStack() as stack:
         grid = benchmark_plan.build_grid(asked, conditions, stack)
         if base is not None:
-            _check_baseline(base, grid, settings, kinds)
+            # What is known of it before measuring.
+            check_comparable(base, unmeasured(grid, settings), kinds)
+            if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
+                raise UsageError(
+                    "--baseline has none of the cells asked for", "measure the same modes"
+                )
         result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
     refused = None
     try:
@@ -324,25 +330,6 @@ def benchmark(
     if refused is not None:
         raise refused
     _finish(report)
-
-
-def _open_conditions(
-    voices: VoiceFolder | None,
-    dataset: str | None,
-    others: Sequence[str],
-    chosen: benchmark_plan.Chosen,
-    suite: Suite | None,
-) -> dict[str, Condition]:
-    from fluidaudio_cli.benchmark import robustness
-    from fluidaudio_cli.benchmark.identify import conditions_of
-
-    if voices is not None:
-        return dict(conditions_of(voices))
-    with messages.progress_bar("making conversations") as progress:
-        if suite is not None:
-            folder = benchmark_plan.made_folder()
-            return robustness.make_conditions(suite, folder, chosen.of, progress)
-        return benchmark_plan.open_conditions(dataset, others, chosen, progress)
 
 
 def _measure(
@@ -395,18 +382,6 @@ def _measure(
                         f"finished files are kept in {journal}; go on with --resume", err=True
                     )
                 raise
-
-
-def _check_baseline(
-    base: BenchmarkResult, grid: Grid, settings: Settings, kinds: Collection[Kind]
-) -> None:
-    """Refuse a baseline that will not do, as far as that is known before measuring."""
-    from fluidaudio_cli.benchmark.compare import check_comparable
-    from fluidaudio_cli.benchmark.kept_result import unmeasured
-
-    check_comparable(base, unmeasured(grid, settings), tuple(kinds))
-    if {cell for _, cell in grid.cells}.isdisjoint(each.cell for each in base.cells):
-        raise UsageError("--baseline has none of the cells asked for", "measure the same modes")
 
 
 def _show(report: BenchmarkReport, output_format: OutputFormat, written: Collection[str]) -> None:

@@ -224,7 +224,9 @@ class Chosen:
         dataset = self.of(open_dataset(name))
         if self.auto_download and dataset.missing() and dataset.download_command is not None:
             with messages.progress_bar(f"downloading {name}") as progress:
-                download_dataset(name, max_files=self.max_files, progress=progress)
+                download_dataset(
+                    name, max_files=self.max_files, single=self.single_file, progress=progress
+                )
             dataset = self.of(open_dataset(name))
         return dataset.require()
 

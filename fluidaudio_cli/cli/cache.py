@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluidaudio_cli.cli import messages, report_output
-from fluidaudio_cli.errors import os_errors
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.files import folder_bytes, folder_files
 from fluidaudio_cli.wording import counted
 
@@ -29,6 +29,7 @@ _CONTENTS = {
     "models": "compiled models",
     "selftests": "self-tests that passed",
     "memory": "peaks of memory measured for --memory-limit",
+    "conversations": "conversations made for benchmarks",
 }
 
 
@@ -68,7 +69,6 @@ def clear(
     ] = None,
 ) -> None:
     """Empty the cache. Nothing is lost but time: what is needed is made anew."""
-    from fluidaudio_cli.errors import UsageError
     from fluidaudio_cli.executors.cache import cache_dir
 
     if kind is not None and kind not in _CONTENTS:

@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "plan": (
         ("fluidaudio plan", "how the default mode runs here"),
-        ("fluidaudio plan --performance-mode accurate --precision bf16", "what would be refused"),
+        ("fluidaudio plan --performance-mode accurate --precision bf16", "as wished for"),
         ("fluidaudio plan --no-tuning --format json", "as stored in every result"),
     ),
     "doctor": (

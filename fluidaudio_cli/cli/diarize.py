@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,10 +36,8 @@ from fluidaudio_cli.recordings import Place, place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioSource
-    from fluidaudio_cli.benchmark.memory_limit import Held
     from fluidaudio_cli.cli.diarize_job import Job
     from fluidaudio_cli.diarization.pipeline import Pipeline
-    from fluidaudio_cli.diarization.plan import Plan
     from fluidaudio_cli.diarization.result import Diarization
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
@@ -215,7 +214,11 @@ def diarize(
     plan = unheld = make_plan(performance_mode, threads=share.threads, **asked)
     held = None
     if memory_limit is not None:
-        held = _hold(plan, memory_limit, heard(), references is not None)
+        from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
+
+        size, longest = parse_size(memory_limit), longest_seconds(heard())
+        with messages.progress_bar("measuring memory") as progress:
+            held = hold(plan, size, longest, scoring=references is not None, progress=progress)
         plan = held.plan
     if messages.is_verbose():
         from fluidaudio_cli.cli.render.plan import plan_lines
@@ -272,7 +275,9 @@ def diarize(
             found = job.evidence(kept)
             run.failed += bool(found) and _again(found, {}, wanted)
     else:
-        meanwhile = _import_renderer if destination.format is Format.table else None
+        # What will write the table: imported beside the loading of models it costs no time.
+        renderer = partial(import_module, "fluidaudio_cli.cli.render.diarize")
+        meanwhile = renderer if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
         facts = replace(facts, ran=Ran.of(pipeline, wanted.as_json))
         run = DiarizeRun(facts, wanted, count, kept)
@@ -325,26 +330,6 @@ def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
         run.keep()
     run.finish("no network was run")
     return run.failed
-
-
-def _import_renderer() -> None:
-    """Import what will write the table: beside the loading of models it costs no time."""
-    import fluidaudio_cli.cli.render.diarize  # noqa: F401
-
-
-def _hold(
-    plan: Plan,
-    limit: str,
-    recordings: Iterable[AudioSource],
-    scoring: bool,
-) -> Held:
-    """The plan, held under the limit; measured with a bar where it was not measured before."""
-    from fluidaudio_cli.benchmark.memory_limit import hold, longest_seconds, parse_size
-
-    size = parse_size(limit)
-    seconds = longest_seconds(recordings)
-    with messages.progress_bar("measuring memory") as progress:
-        return hold(plan, size, seconds, scoring=scoring, progress=progress)
 
 
 def _outcomes(

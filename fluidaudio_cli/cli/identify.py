@@ -10,10 +10,10 @@ import typer
 
 from fluidaudio_cli.cli import options, report_output
 from fluidaudio_cli.cli.diarize_evidence import evidence_among, read_alike
-from fluidaudio_cli.cli.known import KnownVoices, known_voices
+from fluidaudio_cli.cli.known import known_voices
 from fluidaudio_cli.cli.process import EXIT_BAD_INPUT
 from fluidaudio_cli.errors import InputError
-from fluidaudio_cli.recordings import Place, place_from
+from fluidaudio_cli.recordings import place_from
 
 if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization, Speaker
@@ -38,19 +38,43 @@ def identify(
 
     FILE may be evidence of diarize --save-evidence. For who speaks when: diarize --known.
     """
+    from fluidaudio_cli.audio.folders import uris_by_place
+    from fluidaudio_cli.audio.source import AudioSource
     from fluidaudio_cli.cli.render.voices import render_identities
+    from fluidaudio_cli.diarization.loading import load_pipeline
+    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 
     report_output.check(output, output_format)
     people = known_voices(known, store, max_false_accept)
     assert people is not None
-    failures: list[InputError] = []
-    found: list[Diarization] = []
     places = [place_from(text) for text in files]
-    for outcome in _outcomes(
-        places, people, performance_mode, models, executor, precision, threads
-    ):
+
+    def outcomes() -> Iterator[Diarization | InputError]:
+        evidence = evidence_among(places)
+        for saved in read_alike(evidence):
+            if isinstance(saved, InputError):
+                yield saved
+            else:
+                known = people.people(saved.models, saved.plan.mode.calibration)
+                yield saved.diarize(SpeakerBounds(), known)
+        if evidence:
+            return
+        sources = [AudioSource(*each) for each in uris_by_place(places).items()]
+        pipeline = load_pipeline(
+            performance_mode,
+            executor=executor.value,
+            precision=precision.value,
+            threads=threads,
+            models=models,
+        )
+        known = people.people(pipeline.models, pipeline.mode.calibration)
+        yield from pipeline.diarize_many([(each, None) for each in sources], known=known)
+
+    failed = False
+    found: list[Diarization] = []
+    for outcome in outcomes():
         if isinstance(outcome, InputError):
-            failures.append(outcome)
+            failed = True
             typer.echo(f"fluidaudio: {outcome}", err=True)
         else:
             found.append(replace(outcome, evidence=None))  # large, and of no more use
@@ -67,40 +91,8 @@ def identify(
     }
     if found:
         report_output.write_report(output, output_format, document, render_identities, found)
-    if failures:
+    if failed:
         raise typer.Exit(EXIT_BAD_INPUT)
-
-
-def _outcomes(
-    files: list[Place],
-    people: KnownVoices,
-    mode: str,
-    models: str,
-    executor: options.ExecutorChoice,
-    precision: options.PrecisionChoice,
-    threads: int | None,
-) -> Iterator[Diarization | InputError]:
-    from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-
-    evidence = evidence_among(files)
-    for saved in read_alike(evidence):
-        if isinstance(saved, InputError):
-            yield saved
-        else:
-            known = people.people(saved.models, saved.plan.mode.calibration)
-            yield saved.diarize(SpeakerBounds(), known)
-    if evidence:
-        return
-    from fluidaudio_cli.audio.folders import uris_by_place
-    from fluidaudio_cli.audio.source import AudioSource
-    from fluidaudio_cli.diarization.loading import load_pipeline
-
-    sources = [AudioSource(path, uri) for path, uri in uris_by_place(files).items()]
-    pipeline = load_pipeline(
-        mode, executor=executor.value, precision=precision.value, threads=threads, models=models
-    )
-    known = people.people(pipeline.models, pipeline.mode.calibration)
-    yield from pipeline.diarize_many([(each, None) for each in sources], known=known)
 
 
 def _speaker(speaker: Speaker) -> dict[str, Any]:

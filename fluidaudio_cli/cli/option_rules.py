@@ -20,6 +20,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
         "voices": "identify",
         "latency": "streaming",
         "pairs": "against",
+        "max_slowdown": "against",
         "peer_threshold": "peer",
         "scaling_lengths": "scaling",
         "allow_different": "baseline",
@@ -54,6 +55,7 @@ _NO_ERRORS = (*_AS_THEY_ARE, *_PASSES, "measure_power", "memory_limit", "peer", 
 # By command and option: what does not go with it, and why; {} is what was given besides.
 APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "diarization-benchmark": {
+        "single_file": ("is one recording, without {}", ("max_files",)),
         "memory_limit": ("does not reach what {} runs", _AS_THEY_ARE),
         "ablation": ("switches those itself, without {}", ("executor", "precision")),
         "robustness": (

@@ -6,16 +6,13 @@ import sys
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.files import write_text_atomic
-
-if TYPE_CHECKING:
-    from fluidaudio_cli.profiling.records import Profile
 
 
 class ProfileFormat(str, Enum):
@@ -116,24 +113,12 @@ def profile(
 
         write_text_atomic(trace, format_trace(outcome))
         messages.say(f"wrote {trace}")
-    _write(outcome, chosen, output, top, time.perf_counter() - began)
-
-
-def _recording(file: Path) -> Path:
-    from fluidaudio_cli.audio.folders import uris_by_place
-
-    found = [each for each in uris_by_place([file]) if isinstance(each, Path)]
-    if len(found) != 1:
-        raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
-    return next(iter(found))
-
-
-def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seconds: float) -> None:
     if chosen is ProfileFormat.table:
         from fluidaudio_cli.cli.render.profile import render_profile
 
+        took = time.perf_counter() - began
         report_output.write(
-            output, lambda page: render_profile(page, outcome, top=top, seconds=seconds)
+            output, lambda page: render_profile(page, outcome, top=top, seconds=took)
         )
     elif chosen is ProfileFormat.json:
         from fluidaudio_cli.profiling.document import format_json
@@ -145,3 +130,12 @@ def _write(outcome: Profile, chosen: ProfileFormat, output: Path, top: int, seco
         report_output.write(output, profile_page(outcome, top=top))
     if output != report_output.STDOUT:
         messages.say(f"wrote {output}")
+
+
+def _recording(file: Path) -> Path:
+    from fluidaudio_cli.audio.folders import uris_by_place
+
+    found = [each for each in uris_by_place([file]) if isinstance(each, Path)]
+    if len(found) != 1:
+        raise UsageError(f"{file} holds {len(found)} recordings", "give one of them to profile")
+    return next(iter(found))

@@ -12,9 +12,7 @@ from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fluidaudio_cli.scoring.metrics import Condition, FileScore, Scores
+    from fluidaudio_cli.scoring.metrics import Condition
 
 
 class Regions(str, Enum):
@@ -93,6 +91,7 @@ def score(
     Strict (no collar, overlap scored) and lenient (0.25 s per side, overlap skipped) side by
     side, per recording and pooled by duration. A recording on one side only is an error.
     """
+    from fluidaudio_cli.scoring.document import format_csv, format_json
     from fluidaudio_cli.scoring.matching import (
         annotation_files,
         match_by_uri,
@@ -130,7 +129,16 @@ def score(
     notes = (*truth.notes, *answer.notes, *omitted)
     for note in notes:
         messages.say(f"note: {note}")
-    _write(chosen, output, scores, pool(scores), regions, tolerance, notes)
+    pooled = pool(scores)
+    facts: dict[str, Any] = {"regions": regions.value, "tolerance": tolerance}
+    if chosen is Format.json:
+        report_output.write(output, format_json(scores, pooled, notes=notes, **facts))
+    elif chosen is Format.csv:
+        report_output.write(output, format_csv(scores, pooled))
+    else:
+        from fluidaudio_cli.cli.render.score import render_scores
+
+        report_output.write(output, lambda page: render_scores(page, scores, pooled, **facts))
 
 
 def _conditions(
@@ -145,25 +153,3 @@ def _conditions(
     if collar_per_side is None and not skip_overlap:
         return (STRICT, LENIENT)
     return (condition(collar_per_side or 0.0, skip_overlap),)
-
-
-def _write(
-    chosen: Format,
-    output: Path,
-    scores: Sequence[FileScore],
-    pooled: Scores,
-    regions: Regions,
-    tolerance: float,
-    notes: Sequence[str],
-) -> None:
-    from fluidaudio_cli.scoring.document import format_csv, format_json
-
-    facts: dict[str, Any] = {"regions": regions.value, "tolerance": tolerance}
-    if chosen is Format.json:
-        report_output.write(output, format_json(scores, pooled, notes=notes, **facts))
-    elif chosen is Format.csv:
-        report_output.write(output, format_csv(scores, pooled))
-    else:
-        from fluidaudio_cli.cli.render.score import render_scores
-
-        report_output.write(output, lambda page: render_scores(page, scores, pooled, **facts))

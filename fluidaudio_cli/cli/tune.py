@@ -42,14 +42,20 @@ def tune(
         tuning_document,
         tuning_progress,
     )
-    from fluidaudio_cli.diarization.tuning import load_tuning, save_tuning, tuning_path
+    from fluidaudio_cli.diarization.tuning import (
+        TUNING_VARIABLE,
+        load_tuning,
+        save_tuning,
+        tuning_path,
+    )
 
     report_output.check(output, output_format)
+    path = tuning_path()
     if forget:
-        tuning_path().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return
     if show:
-        stored, path = load_tuning(), tuning_path()
+        stored = load_tuning()
         report_output.write_report(
             output,
             output_format,
@@ -64,9 +70,10 @@ def tune(
 
     formats = output_formats(measured or (), "summary")
     report_output.check_not_read("--output", output, formats)
+    report_output.check_writable(TUNING_VARIABLE, path)
     with tuning_progress() as watch:
         result = find_best(watch, timeout)
-    path = save_tuning(result.chosen)
+    save_tuning(result.chosen)
     for target, name in formats.items():
         write_text_atomic(target, formatted(BenchmarkReport(result.measured), name))
     report_output.write_report(

@@ -50,12 +50,13 @@ def download_dataset(
     split: str | None = None,
     *,
     max_files: int | None = None,
+    single: str | None = None,
     data_dir: Path | None = None,
     jobs: int | None = None,
     progress: ProgressCallback = no_progress,
     policy: RetryPolicy | None = None,
 ) -> DownloadSummary:
-    """Download what is missing of a split; with ``max_files``, of its first recordings only.
+    """Download what is missing of a split, or of its first ``max_files`` or its ``single`` one.
 
     ``name`` may be ``NAME:SPLIT``. ``progress`` is told downloads done (with fractions) of
     downloads in all. One file that fails does not stop the others.
@@ -75,7 +76,7 @@ def download_dataset(
         return _bundled_summary(manifest, root, chosen)
     with _exclusive(root / "datasets" / manifest.name, manifest.name):
         run = _Run(Store.open(manifest, root), chosen, policy, progress)
-        return run.run(max_files, jobs or DEFAULT_JOBS)
+        return run.run(max_files, single, jobs or DEFAULT_JOBS)
 
 
 class _Run:
@@ -95,9 +96,9 @@ class _Run:
         self._downloaded = 0
         self._recorded = 0
 
-    def run(self, max_files: int | None, jobs: int) -> DownloadSummary:
+    def run(self, max_files: int | None, single: str | None, jobs: int) -> DownloadSummary:
         everything = self._store.uris(self._split) or self._find_uris()
-        uris = everything[:max_files]
+        uris = [uri for uri in everything if single in (None, uri)][:max_files]
         wanted = [p for uri in uris for p in self._store.files(self._split, uri)]
         todo = [placed for placed in wanted if not _is_present(placed)]
         self._download_all(todo, jobs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import user_path, write_text_atomic
 
@@ -83,7 +83,15 @@ def machine_identity() -> str:
 
 
 def tuning_path() -> Path:
-    """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says."""
+    """Where the choice is kept: per user, or where FLUIDAUDIO_TUNING says.
+
+    Raises ``UsageError`` where that is nowhere.
+    """
+    if os.environ.get(TUNING_VARIABLE) == _NONE:
+        raise UsageError(
+            f"{TUNING_VARIABLE} is {_NONE}: what is stored is not followed",
+            "unset it, or name a file",
+        )
     return user_path(TUNING_VARIABLE, "config", "tuning.json", author=None)
 
 
@@ -92,9 +100,9 @@ def load_tuning() -> Tuning | None:
 
     Raises ``HostError`` for a file that is not one: silently ignoring it would change results.
     """
-    path = tuning_path()
     if os.environ.get(TUNING_VARIABLE) == _NONE:
         return None
+    path = tuning_path()
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:

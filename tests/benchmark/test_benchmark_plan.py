@@ -164,16 +164,18 @@ def test_an_absent_corpus_is_downloaded_once_and_else_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLUIDAUDIO_DATA_DIR", str(tmp_path))
-    calls: list[tuple[str, int | None]] = []
+    calls: list[tuple[str, int | None, str | None]] = []
 
-    def downloaded(name: str, max_files: int | None, progress: object) -> None:
-        calls.append((name, max_files))
+    def downloaded(name: str, max_files: int | None, single: str | None, progress: object) -> None:
+        calls.append((name, max_files, single))
 
     monkeypatch.setattr(download, "download_dataset", downloaded)
     for allowed in (False, True):
         with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm --max-files 1"):
             open_conditions("ami-sdm", (), Chosen(None, 1, allowed))
-    assert calls == [("ami-sdm", 1)]
+    with pytest.raises(HostError, match="fluidaudio datasets download ami-sdm`"):
+        open_conditions("ami-sdm", (), Chosen("ES2004b", None, True))
+    assert calls == [("ami-sdm", 1, None), ("ami-sdm", None, "ES2004b")]
 
 
 def test_sets_of_models_are_called_by_their_files_names(

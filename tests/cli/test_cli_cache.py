@@ -28,8 +28,9 @@ def test_unwritable_cache_is_said_once_and_worked_without(sample_wav: Path) -> N
 
 @pytest.fixture
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of 3 MB of models, a self-test, and a benchmark's journal."""
-    for name, size in (("models/a", 1), ("models/b/c", 2), ("selftests/a", 1), ("benchmark/a", 9)):
+    """A cache of 3 MB of models, a self-test, a conversation, and a benchmark's journal."""
+    sizes = {"models/a": 1, "models/b/c": 2, "selftests/a": 1, "conversations/a/b": 4}
+    for name, size in (*sizes.items(), ("benchmark/a", 9)):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size * 1_000_000))
@@ -41,14 +42,15 @@ def test_cache_is_shown_by_kind(command: Command, filled: Path) -> None:
     code, out, err = command("cache", "info")
     assert (code, err) == (0, "")
     assert out == (
-        f"{filled}, 4.0 MB\n"
+        f"{filled}, 8.0 MB\n"
         "  compiled models: 2 files, 3.0 MB\n"
         "  self-tests that passed: 1 file, 1.0 MB\n"
+        "  conversations made for benchmarks: 1 file, 4.0 MB\n"
     )
     _, out, _ = command("cache", "info", "--format", "json")
     document = json.loads(out)
-    assert (document["path"], document["bytes"]) == (str(filled), 4_000_000)
-    assert [kind["files"] for kind in document["kinds"].values()] == [2, 1, 0]
+    assert (document["path"], document["bytes"]) == (str(filled), 8_000_000)
+    assert [kind["files"] for kind in document["kinds"].values()] == [2, 1, 0, 1]
 
 
 def test_brackets_in_names_are_no_markup(
@@ -73,10 +75,11 @@ def test_clearing_takes_one_kind_or_all_that_can_be_made_anew(
 
     code, out, err = command("cache", "clear", "--kind", "blobs")
     assert (code, out) == (2, "")
-    assert err == "fluidaudio: --kind blobs is not known: use models, selftests, memory\n"
+    kinds = "models, selftests, memory, conversations"
+    assert err == f"fluidaudio: --kind blobs is not known: use {kinds}\n"
     for kind, freed, names in (
-        (("--kind", "models"), "3.0", ["benchmark", "selftests"]),
-        ((), "1.0", ["benchmark"]),
+        (("--kind", "models"), "3.0", ["benchmark", "conversations", "selftests"]),
+        ((), "5.0", ["benchmark"]),
         ((), "0.0", ["benchmark"]),
     ):
         code, out, err = command("cache", "clear", *kind)

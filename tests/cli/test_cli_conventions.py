@@ -66,6 +66,11 @@ def test_rules_are_of_options_that_there_are() -> None:
     ("line", "refusal"),
     [
         ("benchmark --pairs 9", "--pairs is of --against: add --against"),
+        ("benchmark --max-slowdown 9", "--max-slowdown is of --against: add --against"),
+        (
+            "benchmark --single-file a --max-files 2",
+            "--single-file is one recording, without --max-files: give one without the other",
+        ),
         ("benchmark --quick", "--quick is of --robustness: add --robustness"),
         ("benchmark mine.yaml", "mine.yaml is of --robustness: add --robustness"),
         ("benchmark --latency 1", "--latency is of --streaming: add --streaming"),
@@ -184,6 +189,13 @@ def test_help_in_a_pipe_is_plain_and_ends_in_examples(command: Command) -> None:
     assert out.endswith(
         "  fluidaudio plan --no-tuning --format json\n      as stored in every result\n"
     )
+
+
+def test_benchmark_says_under_its_short_name_what_it_does(command: Command) -> None:
+    _, out, _ = command("benchmark", "--help")
+    assert "Alias of diarization-benchmark.\n\n  Measure speed, accuracy, " in out
+    assert "Exit code 1: a gate failed, " in out
+    assert "  benchmark              Alias of diarization-benchmark.\n" in command("--help")[1]
 
 
 def test_help_of_a_group_ends_in_the_first_example_of_each_of_its_commands(

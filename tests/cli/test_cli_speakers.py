@@ -280,6 +280,11 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
     turns = tmp_path / "t.rttm"
     turns.write_text("SPEAKER bob 1 0 9 <NA> <NA> B <NA> <NA>\n")
     enrolled("Bob")
+    both, of_b = (pieces["Bob"], pieces["Cid"]), ("--from", "B", "--turns", turns)
+    # Turns of one recording only are those of the file, whatever its name.
+    code, _, err = command("speakers", "enrol", "Cid", pieces["Cid"], *of_b)
+    assert code == 0
+    assert err.endswith("note: with less than 10 s, more recordings would help\n")
     refused: tuple[tuple[tuple[object, ...], int, str], ...] = (
         ((quiet,), 3, "nobody speaks in "),
         ((DATASETS / "noise" / "music-piano.opus",), 3, "nobody speaks in "),
@@ -288,6 +293,9 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         ((tmp_path / "gone.wav",), 3, "gone.wav does not exist"),
         ((pieces["Bob"], "--from", "B"), 2, "--from LABEL is of --turns"),
         ((pieces["Bob"], "--from", "X", "--turns", turns), 2, "'X' does not speak in "),
+        ((*both, *of_b), 2, "t.rttm does not mention 'cid'"),
+        ((pieces["Bob"], "--start", "1", *of_b), 2, "--turns and --start/--end both say when"),
+        ((*both, "--start", "1"), 2, "--start and --end are of one file"),
         ((pieces["Bob"], "--start", "5", "--end", "5"), 2, "--end 5 is not after --start 5"),
         ((pieces["Bob"], "--start", "60"), 3, "has nothing in the time given"),
         ((pieces["Bob"], "--start", "1e306"), 3, "has nothing in the time given"),
@@ -316,7 +324,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         assert (code, out) == (expected, ""), arguments
         assert line in err
         assert err.count("\n") == 1, err
-    assert list(VoiceStore().read().voices) == ["Bob"]
+    assert list(VoiceStore().read().voices) == ["Bob", "Cid"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is of Linux")

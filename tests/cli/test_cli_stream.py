@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fluidaudio_cli.cli.render.stream import LiveView
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
@@ -308,3 +309,14 @@ def test_what_is_saved_is_kept_where_nobody_reads_the_end(tmp_path: Path) -> Non
     assert started.stderr.read() == f"wrote {saved}\n".encode()
     assert saved.exists()
     started.stderr.close()
+
+
+def test_what_is_said_of_a_stream_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with LiveView(latency=1.0, step_seconds=0.5) as view:
+        for text in ("nothing comes from the source", "the source goes on"):
+            view.say(text)
+            assert text in terminal.getvalue()

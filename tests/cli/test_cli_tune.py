@@ -101,3 +101,25 @@ def test_nothing_is_stored_when_no_setting_works(
     assert (code, out) == (4, "")
     assert "no setting works on this machine: it died [at once]: run fluidaudio doctor" in err
     assert not own_file.exists()
+
+
+def test_where_a_choice_cannot_be_kept_nothing_is_measured(
+    process: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "none"
+    mine.write_text("not a tuning")
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", "none")
+    for options in ((), ("--show",), ("--forget",)):
+        assert process("tune", *options) == (
+            2,
+            "",
+            "fluidaudio: FLUIDAUDIO_TUNING is none: what is stored is not followed: unset it, or "
+            "name a file\n",
+        )
+    assert mine.read_text() == "not a tuning"
+    monkeypatch.setenv("FLUIDAUDIO_TUNING", "/dev/null/tuning.json")
+    code, _, err = process("tune")
+    assert code == 4
+    assert err.startswith("fluidaudio: cannot write /dev/null/tuning.json: ")
+    assert err.endswith(": choose another FLUIDAUDIO_TUNING\n")

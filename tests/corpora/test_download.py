@@ -76,6 +76,13 @@ def test_max_files_takes_the_first_ones(
         download_dataset("tiny", max_files=0, data_dir=root)
 
 
+def test_a_single_recording_comes_alone(
+    root: Path, server: FaultyServer, quick: RetryPolicy
+) -> None:
+    assert download_dataset("tiny", single="b", data_dir=root, policy=quick).downloaded == 3
+    assert {path for path, _, _ in server.seen} == {f"/tiny/b.{s}" for s in ("wav", "rttm", "uem")}
+
+
 def test_files_come_in_parallel_but_not_more_than_asked(
     root: Path, server: FaultyServer, quick: RetryPolicy
 ) -> None:

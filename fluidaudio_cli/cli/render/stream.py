@@ -28,8 +28,9 @@ class LiveView:
     def __init__(self, latency: float, step_seconds: float) -> None:
         self._latency, self._step = latency, step_seconds
         self._ledger = Ledger()
-        self._note = ""
-        self._live = Live(console=stdout_console(), auto_refresh=False, transient=True)
+        self._note, self._foot = "", Text("", "dim")
+        console = stdout_console()
+        self._live = Live(self._foot, console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveView:
         """Take the terminal."""
@@ -45,8 +46,8 @@ class LiveView:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        """A line under the view."""
-        self._note = text
+        """A line under the view, at once: where nothing comes, no step draws it."""
+        self._note = self._foot.plain = text
         self._live.refresh()
 
     def step(self, step: Step, wall: float) -> None:
@@ -71,8 +72,8 @@ class LiveView:
             f"{now:8.1f} s   final after {self._latency:g} s   "
             f"step {1000 * step.computing_seconds:.0f} ms ({load:.0f} % of {self._step:g} s)"
         )
-        foot = Text("behind: coarser step" if step.behind else self._note, "dim")
-        self._live.update(Group(head, table, foot), refresh=True)
+        self._foot.plain = "behind: coarser step" if step.behind else self._note
+        self._live.update(Group(head, table, self._foot), refresh=True)
 
 
 def _strip(turns: list[Turn], now: float) -> str:
