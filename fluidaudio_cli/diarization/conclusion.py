@@ -89,10 +89,15 @@ def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str
     heard = counted(given, "speaker")
     wanted = bounds.exactly or bounds.at_least
     if wanted is not None and given < wanted:
+        asked = f"{counted(wanted, 'speaker')} {'was' if wanted == 1 else 'were'} asked for"
+        if not given:
+            return (f"{asked}, but nobody speaks",)
         return (
-            f"{wanted} speakers were asked for, but only {heard} could be given turns: "
+            f"{asked}, but only {heard} could be given turns: "
             "the others' voices cannot be told apart, or never speak alone",
         )
-    if given and given != found.found and given not in found.counts:
+    # Speakers may have no turn in a mode that drops short ones: nobody asked for that.
+    as_found = bounds.fewest <= found.found <= (bounds.most or found.found)
+    if given and not as_found and given not in found.counts:
         return (f"{heard} as asked for, although the evidence says {found.found}",)
     return ()

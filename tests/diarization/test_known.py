@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,20 @@ def test_what_a_telephone_adds_to_voices_does_not_make_them_alike() -> None:
     assert called.false_accept[1, 0] == pytest.approx(expected, rel=0.01)
     blind = KnownPeople([known("One", heard[0])], CALIBRATION).compared(heard, seconds)
     assert blind.false_accept[1, 0] < 0.2 * called.false_accept[1, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_who_is_heard_too_shortly_to_be_known_is_said_to_be_nobody(count: int) -> None:
+    short = np.full(count, 0.1)
+    nothing = np.zeros((count, SIZE), np.float32)
+    voices = Voices(np.zeros(count, np.intp), nothing, short, short)
+    pairs, none = np.zeros((0, 2), np.intp), np.zeros(0)
+    links = Links(pairs, none, none, none, short, voices.windows, short, np.ones(comb(count, 2)))
+    ada = KnownPeople([known("Ada", people(1)[0])], CALIBRATION)
+    found = find_speakers(voices, links, CALIBRATION, SpeakerBounds(), ada)
+    assert [(who.name, who.probability, who.false_accept) for who in found.identities] == [
+        ("", pytest.approx(0.5), 1.0)
+    ] * min(count, 1)
 
 
 def test_the_rate_asked_for_decides_and_holds_for_any_number_of_voices() -> None:
