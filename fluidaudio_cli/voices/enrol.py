@@ -106,6 +106,8 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
     pipeline.mode.calibration.check_across()
     where = str(part.source.path)
     samples = part.samples()
+    if samples.size >= round(MOST_SECONDS * SAMPLE_RATE):
+        where = f"the first {MOST_SECONDS / 60:g} minutes of {where}"
     audio = flac_bytes(samples)
     with _as_file(audio) as path:
         result = pipeline.diarize(path, uri=part.uri)

@@ -277,6 +277,8 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
 ) -> None:
     quiet = write_wav(np.zeros(5 * 16_000), "quiet.wav")
     short = write_wav(samples_of(ADA)[: 16_000 * 3 // 10], "short.wav")
+    # Ten minutes are heard, and she speaks behind them.
+    late = write_wav(np.concatenate([np.zeros(600 * 16_000), samples_of(ADA)]), "late.wav")
     turns = tmp_path / "t.rttm"
     turns.write_text("SPEAKER bob 1 0 9 <NA> <NA> B <NA> <NA>\n")
     enrolled("Bob")
@@ -284,6 +286,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         ((quiet,), 3, "nobody speaks in "),
         ((DATASETS / "noise" / "music-piano.opus",), 3, "nobody speaks in "),
         ((short,), 3, "short.wav"),
+        ((late,), 3, f"nobody speaks in the first 10 minutes of {late}: "),
         ((sample_wav,), 3, ": SPEAKER_00 6.7-14.8 s, "),
         ((tmp_path / "gone.wav",), 3, "gone.wav does not exist"),
         ((pieces["Bob"], "--from", "B"), 2, "--from LABEL is of --turns"),
