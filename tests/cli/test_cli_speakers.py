@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.io import wavfile
 
 from fluidaudio_cli.audio.source import AudioSource, open_audio
 from fluidaudio_cli.diarization import loading
@@ -102,6 +103,19 @@ def test_voices_are_known_again_by_their_network_in_integers(
     hashes = [{each.name: each.sha256 for each in models} for models in (usual, narrow)]
     assert hashes[0]["embedding"] != hashes[1]["embedding"]
     assert network_of(usual) == network_of(narrow) == hashes[0]["embedding"]
+
+
+def test_a_much_quieter_recording_gives_the_same_voice(
+    loaded_once: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    vectors = []
+    for gain in (1.0, 1e-3):
+        path = tmp_path / f"{gain}.wav"
+        wavfile.write(path, 16_000, samples_of(ADA) * np.float32(gain))
+        vectors.append(
+            hear(loaded_once(make_plan("balanced")), Part(AudioSource(path), "a")).vector
+        )
+    assert vectors[0] @ vectors[1] > 0.99
 
 
 def test_names_from_the_store_to_the_turns_and_back(
