@@ -65,6 +65,9 @@ def test_json_says_what_found_the_evidence(command: Command, evidence: Path) -> 
         "other",
     ]
     assert "made from evidence: no network was run" in document["notes"]
+    table = command("diarize", str(evidence), "--format", "table")[1]
+    assert "no network was run" in table
+    assert "Models loaded" not in table
 
 
 def test_what_a_plan_left_out_is_told_again(

@@ -224,6 +224,24 @@ def test_one_label_in_all_recordings_from_audio_and_from_evidence(
         assert (again / path.name).read_bytes() == path.read_bytes()
 
 
+def test_who_was_heard_too_shortly_is_nobody_known(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None], tmp_path: Path
+) -> None:
+    enrolled("Bob", "Cid")
+    kept = tmp_path / "bob.npz"
+    assert command("diarize", pieces["Bob"], "--save-evidence", kept)[0] == 0
+    with np.load(kept) as content:
+        arrays = dict(content)
+    arrays["vector"][:], arrays["clean_seconds"][:] = 0.0, 0.1
+    np.savez_compressed(kept, **arrays)
+    (found,) = json.loads(command("diarize", kept, "--known", "--format", "json")[1])["speakers"]
+    (same,) = json.loads(command("identify", kept, "--format", "json")[1])["recordings"]
+    assert found["known"]["name"] is same["speakers"][0]["name"] is None
+    assert found["known"]["probability"] == same["speakers"][0]["probability"] == 0.5
+    (line,) = (line for line in command("identify", kept)[1].splitlines() if "SPEAKER" in line)
+    assert line.split()[2:5] == ["50.0%", "100", "%"]
+
+
 def test_a_voice_is_renamed_merged_exported_and_taken_in(
     command: Command, tmp_path: Path, enrolled: Callable[..., None]
 ) -> None:

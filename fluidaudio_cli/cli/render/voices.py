@@ -62,7 +62,7 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
                 pair.name,
                 pair.other,
                 f"{pair.probability:.0%}",
-                f"{100 * pair.false_accept:.2g} % are as alike",
+                f"{_rate(pair.false_accept)} are as alike",
             )
         console.print(table)
     for name, seconds in found.little:
@@ -79,22 +79,24 @@ def render_identities(console: Console, results: Sequence[Diarization]) -> None:
             result.uri, "speaker", "seconds", "probability", "strangers as alike", "others"
         )
         for speaker in result.speakers:
-            seconds, found = f"{speaker.speech_seconds:.1f}", speaker.identity
-            if found is None:  # nothing of it could be heard
-                table.add_row(speaker.label, seconds, "", "", "")
-                continue
+            found = speaker.identity
+            assert found is not None
             likely = ((n, p) for n, p in found.candidates if n != found.name and p >= _WORTH)
             table.add_row(
                 speaker.label,
-                seconds,
+                f"{speaker.speech_seconds:.1f}",
                 f"{found.probability:.1%}",
-                f"{100 * found.false_accept:.2g} %",
+                _rate(found.false_accept),
                 ", ".join(f"{name} {probability:.0%}" for name, probability in likely),
             )
         console.print(table)
 
 
 _WORTH = 0.01
+
+
+def _rate(share: float) -> str:
+    return f"{100 * share:{'.0f' if share >= 0.1 else '.2g'}} %"
 
 
 def _quality(quality: float | None) -> str:
