@@ -14,9 +14,14 @@ from scipy.stats import pearson3
 from fluidaudio_cli.diarization.modes import calibration_of, load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
-from fluidaudio_cli.diarization.speakers.known import Directions, KnownPeople, KnownVoice
+from fluidaudio_cli.diarization.speakers.known import (
+    Anchors,
+    Directions,
+    KnownPeople,
+    KnownVoice,
+)
 from fluidaudio_cli.diarization.speakers.links import Links
-from fluidaudio_cli.diarization.speakers.mixture import Voices
+from fluidaudio_cli.diarization.speakers.mixture import Mixture, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.models.card import load_card
@@ -26,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 BUNDLED = load_mode("balanced").calibration
 CALIBRATION = replace(BUNDLED, telephone=())
 SIZE = 192
+ANY = SpeakerBounds()
 
 
 def unit(vectors: Floats) -> npt.NDArray[np.float32]:
@@ -179,11 +185,13 @@ def recorded(vectors: Sequence[npt.NDArray[np.float32]]) -> Voices:
     return Voices(np.arange(count), np.stack(vectors), clean, np.minimum(clean, 2.0))
 
 
-def speakers_of(sound: Voices, voices: KnownPeople | None) -> SpeakerLabels:
+def speakers_of(
+    sound: Voices, voices: KnownPeople | None, bounds: SpeakerBounds = ANY
+) -> SpeakerLabels:
     none = np.zeros(0)
     pairs, pure = np.zeros((0, 2), np.intp), np.ones(len(sound.windows))
     links = Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure, none)
-    return find_speakers(sound, links, CALIBRATION, SpeakerBounds(), voices)
+    return find_speakers(sound, links, CALIBRATION, bounds, voices)
 
 
 def test_known_voices_separate_two_people_who_sound_alike() -> None:
@@ -211,6 +219,29 @@ def test_a_known_voice_joins_what_one_person_was_taken_for_two() -> None:
     voices = KnownPeople([known("Ada", ada), known("Bob", other)], CALIBRATION)
     found = speakers_of(sound, voices)
     assert [identity.name for identity in found.identities] == ["Ada"]
+
+
+def test_known_voices_say_how_speakers_sound_also_once_there_are_to_be_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Anchors | None] = []
+    settle = Mixture.settle
+
+    def watched(self: Mixture, shares: Floats, passes: int, anchors: Anchors | None) -> Floats:
+        given.append(anchors)
+        return settle(self, shares, passes, anchors)
+
+    monkeypatch.setattr(Mixture, "settle", watched)
+    ada, bob, cid = people(3)
+    sound = recorded([near(person, 0.9, n) for n in range(6) for person in (ada, bob, cid)])
+    voices = KnownPeople([known("Ada", ada)], CALIBRATION)
+    found = speakers_of(sound, voices, SpeakerBounds(at_most=2))
+    assert [identity.name for identity in found.identities] == ["Ada", ""]
+    # Of three speakers, twice, then of two: only how she sounds is known.
+    sure = voices.known.precisions[0]
+    for anchors, others in zip(given, (2, 2, 1), strict=True):
+        assert anchors is not None
+        assert anchors.precisions == pytest.approx([sure, *[0.0] * others], abs=0.01)
 
 
 def test_voices_that_are_not_there_change_nothing() -> None:

@@ -149,9 +149,10 @@ def find_speakers(
         start = starting_groups(mixture, links, distance, bounds.fewest)
         labels, shares = settled(start)
     if bounds.most is not None and int(labels.max()) >= bounds.most:
-        numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
-        shares = mixture.settle(shares_of(through(labels, numbers), bounds.most), _LAST_PASSES)
-        labels = _compact(mixture.windows.best(mixture.scores(shares)))
+        labels = through(labels, merge_to(mixture.groups_of(labels), odds, bounds.most))
+        heard = anchors(mixture.groups_of(labels))
+        shares = mixture.settle(shares_of(labels, bounds.most), _LAST_PASSES, heard)
+        labels = _compact(mixture.windows.best(mixture.scores(shares, heard)))
     while (speakers := int(labels.max()) + 1) < bounds.fewest:
         part = _Parts.of(mixture, labels, start).least_harmful()
         if part is None:
