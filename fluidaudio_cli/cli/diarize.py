@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -274,7 +275,9 @@ def diarize(
             found = job.evidence(kept)
             run.failed += bool(found) and _again(found, {}, wanted, notes)
     else:
-        meanwhile = _import_renderer if destination.format is Format.table else None
+        # Beside the loading of models the import of what writes the table costs no time.
+        importing = partial(import_module, "fluidaudio_cli.cli.render.diarize")
+        meanwhile = importing if destination.format is Format.table else None
         pipeline = load(plan.for_audio(seconds), meanwhile=meanwhile)
         facts = replace(facts, ran=Ran.of(pipeline, wanted.as_json))
         run = DiarizeRun(facts, wanted, count, kept)
@@ -334,11 +337,6 @@ def _again(
         run.keep()
     run.finish("no network was run")
     return run.failed
-
-
-def _import_renderer() -> None:
-    """Import what will write the table: beside the loading of models it costs no time."""
-    import fluidaudio_cli.cli.render.diarize  # noqa: F401
 
 
 def _hold(

@@ -62,26 +62,22 @@ def conclude(
 def _in_order_of_appearance(
     rebuilt: Reconstruction, identities: Sequence[Identity]
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...], list[tuple[str, int]]]:
-    """Turns with speakers by name, or called SPEAKER_00, SPEAKER_01 … as they first speak."""
-    order: list[tuple[str, int]] = []
+    """Turns with speakers by name, or called SPEAKER_00, SPEAKER_01 … as they first speak.
+
+    And each label with the number of its speaker.
+    """
     labels: dict[str, str] = {}
     unknown = 0
     for turn in rebuilt.turns:
         if turn.speaker not in labels:
-            number = int(turn.speaker)
-            name = identities[number].name if identities else ""
+            name = identities[int(turn.speaker)].name if identities else ""
             labels[turn.speaker] = name or f"SPEAKER_{unknown:02d}"
             unknown += not name
-            order.append((labels[turn.speaker], number))
-    renamed = tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in rebuilt.turns))
-    exclusive = tuple(
-        sorted(
-            turn._replace(speaker=labels[turn.speaker])
-            for turn in rebuilt.exclusive_turns
-            if turn.speaker in labels
-        )
+    named, exclusive = (
+        tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in turns))
+        for turns in (rebuilt.turns, rebuilt.exclusive_turns)
     )
-    return renamed, exclusive, order
+    return named, exclusive, [(label, int(number)) for number, label in labels.items()]
 
 
 def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:

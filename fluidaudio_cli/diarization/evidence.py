@@ -193,9 +193,7 @@ class EvidenceLog:
         spoken = [number for number, packed in enumerate(self._packed) if packed]
         presence = np.zeros((len(spoken), *self._shape), np.uint8)
         for row, number in enumerate(spoken):
-            presence[row] = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8).reshape(
-                self._shape
-            )
+            presence[row].flat = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
         header = {
             "schema": SCHEMA,
             "samples": self.samples,
