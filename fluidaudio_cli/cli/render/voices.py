@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.voices.check import StoreCheck
-from fluidaudio_cli.voices.voice import StoredVoice, quality_of
+from fluidaudio_cli.voices.voice import StoredVoice
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render_voices(console: Console, path: Path, voices: Sequence[StoredVoice]) -> None:
-    """One line a voice."""
+def render_voices(console: Console, path: Path, voices: Sequence[Mapping[str, Any]]) -> None:
+    """One line a voice, of what JSON says of it."""
     table = titled_table(
         f"Voices in {path}", "name", "seconds", "recordings", "last", "quality", "audio"
     )
     for voice in voices:
         table.add_row(
-            voice.name,
-            f"{voice.seconds:.1f}",
-            str(len(voice.recordings)),
-            max(heard.date for heard in voice.recordings)[:10],
-            _quality(quality_of(voice)),
-            "kept" if any(heard.audio for heard in voice.recordings) else "",
+            voice["name"],
+            f"{voice['seconds']:.1f}",
+            str(voice["recordings"]),
+            voice["date"][:10],
+            _quality(voice["quality"]),
+            "kept" if voice["keeps_audio"] else "",
         )
     console.print(table)
     if not voices:
