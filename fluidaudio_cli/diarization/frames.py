@@ -42,7 +42,7 @@ class FrameGrid:
 
     def window_centres(self) -> NDArray[np.float64]:
         """(589,) seconds at the centre of what each frame of a window sees, from 0.03094 on."""
-        return self.centre_seconds + np.arange(WINDOW_FRAMES) * self.hop_seconds
+        return np.asarray(self.centre_seconds + np.arange(WINDOW_FRAMES) * self.hop_seconds)
 
     def boundary(self, frame: int) -> float:
         """Seconds between ``frame - 1`` and ``frame``; 0 for frame 0.

@@ -70,6 +70,7 @@ def test_json_says_what_found_the_evidence(command: Command, evidence: Path) -> 
     assert "Models loaded" not in table
 
 
+@pytest.mark.usefixtures("models_loaded_once")
 def test_what_a_plan_left_out_is_told_again(
     command: Command, sample_wav: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +88,7 @@ def test_what_a_plan_left_out_is_told_again(
     assert err.splitlines() == [f"note: {note}" for note in again]
     other = shutil.copy(sample_wav, tmp_path / "other.wav")
     _, _, err = command("diarize", sample_wav, other, *asked, "--link", "--output-dir", found)
-    assert [err.splitlines().count(f"note: {note}") for note in again] == [1] * len(again)
+    assert [err.splitlines().count(f"note: {note}") for note in again] == [1] * len(again), err
     for path in found.glob("*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))["notes"] == again
 
