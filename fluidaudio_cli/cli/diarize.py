@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from fluidaudio_cli.cli.diarize_job import Job
     from fluidaudio_cli.diarization.pipeline import Pipeline
     from fluidaudio_cli.diarization.result import Diarization
+    from fluidaudio_cli.diarization.saved_evidence import SavedEvidence
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
+    from fluidaudio_cli.report.diarization_json import RunFacts
 
 
 def diarize(
@@ -273,7 +275,7 @@ def diarize(
         if link and kept is not None:
             # The second step: who is who in all of it, now that it is there.
             found = job.evidence(kept)
-            run.failed += bool(found) and _again(found, {}, wanted)
+            run.failed += bool(found) and _again(found, {}, wanted, notes)
     else:
         # What will write the table: imported beside the loading of models it costs no time.
         renderer = partial(import_module, "fluidaudio_cli.cli.render.diarize")
@@ -299,8 +301,13 @@ def diarize(
         raise typer.Exit(EXIT_BAD_INPUT)
 
 
-def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
-    """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed."""
+def _again(
+    files: Mapping[Place, str], refused: Refused, wanted: Wanted, told: Sequence[str] = ()
+) -> int:
+    """Diarize from evidence: nothing is loaded, and nothing is heard; how many failed.
+
+    ``told``: notes that the user was shown before.
+    """
     from fluidaudio_cli.report.diarization_json import Ran, describe_host
 
     readable = (each for each in read_alike(files) if not isinstance(each, InputError))
@@ -308,10 +315,13 @@ def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
     if first is None:
         raise next(each for each in read_alike(files) if isinstance(each, InputError))
     host = describe_host() if wanted.as_json else {}
-    ran = Ran(first.plan, first.models, environment=host)
-    facts = wanted.facts(ran, ("made from evidence: no network was run",))
+
+    def facts(saved: SavedEvidence) -> RunFacts:
+        ran = Ran(saved.plan, saved.models, environment=host)
+        return wanted.facts(ran, (*saved.plan.notes, "made from evidence: no network was run"))
+
     known = wanted.known(first.models, first.plan.mode.calibration)
-    run = DiarizeRun(facts, wanted, len(files) + len(refused))
+    run = DiarizeRun(facts(first), wanted, len(files) + len(refused), told=told)
     for error in refused.values():
         run.take(error)
 
@@ -320,8 +330,7 @@ def _again(files: Mapping[Place, str], refused: Refused, wanted: Wanted) -> int:
             if isinstance(saved, InputError):
                 yield saved
                 continue
-            if (saved.plan, saved.models) != (run.facts.ran.plan, run.facts.ran.models):
-                run.facts = replace(facts, ran=Ran(saved.plan, saved.models, environment=host))
+            run.facts = facts(saved)
             yield saved.diarize(wanted.bounds, known)
 
     try:

@@ -63,7 +63,10 @@ class Wanted:
 
 
 class DiarizeRun:
-    """Writes each result where it belongs, and keeps what only the whole run can tell."""
+    """Writes each result where it belongs, and keeps what only the whole run can tell.
+
+    ``told``: notes that the user was shown before.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class DiarizeRun:
         wanted: Wanted,
         count: int,
         evidence: Path | None = None,
+        told: Sequence[str] = (),
     ) -> None:
         self.failed = 0
         self.facts = facts
@@ -87,7 +91,8 @@ class DiarizeRun:
         self._scores: list[FileScore] = []
         if not (destination.on_stdout and destination.format in (Format.table, Format.json)):
             for note in facts.notes:
-                messages.say(f"note: {note}")
+                if note not in told:
+                    messages.say(f"note: {note}")
 
     def take_all(self, outcomes: Iterable[Diarization | FluidAudioError]) -> None:
         """Take each as it comes, or all once their speakers are linked, where that is wanted."""

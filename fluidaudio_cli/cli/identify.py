@@ -98,9 +98,10 @@ def identify(
 def _speaker(speaker: Speaker) -> dict[str, Any]:
     from fluidaudio_cli.report.diarization_json import identity_document
 
+    assert speaker.identity is not None
     return {
         "label": speaker.label,
         "speech_seconds": round(speaker.speech_seconds, 3),
         "clean_seconds": round(speaker.clean_seconds, 3),
-        **(identity_document(speaker.identity) if speaker.identity else {}),
+        **identity_document(speaker.identity),
     }

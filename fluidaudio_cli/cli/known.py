@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fluidaudio_cli.diarization.result import Diarization, ModelRef
     from fluidaudio_cli.diarization.speakers.calibration import Calibration
     from fluidaudio_cli.diarization.speakers.known import KnownPeople
-    from fluidaudio_cli.voices.store import Changes, VoiceStore
+    from fluidaudio_cli.voices.store import Contents, VoiceStore
     from fluidaudio_cli.voices.voice import StoredVoice
 
 
@@ -113,23 +113,23 @@ def _is_place(text: str, kept: VoiceStore) -> bool:
 def read(kept: VoiceStore) -> dict[str, StoredVoice]:
     """All voices that can be read."""
     contents = kept.read()
-    _warn_of(contents.damaged, kept.path)
-    return dict(contents.voices)
+    _warn_of(contents)
+    return contents.voices
 
 
 @contextmanager
-def changing(store: Path | None) -> Iterator[Changes]:
+def changing(store: Path | None) -> Iterator[Contents]:
     """``VoiceStore(store).changing()``."""
     from fluidaudio_cli.voices.store import VoiceStore
 
     with VoiceStore(store).changing() as changes:
-        _warn_of(changes.damaged, changes.path)
+        _warn_of(changes)
         yield changes
     for name, uri in changes.replaced:
         messages.say(f"note: {name}: what was heard in {uri} before is replaced")
 
 
-def _warn_of(damaged: Mapping[str, str], path: Path) -> None:
-    for reason in damaged.values():
-        what = f"warning: a voice in {path} cannot be read ({reason})"
+def _warn_of(contents: Contents) -> None:
+    for reason in contents.damaged.values():
+        what = f"warning: a voice in {contents.path} cannot be read ({reason})"
         messages.say(f"{what}; speakers remove --damaged")

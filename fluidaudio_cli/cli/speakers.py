@@ -40,12 +40,12 @@ def list_voices(
     from fluidaudio_cli.voices.store import VoiceStore
 
     kept = VoiceStore(store)
-    voices = list(read(kept).values())
+    voices = [_summary(voice) for voice in read(kept).values()]
 
     document = {
         "schema": "fluidaudio.voices-list/1",
         "store": str(kept.path),
-        "voices": [_summary(voice) for voice in voices],
+        "voices": voices,
     }
     report_output.write_report(output, output_format, document, render_voices, kept.path, voices)
 
@@ -242,14 +242,12 @@ def check(
 
 
 def _summary(voice: StoredVoice) -> dict[str, Any]:
-    from fluidaudio_cli.voices.voice import quality_of
-
     return {
         "name": voice.name,
         "seconds": round(voice.seconds, 3),
         "recordings": len(voice.recordings),
         "date": max(heard.date for heard in voice.recordings),
-        "quality": quality_of(voice),
+        "quality": voice.quality,
         "network": voice.network,
         "keeps_audio": any(heard.audio for heard in voice.recordings),
     }

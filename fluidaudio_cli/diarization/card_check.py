@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, WindowEvidence
-from fluidaudio_cli.diarization.frames import GRID, WINDOW_FRAMES, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.frames import GRID, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import ModeConfig, SegmentationRules, load_mode
 from fluidaudio_cli.diarization.networks import Segmenter, check_supported
@@ -152,8 +152,7 @@ def evidence_faults(
     truth: list[Bools] = []  # of each window: (frames, people)
     heard: list[Bools] = []  # of each window: (frames, slots)
     for window in windows:
-        seconds = window.number * step_seconds + GRID.centre_seconds
-        times = seconds + np.arange(WINDOW_FRAMES, dtype=np.float64) * GRID.hop_seconds
+        times = window.number * step_seconds + GRID.window_centres()
         truth.append(np.stack([_speaking(reference, who, times) for who in people], axis=1))
         heard.append(window.presence() >= FULL_SCALE / 2)
     speech = np.concatenate([each.any(axis=1) for each in heard])

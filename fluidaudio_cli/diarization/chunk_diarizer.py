@@ -15,12 +15,7 @@ from numpy.typing import NDArray
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import FULL_SCALE, LocalVoice, WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import Found, WindowBatch
-from fluidaudio_cli.diarization.frames import (
-    GRID,
-    SAMPLE_RATE,
-    WINDOW_FRAMES,
-    WINDOW_SAMPLES,
-)
+from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.networks import FilterBank, Floats, check_scores, probabilities_of
 from fluidaudio_cli.diarization.powerset import ACTIVE
 from fluidaudio_cli.diarization.windows import Window
@@ -188,8 +183,7 @@ class DiarizerWorker:
 
     def _evidence(self, opened: _Open) -> WindowEvidence:
         """The activity at the frames of the window, each speaker with a vector along its axis."""
-        centres = GRID.centre_seconds + np.arange(WINDOW_FRAMES) * GRID.hop_seconds
-        samples = opened.begin_samples + centres * SAMPLE_RATE
+        samples = opened.begin_samples + GRID.window_centres() * SAMPLE_RATE
         rows = (samples / self._network.hop_samples).astype(np.intp) - self._first
         activity = self._activity[rows]
         active: NDArray[np.bool_] = activity >= ACTIVE

@@ -62,26 +62,22 @@ def conclude(
 def _in_order_of_appearance(
     rebuilt: Reconstruction, identities: Sequence[Identity]
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...], list[tuple[str, int]]]:
-    """Turns with speakers by name, or called SPEAKER_00, SPEAKER_01 … as they first speak."""
-    order: list[tuple[str, int]] = []
+    """Turns with speakers by name, or called SPEAKER_00, SPEAKER_01 … as they first speak.
+
+    And each label with the number of its speaker.
+    """
     labels: dict[str, str] = {}
     unknown = 0
     for turn in rebuilt.turns:
         if turn.speaker not in labels:
-            number = int(turn.speaker)
-            name = identities[number].name if identities else ""
+            name = identities[int(turn.speaker)].name if identities else ""
             labels[turn.speaker] = name or f"SPEAKER_{unknown:02d}"
             unknown += not name
-            order.append((labels[turn.speaker], number))
-    renamed = tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in rebuilt.turns))
-    exclusive = tuple(
-        sorted(
-            turn._replace(speaker=labels[turn.speaker])
-            for turn in rebuilt.exclusive_turns
-            if turn.speaker in labels
-        )
+    named, exclusive = (
+        tuple(sorted(turn._replace(speaker=labels[turn.speaker]) for turn in turns))
+        for turns in (rebuilt.turns, rebuilt.exclusive_turns)
     )
-    return renamed, exclusive, order
+    return named, exclusive, [(label, int(number)) for number, label in labels.items()]
 
 
 def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str, ...]:
@@ -89,10 +85,15 @@ def _notes(bounds: SpeakerBounds, given: int, found: SpeakerLabels) -> tuple[str
     heard = counted(given, "speaker")
     wanted = bounds.exactly or bounds.at_least
     if wanted is not None and given < wanted:
+        asked = f"{counted(wanted, 'speaker')} {'was' if wanted == 1 else 'were'} asked for"
+        if not given:
+            return (f"{asked}, but nobody speaks",)
         return (
-            f"{wanted} speakers were asked for, but only {heard} could be given turns: "
+            f"{asked}, but only {heard} could be given turns: "
             "the others' voices cannot be told apart, or never speak alone",
         )
-    if given and given != found.found and given not in found.counts:
+    # Speakers may have no turn in a mode that drops short ones: nobody asked for that.
+    as_found = bounds.fewest <= found.found <= (bounds.most or found.found)
+    if given and not as_found and given not in found.counts:
         return (f"{heard} as asked for, although the evidence says {found.found}",)
     return ()

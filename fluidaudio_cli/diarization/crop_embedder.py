@@ -6,7 +6,6 @@ wait here until a batch is full, from whichever window or recording they come.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -45,8 +44,13 @@ class PendingVoice:
         self.missing -= 1
 
     def voice(self, size: int) -> Vectors:
-        """(size,) of unit length; zeros where nothing was embedded."""
-        return mean_direction(self.vectors, self.frames, size)
+        """(size,) mean direction, of unit length; zeros where nothing was embedded."""
+        if not self.vectors:
+            return np.zeros(size, np.float32)
+        if len(self.vectors) == 1:
+            return np.array(self.vectors[0])
+        weighted = np.stack(self.vectors) * np.array(self.frames, np.float32)[:, None]
+        return np.asarray(unit_length(weighted.mean(axis=0, keepdims=True))[0])
 
 
 class CropEmbedder:
@@ -99,16 +103,6 @@ class CropEmbedder:
     def discard(self) -> None:
         """Forget what waits, after a run that was broken off."""
         self._waiting.clear()
-
-
-def mean_direction(vectors: Sequence[Vectors], weights: Sequence[int], size: int) -> Vectors:
-    """Unit-length mean of unit vectors (size,), each with its weight; zeros of none."""
-    if not vectors:
-        return np.zeros(size, np.float32)
-    if len(vectors) == 1:
-        return np.array(vectors[0])
-    weighted = np.stack(vectors) * np.array(weights, np.float32)[:, None]
-    return np.asarray(unit_length(weighted.mean(axis=0, keepdims=True))[0])
 
 
 def _lay_end_to_end(window: Window, crop: Crop, out: Vectors) -> int:

@@ -193,9 +193,7 @@ class EvidenceLog:
         spoken = [number for number, packed in enumerate(self._packed) if packed]
         presence = np.zeros((len(spoken), *self._shape), np.uint8)
         for row, number in enumerate(spoken):
-            presence[row] = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8).reshape(
-                self._shape
-            )
+            presence[row].flat = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
         header = {
             "schema": SCHEMA,
             "samples": self.samples,
@@ -232,7 +230,7 @@ class EvidenceLog:
 
     @classmethod
     def _of(cls, content: Mapping[str, NDArray[Any]]) -> EvidenceLog:
-        header = json.loads(content["header"].tobytes())
+        header = json.loads(content["header"].tobytes(), parse_constant=_no_number)
         if header.pop("schema", None) != SCHEMA:
             raise ValueError("another schema")
         samples, windows = int(header.pop("samples")), int(header.pop("windows"))
@@ -252,6 +250,8 @@ class EvidenceLog:
             raise ValueError("its windows are out of order")
         if windows > _MOST_WINDOWS:
             raise ValueError(f"{windows} windows are more than any recording has")
+        if samples < 1:
+            raise ValueError(f"no recording has {samples} samples")
         if presence.dtype != np.uint8 or not set(slot.tolist()) <= set(range(presence.shape[2])):
             raise ValueError("a voice has no presence")
         lengths = np.linalg.norm(vectors, axis=1)
@@ -269,3 +269,7 @@ class EvidenceLog:
         log._seconds.extend(seconds.tolist())
         log._store = vectors
         return log
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")

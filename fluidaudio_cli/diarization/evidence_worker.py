@@ -163,8 +163,11 @@ class EvidenceWorker:
         """Who is in each window, of all of them at once."""
         peaks = [peak(window.samples) for window in batch.windows]
         heard = [row for row, loudest in enumerate(peaks) if loudest >= self._rules.silent_peak]
-        speakers: dict[int, list[LocalSpeaker]] = {}
-        presence: dict[int, Presence] = {}
+        nobody = np.zeros(self._segmentation.shape, np.uint8)
+        opened = [
+            _OpenWindow(place, window, nobody, ())
+            for place, window in zip(batch.places, batch.windows, strict=True)
+        ]
         if heard:
             # A silent window between others is cheaper to segment than to cut out.
             first, last = heard[0], heard[-1] + 1
@@ -173,22 +176,13 @@ class EvidenceWorker:
             with clock.stage("local speakers", len(heard)):
                 activity = self._segmentation.decode(scores)
                 for row in heard:
-                    valid = batch.windows[row].valid_frames
-                    speakers[row] = find_local_speakers(
-                        activity, row - first, valid, self._rules.crops
+                    window, presence = batch.windows[row], activity.presence[row - first]
+                    speakers = find_local_speakers(
+                        activity, row - first, window.valid_frames, self._rules.crops
                     )
-                    presence[row] = activity.presence[row - first]
-                    speakers[row] = _unfamiliar(batch.windows[row], presence[row], speakers[row])
-        nobody = np.zeros(self._segmentation.shape, np.uint8)
-        return [
-            _OpenWindow(
-                place,
-                window,
-                presence.get(row, nobody),
-                tuple(PendingVoice(speaker) for speaker in speakers.get(row, ())),
-            )
-            for row, (place, window) in enumerate(zip(batch.places, batch.windows, strict=True))
-        ]
+                    voices = map(PendingVoice, _unfamiliar(window, presence, speakers))
+                    opened[row] = opened[row]._replace(presence=presence, voices=tuple(voices))
+        return opened
 
 
 def _unfamiliar(

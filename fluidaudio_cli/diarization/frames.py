@@ -40,9 +40,9 @@ class FrameGrid:
     hop_seconds: float = HOP_SAMPLES / SAMPLE_RATE
     centre_seconds: float = (RECEPTIVE_FIELD_SAMPLES - 1) / 2 / SAMPLE_RATE
 
-    def centre(self, frame: int) -> float:
-        """Seconds at the centre of what ``frame`` sees; 0.03094 for frame 0."""
-        return self.centre_seconds + frame * self.hop_seconds
+    def window_centres(self) -> NDArray[np.float64]:
+        """(589,) seconds at the centre of what each frame of a window sees, from 0.03094 on."""
+        return np.asarray(self.centre_seconds + np.arange(WINDOW_FRAMES) * self.hop_seconds)
 
     def boundary(self, frame: int) -> float:
         """Seconds between ``frame - 1`` and ``frame``; 0 for frame 0.

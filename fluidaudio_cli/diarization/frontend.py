@@ -134,10 +134,13 @@ class _ConcurrentRun(Generic[_T]):
         self._done: queue.Queue[tuple[int, WindowEvidence | _T] | BaseException | None] = (
             queue.Queue()
         )
-        self._threads = [_thread("decode", self._guard, self._fill)]
+        self._threads = [self._thread("decode", self._fill)]
         for number, worker in enumerate(workers):
-            self._threads.append(_thread(f"worker-{number}", self._guard, self._work, worker))
+            self._threads.append(self._thread(f"worker-{number}", self._work, worker))
         self._workers = len(workers)
+
+    def _thread(self, name: str, *work: object) -> threading.Thread:
+        return threading.Thread(target=self._guard, args=work, name=name, daemon=True)
 
     def start(self) -> None:
         for thread in self._threads:
@@ -229,9 +232,3 @@ class _ConcurrentRun(Generic[_T]):
                     continue
         self._clock.depth(name, source.qsize())
         return item
-
-
-def _thread(name: str, *call: object) -> threading.Thread:
-    function, *arguments = call
-    assert callable(function)
-    return threading.Thread(target=function, args=arguments, name=name, daemon=True)

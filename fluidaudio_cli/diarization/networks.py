@@ -167,7 +167,8 @@ def _sizes(card: ModelCard) -> Iterator[tuple[str, object, int]]:
     field = segmentation.receptive_field_samples
     yield "segmentation.receptive_field_samples", field, RECEPTIVE_FIELD_SAMPLES
     if front_end is not None:
-        yield "front_end: frames of a crop", _frames(front_end), CROP_FRAMES
+        frames = next(iter(front_end.outputs.values()))[1]
+        yield "front_end: frames of a crop", frames, CROP_FRAMES
         yield "front_end.hop_samples", front_end.hop_samples, FBANK_HOP_SAMPLES
         yield "front_end.frame_samples", front_end.frame_samples, FBANK_FRAME_SAMPLES
     for name, shape in embedding.inputs.items():
@@ -175,8 +176,3 @@ def _sizes(card: ModelCard) -> Iterator[tuple[str, object, int]]:
             yield "embedding: frames of a mask", shape[-1], WINDOW_FRAMES
         elif embedding.pooling == "mask":
             yield "embedding: samples of a window", shape[-1], WINDOW_SAMPLES
-
-
-def _frames(card: NetworkCard) -> int:
-    size = next(iter(card.outputs.values()))[1]
-    return size if isinstance(size, int) else 0

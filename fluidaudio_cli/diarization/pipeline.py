@@ -24,7 +24,6 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
-from fluidaudio_cli.diarization.speakers.model import SpeakerModel
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.diarization.workers import new_worker
 from fluidaudio_cli.errors import AudioError, UsageError
@@ -192,7 +191,15 @@ class Pipeline:
             else:
                 assert opened is not None
                 model.evidence.samples = item.samples
-                yield self._conclude(replace(opened, info=item.info), model, speakers, of)
+                conclusion = conclude(model, self.mode, speakers, opened.clock)
+                yield conclusion.result(
+                    item.info,
+                    model.evidence,
+                    opened.clock,
+                    time.perf_counter() - opened.wall,
+                    opened.cpu,
+                    overlapped=self.workers > 1 or of > 1,
+                )
 
     def evidence(self, stream: AudioStream, clock: StageClock) -> Iterator[WindowEvidence]:
         """The evidence of each window of ``stream``, which the caller opened and closes.
@@ -242,16 +249,3 @@ class Pipeline:
                     yield _Ended(stream.samples_read, replace(stream.info, notes=notes))
             except AudioError as error:
                 yield error
-
-    def _conclude(
-        self, opened: _Opened, model: SpeakerModel, speakers: SpeakerBounds, of: int
-    ) -> Diarization:
-        conclusion = conclude(model, self.mode, speakers, opened.clock)
-        return conclusion.result(
-            opened.info,
-            model.evidence,
-            opened.clock,
-            time.perf_counter() - opened.wall,
-            opened.cpu,
-            overlapped=self.workers > 1 or of > 1,
-        )

@@ -70,7 +70,7 @@ def read_evidence(path: Path) -> SavedEvidence:
         models = tuple(ModelRef(**model) for model in log.facts["models"])
         saved = SavedEvidence(log, AudioInfo(**audio), plan_of(log.facts["plan"]), models)
         _check(saved)
-    except (KeyError, TypeError, ValueError, FluidAudioError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, FluidAudioError) as error:
         written = str(log.facts.get("fluidaudio_version", "another version"))
         raise InputError(
             f"{path} cannot be used: it was written by fluidaudio {written} ({error})",

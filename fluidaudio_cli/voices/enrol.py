@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fluidaudio_cli.audio.flac import flac_bytes
 from fluidaudio_cli.audio.source import SAMPLE_RATE, AudioSource
+from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
 from fluidaudio_cli.diarization.speakers.known import Directions
@@ -106,7 +107,12 @@ def hear(pipeline: Pipeline, part: Part, *, keep_audio: bool = False) -> Heard:
     pipeline.mode.calibration.check_across()
     where = str(part.source.path)
     samples = part.samples()
-    audio = flac_bytes(samples)
+    if samples.size >= round(MOST_SECONDS * SAMPLE_RATE):
+        where = f"the first {MOST_SECONDS / 60:g} minutes of {where}"
+    # FLAC has 16 bits, in which a very quiet voice would be rounded to noise.
+    level = Level()
+    level.heard(samples)
+    audio = flac_bytes(samples * np.float32(level.gain))
     with _as_file(audio) as path:
         result = pipeline.diarize(path, uri=part.uri)
     speakers = _of_one_person(result, pipeline, where, bool(part.spans))

@@ -15,7 +15,7 @@ import numpy as np
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.known import KnownPeople
-from fluidaudio_cli.voices.store import Changes
+from fluidaudio_cli.voices.store import Contents
 from fluidaudio_cli.voices.voice import Heard, StoredVoice
 
 # Of strangers would be taken in: a voice that learned somebody else's speech is spoilt.
@@ -53,7 +53,7 @@ def learnable(
     }
 
 
-def learn(changes: Changes, name: str, heard: Heard) -> None:
+def learn(changes: Contents, name: str, heard: Heard) -> None:
     """Add ``heard`` to the voice ``name``, and forget the oldest of what it learned beyond ten."""
     voice = changes.voices.get(name)
     if voice is None:  # removed meanwhile: it is not to come back

@@ -28,14 +28,6 @@ _OWNER_ONLY = 0o600
 _LOCK_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Contents:
-    """``voices`` by name, in order of their names; ``damaged``: lines that are none, and why."""
-
-    voices: Mapping[str, StoredVoice]
-    damaged: Mapping[str, str]
-
-
 def default_store() -> Path:
     """``$FLUIDAUDIO_VOICES``, or the system's per-user data folder."""
     return user_path(ENVIRONMENT_VARIABLE, "data", "voices")
@@ -59,7 +51,7 @@ class VoiceStore:
                 raise InputError(f"{self.path} is not a file", "give a store's file or folder")
             raw = self.path.read_bytes()
         except FileNotFoundError:
-            return Contents({}, {})
+            return Contents({}, {}, self.path)
         except OSError as error:
             raise InputError(
                 f"cannot read the voices in {self.path}: {error.strerror}", "check the path"
@@ -77,14 +69,14 @@ class VoiceStore:
                 damaged[line] = f"line {number}: {error}"
         if damaged and not voices and not raw.lstrip().startswith(b"{"):
             raise InputError(f"{self.path} holds no voices", "give a store of fluidaudio speakers")
-        return Contents(dict(sorted(voices.items())), damaged)
+        return Contents(dict(sorted(voices.items())), damaged, self.path)
 
     def check_writable(self) -> None:
         """Make its folder, and make sure that it can be written to; ``HostError`` says if not."""
         check_folder(self.path.parent, "choose another --store", mode=0o700)
 
     @contextmanager
-    def changing(self) -> Iterator[Changes]:
+    def changing(self) -> Iterator[Contents]:
         """Read under the lock what may be changed; written when the block ends without error."""
         from filelock import FileLock, Timeout
 
@@ -99,8 +91,7 @@ class VoiceStore:
                     "try again when it has ended",
                 ) from error
         try:
-            contents = self.read()
-            changes = Changes(dict(contents.voices), dict(contents.damaged), self.path)
+            changes = self.read()
             yield changes
             if changes.voices or changes.damaged:
                 write_voices(self.path, changes.voices.values(), changes.damaged)
@@ -111,9 +102,10 @@ class VoiceStore:
 
 
 @dataclass
-class Changes:
-    """Voices and damaged lines as they will be written.
+class Contents:
+    """What a store has, or will have once changes are written.
 
+    ``voices`` by name, in order of their names; ``damaged``: lines that are none, and why.
     ``replaced``: name and uri of recordings in whose place another of the same uri came.
     """
 

@@ -67,6 +67,13 @@ class StoredVoice:
         return sum(heard.seconds for heard in self.recordings)
 
     @property
+    def quality(self) -> float | None:
+        """Of all recordings, by their seconds; ``None`` where none has one."""
+        rated = [(h.quality, h.seconds) for h in self.recordings if h.quality is not None]
+        whole = sum(seconds for _, seconds in rated)
+        return round(sum(q * seconds for q, seconds in rated) / whole, 3) if rated else None
+
+    @property
     def known(self) -> KnownVoice:
         """As the speaker models take it."""
         return KnownVoice(
@@ -107,13 +114,6 @@ class StoredVoice:
             return cls(check_name(document["name"]), str(document["network"]), recordings)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a value is missing or of another type: {error}") from error
-
-
-def quality_of(voice: StoredVoice) -> float | None:
-    """Of all recordings, by their seconds; ``None`` where none has one."""
-    rated = [(h.quality, h.seconds) for h in voice.recordings if h.quality is not None]
-    whole = sum(seconds for _, seconds in rated)
-    return round(sum(q * seconds for q, seconds in rated) / whole, 3) if rated else None
 
 
 def check_name(name: str) -> str:

@@ -65,6 +65,32 @@ def test_json_says_what_found_the_evidence(command: Command, evidence: Path) -> 
         "other",
     ]
     assert "made from evidence: no network was run" in document["notes"]
+    table = command("diarize", str(evidence), "--format", "table")[1]
+    assert "no network was run" in table
+    assert "Models loaded" not in table
+
+
+@pytest.mark.usefixtures("models_loaded_once")
+def test_what_a_plan_left_out_is_told_again(
+    command: Command, sample_wav: Path, tmp_path: Path
+) -> None:
+    """Also of each recording of a job that links, whose results are made from evidence."""
+    mode = tmp_path / "exact.yaml"
+    mode.write_text("extends: fast\nembedding: {exact_below_seconds: 1.0, exact_precision: bf16}\n")
+    asked = ("--performance-mode", mode, "--precision", "fp32", "--format", "json")
+    kept, found = tmp_path / "kept", tmp_path / "found"
+    _, out, _ = command("diarize", sample_wav, *asked, "--save-evidence", kept)
+    notes = json.loads(out)["notes"]
+    assert "embedding.exact_below_seconds of the mode is left out" in notes[-1]
+    again = [*notes, "made from evidence: no network was run"]
+    assert json.loads(command("diarize", kept, "--format", "json")[1])["notes"] == again
+    _, _, err = command("diarize", kept, "--format", "rttm")
+    assert err.splitlines() == [f"note: {note}" for note in again]
+    other = shutil.copy(sample_wav, tmp_path / "other.wav")
+    _, _, err = command("diarize", sample_wav, other, *asked, "--link", "--output-dir", found)
+    assert [err.splitlines().count(f"note: {note}") for note in again] == [1] * len(again), err
+    for path in found.glob("*.json"):
+        assert json.loads(path.read_text(encoding="utf-8"))["notes"] == again
 
 
 def test_one_file_for_each_of_several(command: Command, sample_wav: Path, tmp_path: Path) -> None:
@@ -218,6 +244,10 @@ def test_a_result_that_cannot_be_written_does_not_stop_the_others(
         (lambda header: header.update(samples=10**15), "samples have other windows"),
         (lambda header: header.update(windows=header["windows"] + 1), "samples have other windows"),
         (lambda header: header["audio"].update(uri="../over"), "cannot be called '../over'"),
+        (lambda header: header.update(samples=-1), "no recording has -1 samples"),
+        (lambda header: header["audio"].update(channels=float("nan")), "NaN is no number"),
+        (lambda header: header["plan"]["mode"]["windows"].update(step_seconds=0), "it was written"),
+        (lambda header: header["plan"]["mode"]["windows"].update(step_seconds=1e308), "it was wri"),
     ],
 )
 def test_header_that_does_not_fit_is_refused(

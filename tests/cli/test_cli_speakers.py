@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.io import wavfile
 
 from fluidaudio_cli.audio.source import AudioSource, open_audio
 from fluidaudio_cli.diarization import loading
@@ -102,6 +103,19 @@ def test_voices_are_known_again_by_their_network_in_integers(
     hashes = [{each.name: each.sha256 for each in models} for models in (usual, narrow)]
     assert hashes[0]["embedding"] != hashes[1]["embedding"]
     assert network_of(usual) == network_of(narrow) == hashes[0]["embedding"]
+
+
+def test_a_much_quieter_recording_gives_the_same_voice(
+    loaded_once: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    vectors = []
+    for gain in (1.0, 1e-3):
+        path = tmp_path / f"{gain}.wav"
+        wavfile.write(path, 16_000, samples_of(ADA) * np.float32(gain))
+        vectors.append(
+            hear(loaded_once(make_plan("balanced")), Part(AudioSource(path), "a")).vector
+        )
+    assert vectors[0] @ vectors[1] > 0.99
 
 
 def test_names_from_the_store_to_the_turns_and_back(
@@ -210,6 +224,24 @@ def test_one_label_in_all_recordings_from_audio_and_from_evidence(
         assert (again / path.name).read_bytes() == path.read_bytes()
 
 
+def test_who_was_heard_too_shortly_is_nobody_known(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None], tmp_path: Path
+) -> None:
+    enrolled("Bob", "Cid")
+    kept = tmp_path / "bob.npz"
+    assert command("diarize", pieces["Bob"], "--save-evidence", kept)[0] == 0
+    with np.load(kept) as content:
+        arrays = dict(content)
+    arrays["vector"][:], arrays["clean_seconds"][:] = 0.0, 0.1
+    np.savez_compressed(kept, **arrays)
+    (found,) = json.loads(command("diarize", kept, "--known", "--format", "json")[1])["speakers"]
+    (same,) = json.loads(command("identify", kept, "--format", "json")[1])["recordings"]
+    assert found["known"]["name"] is same["speakers"][0]["name"] is None
+    assert found["known"]["probability"] == same["speakers"][0]["probability"] == 0.5
+    (line,) = (line for line in command("identify", kept)[1].splitlines() if "SPEAKER" in line)
+    assert line.split()[2:5] == ["50.0%", "100", "%"]
+
+
 def test_a_voice_is_renamed_merged_exported_and_taken_in(
     command: Command, tmp_path: Path, enrolled: Callable[..., None]
 ) -> None:
@@ -277,6 +309,8 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
 ) -> None:
     quiet = write_wav(np.zeros(5 * 16_000), "quiet.wav")
     short = write_wav(samples_of(ADA)[: 16_000 * 3 // 10], "short.wav")
+    # Ten minutes are heard, and she speaks behind them.
+    late = write_wav(np.concatenate([np.zeros(600 * 16_000), samples_of(ADA)]), "late.wav")
     turns = tmp_path / "t.rttm"
     turns.write_text("SPEAKER bob 1 0 9 <NA> <NA> B <NA> <NA>\n")
     enrolled("Bob")
@@ -289,6 +323,7 @@ def test_what_cannot_be_enrolled_is_said_in_one_line(
         ((quiet,), 3, "nobody speaks in "),
         ((DATASETS / "noise" / "music-piano.opus",), 3, "nobody speaks in "),
         ((short,), 3, "short.wav"),
+        ((late,), 3, f"nobody speaks in the first 10 minutes of {late}: "),
         ((sample_wav,), 3, ": SPEAKER_00 6.7-14.8 s, "),
         ((tmp_path / "gone.wav",), 3, "gone.wav does not exist"),
         ((pieces["Bob"], "--from", "B"), 2, "--from LABEL is of --turns"),

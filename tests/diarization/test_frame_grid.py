@@ -16,15 +16,17 @@ from fluidaudio_cli.diarization.frames import (
 
 def test_centre_of_first_and_last_frame_of_a_window() -> None:
     # Frame 0 sees samples 0 … 990, whose middle is 495; frame 588 sees 158760 … 159750.
-    assert GRID.centre(0) == pytest.approx(495 / 16_000)
-    assert GRID.centre(WINDOW_FRAMES - 1) == pytest.approx((588 * 270 + 495) / 16_000)
-    assert GRID.centre(WINDOW_FRAMES - 1) < WINDOW_SAMPLES / SAMPLE_RATE
+    centres = GRID.window_centres()
+    assert centres.shape == (WINDOW_FRAMES,)
+    assert centres[0] == pytest.approx(495 / 16_000)
+    assert centres[-1] == pytest.approx((588 * 270 + 495) / 16_000)
+    assert centres[-1] < WINDOW_SAMPLES / SAMPLE_RATE
 
 
 def test_boundaries_lie_half_way_between_centres() -> None:
     assert GRID.boundary(0) == 0.0
     assert GRID.boundary(1) == pytest.approx((495 + 135) / 16_000)
-    assert GRID.boundary(10) == pytest.approx((GRID.centre(9) + GRID.centre(10)) / 2)
+    assert GRID.boundary(10) == pytest.approx(GRID.window_centres()[9:11].mean())
 
 
 def test_windows_lie_on_the_frame_nearest_to_their_start() -> None:

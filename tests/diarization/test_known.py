@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,14 @@ from scipy.stats import pearson3
 from fluidaudio_cli.diarization.modes import calibration_of, load_mode
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
-from fluidaudio_cli.diarization.speakers.known import Directions, KnownPeople, KnownVoice
+from fluidaudio_cli.diarization.speakers.known import (
+    Anchors,
+    Directions,
+    KnownPeople,
+    KnownVoice,
+)
 from fluidaudio_cli.diarization.speakers.links import Links
-from fluidaudio_cli.diarization.speakers.mixture import Voices
+from fluidaudio_cli.diarization.speakers.mixture import Mixture, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.errors import UsageError
 from fluidaudio_cli.models.card import load_card
@@ -25,6 +31,7 @@ Floats = npt.NDArray[np.float64]
 BUNDLED = load_mode("balanced").calibration
 CALIBRATION = replace(BUNDLED, telephone=())
 SIZE = 192
+ANY = SpeakerBounds()
 
 
 def unit(vectors: Floats) -> npt.NDArray[np.float32]:
@@ -78,6 +85,21 @@ def test_what_a_telephone_adds_to_voices_does_not_make_them_alike() -> None:
     assert called.false_accept[1, 0] == pytest.approx(expected, rel=0.01)
     blind = KnownPeople([known("One", heard[0])], CALIBRATION).compared(heard, seconds)
     assert blind.false_accept[1, 0] < 0.2 * called.false_accept[1, 0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_who_is_heard_too_shortly_to_be_known_is_said_to_be_nobody(count: int) -> None:
+    short = np.full(count, 0.1)
+    nothing = np.zeros((count, SIZE), np.float32)
+    voices = Voices(np.zeros(count, np.intp), nothing, short, short)
+    pairs, none = np.zeros((0, 2), np.intp), np.zeros(0)
+    links = Links(pairs, none, none, none, short, voices.windows, short, np.ones(comb(count, 2)))
+    ada = KnownPeople([known("Ada", people(1)[0])], CALIBRATION)
+    found = find_speakers(voices, links, CALIBRATION, SpeakerBounds(), ada)
+    assert [who.name for who in found.identities] == [""] * min(count, 1)
+    for who in found.identities:
+        assert who.probability == pytest.approx(0.5)
+        assert who.false_accept == 1.0
 
 
 def test_the_rate_asked_for_decides_and_holds_for_any_number_of_voices() -> None:
@@ -164,11 +186,13 @@ def recorded(vectors: Sequence[npt.NDArray[np.float32]]) -> Voices:
     return Voices(np.arange(count), np.stack(vectors), clean, np.minimum(clean, 2.0))
 
 
-def speakers_of(sound: Voices, voices: KnownPeople | None) -> SpeakerLabels:
+def speakers_of(
+    sound: Voices, voices: KnownPeople | None, bounds: SpeakerBounds = ANY
+) -> SpeakerLabels:
     none = np.zeros(0)
     pairs, pure = np.zeros((0, 2), np.intp), np.ones(len(sound.windows))
     links = Links(pairs, none, none, none, sound.clean_seconds, sound.windows, pure, none)
-    return find_speakers(sound, links, CALIBRATION, SpeakerBounds(), voices)
+    return find_speakers(sound, links, CALIBRATION, bounds, voices)
 
 
 def test_known_voices_separate_two_people_who_sound_alike() -> None:
@@ -196,6 +220,29 @@ def test_a_known_voice_joins_what_one_person_was_taken_for_two() -> None:
     voices = KnownPeople([known("Ada", ada), known("Bob", other)], CALIBRATION)
     found = speakers_of(sound, voices)
     assert [identity.name for identity in found.identities] == ["Ada"]
+
+
+def test_known_voices_say_how_speakers_sound_also_once_there_are_to_be_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Anchors | None] = []
+    settle = Mixture.settle
+
+    def watched(self: Mixture, shares: Floats, passes: int, anchors: Anchors | None) -> Floats:
+        given.append(anchors)
+        return settle(self, shares, passes, anchors)
+
+    monkeypatch.setattr(Mixture, "settle", watched)
+    ada, bob, cid = people(3)
+    sound = recorded([near(person, 0.9, n) for n in range(6) for person in (ada, bob, cid)])
+    voices = KnownPeople([known("Ada", ada)], CALIBRATION)
+    found = speakers_of(sound, voices, SpeakerBounds(at_most=2))
+    assert [identity.name for identity in found.identities] == ["Ada", ""]
+    # Of three speakers, twice, then of two: only how she sounds is known.
+    sure = voices.known.precisions[0]
+    for anchors, others in zip(given, (2, 2, 1), strict=True):
+        assert anchors is not None
+        assert anchors.precisions == pytest.approx([sure, *[0.0] * others], abs=0.01)
 
 
 def test_voices_that_are_not_there_change_nothing() -> None:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import wave
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,12 +17,14 @@ import pytest
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
-from fluidaudio_cli.diarization.evidence import EvidenceLog
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.frames import WINDOW_FRAMES
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.errors import AudioError, ExecutorUnavailableError, SelfTestError, UsageError
 from fluidaudio_cli.executors.select import availabilities
 from fluidaudio_cli.executors.selftest import Tolerance
@@ -243,6 +245,49 @@ def test_speaker_model_is_fed_alike_by_the_pipeline_and_by_hand(
     assert by_hand.evidence.windows == result.evidence.windows
     again = conclude(by_hand, fast.mode, SpeakerBounds(), StageClock())
     assert again.turns == result.turns
+
+
+@dataclass
+class Settled:
+    """A speaker model that found what it was made to find."""
+
+    evidence: EvidenceLog
+    labels: SpeakerLabels
+
+    def update(self, evidence: WindowEvidence) -> None:
+        raise NotImplementedError
+
+    def finish(self, bounds: SpeakerBounds) -> SpeakerLabels:
+        return self.labels
+
+
+@pytest.mark.parametrize(
+    ("speaking", "bounds", "note"),
+    [
+        # One of seven has a turn: of that, no bound is the reason.
+        (True, SpeakerBounds(), ""),
+        (True, SpeakerBounds(at_least=1, at_most=9), ""),
+        (True, SpeakerBounds(at_most=1), "1 speaker as asked for, although the evidence says 7"),
+        (True, SpeakerBounds(exactly=1), "1 speaker as asked for, although the evidence says 7"),
+        (True, SpeakerBounds(exactly=2), "2 speakers were asked for, but only 1 speaker could be "),
+        (False, SpeakerBounds(), ""),
+        (False, SpeakerBounds(exactly=1), "1 speaker was asked for, but nobody speaks"),
+        (False, SpeakerBounds(at_least=3), "3 speakers were asked for, but nobody speaks"),
+    ],
+)
+def test_what_is_said_of_bounds(speaking: bool, bounds: SpeakerBounds, note: str) -> None:
+    log = EvidenceLog()
+    presence = np.full((WINDOW_FRAMES, 3), 255 if speaking else 0, np.uint8)
+    log.append(WindowEvidence.of(0, (LocalVoice(0, 9.0, np.zeros(8, np.float32)),), presence))
+    log.samples = 160_000
+    none = np.zeros(7)
+    labels = SpeakerLabels(
+        np.zeros(1, np.intp), np.zeros((7, 8), np.float32), none, {7: 1.0}, 7, none
+    )
+    found = conclude(Settled(log, labels), load_mode("fast"), bounds, StageClock())
+    assert len(found.speakers) == speaking
+    assert len(found.notes) == bool(note)
+    assert "".join(found.notes).startswith(note)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -500,6 +500,7 @@ def test_nobody() -> None:
     found = found_in(voices([]))
     assert found.labels.shape == (0,)
     assert found.centroids.shape == (0, 64)
+    assert (found.counts, found.found) == ({0: 1.0}, 0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])

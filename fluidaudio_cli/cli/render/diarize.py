@@ -123,7 +123,8 @@ def _remarks(result: Diarization, run: RunFacts) -> Iterator[str]:
         yield "Stages ran side by side: their times overlap and add up to more than the total."
     ran, asked = run.ran, run.ran.plan.asked
     cached = "from the cache" if ran.load_cached else "compiled now, and cached for the next time"
-    yield f"Models loaded before that in {ran.load_seconds:.2f} s ({cached})."
+    if ran.load_seconds:  # none for evidence
+        yield f"Models loaded before that in {ran.load_seconds:.2f} s ({cached})."
     yield (
         f"Mode {ran.plan.mode.name}; asked executor {asked['executor']}, precision "
         f"{asked['precision']}; ran {_ran(ran.models)}."

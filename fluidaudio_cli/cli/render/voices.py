@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli.render.tables import print_line, titled_table
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.voices.check import StoreCheck
-from fluidaudio_cli.voices.voice import StoredVoice, quality_of
+from fluidaudio_cli.voices.voice import StoredVoice
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def render_voices(console: Console, path: Path, voices: Sequence[StoredVoice]) -> None:
-    """One line a voice."""
+def render_voices(console: Console, path: Path, voices: Sequence[Mapping[str, Any]]) -> None:
+    """One line a voice, of what JSON says of it."""
     table = titled_table(
         f"Voices in {path}", "name", "seconds", "recordings", "last", "quality", "audio"
     )
     for voice in voices:
         table.add_row(
-            voice.name,
-            f"{voice.seconds:.1f}",
-            str(len(voice.recordings)),
-            max(heard.date for heard in voice.recordings)[:10],
-            _quality(quality_of(voice)),
-            "kept" if any(heard.audio for heard in voice.recordings) else "",
+            voice["name"],
+            f"{voice['seconds']:.1f}",
+            str(voice["recordings"]),
+            voice["date"][:10],
+            _quality(voice["quality"]),
+            "kept" if voice["keeps_audio"] else "",
         )
     console.print(table)
     if not voices:
@@ -62,7 +62,7 @@ def render_check(console: Console, path: Path, count: int, found: StoreCheck) ->
                 pair.name,
                 pair.other,
                 f"{pair.probability:.0%}",
-                f"{100 * pair.false_accept:.2g} % are as alike",
+                f"{_rate(pair.false_accept)} are as alike",
             )
         console.print(table)
     for name, seconds in found.little:
@@ -79,22 +79,24 @@ def render_identities(console: Console, results: Sequence[Diarization]) -> None:
             result.uri, "speaker", "seconds", "probability", "strangers as alike", "others"
         )
         for speaker in result.speakers:
-            seconds, found = f"{speaker.speech_seconds:.1f}", speaker.identity
-            if found is None:  # nothing of it could be heard
-                table.add_row(speaker.label, seconds, "", "", "")
-                continue
+            found = speaker.identity
+            assert found is not None
             likely = ((n, p) for n, p in found.candidates if n != found.name and p >= _WORTH)
             table.add_row(
                 speaker.label,
-                seconds,
+                f"{speaker.speech_seconds:.1f}",
                 f"{found.probability:.1%}",
-                f"{100 * found.false_accept:.2g} %",
+                _rate(found.false_accept),
                 ", ".join(f"{name} {probability:.0%}" for name, probability in likely),
             )
         console.print(table)
 
 
 _WORTH = 0.01
+
+
+def _rate(share: float) -> str:
+    return f"{100 * share:{'.0f' if share >= 0.1 else '.2g'}} %"
 
 
 def _quality(quality: float | None) -> str:

@@ -96,7 +96,7 @@ def find_speakers(
     """Find the speakers and give each local speaker to one of them; some may be ``known``.
 
     A recording whose voices are all too short to embed has one speaker, with a centroid of
-    zeros. Deterministic.
+    zeros; one without voices has none. Deterministic.
     """
     count = len(voices.windows)
     mixture = Mixture(voices, links, calibration)
@@ -106,8 +106,12 @@ def find_speakers(
     if start.max(initial=-1) < 0:
         labels = np.full(count, -1, np.intp)
         labels[np.flatnonzero(np.diff(voices.windows, prepend=-1))] = 0
-        nobody = np.zeros((min(count, 1), voices.vectors.shape[1]), np.float32)
-        return SpeakerLabels(labels, nobody, np.zeros(len(nobody)), {1: 1.0}, 1, mixture.reliable)
+        found = min(count, 1)
+        unheard, seconds = np.zeros((found, voices.vectors.shape[1]), np.float32), np.zeros(found)
+        identities = () if known is None else known.recognised(unheard, seconds)
+        return SpeakerLabels(
+            labels, unheard, seconds, {found: 1.0}, found, mixture.reliable, identities
+        )
 
     def spoken(groups: Groups) -> tuple[Floats, Floats]:
         return groups.totals, groups.seconds / voices.inside
@@ -145,9 +149,10 @@ def find_speakers(
         start = starting_groups(mixture, links, distance, bounds.fewest)
         labels, shares = settled(start)
     if bounds.most is not None and int(labels.max()) >= bounds.most:
-        numbers = merge_to(mixture.groups_of(labels), odds, bounds.most)
-        shares = mixture.settle(shares_of(through(labels, numbers), bounds.most), _LAST_PASSES)
-        labels = _compact(mixture.windows.best(mixture.scores(shares)))
+        labels = through(labels, merge_to(mixture.groups_of(labels), odds, bounds.most))
+        heard = anchors(mixture.groups_of(labels))
+        shares = mixture.settle(shares_of(labels, bounds.most), _LAST_PASSES, heard)
+        labels = _compact(mixture.windows.best(mixture.scores(shares, heard)))
     while (speakers := int(labels.max()) + 1) < bounds.fewest:
         part = _Parts.of(mixture, labels, start).least_harmful()
         if part is None:
