@@ -46,10 +46,19 @@ def lower_package(
 
     program = read_program(package, function)
     try:
-        serialised: bytes = lower_to_onnx(program, float_type).SerializeToString()
+        return serialised(lower_to_onnx(program, float_type))
     except ModelFormatError as error:
         raise ModelFormatError(f"{package}: {error.message}", error.remedy) from error
-    return serialised
+
+
+def serialised(model: Any) -> bytes:
+    """The bytes of an ONNX model; ``MemoryError`` where there is no room for them."""
+    from google.protobuf.message import EncodeError
+
+    try:
+        return bytes(model.SerializeToString())
+    except EncodeError as error:  # it has no other reason: ONNX requires no field
+        raise MemoryError from error
 
 
 def lower_checked(

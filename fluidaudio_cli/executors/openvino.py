@@ -37,7 +37,7 @@ from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, taken
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.kernels import kernel_for
 from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
-from fluidaudio_cli.executors.lowering import lowered_model, lowering_version
+from fluidaudio_cli.executors.lowering import lowered_model, lowering_version, serialised
 from fluidaudio_cli.executors.machine import (
     cpu_identity,
     has_fast_bf16,
@@ -288,7 +288,10 @@ def _lowered(path: Path, package: Path) -> Any:
         raise _refusal(package, error) from error
 
 
-def _refusal(package: Path, error: Exception) -> ModelFormatError:
+def _refusal(package: Path, error: Exception) -> ModelFormatError | MemoryError:
+    # OpenVINO has no kind of error for it, and oneDNN says "could not create a memory object".
+    if any(word in str(error) for word in ("can't alloc", "bad_alloc", "create a memory object")):
+        return MemoryError(str(error))
     return ModelFormatError(
         f"openvino refuses the lowered form of {package}: {error}",
         "use --executor onnxruntime and report the package",
@@ -299,7 +302,7 @@ def _compile(
     core: Any, lowered: Any, package: Path, batch: int | None, config: Mapping[str, str]
 ) -> Any:
     try:
-        model = core.read_model(io.BytesIO(lowered.SerializeToString()))
+        model = core.read_model(io.BytesIO(serialised(lowered)))
         keep_inputs(runtime()[0], model, lowered)
         if batch is not None:
             shapes = {}

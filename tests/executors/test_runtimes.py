@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 
 from fluidaudio_cli.errors import (
     ExecutorUnavailableError,
@@ -27,7 +28,7 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
-from fluidaudio_cli.executors.lowering import lower_package
+from fluidaudio_cli.executors.lowering import lower_package, serialised
 from fluidaudio_cli.executors.onnxruntime import OnnxRuntimeRequest
 from fluidaudio_cli.executors.openvino import OpenVinoRequest
 from fluidaudio_cli.executors.openvino_faults import spared
@@ -367,6 +368,27 @@ def test_graph_the_runtime_refuses(
     monkeypatch.setattr("fluidaudio_cli.executors.lowering.lower_package", lambda _: b"nonsense")
     with pytest.raises(ModelFormatError, match=f"{runtime} refuses the lowered form of"):
         executor(runtime, cache).load(folder, FP32)
+
+
+@pytest.mark.parametrize("words", ["plugin.cpp:54: can't alloc", "std::bad_alloc"])
+def test_too_little_memory_is_no_fault_of_the_package(
+    words: str, package: Package, cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("fluidaudio_cli.executors.openvino.keep_inputs", full)
+    with pytest.raises(MemoryError):
+        executor("openvino", cache).load(package("affine"), FP32)
+
+
+def test_a_model_that_finds_no_room_to_be_written_is_no_fault_of_the_program() -> None:
+    class Model:
+        def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
+            raise EncodeError("Failed to serialize proto")
+
+    with pytest.raises(MemoryError):
+        serialised(Model())
 
 
 def test_package_that_is_missing(runtime: str, cache: CompileCache, tmp_path: Path) -> None:
