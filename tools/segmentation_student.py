@@ -39,8 +39,6 @@ NEAR_BLOCKS = 3
 """The first ones, which look at what is near, too. After them each frame tells whose voice it hears
 (:meth:`Student.both`); the others settle who is who."""
 
-_NEAR = [number < NEAR_BLOCKS for number in range(BLOCKS)]
-
 VOICE_SIZE = 32
 HEADS = 4
 TAPS = 9
