@@ -8,8 +8,8 @@ DATA holds ``voices`` (LibriSpeech readers, CC BY 4.0), ``noise`` (CC BY 4.0, CC
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import av
@@ -34,7 +34,9 @@ NOISES = {
 
 def main() -> None:
     """Choose, encode, write."""
-    data, target = Path(sys.argv[1]), Path(__file__).parents[1] / "datasets"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    data, target = parser.parse_args().data, Path(__file__).parents[1] / "datasets"
     used = meeting_readers(data / "sim-meetings")
     with (data / "voices" / "voices.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

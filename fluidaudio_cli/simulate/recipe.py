@@ -28,12 +28,12 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 
 def _within(low: float, high: float) -> AfterValidator:
-    """Lowest and highest value of a span; more is outside what the models hold for."""
+    """Lowest and highest value of a number or span; more is outside what the models hold for."""
 
     def check(span: Any) -> Any:
         for number in span if isinstance(span, tuple) else (span,):
             if not low <= number <= high:
-                raise ValueError(f"{number:g} is not between {low:g} and {high:g}")
+                raise ValueError(f"{number:.10g} is not between {low:.10g} and {high:.10g}")
         return span
 
     return AfterValidator(check)
@@ -81,7 +81,7 @@ class Channel(_Frozen):
 
     drift: Annotated[Span, _within(0, 30)] = 0.0
     clip: Annotated[Span, _within(-6, 40)] | None = None
-    bandwidth: Annotated[float, Field(ge=1000, le=8000)] | None = None
+    bandwidth: Annotated[float, _within(1000, 8000)] | None = None
     codec: _Codec | Annotated[tuple[_Codec, ...], Field(min_length=1, strict=False)] = "none"
     loss: Annotated[Span, _within(0, 60)] = 0.0
 
@@ -104,20 +104,20 @@ class Recipe(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)] = (
         "conversation"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    conversations: Annotated[int, Field(ge=1, le=100_000)] = 1
-    seconds: Annotated[float, Field(ge=10, le=36_000)] = 180.0
+    seed: Annotated[int, _within(0, 2**32 - 1)] = 0
+    conversations: Annotated[int, _within(1, 100_000)] = 1
+    seconds: Annotated[float, _within(10, 36_000)] = 180.0
     speakers: Annotated[
         int | Annotated[tuple[int, int], AfterValidator(_ordered), Field(strict=False)],
         _within(1, MAX_SPEAKERS),
     ] = (2, 4)
     overlap: Annotated[Span, _within(0, 80)] | None = None
-    introduction: Annotated[float, Field(ge=0, le=30)] = INTRODUCTION_SECONDS
+    introduction: Annotated[float, _within(0, 30)] = INTRODUCTION_SECONDS
     similar: bool = False
     level: Annotated[Span, _within(-60, 0)] = -26.0
-    voice_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
-    turn_spread: Annotated[float, Field(ge=0, le=20)] = 2.0
-    interjected: Annotated[float, Field(ge=-30, le=10)] = 0.0
+    voice_spread: Annotated[float, _within(0, 20)] = 2.0
+    turn_spread: Annotated[float, _within(0, 20)] = 2.0
+    interjected: Annotated[float, _within(-30, 10)] = 0.0
     room: Room = Room()
     noise: Noise = Noise()
     channel: Channel = Channel()

@@ -307,6 +307,8 @@ def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
         ({"speakers": 21}, "speakers: "),
         ({"overlap": [20, 10]}, "overlap: .*runs backwards"),
         ({"room": {"rt60": 9}}, "room.rt60: 9 is not between 0 and 3"),
+        ({"seconds": 5}, "seconds: 5 is not between 10 and 36000"),
+        ({"seed": 2**32}, "seed: 4294967296 is not between 0 and 4294967295"),
         ({"channel": {"codec": "opus"}}, "channel.codec: .*no codec opus; there are"),
     ],
 )
