@@ -154,6 +154,38 @@ def test_several_recordings_say_more_than_one() -> None:
     assert odds[1] > odds[0] > 0.0
 
 
+def test_directions_are_worth_what_their_reliability_says() -> None:
+    each = Directions(people(2), np.array([0.5, 0.8]), np.ones(2))
+    weights = np.array([np.sqrt(0.5) / 0.5, np.sqrt(0.8) / 0.2])
+    assert each.totals == pytest.approx(weights[:, None] * people(2))
+    assert each.precisions == pytest.approx([1.0, 4.0])
+    # One person's in two recordings: the mean of both, by these weights, and as long as it is.
+    joined = Directions.joined([each])
+    size = np.sqrt((weights**2).sum())
+    assert joined.vectors == pytest.approx(each.totals.sum(axis=0, keepdims=True) / size)
+    assert joined.length == pytest.approx([size / weights.sum()])
+    assert joined.reliable == pytest.approx([0.7])  # of 5 / 6: they share rooms
+
+
+def test_agreement_weighs_all_that_two_groups_can_be() -> None:
+    ada, bob = people(2)
+    heard = np.stack([near(ada, 0.5), near(ada, 0.45, 1), near(bob, 0.4, 2)])
+    seconds = np.array([2.0, 1.5, 3.0])
+    voices = KnownPeople([known("Ada", ada), known("Bob", bob)], CALIBRATION)
+    likely = np.exp(np.minimum(voices.compared(heard, seconds).log_odds, 12.0))
+    # Each is Ada or Bob, at half odds, or anybody.
+    being = np.column_stack([likely, np.ones(3)])
+    before = np.array([0.5, 0.5, 1.0])
+    found = voices.agreement(heard, seconds)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        same = (before * being[one] * being[other]).sum()
+        two = np.outer(before * being[one], before * being[other])
+        different = two.sum() - two[0, 0] - two[1, 1]
+        expected = np.clip(np.log(same / different), -10.0, 10.0)
+        assert found[one, other] == pytest.approx(expected)
+    assert found[0, 1] > 0.0 > found[0, 2]
+
+
 def test_joined_recordings_accept_no_more_strangers() -> None:
     rng = np.random.default_rng(0)
     direction = people(1)[0]

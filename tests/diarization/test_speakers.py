@@ -24,7 +24,7 @@ from fluidaudio_cli.diarization.speakers.counting import (
     merge_likely,
     merge_to,
 )
-from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links
+from fluidaudio_cli.diarization.speakers.links import LinkCollector, Links, purity
 from fluidaudio_cli.diarization.speakers.mixture import Groups, Labels, Mixture, Voices
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels, find_speakers
 from fluidaudio_cli.diarization.speakers.windows import Windows
@@ -194,6 +194,15 @@ def test_voices_of_one_window_speak_at_once_for_as_long_as_both_surely_do() -> N
     assert len(links.at_once) == len(Windows(links.windows).pairs())
 
 
+def test_purity_is_how_surely_each_voice_is_alone_where_it_seems_so() -> None:
+    active = np.zeros((4, 3), np.float32)
+    active[:, 0] = 1.0, 0.5, 0.8, 0.0
+    active[:, 1] = 0.0, 0.0, 0.5, 1.0
+    # Of the first voice 1, 0.5 and 0.8 * 0.5, of the second 0.5 * 0.2 and 1; nobody is the third.
+    expected = [(1 + 0.25 + 0.16) / 1.9, (0.01 + 1) / 1.1, 0.0]
+    assert purity(active) == pytest.approx(expected)
+
+
 def test_no_links_in_silence() -> None:
     links = LinkCollector(160_000).links()
     assert links.pairs.shape == (0, 2)
@@ -263,11 +272,11 @@ def test_with_fewer_speakers_than_voices_two_are_one() -> None:
 # --- mixture ---
 
 
-def linked_sound() -> tuple[Voices, Links]:
-    """30 windows of one to three voices, every moment in two; links at random, some windows on."""
+def linked_sound(looks: float = 2.0) -> tuple[Voices, Links]:
+    """30 windows of one to three voices, a moment in some; links at random, some windows on."""
     random = np.random.default_rng(4)
     people = [random.permutation(4)[: 1 + number % 3].tolist() for number in range(30)]
-    sound = replace(voices(people), windows_per_moment=2.0)
+    sound = replace(voices(people), windows_per_moment=looks)
     window = sound.windows
     pairs = np.argwhere(np.isin(window[None] - window[:, None], (1, 2)))
     pairs = pairs[random.random(len(pairs)) < 0.7]
@@ -289,27 +298,59 @@ def test_links_score_alike_as_a_matrix_and_in_parts(monkeypatch: pytest.MonkeyPa
     assert parts.scores(shares) == pytest.approx(whole.scores(shares))
 
 
-def test_groups_are_sums_over_moments_however_many_windows_see_each() -> None:
-    sound, links = linked_sound()
+@pytest.mark.parametrize("looks", [1.0, 2.0, 4.0])
+def test_groups_are_sums_over_moments_however_many_windows_see_each(looks: float) -> None:
+    sound, links = linked_sound(looks)
     mixed = Mixture(sound, links, CALIBRATION)
     labels = np.arange(len(sound.windows)) % 3
     found, again = mixed.groups(mixture.shares_of(labels, 3)), mixed.groups_of(labels)
     for name, values in vars(found).items():
         assert getattr(again, name) == pytest.approx(values, rel=1e-6, abs=1e-6), name
-    assert found.seconds == pytest.approx(3.0 * np.bincount(labels) / 2)
-    worth = mixed.reliable / (1 - mixed.reliable) * 2.0**-CALIBRATION.repetition
+    assert found.seconds == pytest.approx(3.0 * np.bincount(labels) / looks)
+    worth = mixed.reliable / (1 - mixed.reliable) * looks**-CALIBRATION.repetition
     assert found.precisions == pytest.approx(np.bincount(labels, worth))
     split, linked = np.zeros((2, 3, 3))
     for one, other in mixed.windows.pairs():
-        split[labels[one], labels[other]] += 1.0 / 2  # of 3 s together, no more counts
+        split[labels[one], labels[other]] += 1.0 / looks  # of 3 s together, no more counts
     odds = CALIBRATION.link_odds(links.together, links.apart)
     for (one, other), each in zip(links.pairs, odds, strict=True):
-        linked[labels[one], labels[other]] += each / 2
+        linked[labels[one], labels[other]] += each / (looks * max(looks - 1.0, 1.0) ** 2)
     assert found.split == pytest.approx(split + split.T)
     assert found.linked == pytest.approx(linked + linked.T)
     for sign in (1.0, -1.0):
         far = replace(found, linked=np.full((3, 3), 100.0 * sign))
         assert (far.features(0.1)["same_linked"] == 5.0 * sign).all()
+
+
+def test_who_never_speaks_alone_says_nothing_of_how_speakers_sound() -> None:
+    sound = voices([[0, 1], [1], [0]])
+    alone = np.array([3.0, 0.19, 0.2, 3.0])
+    sound = replace(sound, clean_seconds=alone, heard_seconds=np.minimum(alone, 2.0))
+    mixed = Mixture(sound, unlinked(sound)._replace(active_seconds=np.full(4, 5.0)), CALIBRATION)
+    expected = CALIBRATION.reliability_of(np.array([2.0, 0.0, 0.2, 2.0]), 0.8)
+    expected[1] = CALIBRATION.overlapped_reliability_of(np.array([5.0]))[0]
+    assert mixed.reliable == pytest.approx(expected)
+    # The second voice is given to speakers, and is none of what they are known by.
+    groups, without = (mixed.groups_of(np.array(each)) for each in ([0, 1, 1, 0], [0, -1, 1, 0]))
+    assert groups.totals == pytest.approx(without.totals)
+    assert groups.precisions == pytest.approx(expected[[0, 2]] / (1 - expected[[0, 2]]) * [2, 1])
+
+
+def test_how_unlike_people_are_is_learnt_from_voices_of_one_window() -> None:
+    sound = replace(voices([[0, 1], [0, 1], [0, 1], [2]]), windows_per_moment=2.0)
+    alone = np.array([3.0, 3.0, 0.8, 3.0, 3.0, 0.79, 3.0])
+    sound = replace(sound, clean_seconds=alone, heard_seconds=np.minimum(alone, 2.0))
+    sound.vectors[1::2] = sound.vectors[:6:2]  # alike, for once
+    mixed = Mixture(sound, unlinked(sound), CALIBRATION)
+    # Of the third window one voice is too short.
+    expected = [np.sqrt(mixed.reliable[row] * mixed.reliable[row + 1]) for row in (0, 2)]
+    weight = CALIBRATION.unlike_weight
+    total = weight * CALIBRATION.unlike_cosine + sum(expected) / 2
+    assert mixed.unlike == pytest.approx(total / (weight + sum(each**2 for each in expected) / 2))
+    # Several windows full of them are somebody taken for two, not two people.
+    many = voices([[0, 1]] * 400)
+    many.vectors[1::2] = many.vectors[::2]
+    assert Mixture(many, unlinked(many), CALIBRATION).unlike == 0.6
 
 
 def test_who_was_not_heard_is_scored_by_how_much_each_speaker_talks() -> None:
@@ -342,6 +383,15 @@ def test_chains_go_on_from_window_to_window_while_they_sound_alike() -> None:
     # Without 1 nothing links 0 with 2.
     core = np.array([0, 2, 3, 4, 5, 6])
     assert offline._chains(vectors, links, core).tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_a_voice_stays_in_the_chain_it_was_first_linked_to() -> None:
+    vectors = np.tile(np.eye(64, dtype=np.float32)[0], (3, 1))
+    sure = np.full(2, 2.0)
+    links = unlinked(voices([[0], [0], [0]]))._replace(
+        pairs=np.array([[0, 2], [1, 2]]), together=sure, apart=0 * sure, adjoining=0 * sure
+    )
+    assert offline._chains(vectors, links, np.arange(3)).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("most", [1000, 40])
@@ -407,6 +457,14 @@ def test_told_of_fewer_the_least_speech_is_put_at_risk() -> None:
     # No pair is likely: 30 s with 60 s would be a shade likelier, the 2 s cost less.
     assert merge_to(three_groups(), odds, 2).tolist() == [0, 0, 1]
     assert merge_to(three_groups(), odds, 1).tolist() == [0, 0, 0]
+
+
+def test_told_of_fewer_who_is_clearly_one_is_one() -> None:
+    def odds(groups: Groups) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        likely = np.array([[-9.0, -3.1, 2.0], [-3.1, -9.0, -3.2], [2.0, -3.2, -9.0]])
+        return likely[: len(groups), : len(groups)]
+
+    assert merge_to(three_groups(), odds, 2).tolist() == [0, 1, 0]
 
 
 def test_told_of_more_the_likely_part_goes_or_the_smallest() -> None:
@@ -521,6 +579,24 @@ def test_what_the_evidence_says_is_the_same_whatever_the_user_says() -> None:
     told = found_in(sound, SpeakerBounds(exactly=5))
     assert len(told.centroids) > len(untold.centroids) == untold.found
     assert (told.counts, told.found) == (untold.counts, untold.found)
+
+
+def test_what_a_hint_may_cost_is_counted_in_moments_however_many_windows_see_each() -> None:
+    sound = voices([[0]] * 10)
+    labels, start = np.zeros(10, np.intp), np.repeat([0, 1], [7, 3])
+    found = {
+        looks: offline._Parts.of(mixed, labels, start)
+        for looks in (1.0, 2.0)
+        for mixed in [
+            Mixture(replace(sound, windows_per_moment=looks), unlinked(sound), CALIBRATION)
+        ]
+    }
+    assert found[1.0].speech_seconds == 30.0
+    assert found[1.0].seconds.tolist() == [21.0, 9.0]
+    assert found[2.0].speech_seconds == 15.0
+    assert found[2.0].seconds.tolist() == [10.5, 4.5]
+    # Both are clearly of one person, and 9 of 30 s are more than a hint may cost.
+    assert found[1.0].least_harmful() is None
 
 
 def test_a_part_is_compared_with_the_rest_of_its_speaker_only() -> None:

@@ -196,8 +196,6 @@ class _Parts:
         parts = _cut(labels, np.where(start >= 0, start, single))
         looks = mixture.voices.windows_per_moment
         speech = float(mixture.present_seconds.sum()) / looks
-        if parts.max() < 0:
-            return cls(parts, np.zeros(0), np.zeros(0), np.zeros(0, bool), speech)
         two = mixture.beside_rest(parts, labels)
         odds = two.same_person(mixture.calibration, mixture.unlike)[:, 0, 1]
         present = np.bincount(parts[parts >= 0], mixture.present_seconds[parts >= 0])

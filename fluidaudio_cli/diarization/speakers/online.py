@@ -433,7 +433,6 @@ class OnlineSpeakers:
         if heir is not None:
             self.speakers[heir].spoken += gone.spoken
             self.speakers[heir].alone += gone.alone
-        gone.spoken = gone.alone = 0.0
         for look in (*self.decided, *self.recent):
             look.labels[look.labels == number] = -1 if heir is None else heir
 
