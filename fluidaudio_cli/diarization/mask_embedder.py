@@ -27,7 +27,7 @@ class MaskEmbedder:
 
     def add(self, window: Window, voice: PendingVoice, clock: StageClock) -> None:
         """Take ``voice`` with a copy of its window, as others may come before the batch is full."""
-        if not voice.speaker.mask.any():
+        if not voice.speaker.crops:
             return
         row = len(self._waiting)
         self._audio[row] = window.samples

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWo
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.mask_embedder import MaskEmbedder
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window, read_windows
 from fluidaudio_cli.models.card import load_card
@@ -237,6 +238,42 @@ def test_voices_of_little_speech_are_embedded_by_the_exact_network() -> None:
     (plain,) = Bench().run(audio)
     assert np.array_equal(window.voices[0].vector, -plain.voices[0].vector)
     assert np.array_equal(window.voices[1].vector, plain.voices[1].vector)
+
+
+class Masked:
+    """A network that hears windows under masks: the first three samples where each is 1."""
+
+    size = 192
+
+    def run(self, audio: Floats, masks: Floats) -> Floats:
+        vectors = np.zeros((len(audio), self.size), np.float32)
+        for row, (samples, mask) in enumerate(zip(audio, masks, strict=True)):
+            vectors[row, :3] = samples[np.flatnonzero(mask)[:3] * 270 + 495]
+        return vectors
+
+
+@pytest.mark.parametrize("pooling", ["crop", "mask"])
+def test_who_is_familiar_is_not_embedded_again(pooling: str) -> None:
+    worker = Bench._worker(Bench().networks[0], RULES, exact=False)
+    if pooling == "mask":
+        embedder = MaskEmbedder(cast(Any, Masked()), 4)
+        worker = EvidenceWorker(worker._segmentation, embedder, RULES)
+    samples = speech(10, (1, 4, 1), (5, 8, 2), (8.5, 8.6, 3))
+    window = Window(3, samples, np.zeros(240, np.float32), 160_240, 0, StageClock())
+    asked: list[object] = []
+
+    def familiar(number: int, presence: npt.NDArray[np.uint8], slots: list[int]) -> list[bool]:
+        asked.append((number, presence.shape, slots))
+        return [slot == 0 for slot in slots]
+
+    frontend = Frontend([worker], 1)
+    whole, spared = frontend.evidence([window, window._replace(familiar=familiar)], StageClock())
+    assert asked == [(3, (WINDOW_FRAMES, 3), [0, 1, 2])]
+    assert [voice.vector.any() for voice in whole.voices] == [True, True, False]
+    assert [voice.vector.any() for voice in spared.voices] == [False, True, False]
+    assert np.array_equal(spared.voices[1].vector, whole.voices[1].vector)
+    assert (whole.crops, spared.crops) == (2, 1)
+    assert [voice[:2] for voice in spared.voices] == [voice[:2] for voice in whole.voices]
 
 
 # --- Batches and order ---

@@ -12,14 +12,15 @@ import pytest
 from fluidaudio_cli.diarization import live_turns
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
-from fluidaudio_cli.diarization.evidence import LocalVoice, WindowEvidence
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
-from fluidaudio_cli.diarization.live_turns import LiveTurns
+from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
 from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.result import Conclusion
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople, KnownVoice
+from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.speakers.online import CachedSpeaker, Exemplar
 from fluidaudio_cli.turns import Turn
 
@@ -203,6 +204,67 @@ def test_who_is_recognised_takes_over_the_name_from_before(latency: float) -> No
     assert {turn.speaker for turn in conclusion.turns} == {"P0", "P1"}
 
 
+def _told(*turns: Turn, born: float = 0.0) -> LiveTurns:
+    """A minute of a stream that has said ``turns`` of two speakers, the second ``born`` then."""
+    live = LiveTurns(load_mode("balanced"), STEP, SAMPLE_RATE)
+    live.close()
+    live._names, live._used, live._end = ["SPEAKER_00", "SPEAKER_01"], 2, 60 * SAMPLE_RATE
+    live.online.speakers = [CachedSpeaker(spoken=1.0), CachedSpeaker(spoken=2.0, born=born)]
+    live._builder.settle(GRID.frames_within(live._end))
+    live.ledger.add(turns)
+    return live
+
+
+_FIRST, _SECOND = "SPEAKER_00", "SPEAKER_01"
+_SAID = (Turn(0, 6, _FIRST), Turn(6, 12, _SECOND), Turn(12, 18, _FIRST))
+
+
+@pytest.mark.parametrize(
+    ("found", "later", "born", "start", "revisions", "left"),
+    [
+        # All is the first's: so is what the second was.
+        ([(0, 18)], (), 30.0, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 1),
+        # Nobody speaks where the second was heard.
+        ([(0, 6), (12, 18)], (), 30.0, 0.0, [Revision(6, 12, _SECOND, None)], 1),
+        # The same, but it was heard since.
+        ([(0, 6), (12, 18)], (46, 48), 30.0, 0.0, [Revision(6, 12, _SECOND, None)], 2),
+        # It has spoken for less than the 15 s that everybody is given.
+        ([(0, 18)], (), 30.1, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 2),
+        # All it said is before what was looked at.
+        ([(12, 18)], (), 30.0, 12.0, [], 2),
+    ],
+)
+def test_who_turns_out_to_be_nobody_of_its_own_is_withdrawn(
+    found: list[tuple[float, float]],
+    later: tuple[float, ...],
+    born: float,
+    start: float,
+    revisions: list[Revision],
+    left: int,
+) -> None:
+    live = _told(*_SAID, *(Turn(*span, _SECOND) for span in (later,) if span), born=born)
+    voice = Exemplar(EVIDENCE[0].voices[0].vector, 2.0, 0.6, 10.0)
+    turns = tuple(Turn(*span, "0") for span in found)
+    change = live._take(Change(60.0), live_turns._Refined(turns, start, 45.0, {"0": [voice]}, {}))
+    assert list(change.revisions) == revisions
+    assert change.withdrawn == (_SECOND,)[: 2 - left]
+    assert live.speakers == (_FIRST, _SECOND)[:left]
+    assert (change.created, change.confirmed) == ((), (_FIRST,))
+    first, second = live.online.speakers
+    assert (first.exemplars, second.withdrawn) == ([voice], left == 1)
+    heir = left == 1 and revisions[0].after is not None
+    assert (first.spoken, first.alone) == (3.0 if heir else 1.0, 2.0)
+
+
+def test_whom_the_background_finds_besides_is_somebody_new() -> None:
+    live = _told(*_SAID)
+    turns = (Turn(0, 6, "0"), Turn(6, 12, "1"), Turn(12, 15, "0"), Turn(15, 18, "2"))
+    change = live._take(Change(60.0), live_turns._Refined(turns, 0.0, 45.0, {}, {}))
+    assert list(change.revisions) == [Revision(15, 18, _FIRST, "SPEAKER_02")]
+    assert (change.created, change.withdrawn) == (("SPEAKER_02",), ())
+    assert live.speakers == change.confirmed == (_FIRST, _SECOND, "SPEAKER_02")
+
+
 def test_who_has_no_turns_at_the_end_is_withdrawn() -> None:
     live = LiveTurns(load_mode("balanced"), STEP, STEP)
     for evidence in EVIDENCE:
@@ -236,6 +298,26 @@ def test_the_cache_keeps_no_voice_that_is_likelier_somebody_elses() -> None:
             assert all(each.vector @ own > 0.5 for each in speaker.exemplars)
     live.close()
     assert all(len(speaker.exemplars) > 5 for speaker in live.online.speakers)
+
+
+def test_what_the_background_heard_is_what_speakers_sound_like() -> None:
+    live = LiveTurns(load_mode("balanced"), STEP, SAMPLE_RATE)
+    log, clean, draw = EvidenceLog(), [9.0, 0.19, 1.5, 3.0, 3.0], np.random.default_rng(0)
+    vectors = draw.normal(size=(5, 192)).astype(np.float32)
+    presence = np.full((WINDOW_FRAMES, 3), 255, np.uint8)
+    for number, rows in enumerate(([0, 1], [2, 3], [4])):
+        voices = [LocalVoice(slot, clean[row], vectors[row]) for slot, row in enumerate(rows)]
+        log.append(WindowEvidence.of(number, tuple(voices), presence))
+    labels, reliable = np.array([1, 0, 0, 1, -1]), np.array([0.7, 0.3, 0.2, 0.19, 0.6])
+    found = SpeakerLabels(labels, vectors[:2], np.ones(2), {2: 1.0}, 2, reliable)
+    # The log begins with window 4, 20 s from the beginning; a voice is heard for 2 s at most.
+    kept = live._exemplars(log, 4, found)
+    live.close()
+    assert {label: [each[1:] for each in own] for label, own in kept.items()} == {
+        "1": [(2.0, 0.7, 30.0)],
+        "0": [(1.5, 0.2, 35.0)],
+    }
+    assert np.array_equal(kept["0"][0].vector, vectors[2])
 
 
 def test_at_most_one_speaker_while_it_goes_on() -> None:
