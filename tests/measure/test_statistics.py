@@ -37,6 +37,12 @@ def test_a_deviation_under_ten_percent_is_no_outlier_however_tight_the_rest() ->
     assert statistics.outliers([1.0, 1.0, 1.0, 1.0, 1.0, 1.09]) == ()
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_outliers_are_the_same_in_any_unit(unit: float) -> None:
+    assert statistics.outliers([each * unit for each in (1.0, 1.01, 0.99, 1.02, 3.0)]) == (4,)
+    assert statistics.outliers([each * unit for each in (1.0, 2.0, 3.0, 4.0, 5.0)]) == ()
+
+
 def test_four_samples_have_no_outliers() -> None:
     assert statistics.outliers([1.0, 1.0, 1.0, 9.0]) == ()
 

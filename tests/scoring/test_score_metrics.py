@@ -196,9 +196,14 @@ def test_rounding_leaves_no_speaker_where_collars_leave_nobody(
 
 def test_pooled_by_duration() -> None:
     perfect = score_both([Turn(0, 80, "A")], [Turn(0, 80, "q")], ((0.0, 80.0),))
-    pooled = pool([score_both(TRUTH, ANSWER, UEM), perfect])
+    alone = score_both(TRUTH, ANSWER, UEM)
+    pooled = pool([alone, perfect])
     assert pooled.strict.der.rate == pytest.approx(8 / 100)
     assert pooled.lenient.der.rate == pytest.approx(4.75 / (14.5 + 79.5))
+    for both, one in zip(pooled.conditions, alone.conditions, strict=True):
+        # Of each speaker alike, however long each speaks.
+        assert both.jer.speaker_error == pytest.approx(one.jer.speaker_error)
+        assert both.jer.speaker_count == one.jer.speaker_count + 1
     assert (pooled.speakers.correct_files, pooled.speakers.files) == (1, 2)
     assert pooled.scored_seconds == 104.0
 
