@@ -75,18 +75,17 @@ class Conclusion:
         cpu_since: float,
         *,
         overlapped: bool = False,
-        windows: int | None = None,
     ) -> Diarization:
         """The diarization of ``audio``, which took ``processing_seconds`` by ``clock``.
 
-        ``cpu_since``: of the process when it began; ``windows``: looked at, if not all.
+        ``cpu_since``: of the process when it began.
         """
         timings = Timings(
             processing_seconds=processing_seconds,
             cpu_seconds=time.process_time() - cpu_since,
             stages=clock.timings(processing_seconds, overlapped),
             overlapped=overlapped,
-            windows=evidence.windows if windows is None else windows,
+            windows=evidence.windows,
             crops=evidence.crops,
             copied_bytes=evidence.copied_bytes,
         )

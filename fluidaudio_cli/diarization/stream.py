@@ -7,12 +7,13 @@ The first windows begin before the recording, in silence. One window in so many 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
+from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.level import Level, peak
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
@@ -135,6 +136,8 @@ class LiveDiarizer:
         self.behind = False
         """Whether windows are being left out."""
         self._every = 1
+        # Of all windows looked at: more than are kept.
+        self._took = {"windows": 0, "crops": 0, "copied_bytes": 0}
 
     @property
     def wanted(self) -> int:
@@ -169,8 +172,7 @@ class LiveDiarizer:
                 self.figures.silent += 1
                 change = self.turns.skip(number)
                 return self._told(change, started)
-        evidence = self._pipeline.window_evidence(self._window(number), self._clock)
-        return self._told(self.turns.push(evidence), started)
+        return self._told(self.turns.push(self._evidence(self._window(number))), started)
 
     def finish(self, samples: Samples) -> tuple[Step, Conclusion]:
         """The last samples, fewer than ``wanted``; the end."""
@@ -179,15 +181,14 @@ class LiveDiarizer:
         last = self._heard.copy()
         count = window_count(self._samples, self._grid)
         for grid_number in range(self.turns.online.evidence.windows, count):
-            window = self._padded(last, grid_number)
-            self.turns.keep(self._pipeline.window_evidence(window, self._clock))
+            self.turns.keep(self._evidence(self._padded(last, grid_number)))
         missing, answered = self.wanted, None
         if self._samples > self._steps * self.step_samples:
             self._hear(np.zeros(missing, np.float32), silence=True)
             number = self._steps + 1 - WINDOW_SAMPLES // self.step_samples
             valid = _HEARD - missing
             window = self._window(number)._replace(valid_samples=valid)
-            answered = self._pipeline.window_evidence(window, self._clock)
+            answered = self._evidence(window)
         change, conclusion = self.turns.finish(self._samples, answered)
         self.figures.count(change)
         took = time.perf_counter() - started
@@ -196,16 +197,9 @@ class LiveDiarizer:
 
     def result(self, info: AudioInfo, found: Conclusion) -> Diarization:
         """What was found at the end, as ``diarize`` has it."""
-        computing = self.figures.computing
-        return found.result(
-            info,
-            self.turns.online.evidence,
-            self._clock,
-            sum(computing),
-            self._cpu,
-            overlapped=True,
-            windows=len(computing) - self.figures.silent,
-        )
+        evidence, seconds = self.turns.online.evidence, sum(self.figures.computing)
+        result = found.result(info, evidence, self._clock, seconds, self._cpu, overlapped=True)
+        return replace(result, timings=replace(result.timings, **self._took))
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -219,6 +213,13 @@ class LiveDiarizer:
         if not silence:
             self._level.heard(samples)
             self._samples += count
+
+    def _evidence(self, window: Window) -> WindowEvidence:
+        found = self._pipeline.window_evidence(window, self._clock)
+        self._took["windows"] += 1
+        self._took["crops"] += found.crops
+        self._took["copied_bytes"] += found.copied_bytes
+        return found
 
     def _window(self, number: int) -> Window:
         samples, tail = self._heard[:WINDOW_SAMPLES], self._heard[WINDOW_SAMPLES:]

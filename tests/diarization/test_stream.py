@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
@@ -31,7 +33,8 @@ class Recorder:
         heard = np.concatenate([window.samples, window.tail])
         heard[window.valid_samples :] = 0.0
         self.windows.append((window.number, heard, window.valid_samples, window.gain))
-        return WindowEvidence.of(window.number, (), np.zeros((WINDOW_FRAMES, 3), np.uint8))
+        nobody = np.zeros((WINDOW_FRAMES, 3), np.uint8)
+        return WindowEvidence.of(window.number, (), nobody, crops=2, copied_bytes=10)
 
 
 class Source:
@@ -105,6 +108,23 @@ def test_silence_needs_no_network() -> None:
     pipeline, live = stream(samples)
     assert live.figures.silent == 18
     assert [number for number, *_ in pipeline.windows] == [-19, -18, -17, -16, 0, 10, 4]
+
+
+def test_work_is_that_of_all_windows_not_only_of_those_kept() -> None:
+    pipeline = Recorder()
+    live = LiveDiarizer(cast(Any, pipeline), 0.5)
+    sound, silence = (np.full(200_000, level, np.float32) for level in (0.1, 0.0))
+    samples = np.concatenate([sound, silence])
+    while len(samples) >= live.wanted:
+        part, samples = samples[: live.wanted], samples[live.wanted :]
+        live.push(part)
+    _, conclusion = live.finish(samples)
+    info = AudioInfo(Path("a.wav"), "a", "wav", "pcm_s16le", 16_000, 1, 25.0)
+    timings = live.result(info, conclusion).timings
+    assert live.figures.silent > 20
+    assert timings.windows == len(pipeline.windows)
+    assert timings.windows > live.turns.online.evidence.windows + 20
+    assert (timings.crops, timings.copied_bytes) == (2 * timings.windows, 10 * timings.windows)
 
 
 def test_nothing_is_no_silence() -> None:
