@@ -104,8 +104,7 @@ def count_probabilities(
             # What was found was weighed as a whole; no neighbour is likelier for one part of it.
             against += temper * max(odds, 0.0)
             weights[found + sign * step] = -against
-    largest = max(weights.values())
-    shares = {count: float(np.exp(weight - largest)) for count, weight in weights.items()}
+    shares = {count: float(np.exp(weight)) for count, weight in weights.items()}
     whole = sum(shares.values())
     return {
         count: share / whole

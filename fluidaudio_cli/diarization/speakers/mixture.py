@@ -191,9 +191,9 @@ class Mixture:
             *self._crossed(partial(_between, shares)),
         )
 
-    def groups_of(self, labels: Labels) -> Groups:
-        """Groups of voices with the same of ``labels`` (n,); -1 for none."""
-        count = int(labels.max()) + 1
+    def groups_of(self, labels: Labels, least: int = 0) -> Groups:
+        """Groups, ``least`` at least, of voices with the same of ``labels`` (n,); -1 for none."""
+        count = max(least, int(labels.max()) + 1)
 
         def between(pairs: NDArray[np.intp], values: Floats) -> Floats:
             both = (labels[pairs] >= 0).all(axis=1)
@@ -202,7 +202,7 @@ class Mixture:
             crossed = np.bincount(cells, values[both], count * count).reshape(count, count)
             return np.asarray(crossed + crossed.T)
 
-        return Groups(*self._sums(labels), *self._crossed(between))
+        return Groups(*self._sums(labels, least), *self._crossed(between))
 
     def beside_rest(self, parts: Labels, labels: Labels) -> Groups:
         """Of each part its group and that of the rest of its speaker: m times two groups.
@@ -225,9 +225,9 @@ class Mixture:
         )
         return Groups(totals, precisions, seconds, *self._crossed(between))
 
-    def _sums(self, labels: Labels) -> tuple[Floats, Floats, Floats]:
+    def _sums(self, labels: Labels, least: int = 0) -> tuple[Floats, Floats, Floats]:
         """Totals, precisions and seconds of voices with the same of ``labels`` (n,)."""
-        count = int(labels.max()) + 1
+        count = max(least, int(labels.max()) + 1)
         given = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :]
         totals = np.zeros((count, self.voices.vectors.shape[1]))
         for begin in range(0, len(given), PIECE):

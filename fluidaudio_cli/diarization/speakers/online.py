@@ -274,8 +274,8 @@ class OnlineSpeakers:
         start = starting_groups(mixture, links)
         if start.max(initial=-1) < 0 and not cached:
             return
-        fresh = _beside(prior, mixture.groups_of(start))
-
+        begun = np.where(start >= 0, start + len(cached), -1)
+        fresh = _added(prior, mixture.groups_of(begun, len(cached)))
         crowd = crowding(len(cached))
 
         def odds(groups: Groups) -> Floats:
@@ -297,7 +297,7 @@ class OnlineSpeakers:
         groups, numbers = merge_likely(fresh, odds)
         most = len(groups) if self._most is None else max(self._most, len(cached))
         count = min(len(groups), most)
-        labels = through(np.where(start >= 0, start + len(cached), -1), numbers)
+        labels = through(begun, numbers)
         labels[labels >= count] = -1
         shares = mixture.settle(shares_of(labels, count), _PASSES, anchors(count))
         groups, numbers = merge_likely(_added(prior, mixture.groups(shares)), odds)
@@ -442,21 +442,6 @@ class OnlineSpeakers:
         _, together, apart, _ = linked(before.active, active, offset, 0, 0)
         shape = 2, before.active.shape[1], active.shape[1]
         return np.asarray(np.concatenate([together, apart]).reshape(shape).swapaxes(1, 2))
-
-
-def _beside(prior: Groups, fresh: Groups) -> Groups:
-    """Both, one after the other."""
-    pad = ((0, len(fresh)), (0, len(fresh)))
-    split, linked_odds = np.pad(prior.split, pad), np.pad(prior.linked, pad)
-    split[len(prior) :, len(prior) :] = fresh.split
-    linked_odds[len(prior) :, len(prior) :] = fresh.linked
-    return Groups(
-        np.concatenate([prior.totals, fresh.totals]),
-        np.concatenate([prior.precisions, fresh.precisions]),
-        np.concatenate([prior.seconds, fresh.seconds]),
-        split,
-        linked_odds,
-    )
 
 
 def _added(prior: Groups, groups: Groups) -> Groups:
