@@ -13,8 +13,10 @@ from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.ledger import Revision
+from fluidaudio_cli.diarization.live_turns import Change
 from fluidaudio_cli.diarization.modes import load_mode
-from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
+from fluidaudio_cli.diarization.stream import LiveDiarizer, StreamFigures, step_for
 from fluidaudio_cli.diarization.windows import Samples, Window, read_windows
 from fluidaudio_cli.errors import UsageError
 
@@ -110,6 +112,27 @@ def test_silence_needs_no_network() -> None:
     assert [number for number, *_ in pipeline.windows] == [-19, -18, -17, -16, 0, 10, 4]
 
 
+def test_what_is_quiet_everywhere_is_no_silence() -> None:
+    """Lifted as it is for the networks: -70 dB is speech in a recording that peaks at -46."""
+    samples = np.full(20 * SAMPLE_RATE, 0.0003, np.float32)
+    samples[0] = 0.005
+    pipeline, live = stream(samples)
+    assert pipeline.windows[-1][3] == pytest.approx(20.0)
+    assert live.figures.silent == 0
+    loud = samples.copy()
+    loud[0] = 0.5
+    assert stream(loud)[1].figures.silent > 20
+
+
+def test_figures_add_up_over_all_steps() -> None:
+    figures = StreamFigures()
+    first, second = Revision(1.0, 3.5, "A", "B"), Revision(4.0, 4.5, None, "A")
+    figures.count(Change(5.0, revisions=(first, second), created=("A", "B")))
+    figures.count(Change(9.0, revisions=(first,), created=("C",), withdrawn=("B",)))
+    assert (figures.revisions, figures.revised_seconds) == (3, 5.5)
+    assert (figures.created, figures.withdrawn) == (3, 1)
+
+
 def test_work_is_that_of_all_windows_not_only_of_those_kept() -> None:
     pipeline = Recorder()
     live = LiveDiarizer(cast(Any, pipeline), 0.5)
@@ -118,7 +141,8 @@ def test_work_is_that_of_all_windows_not_only_of_those_kept() -> None:
     while len(samples) >= live.wanted:
         part, samples = samples[: live.wanted], samples[live.wanted :]
         live.push(part)
-    _, conclusion = live.finish(samples)
+    last, conclusion = live.finish(samples)
+    assert last.seconds == 25.0
     info = AudioInfo(Path("a.wav"), "a", "wav", "pcm_s16le", 16_000, 1, 25.0)
     timings = live.result(info, conclusion).timings
     assert live.figures.silent > 20
