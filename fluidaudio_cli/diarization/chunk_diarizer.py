@@ -57,7 +57,7 @@ class ChunkNetwork:
         """
         card = self._card
         begin, self._frames = self._frames, self._frames + card.frames - card.context_frames
-        late = max(0, min(card.delay_frames, self._frames) - begin)
+        late = max(0, card.delay_frames - begin)
         feeds: dict[str, Array] = {card.audio_input: self._features(chunk), **self._states}
         for name, value in card.constants.items():
             feeds[name] = self._filled(name, value)
