@@ -218,6 +218,9 @@ def test_core_ml_runs_packages_as_they_were_built() -> None:
 def test_a_tuning_is_followed_where_all_is_left_to_auto_and_nowhere_else() -> None:
     made = plan(tuning=TUNED)
     assert made.tuning == str(TUNED)
+    # Also where another executor would be the first choice.
+    slower = replace(TUNED, executor="onnxruntime", segmentation=NetworkTuning("fp32", 4))
+    assert (made.executor, plan(tuning=slower).executor) == ("openvino", "onnxruntime")
     assert made.networks["segmentation"] == NetworkPlan(precision="bf16", batch=4)
     assert made.networks["embedding"] == NetworkPlan(precision="fp32", batch=32)
     assert (made.workers, made.mode.windows.batch, made.mode.embedding.batch) == (2, 4, 32)
