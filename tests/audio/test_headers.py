@@ -16,6 +16,7 @@ import pytest
 
 from fluidaudio_cli.audio.byte_source import ByteSource
 from fluidaudio_cli.audio.source import open_audio
+from fluidaudio_cli.audio.stated import read_stated
 from fluidaudio_cli.errors import AudioError
 from tests.audio.reading import Encode, Floats, read, read_all
 
@@ -278,3 +279,16 @@ def test_a_seek_before_the_beginning_is_an_error_code(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(b"RIFF")
     assert ByteSource(path).seek(-1) < 0
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x2c" + bytes(300)])
+@pytest.mark.parametrize(
+    ("frame", "seconds"),
+    [(b"\xff\xfb\x90\x00", 1000 * 1152 / 44_100), (b"\xff\xf3\x98\x00", 1000 * 576 / 16_000)],
+)
+def test_an_mp3_is_as_long_as_the_frames_that_it_counts(
+    tag: bytes, frame: bytes, seconds: float
+) -> None:
+    content = tag + frame + bytes(32) + b"Xing" + struct.pack(">II", 1, 1000) + bytes(400)
+    stated = read_stated(content[:16], lambda offset, count: content[offset : offset + count])
+    assert stated.play_seconds == pytest.approx(seconds)
