@@ -63,7 +63,8 @@ class Demuxer:
         }
         self._last: dict[int, Any] = dict.fromkeys(stream.index for stream in opened.streams)
         self._watched = self._first_page or bool(opened.formats & (_NO_TRAILER | {"avi"}))
-        self._chunks: dict[int, dict[int, int]] = {}  # of an AVI's streams, by position
+        # Of an AVI's streams: time stamps in its index, by the positions of what the chunks hold.
+        self._chunks: dict[int, dict[int, int]] = {}
         # Of the last two packets, as a parser may split what FFmpeg read: fewer bytes than stated.
         self._short: deque[bool] = deque(maxlen=2)
         # To see holes and the end, every packet must be seen.
@@ -119,7 +120,10 @@ class Demuxer:
             return
         if broken is not None and "avi" in self._opened.formats:
             if index not in self._chunks:
-                self._chunks[index] = _chunk_stamps(packet.stream)
+                self._chunks[index] = {
+                    entry.pos + _AVI_CHUNK_HEADER_BYTES: entry.timestamp
+                    for entry in packet.stream.index_entries
+                }
             broken.timeline.delay(_unseen_seconds(self._chunks[index], before, packet))
         if self._first_page and packet.pos != before.pos:
             self._first_page = False
@@ -185,11 +189,6 @@ def _beginning(opened: OpenedContainer) -> float | None:
         if stream.type in ("audio", "video") and stream.start_time is not None
     ]
     return min(starts) if len(starts) > 1 else None
-
-
-def _chunk_stamps(stream: Any) -> dict[int, int]:
-    """Time stamps in an AVI's index, by the positions of what the chunks hold."""
-    return {entry.pos + _AVI_CHUNK_HEADER_BYTES: entry.timestamp for entry in stream.index_entries}
 
 
 def _unseen_seconds(stamps: dict[int, int], before: Any, packet: Any) -> float:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.result import Conclusion, Speaker
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -28,8 +27,8 @@ def speaker_model(
 
     ``evidence`` that it has already; ``known``: people who may be among the speakers.
     """
-    step_samples = round(mode.windows.step_seconds * SAMPLE_RATE)
-    return OfflineSpeakers(mode.calibration, step_samples, mode.crops.per_speaker, evidence, known)
+    step, crops = mode.windows.step_samples, mode.crops.per_speaker
+    return OfflineSpeakers(mode.calibration, step, crops, evidence, known)
 
 
 def conclude(
@@ -40,8 +39,8 @@ def conclude(
     with clock.stage("clustering", log.windows):
         found = model.finish(bounds)
     with clock.stage("reconstruction", log.windows):
-        step_samples = round(mode.windows.step_seconds * SAMPLE_RATE)
-        built = build_turns(found.by_window(log), mode.reconstruction, step_samples, log.samples)
+        step, labelled = mode.windows.step_samples, found.by_window(log)
+        built = build_turns(labelled, mode.reconstruction, step, log.samples)
     named, exclusive, order = _in_order_of_appearance(built, found.identities)
     seconds = speaking_seconds(named)
     speakers = tuple(

@@ -108,7 +108,7 @@ class LiveTurns:
         self._mode, self._bounds, self._known = mode, bounds, known
         self._step = step_samples
         self._hold = latency_samples - step_samples
-        self._grid = round(mode.windows.step_seconds * SAMPLE_RATE)
+        self._grid = mode.windows.step_samples
         self.online = OnlineSpeakers(
             mode.calibration,
             speaker_model(mode, known=known),

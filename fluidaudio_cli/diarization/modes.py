@@ -13,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.turn_builder import ReconstructionRules
@@ -53,6 +54,11 @@ class WindowRules:
     step_seconds: float
     batch: int
     silence_dbfs: float
+
+    @property
+    def step_samples(self) -> int:
+        """At 16 kHz."""
+        return round(self.step_seconds * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)

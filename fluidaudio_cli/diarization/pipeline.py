@@ -17,7 +17,7 @@ from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import WindowEvidence
-from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
+from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.plan import Plan
@@ -101,7 +101,7 @@ class Pipeline:
         self.packages = loading.packages
         self._card = card
         self.compiled = models
-        self._step = round(mode.windows.step_seconds * SAMPLE_RATE)
+        self._step = mode.windows.step_samples
         self._frontend = Frontend(
             [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
         )

@@ -185,9 +185,7 @@ class Plan:
         """
         if seconds is None:
             return self
-        windows = window_count(
-            round(seconds * SAMPLE_RATE), round(self.mode.windows.step_seconds * SAMPLE_RATE)
-        )
+        windows = window_count(round(seconds * SAMPLE_RATE), self.mode.windows.step_samples)
         most = max(1, math.ceil(windows / self.mode.windows.batch))
         return self if self.workers <= most else replace(self, workers=most)
 

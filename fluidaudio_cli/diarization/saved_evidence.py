@@ -12,7 +12,7 @@ from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.frames import WINDOW_FRAMES
 from fluidaudio_cli.diarization.plan import Plan, plan_of
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -82,8 +82,7 @@ def read_evidence(path: Path) -> SavedEvidence:
 def _check(saved: SavedEvidence) -> None:
     """Raise ``ValueError`` for windows that are not the recording's, or a name that is none."""
     log, uri = saved.log, saved.audio.uri
-    step_samples = round(saved.plan.mode.windows.step_seconds * SAMPLE_RATE)
-    expected = window_count(log.samples, step_samples)
+    expected = window_count(log.samples, saved.plan.mode.windows.step_samples)
     if log.windows != expected or next(iter(log)).shape[0] != WINDOW_FRAMES:
         raise ValueError(f"{log.samples} samples have other windows")
     # Results are named by it.

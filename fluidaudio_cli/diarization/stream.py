@@ -125,7 +125,7 @@ class LiveDiarizer:
         self.turns = LiveTurns(mode, self.step_samples, latency_samples, speakers, known)
         self.figures = StreamFigures()
         self._pipeline = pipeline
-        self._grid = round(mode.windows.step_seconds * SAMPLE_RATE)
+        self._grid = mode.windows.step_samples
         self._quiet = 10.0 ** (mode.windows.silence_dbfs / 20.0)
         self._level = Level()
         self._clock = StageClock(kept=False)
@@ -136,8 +136,8 @@ class LiveDiarizer:
         self.behind = False
         """Whether windows are being left out."""
         self._every = 1
-        # Of all windows looked at: more than are kept.
-        self._took = {"windows": 0, "crops": 0, "copied_bytes": 0}
+        # What all windows took that were looked at: more than are kept.
+        self._windows = self._crops = self._copied_bytes = 0
 
     @property
     def wanted(self) -> int:
@@ -199,7 +199,13 @@ class LiveDiarizer:
         """What was found at the end, as ``diarize`` has it."""
         evidence, seconds = self.turns.online.evidence, sum(self.figures.computing)
         result = found.result(info, evidence, self._clock, seconds, self._cpu, overlapped=True)
-        return replace(result, timings=replace(result.timings, **self._took))
+        timings = replace(
+            result.timings,
+            windows=self._windows,
+            crops=self._crops,
+            copied_bytes=self._copied_bytes,
+        )
+        return replace(result, timings=timings)
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -216,9 +222,9 @@ class LiveDiarizer:
 
     def _evidence(self, window: Window) -> WindowEvidence:
         found = self._pipeline.window_evidence(window, self._clock)
-        self._took["windows"] += 1
-        self._took["crops"] += found.crops
-        self._took["copied_bytes"] += found.copied_bytes
+        self._windows += 1
+        self._crops += found.crops
+        self._copied_bytes += found.copied_bytes
         return found
 
     def _window(self, number: int) -> Window:

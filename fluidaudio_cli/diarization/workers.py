@@ -11,7 +11,6 @@ from fluidaudio_cli.diarization.evidence_worker import (
     EvidenceWorker,
     VoiceEmbedder,
 )
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
 from fluidaudio_cli.diarization.frontend import Worker
 from fluidaudio_cli.diarization.mask_embedder import MaskEmbedder
 from fluidaudio_cli.diarization.networks import (
@@ -33,7 +32,7 @@ def new_worker(plan: Plan, card: ModelCard, models: Mapping[str, CompiledModel])
         if card.front_end is not None:
             front_end = FilterBank(models["fbank"].request(), card.front_end)
         network = ChunkNetwork(models["diarizer"], card.diarizer, front_end)
-        return DiarizerWorker(network, round(mode.windows.step_seconds * SAMPLE_RATE))
+        return DiarizerWorker(network, mode.windows.step_samples)
     assert card.segmentation is not None
     rules = EvidenceRules(
         mode.crops,

@@ -223,26 +223,26 @@ _SAID = (Turn(0, 6, _FIRST), Turn(6, 12, _SECOND), Turn(12, 18, _FIRST))
     ("found", "later", "born", "start", "revisions", "left"),
     [
         # All is the first's: so is what the second was.
-        ([(0, 18)], (), 30.0, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 1),
+        ([(0, 18)], None, 30.0, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 1),
         # Nobody speaks where the second was heard.
-        ([(0, 6), (12, 18)], (), 30.0, 0.0, [Revision(6, 12, _SECOND, None)], 1),
+        ([(0, 6), (12, 18)], None, 30.0, 0.0, [Revision(6, 12, _SECOND, None)], 1),
         # The same, but it was heard since.
         ([(0, 6), (12, 18)], (46, 48), 30.0, 0.0, [Revision(6, 12, _SECOND, None)], 2),
         # It has spoken for less than the 15 s that everybody is given.
-        ([(0, 18)], (), 30.1, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 2),
+        ([(0, 18)], None, 30.1, 0.0, [Revision(6, 12, _SECOND, _FIRST)], 2),
         # All it said is before what was looked at.
-        ([(12, 18)], (), 30.0, 12.0, [], 2),
+        ([(12, 18)], None, 30.0, 12.0, [], 2),
     ],
 )
 def test_who_turns_out_to_be_nobody_of_its_own_is_withdrawn(
     found: list[tuple[float, float]],
-    later: tuple[float, ...],
+    later: tuple[float, float] | None,
     born: float,
     start: float,
     revisions: list[Revision],
     left: int,
 ) -> None:
-    live = _told(*_SAID, *(Turn(*span, _SECOND) for span in (later,) if span), born=born)
+    live = _told(*_SAID, *([Turn(*later, _SECOND)] if later else []), born=born)
     voice = Exemplar(EVIDENCE[0].voices[0].vector, 2.0, 0.6, 10.0)
     turns = tuple(Turn(*span, "0") for span in found)
     change = live._take(Change(60.0), live_turns._Refined(turns, start, 45.0, {"0": [voice]}, {}))
