@@ -14,6 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
+from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_FRAMES
+from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
 from fluidaudio_cli.errors import InputError
 
 
@@ -195,3 +199,20 @@ def refused_in_one_line(path: Path, reason: str = "") -> None:
     assert text.startswith(f"{path} is not a file of evidence: {reason}")
     assert text.endswith("give a file written by fluidaudio diarize --save-evidence")
     assert "\n" not in text
+
+
+def test_how_much_of_a_recording_windows_see() -> None:
+    """Three windows 5 s apart over 18 s see 10, 10 and 8 s: 28 of twice 18."""
+    model = OfflineSpeakers(load_mode("balanced").calibration, 5 * SAMPLE_RATE, 1)
+    for number in range(3):
+        presence = np.full((WINDOW_FRAMES, 3), 255, np.uint8)
+        voice = LocalVoice(0, 3.0 - number, np.eye(192, dtype=np.float32)[0])
+        model.update(WindowEvidence.of(number, (voice,), presence))
+    model.evidence.samples = 18 * SAMPLE_RATE
+    voices, _ = model.heard()
+    assert (voices.windows_per_moment, voices.inside) == (2.0, 28 / 36)
+    assert voices.clean_seconds.tolist() == [3.0, 2.0, 1.0]
+    assert voices.heard_seconds.tolist() == [2.0, 2.0, 1.0]
+    # So much speech of the one speaker, as if all of it were seen twice.
+    (seconds,) = model.finish(SpeakerBounds()).seconds
+    assert seconds == pytest.approx(6.0 / 2 / (28 / 36))

@@ -38,6 +38,11 @@ def activity(stretches: Sequence[tuple[int, int, int]]) -> LocalActivity:
     return LocalActivity(classes, np.zeros((1, WINDOW_FRAMES, 3), np.uint8))
 
 
+def window_mask(stretches: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.bool_]:
+    """Filter-bank frames in which the first voice is alone."""
+    return np.asarray(activity(stretches).alone(0)[NEAREST, 0])
+
+
 def frames_of(crop: Crop) -> list[int]:
     return [frame for first, last in crop for frame in range(first, last)]
 
@@ -83,6 +88,26 @@ def test_longest_run_comes_first_and_shorter_ones_fill_up() -> None:
     assert lengths[0] > lengths[1]
     assert crop[0][0] > crop[1][0]  # the longer run is the later one
     assert filled(crop) <= CROP_FRAMES
+
+
+def test_seams_take_room_from_the_second_run_of_a_crop_on() -> None:
+    short = [(begin, begin + 18, 1) for begin in range(10, 560, 80)]
+    clean = runs(window_mask(short))
+    lengths = (clean[:, 1] - clean[:, 0]).tolist()
+    assert set(lengths) <= {30, 31}
+    assert len(lengths) == 7
+    (speaker,) = find_local_speakers(activity(short), 0, 1000, ONE)
+    (crop,) = speaker.crops
+    # Six runs and five seams leave too little for a seventh.
+    assert 180 + 10 <= filled(crop) == sum(last - first for first, last in crop) + 5 * 2 <= 200
+    (speaker,) = find_local_speakers(activity(short), 0, 1000, MANY)
+    assert speaker.crops == (crop,)  # what is left is too short for a crop of its own
+    # A run that fills what is left, seam taken off, and goes on in a crop without one.
+    (speaker,) = find_local_speakers(activity([(0, 90, 1), (200, 270, 1)]), 0, 1000, MANY)
+    (first, second), (rest,) = speaker.crops
+    assert filled(speaker.crops[0]) == CROP_FRAMES
+    assert second[1] == rest[0]
+    assert (first[1] - first[0]) + (second[1] - second[0]) == CROP_FRAMES - 2
 
 
 def test_overlapped_frames_are_not_embedded() -> None:
