@@ -146,10 +146,6 @@ class LiveTurns:
         self._end = number * self._step + WINDOW_SAMPLES
         return self._settled(())
 
-    def keep(self, evidence: WindowEvidence) -> None:
-        """Take in a window that the end is decided on, and that is not answered now."""
-        self.online.keep(evidence)
-
     def tentative(self) -> tuple[Turn, ...]:
         """Turns that are not final yet."""
         return self._named(self._builder.preview(self._end))

@@ -13,15 +13,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fluidaudio_cli.diarization.evidence import FULL_SCALE
+
 LOCAL_SPEAKERS = 3
 """Speakers that one window can tell apart; at most two of them at once."""
 
-# Nobody; each speaker alone; each pair. Rows: classes, columns: local speakers.
-MEMBERSHIP: NDArray[np.float32] = np.array(
-    [[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]], np.float32
-)
 
-_FULL_SCALE = 255
+@lru_cache(maxsize=8)
+def subsets(speakers: int, at_once: int) -> NDArray[np.float32]:
+    """(classes, speakers): nobody, each speaker, each pair and so on up to ``at_once``."""
+    rows = [
+        [float(speaker in chosen) for speaker in range(speakers)]
+        for size in range(at_once + 1)
+        for chosen in combinations(range(speakers), size)
+    ]
+    return np.array(rows, np.float32)
+
+
+MEMBERSHIP = subsets(LOCAL_SPEAKERS, 2)
 
 
 class LocalActivity(NamedTuple):
@@ -72,19 +81,8 @@ def decode_speakers(probabilities: NDArray[np.float32]) -> LocalActivity:
 ACTIVE = 0.5
 
 
-@lru_cache(maxsize=8)
-def subsets(speakers: int, at_once: int) -> NDArray[np.float32]:
-    """(classes, speakers): nobody, each speaker, each pair and so on up to ``at_once``."""
-    rows = [
-        [float(speaker in chosen) for speaker in range(speakers)]
-        for size in range(at_once + 1)
-        for chosen in combinations(range(speakers), size)
-    ]
-    return np.array(rows, np.float32)
-
-
 def _full_scale(presence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    scaled = np.asarray(presence * _FULL_SCALE)
+    scaled = np.asarray(presence * FULL_SCALE)
     np.rint(scaled, out=scaled)
-    np.clip(scaled, 0, _FULL_SCALE, out=scaled)
+    np.clip(scaled, 0, FULL_SCALE, out=scaled)
     return scaled.astype(np.uint8)

@@ -181,7 +181,7 @@ class LiveDiarizer:
         last = self._heard.copy()
         count = window_count(self._samples, self._grid)
         for grid_number in range(self.turns.online.evidence.windows, count):
-            self.turns.keep(self._evidence(self._padded(last, grid_number)))
+            self.turns.online.keep(self._evidence(self._padded(last, grid_number)))
         missing, answered = self.wanted, None
         if self._samples > self._steps * self.step_samples:
             self._hear(np.zeros(missing, np.float32), silence=True)

@@ -90,7 +90,8 @@ def test_speakers_one_by_one_become_the_same_classes() -> None:
 
 
 def test_classes_are_ordered_as_the_bundled_network_has_them() -> None:
-    assert subsets(3, 2).tolist() == MEMBERSHIP.tolist()
+    nobody, alone, pairs = [[0, 0, 0]], np.eye(3).tolist(), [[1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    assert MEMBERSHIP.tolist() == nobody + alone + pairs
     assert subsets(4, 1).shape == (5, 4)
 
 
