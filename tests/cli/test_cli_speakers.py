@@ -242,6 +242,22 @@ def test_who_was_heard_too_shortly_is_nobody_known(
     assert line.split()[2:5] == ["50.0%", "100", "%"]
 
 
+def test_evidence_is_not_heard_otherwise_than_it_was(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None], tmp_path: Path
+) -> None:
+    enrolled("Bob")
+    kept = tmp_path / "bob.npz"
+    assert command("diarize", pieces["Bob"], "--save-evidence", kept)[0] == 0
+    asked = ("--performance-mode", "fast", "--executor", "onnxruntime")
+    for name in ("diarize", "identify"):
+        assert command(name, kept, *asked) == (
+            2,
+            "",
+            f"fluidaudio: {kept} is evidence, of what was heard before: "
+            "leave out --performance-mode, --executor\n",
+        )
+
+
 def test_a_voice_is_renamed_merged_exported_and_taken_in(
     command: Command, tmp_path: Path, enrolled: Callable[..., None]
 ) -> None:
