@@ -30,7 +30,13 @@ from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, 
 from fluidaudio_cli.simulate.render import Renderer
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, rms, to_db
-from fluidaudio_cli.simulate.turn_taking import converse, overlap_share, shipped_model
+from fluidaudio_cli.simulate.turn_taking import (
+    PAUSE,
+    SAME,
+    converse,
+    overlap_share,
+    shipped_model,
+)
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice, voice_files
 from tests import forked
 
@@ -189,6 +195,16 @@ def test_the_model_talks_as_meetings_do() -> None:
     assert np.median(seconds) == pytest.approx(1.52, abs=0.25)
     interjected = np.mean([turn.interjected for turns in made for turn in turns])
     assert interjected == pytest.approx(0.35, abs=0.05)
+    floors = [[turn for turn in turns if not turn.interjected] for turns in made]
+    following = [pair for turns in floors for pair in pairwise(turns)]
+    for kind, same in ((SAME, True), (PAUSE, False)):
+        gaps = [
+            after.start - before.end
+            for before, after in following
+            if (before.speaker == after.speaker) == same and after.start >= before.end
+        ]
+        of_meetings = np.quantile(shipped_model().gap[kind], (0.25, 0.5, 0.75))
+        assert np.quantile(gaps, (0.25, 0.5, 0.75)) == pytest.approx(of_meetings, rel=0.1)
 
 
 @pytest.mark.parametrize("share", [0, 10, 20, 40])
