@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarking import cell
+from scipy.special import logit
 
 from fluidaudio_cli.benchmark import identify, trials
 from fluidaudio_cli.benchmark.identify import Piece, VoiceFolder
@@ -64,6 +65,22 @@ def test_expected_and_observed_weigh_both_kinds_alike() -> None:
     assert said == pytest.approx(0.525, abs=1e-3)
     assert observed == pytest.approx(0.5)
     assert count == 52
+
+
+def test_expected_and_observed_by_hand() -> None:
+    def odds(*probabilities: float) -> tuple[float, ...]:
+        return tuple(logit(probabilities).tolist())
+
+    update = {"same_odds": odds(0.95, 0.3), "stranger_odds": odds(0.02, 0.04, 0.3, 0.6)}
+    found = trials.expected_and_observed(RECORD.model_copy(update=update))
+    # A test of one person weighs a quarter, one of two an eighth.
+    expected = [(0.03, 0.0, 2), (0.3, 2 / 3, 2), (0.6, 0.0, 1), (0.95, 1.0, 1)]
+    assert [pytest.approx(each) for each in expected] == found
+
+
+def test_the_least_cost_weighs_a_false_accept_99_times() -> None:
+    update = {"same_odds": (5.0, 1.0), "stranger_odds": (2.0, *[-5.0] * 199), "unheard": 0}
+    assert trials.min_dcf(RECORD.model_copy(update=update)) == pytest.approx(99 / 200)
 
 
 @pytest.mark.parametrize("through", ["", "noise=0", "room=0.5", "band=4000"])
