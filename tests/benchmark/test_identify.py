@@ -94,6 +94,18 @@ def test_pieces_share_no_audio_and_sound_the_same_each_time(through: str) -> Non
     changed[: 8 * 16_000] = 0.0
     assert np.array_equal(first, piece.samples(changed))
     assert np.sqrt(np.mean(first.astype(np.float64) ** 2)) == pytest.approx(10**-1.3, rel=1e-3)
+    start = Piece(3, 2.0, at_end=False, through=through)
+    later = np.append(recorded[: 2 * 16_000], changed[2 * 16_000 :] + 1.0)
+    assert np.array_equal(start.samples(recorded), start.samples(later))
+    assert not np.array_equal(start.samples(recorded), first)
+
+
+@pytest.mark.parametrize("snr", [0, 10, 20])
+def test_noise_is_as_loud_as_asked(snr: int) -> None:
+    recorded = np.random.default_rng(0).normal(size=5 * 16_000).astype(np.float32)
+    heard = Piece(3, 5.0, at_end=True, through=f"noise={snr}").samples(recorded)
+    voice = recorded * (heard @ recorded) / (recorded @ recorded)
+    assert 20 * np.log10(np.std(voice) / np.std(heard - voice)) == pytest.approx(snr, abs=0.2)
 
 
 def test_a_run_in_every_format_with_gates(
