@@ -156,6 +156,7 @@ def test_every_layout_is_looked_at_and_the_fastest_exact_one_refined(
     assert found.chosen.embedding == NetworkTuning("bf16", usual.embedding.batch)
     assert found.rtfx == pytest.approx(100.0)
     assert (found.der, found.fp32_der, found.rejected) == (0.1, 0.1, ())
+    assert 0.0 < found.seconds < 60.0
     # Four mixes and one, then of the best: one worker, nine batches less the two known.
     assert len(machine.timed) == 5 + 1 + 9 - 2
     assert {name for name, *_ in machine.timed[5:]} == {BEST}
