@@ -76,7 +76,7 @@ class Channel(_Frozen):
 
     ``drift`` (dB): how far the gain swings up and down within a minute. ``clip`` (dB): where
     peaks are cut off, above the level of speech. ``bandwidth`` (Hz): nothing above it.
-    ``codec``: see ``codecs.CODECS``. ``loss`` (%): packets of 20 ms that do not arrive.
+    ``codec``: see ``codecs.find_codec``. ``loss`` (%): packets of 20 ms that do not arrive.
     """
 
     drift: Annotated[Span, _within(0, 30)] = 0.0
