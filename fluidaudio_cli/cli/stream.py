@@ -61,7 +61,6 @@ class SampleFormat(str, Enum):
 
 
 _BY_SUFFIX = {f".{kind.value}": kind for kind in StreamFormat} | {".json": StreamFormat.jsonl}
-_SAVED = (".rttm", ".json", ".csv", ".srt", ".vtt", ".TextGrid")
 
 
 @dataclass(frozen=True)
@@ -392,7 +391,7 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
 
 def _check_targets(source: str, output: Path, save: Path | None) -> None:
     """Make sure, before anything is heard, that what is said can be written, and over what."""
-    from fluidaudio_cli.cli.diarize_output import check_targets
+    from fluidaudio_cli.cli.diarize_output import EXTENSIONS, check_targets
 
     place = place_from(source)
     recording = resolved(place) if isinstance(place, Path) else None
@@ -404,7 +403,8 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     check_targets([(place, "")], [lambda _: events, lambda _: save], read_as)
     if save is None:
         return
-    report_output.check_ending("--save", save, _SAVED)
+    saved = [ending for ending in EXTENSIONS.values() if ending != ".txt"]
+    report_output.check_ending("--save", save, saved)
     if resolved(save) == resolved(output):
         raise UsageError(f"--output and --save are both {save}", "give two names")
     check_folder(save.parent, "choose another --save")
