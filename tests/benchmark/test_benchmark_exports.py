@@ -218,8 +218,12 @@ def test_what_cannot_be_had_here_is_said_once_and_differs_from_nothing() -> None
     assert remarks(BenchmarkReport(whole)) == ("fast/cuda unavailable: no",)
     # Another version that does not run is a comparison that fails.
     turns = plan(cell().cell, absent.cell, name=AGAINST, in_turn=True, contrasts=pairs)
-    (found,) = conclude(whole.model_copy(update={"plan": turns})).differences
+    turned = whole.model_copy(update={"plan": turns})
+    turned = turned.model_copy(update={"findings": conclude(turned)})
+    (found,) = turned.findings.differences
     assert (found.speed, found.note) == ("inconclusive", "nothing was measured of fast/cuda")
+    (check,) = BenchmarkReport(turned).failed_checks
+    assert (check.limit, check.measured) == ("≤ 5 %", "nothing was measured of fast/cuda")
 
 
 def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
@@ -266,6 +270,8 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
     processes = ((file_record(walls=(1.0, 1.0, 1.0)),), (file_record(walls=(1.0, 3.0, 1.0)),))
     (line,) = remarks(BenchmarkReport(result(cell(processes=processes))))
     assert line.startswith("fast: iteration 2 of one in process 2 is an outlier (3.00 s); ")
+    warm = cell().model_copy(update={"cold_note": "cold load unavailable"})
+    assert remarks(BenchmarkReport(result(warm))) == ("fast: cold load unavailable",)
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)
 
