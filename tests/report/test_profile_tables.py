@@ -80,6 +80,7 @@ def test_precision() -> None:
 
 
 def test_costs() -> None:
+    assert PROFILE.rtfx == pytest.approx(12.5)
     assert texts(tables.cost_table(PROFILE)) == [
         ("stage clock", "800.0 ms", "810.0 ms", "1.012", "5")
     ]
