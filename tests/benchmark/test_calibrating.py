@@ -62,6 +62,18 @@ def test_fitted_values_are_those_of_the_voices() -> None:
     assert float(told[0]) < min(0.1, float(told[1]))
 
 
+def test_pairs_that_nothing_confuses_make_nothing_certain() -> None:
+    """However few the conversations; others may be less clear."""
+    clear = [conversation(seed, people=2, cosine=0.1) for seed in (1, 2)]
+    fitted = fit(clear, MODE, search_seconds=0.0, seed=0)
+    pairs = pairs_of(clear, MODE)
+    odds = fitted.same_person(pairs.cosine, *pairs.reliable(fitted))
+    assert 3.0 < np.median(np.abs(odds)) < 12.0
+    other = pairs_of([conversation(3, people=3, cosine=0.45)], MODE)
+    cost = float(next(worth(other, fitted)).split(" Cllr ")[1].split()[0])
+    assert cost < 2.0
+
+
 def test_groups_are_told_apart_after_the_fit() -> None:
     careless = replace(MODE, calibration=replace(MODE.calibration, same_offset=40.0))
     known = [conversation(seed, people=4, cosine=0.1, alike=0.45) for seed in (1, 2)]
