@@ -22,6 +22,7 @@ from fluidaudio_cli.errors import UsageError
 
 ABLATION, SCALING, PEERS, AGAINST = "ablation", "scaling", "peers", "against"
 TUNING = "tuning"
+DEFAULT_PAIRS = 8
 # Measured passes of each side of a pair: the median of three shrugs off one disturbed pass.
 _ROUNDS = 3
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)([smh])")
