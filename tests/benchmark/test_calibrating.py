@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from fluidaudio_cli.benchmark import calibrating
 from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
+from fluidaudio_cli.cli import models_check
+from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
@@ -95,6 +98,30 @@ def test_one_person_alone_says_nothing_of_two() -> None:
         fit([conversation(1, people=1, cosine=0.35)], MODE, 0.0, 0)
     with pytest.raises(InputError, match="no two voices far enough apart"):
         fit([conversation(1, people=2, cosine=0.35, windows=1)], MODE, 0.0, 0)
+
+
+def test_what_says_nothing_of_a_fit_is_refused_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search may have taken hours."""
+    sets = {
+        Path("talks"): [conversation(1, people=4, cosine=0.35)],
+        Path("held"): [conversation(2, people=1, cosine=0.35)],
+        Path("others"): [conversation(3, people=3, cosine=0.35)],
+    }
+    pipeline = SimpleNamespace(mode=MODE, close=lambda: None)
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_, **__: pipeline)
+    monkeypatch.setattr(calibrating, "known_of", lambda folder, *_: sets[folder])
+    card: Any = SimpleNamespace(path=Path("card.yaml"))
+    models_check._calibrate(card, Path("talks"), Path("others"), None, "balanced", 0.0, 0)
+    out, err = capsys.readouterr()
+    fitted = fit(sets[Path("talks")], MODE, search_seconds=0.0, seed=0)
+    assert yaml.safe_load(out)["calibration"]["pair_slope"] == round(fitted.pair_slope, 4)
+    held_out = worth(pairs_of(sets[Path("others")], MODE), fitted)
+    assert "\n".join(("held out: 1 recordings", *held_out)) in err
+    monkeypatch.setattr(calibrating, "fit", lambda *_: pytest.fail("it was fitted"))
+    with pytest.raises(InputError, match="no two voices of one person and of two"):
+        models_check._calibrate(card, Path("talks"), Path("held"), None, "balanced", 0.0, 0)
 
 
 def test_evidence_of_other_networks_is_refused(
