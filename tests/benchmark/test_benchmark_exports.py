@@ -242,8 +242,10 @@ def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
 def test_memory_is_compared_over_the_recordings_that_both_finished() -> None:
     base = cell("reference", file_record("a"), file_record("b", peak=400_000_000))
     head = cell("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
-    (found,) = conclude(result(base, head, plan=plan(base.cell, head.cell))).differences
-    assert (found.recordings, found.memory_ratio) == (1, 1.0)
+    for first, second in ((base, head), (head, base)):
+        whole = result(first, second, plan=plan(first.cell, second.cell))
+        (found,) = conclude(whole).differences
+        assert (found.recordings, found.memory_ratio) == (1, 1.0)
 
 
 def test_streams_and_conditions_are_shown_in_digits_not_powers_of_ten() -> None:
