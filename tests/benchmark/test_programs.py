@@ -123,6 +123,7 @@ def test_a_pair_is_two_processes_that_both_measured() -> None:
 
 def test_a_slowdown_within_the_limit_passes() -> None:
     assert judged([1.04] * 8).speed == "no difference shown"
+    assert judged([0.97] * 8).speed == "no difference shown"
     assert judged([1.04] * 8, limit=0.03).speed == "worse"
 
 
