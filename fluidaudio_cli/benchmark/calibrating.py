@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
-from fluidaudio_cli.benchmark.trials import bands, weighted_cllr
+from fluidaudio_cli.benchmark.trials import bands, least_cllr, weighted_cllr
 from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
@@ -189,12 +189,8 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
     unlike = float(weights @ pairs.cosine[other] / (weights @ likeness))
     plain = replace(shaped, unlike_cosine=unlike, pair_slope=1.0, pair_offset=0.0)
     ratios = plain.same_person(pairs.cosine, *pairs.reliable(plain))
-    slope, offset = minimize(
-        lambda line: weighted_cllr(line[0] * ratios + line[1], same, pairs.weights),
-        [1.0, 0.0],
-        method="Nelder-Mead",
-    ).x
-    return replace(plain, pair_slope=float(slope), pair_offset=float(offset))
+    slope, offset = least_cllr(ratios, same, pairs.weights)
+    return replace(plain, pair_slope=slope, pair_offset=offset)
 
 
 def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ people whom it has not heard is told of fifths of the voices, each by a fit to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from fluidaudio_cli.benchmark.trials import (
     equal_error_rate,
     false_accepts,
     false_rejects,
-    weighted_cllr,
+    least_cllr,
 )
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
@@ -168,7 +168,7 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
         error = cosine[same] - trials.compared(shaped(values)).likeness[same]
         return float(trials.weights[same] @ error**2)
 
-    found = shaped(_least(misfit, begin))
+    found = shaped(minimize(misfit, begin, method="Nelder-Mead").x)
     likeness = trials.compared(found).likeness[other]
     weights = trials.weights[other] * likeness
     unlike = float(weights @ cosine[other] / (weights @ likeness))
@@ -186,12 +186,8 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
         stranger_spread=spread,
         stranger_skew=skew,
     )
-    ratios = trials.compared(plain).log_odds
-    known = trials.same, trials.weights
-    slope, offset = _least(
-        lambda line: weighted_cllr(line[0] * ratios + line[1], *known), [1.0, 0.0]
-    )
-    return replace(plain, across_slope=float(slope), across_offset=float(offset))
+    slope, offset = least_cllr(trials.compared(plain).log_odds, trials.same, trials.weights)
+    return replace(plain, across_slope=slope, across_offset=offset)
 
 
 class Fifths(NamedTuple):
@@ -244,7 +240,3 @@ class Fifths(NamedTuple):
 def fit_all(heard: Heard, start: Calibration) -> Calibration:
     """By the trials among all voices."""
     return fit(trials_of(heard, heard.voices), start)
-
-
-def _least(cost: Callable[[Floats], float], start: list[float]) -> Floats:
-    return np.asarray(minimize(cost, start, method="Nelder-Mead").x)

@@ -36,7 +36,6 @@ JUDGED_FROM_SECONDS = 600.0
 MAX_TIME_DEVIATION = 0.10
 # What ten hours may leave behind for clustering; their samples would take 2.3 GB.
 MAX_GROWTH_BYTES = 20_000_000
-_HOUR = 3600.0
 
 
 def conclude(
@@ -199,22 +198,22 @@ def growth(cells: Sequence[CellRecord]) -> tuple[GrowthRecord, ...]:
 
     Not of streams: each tells its own growth.
     """
-    series: dict[Cell, list[CellRecord]] = {}
+    series: dict[Cell, list[tuple[float, CellRecord]]] = {}
     for record in cells:
         if record.cell.length is not None and record.cell.latency is None:
-            series.setdefault(record.cell.at(length=None), []).append(record)
+            own = series.setdefault(record.cell.at(length=None), [])
+            own.append((record.cell.length, record))
     return tuple(_growth(cell.name, records) for cell, records in series.items())
 
 
-def _growth(name: str, records: Sequence[CellRecord]) -> GrowthRecord:
-    found: dict[float, tuple[float, float]] = {}  # length → seconds per hour, peak in MB
-    asked = [each.cell.length or 0.0 for each in records]
-    judged = sorted(length for length in asked if length >= JUDGED_FROM_SECONDS)
-    for record in records:
+def _growth(name: str, records: Sequence[tuple[float, CellRecord]]) -> GrowthRecord:
+    found: dict[float, tuple[float, float]] = {}  # length → seconds per second, peak in MB
+    judged = sorted(length for length, _ in records if length >= JUDGED_FROM_SECONDS)
+    for length, record in records:
         rtfx = METRICS["rtfx"].measure(record)
         peak = METRICS["peak_memory"].measure(record)
-        if rtfx is not None and peak is not None and record.cell.length is not None:
-            found[record.cell.length] = (_HOUR / rtfx.median, peak.median)
+        if rtfx is not None and peak is not None:
+            found[length] = (1.0 / rtfx.median, peak.median)
     # What failed at either end leaves nothing to compare.
     if len(judged) < 2 or not {judged[0], judged[-1]} <= found.keys():
         return GrowthRecord(series=name)

@@ -69,9 +69,7 @@ class Gate(Record):
     reason: str = ""
 
     # YAML reads "threads: 2" as a number.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     @model_validator(mode="before")
     @classmethod

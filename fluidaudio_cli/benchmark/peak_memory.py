@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import fluidaudio_cli
@@ -73,7 +73,7 @@ class Peaks:
     def of(self, plan: Plan) -> int | None:
         """The peak in bytes; ``None`` where the process did not survive."""
         key = _circumstances(plan, self._command)
-        name = _hash(key)
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
         if name in self.measured:
             return self.measured[name]
         path = cache_dir() / "memory" / f"{plan.mode.name}-{name}.json"
@@ -109,10 +109,6 @@ def _circumstances(plan: Plan, command: WorkerCommand) -> dict[str, object]:
         "runtimes": package_versions(_VERSIONED),
         "machine": machine_identity(),
     }
-
-
-def _hash(facts: Mapping[str, object] | Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _remembered(path: Path) -> int | None:

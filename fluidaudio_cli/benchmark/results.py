@@ -123,8 +123,8 @@ class StreamingRecord(Record):
 
     ``online``: of what was final or tentative once the latency was over; ``refined``: of what
     stood after the corrections of the background, before the end's; neither without a reference.
-    ``delays``: seconds from each
-    speaker's first word to the first event with the name that this speaker has at the end.
+    ``delays``: seconds from each speaker's first word to the first event with the name that this
+    speaker has at the end.
     ``switches``: turns of the reference that were given another name than the same speaker's
     turn before, of ``turns``; ``switches_end``: the same of what stands at the end.
     ``step_seconds`` between windows, ``computing`` each step took.
@@ -424,9 +424,7 @@ class BenchmarkResult(Record):
     cells: tuple[CellRecord, ...] = ()
     findings: FindingsRecord = FindingsRecord()
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
     @property
     def dataset(self) -> DatasetRecord:

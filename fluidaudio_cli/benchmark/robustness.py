@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from fluidaudio_cli.benchmark.grid import ONCE, ROBUSTNESS, Condition, Study
 from fluidaudio_cli.benchmark.metrics import METRICS
@@ -26,23 +26,19 @@ from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.settings import first_problem, merged, read_yaml
 from fluidaudio_cli.simulate.batch import read_voices
 from fluidaudio_cli.simulate.bundled import bundled_voices, made_dataset
-from fluidaudio_cli.simulate.recipe import Recipe, parse_recipe
+from fluidaudio_cli.simulate.recipe import Frozen, Recipe, parse_recipe
 
 DOUBLED = 2.0
 
 
-class _Quick(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+class _Quick(Frozen):
     conversations: int = Field(ge=1)
     seconds: float
     levels: dict[str, list[str]]
 
 
-class Suite(BaseModel):
+class Suite(Frozen):
     """A suite's file; levels are names of changes to the base recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_: Literal["fluidaudio.robustness/1"] = Field(alias="schema")
     base: dict[str, Any]

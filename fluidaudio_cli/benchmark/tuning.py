@@ -146,6 +146,8 @@ class _Search:
 
     def unlike(self, tuning: Tuning, exact: float) -> str:
         """Why the error under ``tuning`` is not that of fp32; empty where it is."""
+        if not math.isfinite(exact):
+            return "there is no error in fp32 to compare with"
         der = self.error(tuning)
         if not math.isfinite(der):
             return self.failures.get(str(tuning), "it has no error rate")

@@ -294,9 +294,10 @@ def chosen_voices(folder: Path | None, most: int | None) -> VoiceFolder:
     from fluidaudio_cli.benchmark.identify import FEWEST_VOICES, VoiceFolder
     from fluidaudio_cli.simulate.bundled import bundled_voices
 
-    found = VoiceFolder.of(folder or bundled_voices(), most)
+    folder = folder or bundled_voices()
+    found = VoiceFolder.of(folder, most)
     if len(found.items) < FEWEST_VOICES:
-        raise UsageError(f"{len(found.items)} voices in {folder}", f"give {FEWEST_VOICES} or more")
+        raise UsageError(f"{len(found.items)} voices of {folder}", f"give {FEWEST_VOICES} or more")
     return found
 
 

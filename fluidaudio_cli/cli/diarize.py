@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fluidaudio_cli.cli import messages, option_rules, options, report_output
+from fluidaudio_cli.cli import messages, options, report_output
 from fluidaudio_cli.cli.diarize_evidence import (
     check_evidence_target,
     evidence_among,
@@ -141,22 +141,17 @@ def diarize(
     places = [place_from(text) for text in files]
     spread = JobOptions(workers, cluster, resume)
     people = known_voices(known, store, max_false_accept, learn)
-    evidence = evidence_among(places)
+    evidence = evidence_among(ctx, places)
     job: Job | None = None
     recordings: Mapping[Place, str] = evidence
     kept = save_evidence
-    if evidence:
-        if vain := option_rules.given(ctx, option_rules.HEARING):
-            raise UsageError(
-                f"{files[0]} is evidence, of what was heard before", f"leave out {', '.join(vain)}"
-            )
-    elif is_job(places, output_dir, spread):
+    if not evidence and is_job(places, output_dir, spread):
         from fluidaudio_cli.cli.diarize_job import Job
 
         assert output_dir is not None
         job = Job(places, output_dir, spread)
         kept = save_evidence or (output_dir / "evidence" if link else None)
-    else:
+    elif not evidence:
         recordings = uris_by_place(places)
     items = recordings.items if job is None else job.items
     count = len(recordings) if job is None else len(job)

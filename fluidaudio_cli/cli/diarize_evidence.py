@@ -1,13 +1,14 @@
-"""Evidence files on the command line of ``diarize``: where they go, and what they are made to."""
+"""Evidence files on the command line: where they go, and what they are made to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.audio.folders import files_below, is_folder, uris_by_place
+from fluidaudio_cli.cli import option_rules
 from fluidaudio_cli.errors import InputError, UsageError
 from fluidaudio_cli.files import check_folder
 from fluidaudio_cli.recordings import STDIN, Place, is_audio_name
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 _SUFFIX = ".npz"
 
 
-def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
+def evidence_among(ctx: Any, files: Sequence[Place]) -> dict[Place, str]:
     """Files of evidence given in place of recordings, with their names; empty for recordings.
 
     A folder stands for the ``.npz`` in it where it has no audio. Raises ``UsageError`` where both
-    kinds are given.
+    kinds are given, and where options of ``ctx`` say how recordings are heard.
     """
     found: list[Path] = []
     other: Place | None = None
@@ -32,6 +33,10 @@ def evidence_among(files: Sequence[Place]) -> dict[Place, str]:
         other = other if inside else place
     if found and other is not None:
         raise UsageError(f"{found[0]} is evidence and {other} is not", "diarize them apart")
+    if found and (vain := option_rules.given(ctx, option_rules.HEARING)):
+        raise UsageError(
+            f"{found[0]} is evidence, of what was heard before", f"leave out {', '.join(vain)}"
+        )
     if len(found) == 1:
         from fluidaudio_cli.diarization.saved_evidence import read_evidence
 

@@ -31,13 +31,8 @@ class Format(str, Enum):
     audacity = "audacity"
 
 
-EXTENSIONS: Mapping[Format, str] = {
+EXTENSIONS: Mapping[Format, str] = {kind: f".{kind.value}" for kind in Format} | {
     Format.table: ".txt",
-    Format.rttm: ".rttm",
-    Format.json: ".json",
-    Format.csv: ".csv",
-    Format.srt: ".srt",
-    Format.vtt: ".vtt",
     Format.textgrid: ".TextGrid",
     Format.audacity: ".txt",
 }

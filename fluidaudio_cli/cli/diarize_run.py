@@ -220,14 +220,9 @@ class DiarizeRun:
             from fluidaudio_cli.cli.render.diarize import diarization_text
 
             return diarization_text(result, self.facts, scored, styled=self._destination.on_stdout)
-        from fluidaudio_cli.report.turn_formats import FORMATS
+        from fluidaudio_cli.report.turn_formats import turns_as
 
-        turns = self._turns(result)
-        if kind is Format.rttm:
-            from fluidaudio_cli.scoring.rttm import format_rttm
-
-            return format_rttm(result.uri, turns, result.name_probabilities)
-        return FORMATS[kind.value](turns, result.uri, result.duration_seconds)
+        return turns_as(kind.value, result, self._turns(result))
 
 
 def _rates(scores: Scores) -> str:

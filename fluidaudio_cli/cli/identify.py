@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def identify(
+    ctx: typer.Context,
     files: Annotated[
         list[str], typer.Argument(metavar="FILE…", help="Recordings, URLs, or folders of them.")
     ],
@@ -48,9 +49,9 @@ def identify(
     people = known_voices(known, store, max_false_accept)
     assert people is not None
     places = [place_from(text) for text in files]
+    evidence = evidence_among(ctx, places)
 
     def outcomes() -> Iterator[Diarization | InputError]:
-        evidence = evidence_among(places)
         for saved in read_alike(evidence):
             if isinstance(saved, InputError):
                 yield saved

@@ -132,13 +132,16 @@ def _calibrate(
         with messages.progress_bar("hearing voices") as progress:
             heard = calibrating_voices.hear(people, pipeline, progress)
     pipeline.close()
+    # Before the search, which may be long: recordings without pairs end it here.
+    told = [
+        (f"{name}: {len(recordings)} recordings", calibrating.pairs_of(recordings, pipeline.mode))
+        for name, recordings in (("fitted to", known), ("held out", others))
+        if recordings is not None
+    ]
     fitted = calibrating.fit(known, pipeline.mode, search, seed)
-    for name, recordings in (("fitted to", known), ("held out", others)):
-        if recordings is not None:
-            messages.say(f"{name}: {len(recordings)} recordings")
-            pairs = calibrating.pairs_of(recordings, pipeline.mode)
-            for line in calibrating.worth(pairs, fitted):
-                messages.say(line)
+    for title, pairs in told:
+        for line in (title, *calibrating.worth(pairs, fitted)):
+            messages.say(line)
     if people is None or heard is None:
         messages.say(
             "across_… and stranger_…, which known voices and links need, are left as they are, or "

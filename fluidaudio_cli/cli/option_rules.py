@@ -100,7 +100,7 @@ APART: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "forget": ("says nothing, without {}", ("measured", "timeout", "output", "output_format")),
     },
 }
-# Of diarize: what says how recordings are heard, which evidence has behind it.
+# Of diarize and identify: what says how recordings are heard, which evidence has behind it.
 HEARING = (
     *("performance_mode", "models", "executor", "precision", "compute_units", "threads"),
     *("memory_limit", "no_tuning", "track", "salvage", "save_evidence", "workers", "cluster"),

@@ -20,7 +20,7 @@ from fluidaudio_cli.errors import FluidAudioError, UsageError, os_errors
 from fluidaudio_cli.files import check_folder, resolved, write_text_atomic
 from fluidaudio_cli.recordings import STDIN, STDIN_URI, place_from, uri_from, uri_of
 from fluidaudio_cli.report import stream_json
-from fluidaudio_cli.report.turn_formats import FORMATS
+from fluidaudio_cli.report.turn_formats import FORMATS, turns_as
 from fluidaudio_cli.wording import counted
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from fluidaudio_cli.audio.source import AudioInfo
     from fluidaudio_cli.cli.render.stream import LiveView
     from fluidaudio_cli.diarization.pipeline import Pipeline
-    from fluidaudio_cli.diarization.result import Conclusion
+    from fluidaudio_cli.diarization.result import Conclusion, Diarization
     from fluidaudio_cli.diarization.stream import LiveDiarizer, Step
+    from fluidaudio_cli.report.diarization_json import RunFacts
 
 # How long a source may say nothing until that is told, beyond the time of a step.
 _STALLED_SECONDS = 3.0
@@ -60,7 +61,6 @@ class SampleFormat(str, Enum):
 
 
 _BY_SUFFIX = {f".{kind.value}": kind for kind in StreamFormat} | {".json": StreamFormat.jsonl}
-_SAVED = (".rttm", ".json", ".csv", ".srt", ".vtt", ".TextGrid")
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def stream(
     from fluidaudio_cli.diarization.loading import load, make_plan
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
     from fluidaudio_cli.diarization.stream import LiveDiarizer, step_for
+    from fluidaudio_cli.report.diarization_json import Ran, RunFacts
 
     bounds = SpeakerBounds(num_speakers, None, max_speakers)
     people = known_voices(known, store, max_false_accept)
@@ -163,16 +164,22 @@ def stream(
         opened.callback(heard.feed.stop)
         writer = _Writer(None if shown else file, kind, heard.uri, view)
         writer.start(latency, diarizer.step_seconds, pipeline)
-        _run(heard, diarizer, pipeline, writer, save, bounds)
+        facts = RunFacts(
+            Ran.of(pipeline, environment=save is not None),
+            bounds,
+            exclusive=False,
+            notes=pipeline.plan.notes,
+            known=people.facts if people else None,
+        )
+        _run(heard, diarizer, writer, save, facts)
 
 
 def _run(
     heard: _Source,
     diarizer: LiveDiarizer,
-    pipeline: Pipeline,
     writer: _Writer,
     save: Path | None,
-    bounds: Any,
+    facts: RunFacts,
 ) -> None:
     """Feed the stream until it ends; then say how it ended, whatever ended it."""
     feed, ending = heard.feed, "end"
@@ -232,7 +239,7 @@ def _run(
         # Kept first: who should read the events may have stopped.
         if save is not None:
             try:
-                _save(save, info, diarizer, pipeline, conclusion, bounds)
+                _save(save, diarizer.result(info, conclusion), facts)
             except FluidAudioError as error:
                 failure, save = error, None
         try:
@@ -384,7 +391,7 @@ def _info(uri: str, container: str, codec: str, rate: int, channels: int) -> Aud
 
 def _check_targets(source: str, output: Path, save: Path | None) -> None:
     """Make sure, before anything is heard, that what is said can be written, and over what."""
-    from fluidaudio_cli.cli.diarize_output import check_targets
+    from fluidaudio_cli.cli.diarize_output import EXTENSIONS, check_targets
 
     place = place_from(source)
     recording = resolved(place) if isinstance(place, Path) else None
@@ -396,7 +403,8 @@ def _check_targets(source: str, output: Path, save: Path | None) -> None:
     check_targets([(place, "")], [lambda _: events, lambda _: save], read_as)
     if save is None:
         return
-    report_output.check_ending("--save", save, _SAVED)
+    saved = [ending for ending in EXTENSIONS.values() if ending != ".txt"]
+    report_output.check_ending("--save", save, saved)
     if resolved(save) == resolved(output):
         raise UsageError(f"--output and --save are both {save}", "give two names")
     check_folder(save.parent, "choose another --save")
@@ -415,27 +423,13 @@ def _opened(output: Path) -> Iterator[IO[str]]:
             file.close()
 
 
-def _save(
-    path: Path,
-    info: AudioInfo,
-    diarizer: LiveDiarizer,
-    pipeline: Pipeline,
-    found: Conclusion,
-    bounds: Any,
-) -> None:
+def _save(path: Path, found: Diarization, facts: RunFacts) -> None:
     """The final turns, as of ``diarize``."""
     ending = path.suffix.lower().removeprefix(".")
     if ending == "json":
-        from fluidaudio_cli.report.diarization_json import (
-            Ran,
-            RunFacts,
-            diarization_document,
-            format_document,
-        )
+        from fluidaudio_cli.report.diarization_json import diarization_document, format_document
 
-        ran = Ran.of(pipeline, environment=True)
-        facts = RunFacts(ran, bounds, exclusive=False, notes=pipeline.plan.notes)
-        text = format_document(diarization_document(diarizer.result(info, found), facts))
+        text = format_document(diarization_document(found, facts))
     else:
-        text = FORMATS[ending](found.turns, info.uri, diarizer.seconds)
+        text = turns_as(ending, found, found.turns)
     write_text_atomic(path, text)

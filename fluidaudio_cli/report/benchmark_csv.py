@@ -39,7 +39,7 @@ def to_csv(result: BenchmarkResult) -> str:
     """RFC 4180 text, numbers with a point; the pooled rows have ``all files`` as their file.
 
     Differences have the other cell in ``against``, and the ends of their 95 % interval as
-    ``minimum`` and ``maximum``; the machine's limits and networks have no factors.
+    ``minimum`` and ``maximum``; the machine's limits have no factors.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, HEADER, restval="", lineterminator="\n")
@@ -63,8 +63,14 @@ def _rows(result: BenchmarkResult) -> Iterator[Row]:
     for limit in result.findings.limits:
         what = f"{limit.what}, {limit.threads} thread(s)"
         yield name | {"study": "limits"} | _single(what, f"G{limit.unit}", limit.best / 1e9)
+    # A series is called as its cells are without their length.
+    series = {
+        cell.cell.at(length=None).name: starts[cell.name] | {"length": None}
+        for cell in result.cells
+        if cell.cell.length is not None
+    }
     for growth in result.findings.growth:
-        start = name | {"study": "scaling", "mode": growth.series}
+        start = series[growth.series]
         if growth.time_share is not None:
             yield start | _single("time_growth", "%", 100 * growth.time_share)
         if growth.memory_bytes is not None:

@@ -6,7 +6,7 @@ from fluidaudio_cli.report.benchmark_report import BenchmarkReport
 
 
 def annotation_lines(report: BenchmarkReport) -> tuple[str, ...]:
-    """Workflow commands, one a line, for stdout: failed gates and files, then warnings."""
+    """Workflow commands, one a line: failed gates and files, then warnings."""
     lines = [
         _command("error", "Performance gate", f"{c.name}: {c.measured}, limit {c.limit}")
         for c in report.failed_checks

@@ -12,10 +12,13 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fluidaudio_cli.scoring.rttm import format_rttm
 from fluidaudio_cli.turns import Turn, in_milliseconds
+
+if TYPE_CHECKING:
+    from fluidaudio_cli.diarization.result import Diarization
 
 FormatFunction = Callable[[Sequence[Turn], str, float], str]
 """(turns, uri, length of the recording in seconds) to text ending in a newline, or empty."""
@@ -138,6 +141,13 @@ FORMATS: Mapping[str, FormatFunction] = MappingProxyType(
     }
 )
 """Every text format of turns, by the name users give it."""
+
+
+def turns_as(name: str, result: Diarization, turns: Sequence[Turn]) -> str:
+    """``turns`` of a result in a format of :data:`FORMATS`; RTTM says how sure names are."""
+    if name == "rttm":
+        return format_rttm(result.uri, turns, result.name_probabilities)
+    return FORMATS[name](turns, result.uri, result.duration_seconds)
 
 
 def _cues(turns: Sequence[Turn]) -> list[_Cue]:

@@ -51,15 +51,11 @@ CODECS = {
     "g711-alaw": Codec("pcm_alaw", 8000),
     "g722": Codec("g722", 16000),
     "amr-nb": Codec("libopencore_amrnb", 8000, 12_200),
-    "opus-6k": Codec("libopus", 16000, 6_000),
-    "opus-12k": Codec("libopus", 16000, 12_000),
-    "opus-24k": Codec("libopus", 16000, 24_000),
-    "mp3-32k": Codec("libmp3lame", 16000, 32_000),
-    "aac-32k": Codec("aac", 16000, 32_000),
 }
-"""The named ones; ``opus-Nk``, ``mp3-Nk`` and ``aac-Nk`` take other bit rates."""
+"""Those of one bit rate."""
 
 _VARIABLE = {"opus": ("libopus", 6, 256), "mp3": ("libmp3lame", 8, 160), "aac": ("aac", 12, 192)}
+"""Encoders, with their least and greatest kbit/s: ``opus-16k``."""
 
 
 def check_codec(name: str) -> str:
@@ -78,9 +74,8 @@ def find_codec(name: str) -> Codec:
         encoder, low, high = _VARIABLE[match[1]]
         if low <= int(match[2]) <= high:
             return Codec(encoder, 16000, int(match[2]) * 1000)
-    raise ValueError(
-        f"no codec {name}; there are none, {', '.join(CODECS)} and opus-, mp3-, aac-Nk"
-    )
+    rates = (f"{kind}-{low}k to {kind}-{high}k" for kind, (_, low, high) in _VARIABLE.items())
+    raise ValueError(f"no codec {name}; there are none, {', '.join([*CODECS, *rates])}")
 
 
 class Aligned:

@@ -44,11 +44,13 @@ Span = float | _Pair
 """One value, or [lowest, highest], from which each conversation draws its own."""
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Values of a file: of their own types, and no others."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Room(_Frozen):
+class Room(Frozen):
     """A shoebox with one microphone; ``rt60`` (s): time in which sound falls by 60 dB, 0 for none.
 
     ``distance`` (m) of the speakers from the microphone.
@@ -58,7 +60,7 @@ class Room(_Frozen):
     distance: Annotated[Span, _within(0.2, 10)] = (0.6, 1.5)
 
 
-class Noise(_Frozen):
+class Noise(Frozen):
     """What else is heard: ``kind`` or several of which each conversation draws one.
 
     ``snr`` (dB): level of speech where somebody speaks, above the noise's over the whole.
@@ -71,12 +73,12 @@ class Noise(_Frozen):
 _Codec = Annotated[str, AfterValidator(check_codec)]
 
 
-class Channel(_Frozen):
+class Channel(Frozen):
     """What becomes of the mixture, in this order.
 
     ``drift`` (dB): how far the gain swings up and down within a minute. ``clip`` (dB): where
     peaks are cut off, above the level of speech. ``bandwidth`` (Hz): nothing above it.
-    ``codec``: see ``codecs.CODECS``. ``loss`` (%): packets of 20 ms that do not arrive.
+    ``codec``: see ``codecs.find_codec``. ``loss`` (%): packets of 20 ms that do not arrive.
     """
 
     drift: Annotated[Span, _within(0, 30)] = 0.0
@@ -86,7 +88,7 @@ class Channel(_Frozen):
     loss: Annotated[Span, _within(0, 60)] = 0.0
 
 
-class Recipe(_Frozen):
+class Recipe(Frozen):
     """All that conversations depend on besides the voices and noises.
 
     ``overlap`` (%): time in which several speak, of all speech; None: as in meetings. ``level``

@@ -48,7 +48,7 @@ def test_a_dash_is_standard_input_whatever_is_called_so(
     touch(tmp_path, "-/a.wav", "-/a.npz")
     monkeypatch.chdir(tmp_path)
     assert list(uris_by_place([STDIN])) == [STDIN]
-    assert evidence_among([STDIN]) == {}
+    assert evidence_among(None, [STDIN]) == {}
 
 
 def test_a_list_that_leads_back_to_itself_is_refused(tmp_path: Path) -> None:

@@ -62,5 +62,5 @@ def test_reference_decides_as_balanced_does() -> None:
     reference, balanced = load_mode("reference"), load_mode("balanced")
     assert reference.crops == balanced.crops
     assert reference.reconstruction == balanced.reconstruction
-    assert reference.reconstruction == balanced.reconstruction
+    assert reference.calibration == balanced.calibration
     assert reference.windows.step_seconds == balanced.windows.step_seconds

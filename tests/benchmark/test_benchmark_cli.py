@@ -273,6 +273,20 @@ def test_compare_shows_a_regression_and_fails_if_told(tmp_path: Path) -> None:
     assert run("compare", head, base, "--fail-on-regression").returncode == 0
 
 
+def test_what_is_worse_to_compare_is_in_percent_and_points(tmp_path: Path) -> None:
+    steady = (1.0, 1.01, 1.02, 1.03, 1.04)
+    base, head = tmp_path / "base.json", tmp_path / "head.json"
+    write_result(result(walled("fast", *steady)), base)
+    # 10 % slower (9.8 by medians), 1 point more error, 20 % more memory.
+    slow = (wall + 0.1 for wall in steady)
+    write_result(result(walled("fast", *slow, error_seconds=10.5, peak=60_000_000)), head)
+    options = ("--max-slowdown", "--max-error-increase", "--max-memory-increase")
+    for limits, code in ((("10", "1.01", "20.1"), 0), (("9.5", "0.99", "19.9"), 1)):
+        given = [text for pair in zip(options, limits, strict=True) for text in pair]
+        done = run("compare", base, head, "--fail-on-regression", *given)
+        assert (done.returncode, done.stdout.count("regression")) == (code, 3 * code)
+
+
 @pytest.mark.parametrize("command", [["benchmark"], ["compare", "a.json", "b.json"]])
 def test_a_seed_that_nothing_can_be_drawn_with_is_refused(command: list[str]) -> None:
     done = run(*command, "--seed", "-1")

@@ -23,6 +23,7 @@ from fluidaudio_cli.report.benchmark_junit import to_junit
 from fluidaudio_cli.report.benchmark_markdown import markdown_table, to_markdown
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, error_line, figure, remarks
 from fluidaudio_cli.report.benchmark_tables import (
+    cell_details,
     file_table,
     medians,
     pareto_line,
@@ -217,8 +218,12 @@ def test_what_cannot_be_had_here_is_said_once_and_differs_from_nothing() -> None
     assert remarks(BenchmarkReport(whole)) == ("fast/cuda unavailable: no",)
     # Another version that does not run is a comparison that fails.
     turns = plan(cell().cell, absent.cell, name=AGAINST, in_turn=True, contrasts=pairs)
-    (found,) = conclude(whole.model_copy(update={"plan": turns})).differences
+    turned = whole.model_copy(update={"plan": turns})
+    turned = turned.model_copy(update={"findings": conclude(turned)})
+    (found,) = turned.findings.differences
     assert (found.speed, found.note) == ("inconclusive", "nothing was measured of fast/cuda")
+    (check,) = BenchmarkReport(turned).failed_checks
+    assert (check.limit, check.measured) == ("≤ 5 %", "nothing was measured of fast/cuda")
 
 
 def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
@@ -237,8 +242,10 @@ def test_a_short_peak_of_memory_is_seen_on_the_terminal() -> None:
 def test_memory_is_compared_over_the_recordings_that_both_finished() -> None:
     base = cell("reference", file_record("a"), file_record("b", peak=400_000_000))
     head = cell("fast", file_record("a"), FileRecord(uri="b", error="cut off"))
-    (found,) = conclude(result(base, head, plan=plan(base.cell, head.cell))).differences
-    assert (found.recordings, found.memory_ratio) == (1, 1.0)
+    for first, second in ((base, head), (head, base)):
+        whole = result(first, second, plan=plan(first.cell, second.cell))
+        (found,) = conclude(whole).differences
+        assert (found.recordings, found.memory_ratio) == (1, 1.0)
 
 
 def test_streams_and_conditions_are_shown_in_digits_not_powers_of_ten() -> None:
@@ -265,6 +272,8 @@ def test_remarks_name_outliers_and_an_interruption() -> None:
     processes = ((file_record(walls=(1.0, 1.0, 1.0)),), (file_record(walls=(1.0, 3.0, 1.0)),))
     (line,) = remarks(BenchmarkReport(result(cell(processes=processes))))
     assert line.startswith("fast: iteration 2 of one in process 2 is an outlier (3.00 s); ")
+    warm = cell().model_copy(update={"cold_note": "cold load unavailable"})
+    assert remarks(BenchmarkReport(result(warm))) == ("fast: cold load unavailable",)
     stopped = BenchmarkReport(result(complete=False))
     assert remarks(stopped) == ("incomplete: this run was interrupted; continue it with --resume",)
 
@@ -290,12 +299,33 @@ def test_stage_table_sums_stages_against_the_wall_time() -> None:
     assert overlapped.title == "fast: stages (concurrent: busy times overlap)"
     assert overlapped.header[2] == "busy ÷ wall"
     assert overlapped.rows[-1] == ("sum", "2.00 s", "200.0%", "")
+    # Of the pass in the middle, 2 s, in which half a second was busy.
+    (stage, total) = stage_table(cell("fast", file_record(walls=(4.0, 1.0, 2.0)))).rows
+    assert stage == ("segmentation", "0.5 s", "25.0%", "2")
+    assert total == ("sum", "0.5 s", "25.0%", "")
+
+
+def test_details_have_a_spread_where_there_are_several_samples() -> None:
+    table = cell_details(cell("fast", file_record(walls=(4.0, 1.0, 2.0, 3.0, 10.0))))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["wall time"] == ("3.00 s", "2.00 s", "1.00…10.0 s", "5")
+    assert rows["load cold"] == ("2.00 s", "", "", "1")
+
+
+def test_a_column_is_there_where_any_cell_has_it() -> None:
+    unscored = file_record().model_copy(update={"accuracy": None})
+    report = BenchmarkReport(result(cell("reference", unscored), cell("fast")))
+    (modes, *_) = summary_tables(report)
+    place = modes.header.index("DER strict (%)")
+    assert [row[place] for row in modes.rows] == ["—", "20.0"]
+    assert modes.header[2] == "RTFx"
 
 
 def test_file_table_lists_a_failed_file_with_its_reason() -> None:
     table = file_table(full_report().result.cells[1])
     assert table.rows[1][0] == "b\x01"
     assert table.rows[1][1:4] == ("failed", "", "cut | off")
+    assert {len(row) for row in table.rows} == {len(table.header)}
 
 
 def test_power_and_energy_are_in_watts_and_joules_per_audio_hour() -> None:

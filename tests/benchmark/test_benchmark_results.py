@@ -87,6 +87,23 @@ def test_pooled_figures_weigh_files_by_their_length() -> None:
     assert METRICS["load_cold"].samples(both) == (2.0,)
 
 
+def test_percentiles_are_of_all_windows_of_all_recordings() -> None:
+    low, high = ([n / 1000 for n in numbers] for numbers in (range(40), range(40, 101)))
+    found = cell(
+        "fast", file_record("a", latency=tuple(low)), file_record("b", latency=tuple(high))
+    )
+    names = ("latency_p50", "latency_p90", "latency_p99", "latency_max")
+    assert [METRICS[name].samples(found) for name in names] == [
+        pytest.approx((value,)) for value in (50.0, 90.0, 99.0, 100.0)
+    ]
+    boundaries = ("boundary_median", "boundary_p90")  # off by 100 and by -300 ms, twice
+    assert [METRICS[name].samples(found) for name in boundaries] == [
+        pytest.approx((value,)) for value in (200.0, 300.0)
+    ]
+    without = cell("fast", file_record("a", latency=tuple(low)), file_record("b", latency=()))
+    assert METRICS["latency_p50"].samples(without) == ()
+
+
 def test_what_a_command_does_not_tell_has_no_figure() -> None:
     """A recording whose header states no length, and windows that nobody counted."""
     known, unknown = file_record("a"), file_record("b", audio_seconds=0.0)

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from fluidaudio_cli.benchmark import calibrating
 from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
+from fluidaudio_cli.cli import models_check
+from fluidaudio_cli.diarization import loading
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowEvidence
@@ -62,6 +65,18 @@ def test_fitted_values_are_those_of_the_voices() -> None:
     assert float(told[0]) < min(0.1, float(told[1]))
 
 
+def test_pairs_that_nothing_confuses_make_nothing_certain() -> None:
+    """However few the conversations; others may be less clear."""
+    clear = [conversation(seed, people=2, cosine=0.1) for seed in (1, 2)]
+    fitted = fit(clear, MODE, search_seconds=0.0, seed=0)
+    pairs = pairs_of(clear, MODE)
+    odds = fitted.same_person(pairs.cosine, *pairs.reliable(fitted))
+    assert 3.0 < np.median(np.abs(odds)) < 12.0
+    other = pairs_of([conversation(3, people=3, cosine=0.45)], MODE)
+    cost = float(next(worth(other, fitted)).split(" Cllr ")[1].split()[0])
+    assert cost < 2.0
+
+
 def test_groups_are_told_apart_after_the_fit() -> None:
     careless = replace(MODE, calibration=replace(MODE.calibration, same_offset=40.0))
     known = [conversation(seed, people=4, cosine=0.1, alike=0.45) for seed in (1, 2)]
@@ -83,6 +98,30 @@ def test_one_person_alone_says_nothing_of_two() -> None:
         fit([conversation(1, people=1, cosine=0.35)], MODE, 0.0, 0)
     with pytest.raises(InputError, match="no two voices far enough apart"):
         fit([conversation(1, people=2, cosine=0.35, windows=1)], MODE, 0.0, 0)
+
+
+def test_what_says_nothing_of_a_fit_is_refused_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search may have taken hours."""
+    sets = {
+        Path("talks"): [conversation(1, people=4, cosine=0.35)],
+        Path("held"): [conversation(2, people=1, cosine=0.35)],
+        Path("others"): [conversation(3, people=3, cosine=0.35)],
+    }
+    pipeline = SimpleNamespace(mode=MODE, close=lambda: None)
+    monkeypatch.setattr(loading, "load_pipeline", lambda *_, **__: pipeline)
+    monkeypatch.setattr(calibrating, "known_of", lambda folder, *_: sets[folder])
+    card: Any = SimpleNamespace(path=Path("card.yaml"))
+    models_check._calibrate(card, Path("talks"), Path("others"), None, "balanced", 0.0, 0)
+    out, err = capsys.readouterr()
+    fitted = fit(sets[Path("talks")], MODE, search_seconds=0.0, seed=0)
+    assert yaml.safe_load(out)["calibration"]["pair_slope"] == round(fitted.pair_slope, 4)
+    held_out = worth(pairs_of(sets[Path("others")], MODE), fitted)
+    assert "\n".join(("held out: 1 recordings", *held_out)) in err
+    monkeypatch.setattr(calibrating, "fit", lambda *_: pytest.fail("it was fitted"))
+    with pytest.raises(InputError, match="no two voices of one person and of two"):
+        models_check._calibrate(card, Path("talks"), Path("held"), None, "balanced", 0.0, 0)
 
 
 def test_evidence_of_other_networks_is_refused(

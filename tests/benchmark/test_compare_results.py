@@ -112,12 +112,14 @@ def test_a_clear_slowdown_is_a_regression_and_its_reverse_an_improvement() -> No
     change = compare(with_walls(*STEADY), with_walls(*slow))[0]
     assert change.ratio is not None
     assert change.ratio.ratio == pytest.approx(1.2)
+    assert 1.1 < change.ratio.low < 1.2 < change.ratio.high < 1.3
     assert change.p == pytest.approx(2 / 252)  # exact, five against five, wholly apart
 
 
 def test_a_slowdown_within_the_tolerance_is_unchanged_however_significant() -> None:
     slow = tuple(1.045 * wall for wall in STEADY)
     assert verdicts(with_walls(*STEADY), with_walls(*slow))["wall"] == "unchanged"
+    assert verdicts(with_walls(*slow), with_walls(*STEADY))["wall"] == "unchanged"
 
 
 def test_too_few_samples_prove_nothing_and_say_so() -> None:
@@ -135,11 +137,17 @@ def test_what_one_process_did_often_is_one_sample() -> None:
     assert verdicts(base, head)["wall"] == "inconclusive"
 
 
-def test_wall_time_that_cpu_time_does_not_confirm_is_inconclusive() -> None:
+@pytest.mark.parametrize("cpu", [1.0, 1.03])
+def test_wall_time_that_cpu_time_does_not_confirm_is_inconclusive(cpu: float) -> None:
     def drifted(process: tuple[FileRecord, ...]) -> tuple[FileRecord, ...]:
         (record,) = process
         samples = (
-            sample.model_copy(update={"wall_seconds": 1.3 * sample.wall_seconds})
+            sample.model_copy(
+                update={
+                    "wall_seconds": 1.3 * sample.wall_seconds,
+                    "cpu_seconds": cpu * sample.cpu_seconds,
+                }
+            )
             for sample in record.iterations
         )
         return (record.model_copy(update={"iterations": tuple(samples)}),)
@@ -151,6 +159,15 @@ def test_wall_time_that_cpu_time_does_not_confirm_is_inconclusive() -> None:
     assert change.note.startswith("CPU time does not agree")
 
 
+def test_what_one_result_did_not_measure_is_left_out() -> None:
+    without = with_walls(*STEADY, latency=())
+    for base, head in ((without, with_walls(*STEADY)), (with_walls(*STEADY), without)):
+        assert "latency_p50" not in verdicts(base, head)
+    unscored = result(cell("fast", file_record().model_copy(update={"accuracy": None})))
+    for base, head in ((unscored, result()), (result(), unscored)):
+        assert "der_strict" not in verdicts(base, head)
+
+
 def test_an_error_that_its_interval_does_not_prove_is_inconclusive() -> None:
     def scored(*errors: float) -> BenchmarkResult:
         files = [file_record(str(n), error_seconds=error) for n, error in enumerate(errors)]
@@ -160,6 +177,13 @@ def test_an_error_that_its_interval_does_not_prove_is_inconclusive() -> None:
     assert verdicts(base, scored(*[11.0] * 8))["der_strict"] == "regression"
     wild = scored(25.0, 2.0, 22.0, 1.0, 18.0, 3.0, 12.0, 5.0)
     assert verdicts(base, wild)["der_strict"] == "inconclusive"
+    (same,) = (each for each in compare(base, base) if each.metric == "der_strict")
+    assert (same.verdict, same.ratio) == ("unchanged", None)
+    assert same.note == "95 % interval of the change: +0.00 to +0.00 points"
+    few = scored(*[10.0] * 5), scored(*[11.0] * 5)
+    (unproven,) = (each for each in compare(*few) if each.metric == "der_strict")
+    assert unproven.verdict == "regression"
+    assert unproven.note == "5 recordings with speech: too few for an interval"
 
 
 def test_every_rate_of_recordings_has_its_interval() -> None:
@@ -210,6 +234,9 @@ def test_accuracy_and_memory_are_compared_without_a_test() -> None:
     found = verdicts(base, worse)
     assert found["der_strict"] == "regression"  # 20.0 to 20.12 %, 0.1 points allowed
     assert found["peak_memory"] == "regression"  # 12 %, 10 % allowed
+    (memory,) = (each for each in compare(base, worse) if each.metric == "peak_memory")
+    assert memory.ratio is not None
+    assert memory.ratio.ratio == pytest.approx(1.12)
     barely = with_walls(1.0, 1.0, error_seconds=10.04, peak=54_000_000)
     assert {verdicts(base, barely)[name] for name in ("der_strict", "peak_memory")} == {"unchanged"}
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from benchmarking import cell, file_record
+import csv
+import io
 
-from fluidaudio_cli.benchmark.findings import growth
+import pytest
+from benchmarking import cell, file_record, result
+
+from fluidaudio_cli.benchmark.findings import conclude, growth
 from fluidaudio_cli.benchmark.results import CellRecord
+from fluidaudio_cli.report.benchmark_csv import to_csv
 
 
 def long(
@@ -51,3 +55,17 @@ def test_two_lengths_are_needed_for_a_verdict() -> None:
     (few,) = growth(CELLS[:2])
     assert (few.time_share, few.memory_bytes, few.time_holds) == (None, None, None)
     assert growth((cell(),)) == ()
+
+
+def test_csv_has_the_growth_of_each_series_under_its_factors() -> None:
+    found = result(*CELLS)
+    found = found.model_copy(update={"findings": conclude(found)})
+    rows = csv.DictReader(io.StringIO(to_csv(found)))
+    names = ("study", "mode", "threads", "length", "metric", "unit", "median")
+    grown = [tuple(row[name] for name in names) for row in rows if "_growth" in row["metric"]]
+    assert [row for row in grown if row[4] != "memory_growth"] == [
+        ("scaling", "fast", "1", "", "time_growth", "%", "10"),
+        ("scaling", "fast", "1", "", "memory_growth_with_length", "MB", "20"),
+        ("scaling", "fast", "2", "", "time_growth", "%", "2"),
+        ("scaling", "fast", "2", "", "memory_growth_with_length", "MB", "8.5"),
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarking import cell
+from scipy.special import logit
 
 from fluidaudio_cli.benchmark import identify, trials
 from fluidaudio_cli.benchmark.identify import Piece, VoiceFolder
@@ -66,6 +67,22 @@ def test_expected_and_observed_weigh_both_kinds_alike() -> None:
     assert count == 52
 
 
+def test_expected_and_observed_by_hand() -> None:
+    def odds(*probabilities: float) -> tuple[float, ...]:
+        return tuple(logit(probabilities).tolist())
+
+    update = {"same_odds": odds(0.95, 0.3), "stranger_odds": odds(0.02, 0.04, 0.3, 0.6)}
+    found = trials.expected_and_observed(RECORD.model_copy(update=update))
+    # A test of one person weighs a quarter, one of two an eighth.
+    expected = [(0.03, 0.0, 2), (0.3, 2 / 3, 2), (0.6, 0.0, 1), (0.95, 1.0, 1)]
+    assert [pytest.approx(each) for each in expected] == found
+
+
+def test_the_least_cost_weighs_a_false_accept_99_times() -> None:
+    update = {"same_odds": (5.0, 1.0), "stranger_odds": (2.0, *[-5.0] * 199), "unheard": 0}
+    assert trials.min_dcf(RECORD.model_copy(update=update)) == pytest.approx(99 / 200)
+
+
 @pytest.mark.parametrize("through", ["", "noise=0", "room=0.5", "band=4000"])
 def test_pieces_share_no_audio_and_sound_the_same_each_time(through: str) -> None:
     recorded = np.random.default_rng(0).normal(size=10 * 16_000).astype(np.float32)
@@ -77,6 +94,18 @@ def test_pieces_share_no_audio_and_sound_the_same_each_time(through: str) -> Non
     changed[: 8 * 16_000] = 0.0
     assert np.array_equal(first, piece.samples(changed))
     assert np.sqrt(np.mean(first.astype(np.float64) ** 2)) == pytest.approx(10**-1.3, rel=1e-3)
+    start = Piece(3, 2.0, at_end=False, through=through)
+    later = np.append(recorded[: 2 * 16_000], changed[2 * 16_000 :] + 1.0)
+    assert np.array_equal(start.samples(recorded), start.samples(later))
+    assert not np.array_equal(start.samples(recorded), first)
+
+
+@pytest.mark.parametrize("snr", [0, 10, 20])
+def test_noise_is_as_loud_as_asked(snr: int) -> None:
+    recorded = np.random.default_rng(0).normal(size=5 * 16_000).astype(np.float32)
+    heard = Piece(3, 5.0, at_end=True, through=f"noise={snr}").samples(recorded)
+    voice = recorded * (heard @ recorded) / (recorded @ recorded)
+    assert 20 * np.log10(np.std(voice) / np.std(heard - voice)) == pytest.approx(snr, abs=0.2)
 
 
 def test_a_run_in_every_format_with_gates(
@@ -129,17 +158,9 @@ def test_a_run_in_every_format_with_gates(
     assert json.loads(files[0].read_text())["plan"]["studies"][0]["name"] == "identify"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (("--identify", "--max-files", "3"), "give 8 or more"),
-    ],
-)
-def test_options_at_odds(
-    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["benchmark", *arguments]) == 2
-    assert line in capsys.readouterr().err
+def test_too_few_voices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["benchmark", "--identify", "--max-files", "3"]) == 2
+    assert f"3 voices of {bundled_voices()}: give 8 or more" in capsys.readouterr().err
 
 
 def test_the_fingerprint_is_of_names_and_content(tmp_path: Path) -> None:

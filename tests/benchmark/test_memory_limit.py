@@ -98,6 +98,8 @@ def plan(mode: ModeConfig) -> Plan:
         ("512MiB", 536_870_912),
         ("1.5 gb", 1_500_000_000),
         ("4096KiB", 4_194_304),
+        ("4096kB", 4_096_000),
+        ("2GiB", 2**31),
     ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:

@@ -28,7 +28,12 @@ from fluidaudio_cli.benchmark.programs import (
     _printed_cost,
     open_other,
 )
-from fluidaudio_cli.benchmark.results import BenchmarkResult, DifferenceRecord, FileRecord
+from fluidaudio_cli.benchmark.results import (
+    BenchmarkResult,
+    DifferenceRecord,
+    FileRecord,
+    IntervalRecord,
+)
 from fluidaudio_cli.benchmark.studies import AGAINST, against_study
 from fluidaudio_cli.benchmark.workers import PipelineOptions, Worker, WorkerCommand
 from fluidaudio_cli.errors import HostError, UsageError
@@ -68,6 +73,15 @@ def test_a_steady_slowdown_is_worse() -> None:
     assert found.wall_ratio is not None
     assert found.wall_ratio.value == pytest.approx(1.10, abs=0.005)
     assert judged([0.9] * 8).speed == "better"
+    likely = [0.7, 1.1, 0.8, 1.05, 0.9, 1.02, 0.85, 0.75]
+    assert judged(likely, cpu=1.0).speed == "no difference shown"
+
+
+def test_fewer_pairs_than_ranks_need_are_two_samples() -> None:
+    assert judged([1.2] * 5).speed == "worse"
+    found = judged([1.2] * 3)
+    assert found.wall_ratio == IntervalRecord(value=1.2)
+    assert found.speed == "inconclusive"
 
 
 def test_more_cpu_time_is_enough_where_wall_times_are_a_blur() -> None:
@@ -101,10 +115,15 @@ def test_a_pair_is_two_processes_that_both_measured() -> None:
     assert found.wall_ratio is not None
     assert found.wall_ratio.low == pytest.approx(1.1)
     assert found.wall_ratio.high == pytest.approx(1.1)
+    # Processes that did not take turns are no pairs.
+    apart = plan(OURS, THEIRS, name=AGAINST, contrasts=(Contrast(OURS, THEIRS),))
+    (found,) = conclude(result(*sides, plan=apart)).differences
+    assert (found.speed, found.processes) == ("no difference shown", 7)
 
 
 def test_a_slowdown_within_the_limit_passes() -> None:
     assert judged([1.04] * 8).speed == "no difference shown"
+    assert judged([0.97] * 8).speed == "no difference shown"
     assert judged([1.04] * 8, limit=0.03).speed == "worse"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +32,7 @@ from fluidaudio_cli.measure.bandwidth import (
 from fluidaudio_cli.measure.limits import MachinePeaks, measure_machine
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.registry import package_of
+from fluidaudio_cli.report.benchmark_csv import to_csv
 from fluidaudio_cli.report.benchmark_report import BenchmarkReport, remarks
 from fluidaudio_cli.report.benchmark_tables import summary_tables
 
@@ -226,6 +229,22 @@ def test_findings_and_tables_hold_limits_and_shares() -> None:
     assert ("memory triad, 1024 MiB arrays", "1", "5.0 GB/s", "—") in limits
     (row,) = tables["Networks against these limits"].rows
     assert (row[0], row[-1]) == ("fast: embedding (bf16)", "cache bandwidth")
+    assert network.share_of_peak is not None
+    assert network.limit is not None
+    assert (row[2], row[3], row[5]) == (
+        f"{network.achieved / 1e9:.1f}",
+        f"{100 * network.share_of_peak:.1f} %",
+        f"{network.limit / 1e9:.1f}",
+    )
+    known = {
+        (each["study"], each["mode"], each["file"], each["metric"], each["unit"]): each["median"]
+        for each in csv.DictReader(io.StringIO(to_csv(whole)))
+    }
+    rate = f"{network.achieved / 1e9:.6g}"
+    assert known["modes", "fast", "embedding", "achieved", "GFLOP/s"] == rate
+    bf16 = "products bf16, openvino, 1 thread(s)"
+    assert known["limits", "", "", bf16, "GFLOP/s"] == "800"
+    assert known["limits", "", "", "memory triad, 1024 MiB arrays, 1 thread(s)", "GB/s"] == "5"
     assert "unavailable: openvino int8: not here" in remarks(report)
 
 

@@ -121,6 +121,8 @@ class Machine:
         (asked,) = plans
         tuning = self.tuning
         if tuning is None:
+            if asked.mode in self.crashes:
+                raise HostError("it died")
             return self.record(asked, 1.0, 0.1)
         assert asked.mode == str(tuning)
         batches = (tuning.segmentation.batch, tuning.embedding.batch)
@@ -154,6 +156,7 @@ def test_every_layout_is_looked_at_and_the_fastest_exact_one_refined(
     assert found.chosen.embedding == NetworkTuning("bf16", usual.embedding.batch)
     assert found.rtfx == pytest.approx(100.0)
     assert (found.der, found.fp32_der, found.rejected) == (0.1, 0.1, ())
+    assert 0.0 < found.seconds < 60.0
     # Four mixes and one, then of the best: one worker, nine batches less the two known.
     assert len(machine.timed) == 5 + 1 + 9 - 2
     assert {name for name, *_ in machine.timed[5:]} == {BEST}
@@ -239,6 +242,17 @@ def test_nothing_usable_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostError) as raised:
         tuner.tune()
     assert str(raised.value) == ("no setting works on this machine: it died: run fluidaudio doctor")
+
+
+def test_nothing_is_chosen_where_fp32_has_no_error_to_compare_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.crashes = {"fp32"}
+    machine.der = {BEST: 0.9}
+    told = "no setting works on this machine: it died; there is no error in fp32 to compare with"
+    with pytest.raises(HostError, match=told):
+        tuner.tune()
 
 
 def test_a_file_that_failed_is_a_reason_too(monkeypatch: pytest.MonkeyPatch) -> None:

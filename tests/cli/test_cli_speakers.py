@@ -242,6 +242,38 @@ def test_who_was_heard_too_shortly_is_nobody_known(
     assert line.split()[2:5] == ["50.0%", "100", "%"]
 
 
+def test_a_stream_keeps_who_is_known_as_a_file_does(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None], tmp_path: Path
+) -> None:
+    enrolled("Bob")
+    kept = {ending: tmp_path / f"kept.{ending}" for ending in ("json", "rttm")}
+    for path in kept.values():
+        asked = ("--known", "--max-false-accept", "2%", "--save", path)
+        assert command("stream", pieces["talk"], *asked)[0] == 0
+    document = json.loads(kept["json"].read_text())
+    assert document["config"]["known"] == {"voices": 1, "max_false_accept": 0.02}
+    (bob,) = (each for each in document["speakers"] if each["label"] == "Bob")
+    told = {line.split()[7]: line.split()[8] for line in kept["rttm"].read_text().splitlines()}
+    assert told.pop("Bob") == f"{bob['known']['probability']:.4f}"
+    assert set(told.values()) == {"<NA>"}
+
+
+def test_evidence_is_not_heard_otherwise_than_it_was(
+    command: Command, pieces: dict[str, Path], enrolled: Callable[..., None], tmp_path: Path
+) -> None:
+    enrolled("Bob")
+    kept = tmp_path / "bob.npz"
+    assert command("diarize", pieces["Bob"], "--save-evidence", kept)[0] == 0
+    asked = ("--performance-mode", "fast", "--executor", "onnxruntime")
+    for name in ("diarize", "identify"):
+        assert command(name, kept, *asked) == (
+            2,
+            "",
+            f"fluidaudio: {kept} is evidence, of what was heard before: "
+            "leave out --performance-mode, --executor\n",
+        )
+
+
 def test_a_voice_is_renamed_merged_exported_and_taken_in(
     command: Command, tmp_path: Path, enrolled: Callable[..., None]
 ) -> None:

@@ -129,6 +129,8 @@ def test_benchmark_page_sets_speed_against_error() -> None:
     assert points["fast"]["marker"]["symbol"] == "circle"
     # Nothing beats either: both are on the line.
     assert data[0]["x"] == [10.0, 20.0]
+    left, right = charts(bench())["chart-pareto"]["layout"]["xaxis"]["range"]
+    assert left < 10.0 < 20.0 < right
 
 
 def test_benchmark_page_shows_every_table_of_the_report() -> None:
@@ -149,11 +151,19 @@ def test_differences_are_drawn_with_their_intervals() -> None:
     ]
     whole = result(cell("reference", *files), cell("fast", *better))
     whole = whole.model_copy(update={"findings": conclude(whole)})
-    (point,) = charts(benchmark_page(BenchmarkReport(whole)))["chart-differences"]["data"]
+    found = charts(benchmark_page(BenchmarkReport(whole)))
+    (point,) = found["chart-differences"]["data"]
     assert point["x"] == [pytest.approx(-3.5)]  # 28 of 400 s wrong, and half of that
     assert point["x"][0] + point["error_x"]["array"][0] < 0
-    (found,) = whole.findings.differences
-    assert found.accuracy == "better"
+    left, right = found["chart-differences"]["layout"]["xaxis"]["range"]
+    assert left < point["x"][0] - point["error_x"]["arrayminus"][0]
+    assert right > 0
+    for name in ("chart-speed", "chart-latency"):
+        boxes, (left, right) = found[name]["data"], found[name]["layout"]["xaxis"]["range"]
+        assert left == 0
+        assert max(max(box["x"]) for box in boxes) < right
+    (difference,) = whole.findings.differences
+    assert difference.accuracy == "better"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,13 @@ from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, 
 from fluidaudio_cli.simulate.render import Renderer
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
 from fluidaudio_cli.simulate.signals import GRID, rms, to_db
-from fluidaudio_cli.simulate.turn_taking import converse, overlap_share, shipped_model
+from fluidaudio_cli.simulate.turn_taking import (
+    PAUSE,
+    SAME,
+    converse,
+    overlap_share,
+    shipped_model,
+)
 from fluidaudio_cli.simulate.voices import Voice, read_audio, read_voice, voice_files
 from tests import forked
 
@@ -126,7 +132,7 @@ def test_rooms_reverberate_as_long_as_asked(rt60: float) -> None:
         assert int(np.argmax(np.abs(response))) == 0
 
 
-@pytest.mark.parametrize("name", [*CODECS, "opus-16k"])
+@pytest.mark.parametrize("name", [*CODECS, "opus-6k", "opus-16k", "opus-24k", "mp3-32k", "aac-32k"])
 def test_codecs_neither_delay_nor_lengthen(name: str) -> None:
     voice = read_audio(next(bundled_voices().glob("*.opus")))[: 4 * 16000 + 123]
     stage = coded(find_codec(name))
@@ -189,6 +195,16 @@ def test_the_model_talks_as_meetings_do() -> None:
     assert np.median(seconds) == pytest.approx(1.52, abs=0.25)
     interjected = np.mean([turn.interjected for turns in made for turn in turns])
     assert interjected == pytest.approx(0.35, abs=0.05)
+    floors = [[turn for turn in turns if not turn.interjected] for turns in made]
+    following = [pair for turns in floors for pair in pairwise(turns)]
+    for kind, same in ((SAME, True), (PAUSE, False)):
+        gaps = [
+            after.start - before.end
+            for before, after in following
+            if (before.speaker == after.speaker) == same and after.start >= before.end
+        ]
+        of_meetings = np.quantile(shipped_model().gap[kind], (0.25, 0.5, 0.75))
+        assert np.quantile(gaps, (0.25, 0.5, 0.75)) == pytest.approx(of_meetings, rel=0.1)
 
 
 @pytest.mark.parametrize("share", [0, 10, 20, 40])
@@ -309,7 +325,10 @@ def test_music_that_pauses_as_speech_does_is_no_voice(tmp_path: Path) -> None:
         ({"room": {"rt60": 9}}, "room.rt60: 9 is not between 0 and 3"),
         ({"seconds": 5}, "seconds: 5 is not between 10 and 36000"),
         ({"seed": 2**32}, "seed: 4294967296 is not between 0 and 4294967295"),
-        ({"channel": {"codec": "opus"}}, "channel.codec: .*no codec opus; there are"),
+        (
+            {"channel": {"codec": "opus-5k"}},
+            "channel.codec: .*no codec opus-5k; there are none, .*, opus-6k to opus-256k, ",
+        ),
     ],
 )
 def test_a_wrong_recipe_names_its_key(keys: dict[str, object], words: str) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
+from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.modes import load_mode
-from fluidaudio_cli.voices.linking import LinkedSpeaker, link
+from fluidaudio_cli.diarization.result import Diarization, Speaker, Timings
+from fluidaudio_cli.diarization.speakers.known import Directions, Identity
+from fluidaudio_cli.turns import Turn
+from fluidaudio_cli.voices.linking import LinkedSpeaker, Person, link, relabelled
 
 CALIBRATION = load_mode("balanced").calibration
 SIZE = 192
@@ -14,7 +21,9 @@ COSINE = 0.6
 """Of one person's voices in two recordings, as the calibration has it."""
 
 
-def heard(persons: int, recordings: int, seed: int = 0) -> list[tuple[int, LinkedSpeaker]]:
+def heard(
+    persons: int, recordings: int, seed: int = 0, cosine: float = COSINE
+) -> list[tuple[int, LinkedSpeaker]]:
     """Each recording with three of the persons; their numbers and their voices."""
     rng = np.random.default_rng(seed)
     own = rng.normal(size=(persons, SIZE))
@@ -24,7 +33,7 @@ def heard(persons: int, recordings: int, seed: int = 0) -> list[tuple[int, Linke
         for place, person in enumerate(rng.permutation(persons)[:3].tolist()):
             noise = rng.normal(size=SIZE)
             noise /= np.linalg.norm(noise)
-            vector = np.sqrt(COSINE) * own[person] + np.sqrt(1.0 - COSINE) * noise
+            vector = np.sqrt(cosine) * own[person] + np.sqrt(1.0 - cosine) * noise
             vector /= np.linalg.norm(vector)
             label = f"SPEAKER_{place:02d}"
             uri = f"r{recording:03d}"
@@ -45,6 +54,60 @@ def test_persons_are_found_in_any_order() -> None:
     assert all(person.probability > 0.9 for person in persons.values())
     mixed = [speakers[i] for i in np.random.default_rng(1).permutation(len(speakers))]
     assert link(mixed, CALIBRATION) == persons
+
+
+def test_a_probability_is_of_a_voice_and_the_others_of_its_person() -> None:
+    """With pairs of one person as rare as they are among all pairs of two recordings."""
+    speakers = sorted(each for _, each in heard(persons=8, recordings=9, cosine=0.42))
+    persons = link(speakers, CALIBRATION)
+    voices = Directions.of(
+        np.stack([each.vector for each in speakers]), np.full(len(speakers), 20.0), CALIBRATION
+    )
+    uris = np.array([each.uri for each in speakers])
+    ratios = voices.compared(voices, CALIBRATION).log_odds[uris[:, None] != uris]
+    share = 0.5
+    for _ in range(500):
+        share = float(expit(ratios + logit(share)).mean())
+    names = [persons[s.uri, s.label].name if s[:2] in persons else "" for s in speakers]
+    checked = []
+    for row, name in enumerate(names):
+        rest = [other for other, its in enumerate(names) if its == name and other != row]
+        if name and rest:
+            others = Directions.summed(
+                voices.totals[rest].sum(axis=0)[None], voices.precisions[rest].sum()[None]
+            )
+            own = Directions.summed(voices.totals[row][None], voices.precisions[row][None])
+            odds = own.compared(others, CALIBRATION).log_odds[0, 0] + logit(share)
+            found = persons[speakers[row].uri, speakers[row].label].probability
+            assert found == pytest.approx(float(expit(odds)), abs=1e-3)
+            checked.append(found)
+    assert min(checked) < 0.8
+    assert len(checked) > 20
+
+
+def test_a_result_is_told_of_persons() -> None:
+    """Whoever is not linked keeps the label, whoever has a name its probability."""
+    turns = tuple(Turn(float(n), n + 1.0, f"SPEAKER_{2 - n:02d}") for n in range(3))
+    known = Identity("Ada", 0.97, (("Ada", 0.97),), 0.001)
+    speakers = tuple(
+        Speaker(f"SPEAKER_{n:02d}", 1.0, 1, np.zeros(SIZE, np.float32), identity=identity)
+        for n, identity in enumerate((known, None, None))
+    )
+    result = Diarization(
+        turns=turns, exclusive_turns=turns[:2], speakers=speakers, notes=(), speaker_counts={},
+        audio=AudioInfo(Path("a.wav"), "a", "wav", "pcm_s16le", 16_000, 1, 3.0),
+        duration_seconds=3.0, timings=Timings(1.0, 1.0, (), False, 1, 1, 0),
+    )  # fmt: skip
+    mine = {"SPEAKER_00": Person("Ada", 0.8), "SPEAKER_02": Person("PERSON_00", 0.9)}
+    found = relabelled(result, mine)
+    assert [turn.speaker for turn in found.turns] == ["PERSON_00", "SPEAKER_01", "Ada"]
+    assert [turn.speaker for turn in found.exclusive_turns] == ["PERSON_00", "SPEAKER_01"]
+    assert [each.label for each in found.speakers] == ["Ada", "SPEAKER_01", "PERSON_00"]
+    assert [each.identity for each in found.speakers] == [
+        known,
+        None,
+        Identity("PERSON_00", 0.9, (), 1.0),
+    ]
 
 
 def test_who_is_in_one_recording_only_is_called_nothing() -> None:
