@@ -1,7 +1,7 @@
 """Core ML's plan for a model: which processor each operation is to run on, at what cost.
 
-``MLComputePlan`` (macOS 14.4) is made without running the model: an estimate by Core ML, not a
-measurement. See coremltools, "MLComputePlan".
+``MLComputePlan`` is made without running the model: an estimate by Core ML, not a measurement. See
+coremltools, "MLComputePlan".
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Any
 from fluidaudio_cli.coreml.ir import iterate_operations
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.executors.coreml import UNITS, macos_version
+from fluidaudio_cli.executors.coreml import UNITS
 
-_OLDEST_MACOS = (14, 4)
 # coremltools' classes of processors.
 _DEVICES = {
     "MLCPUComputeDevice": "CPU",
@@ -57,15 +56,11 @@ def model_plan(model: CompiledModel) -> tuple[PlannedOperation, ...]:
 def compute_plan(compiled_model: Path, compute_units: str = "all") -> tuple[PlannedOperation, ...]:
     """The plan of a ``.mlmodelc`` in the order of its operations.
 
-    Raises ``ExecutorUnavailableError`` off macOS 14.4, ``HostError`` when Core ML cannot plan it.
+    Raises ``ExecutorUnavailableError`` off macOS, ``HostError`` when Core ML cannot plan it.
     """
     if sys.platform != "darwin":
         raise ExecutorUnavailableError(
             f"MLComputePlan is part of macOS, and this is {platform.system()}"
-        )
-    if macos_version() < _OLDEST_MACOS:
-        raise ExecutorUnavailableError(
-            f"MLComputePlan came with macOS 14.4, and this is {platform.mac_ver()[0]}"
         )
     import coremltools
     from coremltools.models.compute_plan import MLComputePlan

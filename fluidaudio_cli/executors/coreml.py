@@ -5,8 +5,9 @@ With ``batch=None`` that is one, and many inputs go in as a list, which Core ML 
 padding; with a larger fixed batch a short last one is padded with zeros and its results trimmed.
 The compiled model is kept in the cache: coremltools recompiles a ``.mlpackage`` at every load.
 
-coremltools 9 wraps float32 inputs without a copy, copies outputs, and holds the interpreter lock
-while Core ML runs; so requests do not overlap here, and outputs count as copied bytes.
+coremltools 9 wraps writable float32 inputs without a copy, refuses read-only ones, copies outputs,
+and holds the interpreter lock while Core ML runs; so requests do not overlap here, and outputs
+count as copied bytes.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ UNITS = {
     "cpu-and-ne": "CPU_AND_NE",
 }
 _DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "int32": "int32"}
-# CPU_AND_NE came with macOS 13; so did the last change to the compiled format this relies on.
-_OLDEST_MACOS = (13, 0)
+# Of what is kept in the cache. The first computed in fp16 what the package computes in fp32.
+_FORM = "2"
+# The bundled packages are of iOS 18's operations: specification version 9, which came with it.
+_OLDEST_MACOS = 15
+_OTHERS = "use --executor openvino or onnxruntime"
 
 
 class CoreMLExecutor(CachingExecutor):
@@ -91,7 +95,10 @@ class CoreMLExecutor(CachingExecutor):
         coremltools = _coremltools()
         cache = self._cache
         key = CacheKey(
-            package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
+            package_digest(package, cache),
+            NAME,
+            _version(),
+            {"batch": str(options.batch), "form": _FORM},
         )
         entry = cache.fetch(key, lambda folder: _build(coremltools, package, options.batch, folder))
         details = entry.details
@@ -130,9 +137,7 @@ class CoreMLModel(LoadedModel):
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Core ML measures no operators (``MLComputePlan`` estimates them)."""
-        raise ExecutorUnavailableError(
-            "Core ML does not report operator times", "use --executor openvino or onnxruntime"
-        )
+        raise ExecutorUnavailableError("Core ML does not report operator times", _OTHERS)
 
     def close(self) -> None:
         """Free the native model."""
@@ -150,7 +155,7 @@ class CoreMLRequest:
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
         """Run and wait, in chunks of the compiled batch."""
-        arrays, copied = taken(feeds, self._model.inputs)
+        arrays, copied = taken(feeds, self._model.inputs, writable=True)
         self.copied_bytes += copied
         batch = self._model.ran.batch
         # Without a batch of its own the package has fixed shapes, and takes them as they are.
@@ -164,10 +169,13 @@ class CoreMLRequest:
         results = self._buffers.of(shapes, outputs)
         for index, answer in enumerate(answers):
             for name, target in results.items():
-                part = target if batch is None else target[index * batch : (index + 1) * batch]
                 value = np.asarray(answer[name])
-                np.copyto(part, value.reshape(-1, *part.shape[1:])[: len(part)])
-                self.copied_bytes += part.nbytes
+                if batch is None:
+                    target[...] = value.reshape(target.shape)
+                else:
+                    part = target[index * batch : (index + 1) * batch]
+                    part[...] = value[: len(part)]
+        self.copied_bytes += sum(target.nbytes for target in results.values())
         return results
 
     def _chunks(self, arrays: Mapping[str, Array], rows: int, batch: int) -> list[dict[str, Array]]:
@@ -201,6 +209,7 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
     program = read_program(package)
     flexible = any(value.type.static_shape is None for value in program.main.inputs)
     already_compiled = (package / "model.mil").is_file()
+    _check(package, program, already_compiled)
     if flexible and already_compiled:
         raise ModelFormatError(
             f"{package} is compiled with flexible shapes", "give the .mlpackage it was made from"
@@ -224,8 +233,13 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
         ) from error
     # The specification may leave an output's shape out; the program knows it.
     computed = {value.name: value.type.shape for value in fixed.main.block.outputs}
+    for name, shape in computed.items():
+        if flexible and shape[:1] != (rows,):
+            raise ModelFormatError(
+                f"{package}: the first axis of output '{name}' is not the batch", _OTHERS
+            )
     return {
-        "precision": _compute_precision(program),
+        "precision": _compute_precision(fixed),
         "batch": rows if flexible else None,
         "compiled": not already_compiled,
         "inputs": [
@@ -239,17 +253,65 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
     }
 
 
+def _check(package: Path, program: Program, compiled: bool) -> None:
+    """Refuse what this executor cannot feed, or Core ML not open."""
+    suffix = ".mlmodelc" if compiled else ".mlpackage"
+    if package.suffix != suffix:
+        raise ModelFormatError(
+            f"Core ML knows models by their names, and {package} is no *{suffix}", "rename it"
+        )
+    for feature in (*program.inputs, *program.outputs, *program.states):
+        if feature.kind != "tensor" or feature.type.dtype not in _DTYPES:
+            held = feature.type.dtype if feature.kind == "tensor" else feature.kind
+            raise ModelFormatError(
+                f"{package}: '{feature.name}' is of kind {held}, which is not supported",
+                f"convert the model with tensors of {', '.join(_DTYPES)}",
+            )
+    for value in program.main.inputs:
+        if not all(isinstance(size, int) for size in value.type.shape[1:]):
+            raise ModelFormatError(
+                f"{package}: sizes of '{value.name}' other than its batch are free", _OTHERS
+            )
+
+
 def _materialize(
     coremltools: Any, package: Path, program: Program, rows: int, target: Path
 ) -> None:
+    """Write the package with ``rows`` for its batch.
+
+    coremltools' ``materialize_dynamic_shape_mlmodel``, but for the two passes that make fp16 of
+    all fp32 and 16-bit integers of others: it lets nobody leave them out.
+    """
+    from coremltools.converters.mil.converter import mil_convert
+    from coremltools.converters.mil.frontend.milproto.load import load
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+
+    name, making = program.main.name, "common::materialize_symbolic_shape_program"
     shapes = {
         value.name: tuple(size if isinstance(size, int) else rows for size in value.type.shape)
         for value in program.main.inputs
     }
-    model = coremltools.models.MLModel(str(package), skip_model_load=True)
-    coremltools.models.utils.materialize_dynamic_shape_mlmodel(
-        model, {program.main.name: shapes}, str(target), program.main.name
+    pipeline = coremltools.PassPipeline.DEFAULT
+    pipeline.remove_passes({"common::add_fp16_cast", "common::add_int16_cast"})
+    pipeline.insert_pass(0, making)
+    pipeline.set_options(
+        making,
+        {"function_name_to_materialization_map": {name: shapes}, "source_function_name": name},
     )
+    model = coremltools.models.MLModel(str(package), skip_model_load=True)
+    spec = model.get_spec()
+    mil = load(spec, spec.specificationVersion, model.weights_dir)
+    PassPipelineManager.apply_pipeline(mil, pipeline)
+    mil.export_as_multifunction = list(mil.functions) != ["main"]
+    mil.skip_all_passes = True
+    mil_convert(
+        mil,
+        convert_from="milinternal",
+        convert_to="mlprogram",
+        specification_version=spec.specificationVersion,
+        compute_units=coremltools.ComputeUnit.CPU_ONLY,
+        skip_model_load=True,
+    ).save(str(target))
 
 
 def _described(name: str, dtype: str, shape: Sequence[Any], flexible: bool) -> dict[str, Any]:
@@ -281,11 +343,11 @@ def _compute_precision(program: Program) -> str:
 
 def _host_problem() -> tuple[str, str] | None:
     """Why Core ML cannot run here, and what to do instead; ``None`` where it can."""
-    others = "use --executor openvino or onnxruntime"
     if sys.platform != "darwin":
-        return f"Core ML runs on macOS only, and this is {platform.system()}", others
-    if macos_version() < _OLDEST_MACOS:
-        return f"macOS {platform.mac_ver()[0]} is too old", f"update to macOS 13, or {others}"
+        return f"Core ML runs on macOS only, and this is {platform.system()}", _OTHERS
+    version = platform.mac_ver()[0]
+    if int(version.split(".")[0] or 0) < _OLDEST_MACOS:
+        return f"macOS {version} is too old", f"update to macOS 15, or {_OTHERS}"
     found = importlib.util.find_spec("coremltools")
     if found is None or found.origin is None:
         return "coremltools is not installed", "install it with: pip install coremltools"
@@ -295,11 +357,6 @@ def _host_problem() -> tuple[str, str] | None:
             "reinstall coremltools from a macOS wheel for this Python",
         )
     return None
-
-
-def macos_version() -> tuple[int, ...]:
-    """The first two numbers of it."""
-    return tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
 
 
 def _version() -> str:

@@ -1,7 +1,9 @@
 """A stand-in for coremltools' native module ``libcoremlpython``, which exists on macOS only.
 
 Same entry points, other engine: "compiling" wraps the package in a folder, and predictions run
-its lowered form on ONNX Runtime. Like Core ML it takes the shapes of the package and no others.
+its lowered form on ONNX Runtime, in the types of the program. As the real one (coremlpython in
+coremltools' repository) it takes the shapes of the package and no others, arrays that are writable
+and of fp32, fp64 or int32, and gives fp16 results as fp32.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import onnxruntime
 
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import read_program
+
+_TAKEN = ("float32", "float64", "int32")
 
 
 class _MLModelProxy:  # the name coremltools imports
@@ -45,10 +49,13 @@ class _MLModelProxy:  # the name coremltools imports
         if "load" in self.fail:
             raise RuntimeError("Error creating Core ML model:\n no Neural Engine")
         assert (function, hints, asset) == ("", {}, None)
+        assert path.endswith(".mlmodelc")
         self.loaded.append((path, units))
         program = read_program(Path(path) / "source.mlpackage")
         self._shapes = {feature.name: feature.type.shape for feature in program.inputs}
-        self._session = onnxruntime.InferenceSession(lower_to_onnx(program).SerializeToString())
+        self._session = onnxruntime.InferenceSession(
+            lower_to_onnx(program, "fp16").SerializeToString()
+        )
 
     def predict(self, data: dict[str, np.ndarray], state: object) -> dict[str, np.ndarray]:
         assert state is None
@@ -63,7 +70,20 @@ class _MLModelProxy:  # the name coremltools imports
         self.predictions.append(batch)
         for data in batch:
             for name, value in data.items():
+                if not value.flags.writeable or value.dtype.name not in _TAKEN:
+                    raise RuntimeError("value type not convertible")
                 if value.shape != self._shapes[name]:
                     raise RuntimeError(f"MultiArray shape {value.shape} does not match {name}")
+        return [self._predict(data) for data in batch]
+
+    def _predict(self, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        feeds = {
+            one.name: data[one.name].astype(np.float16) if "16" in one.type else data[one.name]
+            for one in self._session.get_inputs()
+        }
         names = [output.name for output in self._session.get_outputs()]
-        return [dict(zip(names, self._session.run(names, data), strict=True)) for data in batch]
+        results = self._session.run(names, feeds)
+        return {
+            name: value.astype(np.float32) if value.dtype == np.float16 else value
+            for name, value in zip(names, results, strict=True)
+        }
