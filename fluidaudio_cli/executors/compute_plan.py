@@ -45,7 +45,7 @@ def model_plan(model: CompiledModel) -> tuple[PlannedOperation, ...]:
 
     Raises as :func:`compute_plan`, and ``ExecutorUnavailableError`` for another executor's model.
     """
-    path = getattr(model, "compiled_path", None)
+    path = getattr(getattr(model, "inner", model), "compiled_path", None)
     if sys.platform == "darwin" and not isinstance(path, Path):
         raise ExecutorUnavailableError(
             f"MLComputePlan is Core ML's, and this ran on {model.ran.executor}"

@@ -1,8 +1,7 @@
 """Core ML, on macOS: the package as it is, on the compute units allowed.
 
-The Neural Engine refuses flexible shapes, so a flexible batch is materialised to a fixed one.
-With ``batch=None`` that is one, and many inputs go in as a list, which Core ML pipelines without
-padding; with a larger fixed batch a short last one is padded with zeros and its results trimmed.
+The Neural Engine refuses flexible shapes, so a flexible batch is materialised to a fixed one, of
+one where none is asked for.
 The compiled model is kept in the cache: coremltools recompiles a ``.mlpackage`` at every load.
 
 coremltools 9 wraps writable float32 inputs without a copy, refuses read-only ones, copies outputs,
@@ -34,6 +33,7 @@ from fluidaudio_cli.executors.base import (
     COMPUTE_UNITS,
     Array,
     Availability,
+    CompiledModel,
     ExecutorOptions,
     ExecutorRun,
     Feeds,
@@ -43,7 +43,8 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
-from fluidaudio_cli.executors.feeds import PaddedRows, ResultBuffers, taken
+from fluidaudio_cli.executors.feeds import ResultBuffers, taken
+from fluidaudio_cli.executors.fixed_batch import FixedBatchModel
 from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
 from fluidaudio_cli.files import temporary_folder
 
@@ -85,7 +86,7 @@ class CoreMLExecutor(CachingExecutor):
             return Availability(False, *problem)
         return Availability(True, version=_version(), precisions=("fp32", "fp16"))
 
-    def load(self, package: Path, options: ExecutorOptions) -> CoreMLModel:
+    def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; the precision is the package's own, another cannot be asked for."""
         problem = _host_problem()
         if problem is not None:
@@ -121,7 +122,8 @@ class CoreMLExecutor(CachingExecutor):
         batch = details["batch"]
         ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
         inputs, outputs = _specs(details["inputs"]), _specs(details["outputs"])
-        return CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
+        model = CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
+        return model if batch is None else FixedBatchModel(model, batch)
 
 
 @dataclass(eq=False)
@@ -151,54 +153,24 @@ class CoreMLRequest:
         self.copied_bytes = 0
         self._model = model
         self._buffers = ResultBuffers(model.outputs)
-        self._padded = PaddedRows(model.ran.batch or 1)
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
-        """Run and wait, in chunks of the compiled batch."""
+        """Run and wait."""
         arrays, copied = taken(feeds, self._model.inputs, writable=True)
-        self.copied_bytes += copied
-        batch = self._model.ran.batch
-        # Without a batch of its own the package has fixed shapes, and takes them as they are.
-        rows = 1 if batch is None else len(next(iter(arrays.values())))
-        chunks = [arrays] if batch is None else self._chunks(arrays, rows, batch)
-        answers = self._predict(chunks)
-        shapes = {
-            spec.name: tuple(rows if size is None else size for size in spec.shape)
-            for spec in self._model.outputs
-        }
-        results = self._buffers.of(shapes, outputs)
-        for index, answer in enumerate(answers):
-            for name, target in results.items():
-                value = np.asarray(answer[name])
-                if batch is None:
-                    target[...] = value.reshape(target.shape)
-                else:
-                    part = target[index * batch : (index + 1) * batch]
-                    part[...] = value[: len(part)]
-        self.copied_bytes += sum(target.nbytes for target in results.values())
-        return results
-
-    def _chunks(self, arrays: Mapping[str, Array], rows: int, batch: int) -> list[dict[str, Array]]:
-        chunks = []
-        for first in range(0, rows, batch):
-            chunk = {name: array[first : first + batch] for name, array in arrays.items()}
-            if first + batch > rows:
-                self.copied_bytes += sum(array.nbytes for array in chunk.values())
-                chunk = self._padded.of(chunk)
-            chunks.append(chunk)
-        return chunks
-
-    def _predict(self, chunks: list[dict[str, Array]]) -> Sequence[Mapping[str, Any]]:
         try:
-            if len(chunks) == 1:
-                return [self._model.native.predict(chunks[0])]
-            answers: Sequence[Mapping[str, Any]] = self._model.native.predict(chunks)
+            answer = self._model.native.predict(arrays)
         except Exception as error:
             raise HostError(
                 f"Core ML failed on {self._model.ran.device}: {error}",
                 "try other --compute-units",
             ) from error
-        return answers
+        found = {
+            spec.name: np.reshape(answer[spec.name], spec.shape)  # type: ignore[type-var]
+            for spec in self._model.outputs
+        }
+        results, written = self._buffers.copied(found, outputs)
+        self.copied_bytes += copied + written
+        return results
 
 
 def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> Mapping[str, Any]:
@@ -243,11 +215,11 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
         "batch": rows if flexible else None,
         "compiled": not already_compiled,
         "inputs": [
-            _described(feature.name, feature.type.dtype, feature.type.shape, flexible)
+            _described(feature.name, feature.type.dtype, feature.type.shape)
             for feature in fixed.inputs
         ],
         "outputs": [
-            _described(feature.name, feature.type.dtype, computed[feature.name], flexible)
+            _described(feature.name, feature.type.dtype, computed[feature.name])
             for feature in fixed.outputs
         ],
     }
@@ -314,13 +286,8 @@ def _materialize(
     ).save(str(target))
 
 
-def _described(name: str, dtype: str, shape: Sequence[Any], flexible: bool) -> dict[str, Any]:
-    sizes = [int(size) for size in shape]
-    return {
-        "name": name,
-        "dtype": _DTYPES[dtype],
-        "shape": [None, *sizes[1:]] if flexible else sizes,
-    }
+def _described(name: str, dtype: str, shape: Sequence[Any]) -> dict[str, Any]:
+    return {"name": name, "dtype": _DTYPES[dtype], "shape": [int(size) for size in shape]}
 
 
 def _specs(described: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -27,7 +26,7 @@ class _MLModelProxy:  # the name coremltools imports
 
     compiled: list[str] = []  # noqa: RUF012
     loaded: list[tuple[str, str]] = []  # noqa: RUF012
-    predictions: list[list[dict[str, np.ndarray]]] = []  # noqa: RUF012
+    predictions: list[dict[str, np.ndarray]] = []  # noqa: RUF012
     fail: set[str] = set()  # noqa: RUF012
 
     @classmethod
@@ -59,24 +58,14 @@ class _MLModelProxy:  # the name coremltools imports
 
     def predict(self, data: dict[str, np.ndarray], state: object) -> dict[str, np.ndarray]:
         assert state is None
-        return self._run([data])[0]
-
-    def batchPredict(self, data: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:  # noqa: N802
-        return self._run(data)
-
-    def _run(self, batch: list[dict[str, Any]]) -> list[dict[str, np.ndarray]]:
         if "predict" in self.fail:
             raise RuntimeError("Failed to evaluate model 0 in pipeline")
-        self.predictions.append(batch)
-        for data in batch:
-            for name, value in data.items():
-                if not value.flags.writeable or value.dtype.name not in _TAKEN:
-                    raise RuntimeError("value type not convertible")
-                if value.shape != self._shapes[name]:
-                    raise RuntimeError(f"MultiArray shape {value.shape} does not match {name}")
-        return [self._predict(data) for data in batch]
-
-    def _predict(self, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.predictions.append(data)
+        for name, value in data.items():
+            if not value.flags.writeable or value.dtype.name not in _TAKEN:
+                raise RuntimeError("value type not convertible")
+            if value.shape != self._shapes[name]:
+                raise RuntimeError(f"MultiArray shape {value.shape} does not match {name}")
         feeds = {
             one.name: data[one.name].astype(np.float16) if "16" in one.type else data[one.name]
             for one in self._session.get_inputs()

@@ -36,6 +36,7 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.coreml import CoreMLExecutor
 from fluidaudio_cli.executors.selftest import check
 from fluidaudio_cli.models.registry import bundled_models
@@ -80,16 +81,13 @@ def test_it_is_an_executor_like_the_others(engine: CoreMLExecutor) -> None:
     assert engine.availability().ok
 
 
-def test_flexible_batch_becomes_ones_given_as_a_list(
+def test_flexible_batch_becomes_one_given_again_and_again(
     engine: CoreMLExecutor, native: type[_MLModelProxy]
 ) -> None:
     request = engine.load(FLEXIBLE, ExecutorOptions()).request()
     np.testing.assert_array_equal(request.run({"x": X})["y"], Y)
     np.testing.assert_array_equal(request.run({"x": X[:1]})["y"], Y[:1])
-    assert [[data["x"].shape for data in call] for call in native.predictions] == [
-        [(1, 3), (1, 3), (1, 3)],
-        [(1, 3)],
-    ]
+    assert [data["x"].shape for data in native.predictions] == [(1, 3)] * 4
 
 
 def test_short_last_batch_is_padded_and_trimmed(
@@ -99,13 +97,12 @@ def test_short_last_batch_is_padded_and_trimmed(
     assert model.ran.batch == 2
     request = model.request()
     np.testing.assert_array_equal(request.run({"x": X})["y"], Y)
-    (call,) = native.predictions
-    assert [data["x"].tolist() for data in call] == [
+    assert [data["x"].tolist() for data in native.predictions] == [
         [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]],
         [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]],
     ]
-    # One row copied into the padding, and the outputs of 3 rows out of coremltools.
-    assert request.copied_bytes == 3 * 4 + 3 * 2 * 4
+    # One row copied into the padding, and the outputs of 4 rows out of coremltools.
+    assert request.copied_bytes == 3 * 4 + 4 * 2 * 4
 
 
 def test_full_batches_reach_the_native_module_without_a_copy(
@@ -115,7 +112,7 @@ def test_full_batches_reach_the_native_module_without_a_copy(
     x = aligned_empty((4, 3))
     x[...] = np.concatenate([X, X[:1]])
     request.run({"x": x})
-    addresses = [data["x"].ctypes.data for data in native.predictions[0]]
+    addresses = [data["x"].ctypes.data for data in native.predictions]
     assert addresses == [x.ctypes.data, x.ctypes.data + 2 * 3 * 4]
 
 
@@ -334,6 +331,23 @@ def test_operator_times_are_not_to_be_had(engine: CoreMLExecutor) -> None:
     model = engine.load(FLEXIBLE, ExecutorOptions(profile=True))
     with pytest.raises(ExecutorUnavailableError, match="does not report operator times"):
         model.operator_times()
+
+
+@pytest.mark.parametrize("package", [FLEXIBLE, FIXED])
+def test_the_plan_is_asked_of_what_was_compiled(
+    package: Path,
+    engine: CoreMLExecutor,
+    native: type[_MLModelProxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, asked = engine.load(package, ExecutorOptions(compute_units="cpu-and-ne")), []
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(
+        "fluidaudio_cli.executors.compute_plan.compute_plan",
+        lambda path, units: asked.append((str(path), units)),
+    )
+    model_plan(model)
+    assert asked == [(native.loaded[0][0], "cpu-and-ne")]
 
 
 def test_old_macos_and_missing_native_module(monkeypatch: pytest.MonkeyPatch) -> None:

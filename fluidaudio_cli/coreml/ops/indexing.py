@@ -98,9 +98,9 @@ def _slice_by_size(op: Lowering) -> str:
     # Counted from the end, a start and its stop may stand on both sides of 0.
     counted = op.emit("Add", starts, whole)
     starts = op.emit("Where", op.emit("Less", starts, zero), counted, starts)
-    stops = op.emit("Add", starts, sizes)
-    stops = op.emit("Where", op.emit("Less", sizes, zero), whole, stops)
-    return op.emit("Slice", op.tensor("x"), starts, stops, axes)
+    summed = op.emit("Add", starts, sizes)
+    stopped = op.emit("Where", op.emit("Less", sizes, zero), whole, summed)
+    return op.emit("Slice", op.tensor("x"), starts, stopped, axes)
 
 
 def _gather(op: Lowering) -> str:
