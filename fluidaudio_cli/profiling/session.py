@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from fluidaudio_cli import __version__
-from fluidaudio_cli.audio.source import is_pipe, open_audio
+from fluidaudio_cli.audio.source import SAMPLE_RATE, is_pipe, open_audio
 from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.powerset import LOCAL_SPEAKERS
@@ -27,7 +29,6 @@ from fluidaudio_cli.measure.environment import busy_before, describe
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.profiling.bottleneck import find_bottleneck
 from fluidaudio_cli.profiling.clock import Call
-from fluidaudio_cli.profiling.excerpt import write_excerpt
 from fluidaudio_cli.profiling.models import (
     measure_peaks,
     model_plans,
@@ -51,6 +52,7 @@ from fluidaudio_cli.profiling.stages import (
     stage_profiles,
 )
 from fluidaudio_cli.profiling.timeline import read_truth, timeline
+from fluidaudio_cli.simulate.render import WavWriter
 
 # Operator times and allocations of longer recordings are those of their beginning: an operator
 # profile grows with the length, and ONNX Runtime stops keeping one at a million events.
@@ -207,6 +209,17 @@ def _short_enough(path: Path, result: Diarization, notes: list[str]) -> Iterator
         yield part
 
 
+def write_excerpt(source: Path, target: Path, seconds: float) -> float:
+    """Write the first ``seconds`` of ``source`` as 16-bit mono WAV; seconds written."""
+    block = np.zeros(SAMPLE_RATE, np.float32)
+    left = round(seconds * SAMPLE_RATE)
+    with open_audio(source) as stream, WavWriter(target) as writer:
+        while left > 0 and (read := stream.read_into(block[:left])):
+            writer.write(block[:read])
+            left -= read
+    return writer.samples / SAMPLE_RATE
+
+
 def _traffic(
     models: Mapping[str, CompiledModel],
     result: Diarization,
@@ -227,7 +240,7 @@ def _traffic(
         size = network_traffic(models["embedding"], items["crops"])[0]
         cropped = size if isinstance(size, int) else 0
         traffic["crops"] = (cropped, cropped, cropped)
-    decoded = round(result.duration_seconds * 16_000) * 4
+    decoded = round(result.duration_seconds * SAMPLE_RATE) * 4
     # What is copied and not by cropping is carried from one block of audio to the next.
     carried = max(0, result.timings.copied_bytes - cropped)
     traffic["decode"] = (path.stat().st_size, decoded, carried)

@@ -341,13 +341,19 @@ def test_the_plan_is_asked_of_what_was_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, asked = engine.load(package, ExecutorOptions(compute_units="cpu-and-ne")), []
+    function = types.SimpleNamespace(block=types.SimpleNamespace(operations=[]))
+
+    def load(path: str, compute_units: Any) -> Any:
+        asked.append((path, compute_units.name))
+        program = types.SimpleNamespace(functions={"main": function})
+        return types.SimpleNamespace(model_structure=types.SimpleNamespace(program=program))
+
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr(
-        "fluidaudio_cli.executors.compute_plan.compute_plan",
-        lambda path, units: asked.append((str(path), units)),
+        "coremltools.models.compute_plan.MLComputePlan.load_from_path", staticmethod(load)
     )
-    model_plan(model)
-    assert asked == [(native.loaded[0][0], "cpu-and-ne")]
+    assert model_plan(model) == ()
+    assert asked == native.loaded == [(native.loaded[0][0], "CPU_AND_NE")]
 
 
 def test_old_macos_and_missing_native_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,21 @@ from fluidaudio_cli.executors.lstm.model import LstmModel
 from fluidaudio_cli.executors.lstm.tiles import TileStack
 
 
+@dataclass(frozen=True)
 class LstmKernel:
     """A part of a network on one kind of processor.
 
     ``name``: as in a plan; ``title``: for people, what it runs and on what; ``precision``: what it
     computes in, models in others being left to the runtime. ``stack`` packs the layers' weights,
-    which are kept as ``file``; ``reason``: see :meth:`unavailable`.
+    which are kept as ``file``. ``unavailable``: why it cannot run here; empty when it can.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        precision: str,
-        stack: type[PackedStack[Any]],
-        file: str,
-        reason: Callable[[], str],
-    ) -> None:
-        self.name, self.title, self.precision = name, title, precision
-        self._stack, self._file, self._reason = stack, file, reason
-
-    def unavailable(self) -> str:
-        """Why it cannot run here; empty when it can."""
-        return self._reason()
+    name: str
+    title: str
+    precision: str
+    stack: type[PackedStack[Any]]
+    file: str
+    unavailable: Callable[[], str]
 
     def remedy(self) -> str:
         """A compiler where there was none; nothing helps a processor without the instructions."""
@@ -56,12 +49,12 @@ class LstmKernel:
 
     def save(self, cut: CutModel, folder: Path) -> None:
         """Pack the weights of the layers that were cut out, and write them."""
-        self._stack.of(cut.layers).save(folder / self._file)
+        self.stack.of(cut.layers).save(folder / self.file)
 
     def restore(self, folder: Path) -> PackedStack[Any] | None:
         """The packed weights that :meth:`save` wrote, or None where nothing was cut out."""
-        path = folder / self._file
-        return self._stack.load(path) if path.is_file() else None
+        path = folder / self.file
+        return self.stack.load(path) if path.is_file() else None
 
     def join(self, before: CompiledModel, restored: Any, after: CompiledModel) -> CompiledModel:
         """The layers between the two parts that the runtime runs."""
