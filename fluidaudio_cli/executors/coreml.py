@@ -12,10 +12,12 @@ count as copied bytes.
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -194,7 +196,10 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
                 source = scratch / "fixed.mlpackage"
                 _materialize(coremltools, package, program, rows, source)
             if not already_compiled:
-                coremltools.models.utils.compile_model(str(source), str(folder / _COMPILED_NAME))
+                with _nothing_printed():
+                    coremltools.models.utils.compile_model(
+                        str(source), str(folder / _COMPILED_NAME)
+                    )
             fixed = read_program(source)
     except (FluidAudioError, OSError):
         raise
@@ -223,6 +228,21 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
             for feature in fixed.outputs
         ],
     }
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Keep what Core ML's compiler says from the process's standard output, as coremltools does
+    where it compiles by itself.
+    """
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _check(package: Path, program: Program, compiled: bool) -> None:

@@ -8,6 +8,7 @@ and of fp32, fp64 or int32, and gives fp16 results as fp32.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,6 +39,8 @@ class _MLModelProxy:  # the name coremltools imports
         if "compile" in _MLModelProxy.fail:
             raise RuntimeError("Error compiling model:\n unsupported op")
         _MLModelProxy.compiled.append(path)
+        # Where coremltools compiles by itself it swallows this ("the very verbose coremlcompiler").
+        os.write(1, b"espresso: compiling\n")
         folder = Path(tempfile.mkdtemp()) / "model.mlmodelc"
         shutil.copytree(path, folder / "source.mlpackage")
         return str(folder)

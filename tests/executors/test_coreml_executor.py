@@ -8,6 +8,7 @@ single and batch predict, and this package's executor, cache and errors.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import types
@@ -243,6 +244,14 @@ def test_compiled_once_then_from_the_cache(
     shutil.rmtree(Path(first) / "source.mlpackage" / "Data")
     assert not engine.load(FLEXIBLE, ExecutorOptions()).cache_hit
     assert len(native.compiled) == 3
+
+
+def test_the_compiler_writes_nothing_among_results(
+    engine: CoreMLExecutor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.load(FIXED, ExecutorOptions())
+    os.write(1, b"turns\n")
+    assert capfd.readouterr().out == "turns\n"
 
 
 def test_package_of_fixed_shape_runs_as_it_is(
