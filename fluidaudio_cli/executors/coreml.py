@@ -47,7 +47,7 @@ from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import ResultBuffers, taken
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel
-from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel, imported_without
 from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -361,11 +361,8 @@ def _coremltools() -> Any:
     """
     from fluidaudio_cli.coreml.protos import quiet_coremltools
 
-    hide = "coremltools" not in sys.modules and "sklearn" not in sys.modules
-    if hide:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
     try:
-        with quiet_coremltools():
+        with quiet_coremltools(), imported_without("coremltools", "sklearn"):
             import coremltools
 
             return coremltools
@@ -374,6 +371,3 @@ def _coremltools() -> Any:
             f"coremltools cannot be imported: {error}",
             "install it with: pip install coremltools",
         ) from error
-    finally:
-        if hide:
-            sys.modules.pop("sklearn", None)
