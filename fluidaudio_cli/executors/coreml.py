@@ -46,7 +46,7 @@ from fluidaudio_cli.executors.base import (
 from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import ResultBuffers, taken
-from fluidaudio_cli.executors.fixed_batch import FixedBatchModel
+from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel, imported_without
 from fluidaudio_cli.files import temporary_folder
 
@@ -121,9 +121,11 @@ class CoreMLExecutor(CachingExecutor):
                 f"Core ML cannot load {package} on {options.compute_units}: {error}",
                 "try other --compute-units",
             ) from error
-        batch = details["batch"]
-        ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
         inputs, outputs = _specs(details["inputs"]), _specs(details["outputs"])
+        batch = options.batch or (1 if details["flexible"] else None)
+        if batch is not None and not has_batch((*inputs, *outputs), batch):
+            batch = None  # the package has another one, and takes that
+        ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
         model = CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
         return model if batch is None else FixedBatchModel(model, batch)
 
@@ -217,7 +219,7 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
             )
     return {
         "precision": _compute_precision(fixed),
-        "batch": rows if flexible else None,
+        "flexible": flexible,
         "compiled": not already_compiled,
         "inputs": [
             _described(feature.name, feature.type.dtype, feature.type.shape)

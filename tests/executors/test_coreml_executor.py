@@ -266,6 +266,17 @@ def test_package_of_fixed_shape_runs_as_it_is(
         model.request().run({"x": X[:1]})
 
 
+def test_a_batch_that_the_package_fixes_is_filled_up(
+    engine: CoreMLExecutor, native: type[_MLModelProxy]
+) -> None:
+    model = engine.load(FIXED, ExecutorOptions(batch=2))
+    assert (model.inputs, model.ran.batch) == ((TensorSpec("x", (None, 3), "float32"),), 2)
+    np.testing.assert_array_equal(model.request().run({"x": X})["y"], Y)
+    assert [data["x"].shape for data in native.predictions] == [(2, 3)] * 2
+    # Another one than is asked for is taken as it is.
+    assert engine.load(FIXED, ExecutorOptions(batch=8)).ran.batch is None
+
+
 def test_flexible_shapes_that_are_compiled_already(engine: CoreMLExecutor, tmp_path: Path) -> None:
     package = tmp_path / "free.mlmodelc"
     package.mkdir()
