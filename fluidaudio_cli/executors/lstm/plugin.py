@@ -23,7 +23,7 @@ class LstmKernel:
 
     ``name``: as in a plan; ``title``: for people, what it runs and on what; ``precision``: what it
     computes in, models in others being left to the runtime. ``stack`` packs the layers' weights,
-    which are kept as ``file``. ``unavailable``: why it cannot run here; empty when it can.
+    which are kept as ``file``; ``reason``: see :meth:`unavailable`.
     """
 
     name: str
@@ -31,7 +31,11 @@ class LstmKernel:
     precision: str
     stack: type[PackedStack[Any]]
     file: str
-    unavailable: Callable[[], str]
+    reason: Callable[[], str]
+
+    def unavailable(self) -> str:
+        """Why it cannot run here; empty when it can."""
+        return self.reason()
 
     def remedy(self) -> str:
         """A compiler where there was none; nothing helps a processor without the instructions."""
