@@ -17,8 +17,7 @@ from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.models.card import NARROW
-from fluidaudio_cli.profiling.options import Options
-from fluidaudio_cli.profiling.passes import run_seconds
+from fluidaudio_cli.profiling.passes import Options, run_seconds
 from fluidaudio_cli.profiling.records import (
     KindProfile,
     LayerProfile,

@@ -35,7 +35,7 @@ from fluidaudio_cli.profiling.layer_errors import (
     layer_errors,
 )
 from fluidaudio_cli.profiling.models import narrow_networks
-from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import Options
 from fluidaudio_cli.profiling.records import (
     PrecisionDer,
     PrecisionProfile,

@@ -23,7 +23,7 @@ from fluidaudio_cli.profiling.layer_errors import (
     entry_layer,
     layer_errors,
 )
-from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import Options
 from fluidaudio_cli.profiling.precision import (
     flipped_frames,
     largest_difference,
