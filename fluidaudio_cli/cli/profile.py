@@ -86,7 +86,7 @@ def profile(
     report_output.check_not_read("--output", output, (path, reference, uem, trace))
 
     from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
-    from fluidaudio_cli.profiling.options import Options
+    from fluidaudio_cli.profiling.passes import Options
     from fluidaudio_cli.profiling.session import profile as run
 
     wanted = Options(

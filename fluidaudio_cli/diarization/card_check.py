@@ -20,6 +20,7 @@ from fluidaudio_cli.diarization.modes import ModeConfig, SegmentationRules, load
 from fluidaudio_cli.diarization.networks import Segmenter, check_supported
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.executors.base import CompiledModel
+from fluidaudio_cli.executors.select import select_executor
 from fluidaudio_cli.models.card import (
     DISTILLED_SEGMENTATION,
     NARROW_EMBEDDING,
@@ -73,7 +74,10 @@ def _heard(
 
     ``names``: which networks, by role, and what their faults call them.
     """
-    with closing(load_pipeline(mode, models=card.path, precision="fp32", tuning=False)) as pipeline:
+    # Core ML runs a package in its own precision, and in no other.
+    precision = "auto" if select_executor().traits.package_precision else "fp32"
+    loaded = load_pipeline(mode, models=card.path, precision=precision, tuning=False)
+    with closing(loaded) as pipeline:
         faults = [
             fault
             for role, name in names.items()

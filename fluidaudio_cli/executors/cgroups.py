@@ -19,9 +19,11 @@ def cpu_quota(process: Path = Path("/proc/self"), root: Path = Path("/")) -> flo
     """
     quotas = []
     for folder, version in _groups(process, root):
-        quota = _quota_v2(folder) if version == 2 else _quota_v1(folder)
-        if quota is not None:
-            quotas.append(quota)
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = [word for name in names for word in _words(folder / name)]
+        # Without a limit the first is "max" (v2) or -1 (v1).
+        if len(words) == 2 and words[0].isdecimal() and int(words[0]) > 0:
+            quotas.append(int(words[0]) / int(words[1]))
     return min(quotas, default=None)
 
 
@@ -55,20 +57,6 @@ def _groups(process: Path, root: Path) -> Iterator[tuple[Path, int]]:
         below = place.relative_to(inside) if place.is_relative_to(inside) else PurePosixPath()
         for part in (below, *below.parents):
             yield top / str(part).lstrip("/"), version
-
-
-def _quota_v2(folder: Path) -> float | None:
-    words = _words(folder / "cpu.max")
-    if len(words) != 2 or words[0] == "max":
-        return None
-    return int(words[0]) / int(words[1])
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota, period = _words(folder / "cpu.cfs_quota_us"), _words(folder / "cpu.cfs_period_us")
-    if not quota or not period or int(quota[0]) <= 0:
-        return None
-    return int(quota[0]) / int(period[0])
 
 
 def _words(path: Path) -> list[str]:

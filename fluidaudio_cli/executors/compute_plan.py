@@ -1,7 +1,7 @@
 """Core ML's plan for a model: which processor each operation is to run on, at what cost.
 
-``MLComputePlan`` (macOS 14.4) is made without running the model: an estimate by Core ML, not a
-measurement. See coremltools, "MLComputePlan".
+``MLComputePlan`` is made without running the model: an estimate by Core ML, not a measurement. See
+coremltools, "MLComputePlan".
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import platform
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.coreml.ir import iterate_operations
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.executors.coreml import UNITS, macos_version
+from fluidaudio_cli.executors.coreml import UNITS
 
-_OLDEST_MACOS = (14, 4)
 # coremltools' classes of processors.
 _DEVICES = {
     "MLCPUComputeDevice": "CPU",
@@ -42,40 +40,29 @@ class PlannedOperation:
 
 
 def model_plan(model: CompiledModel) -> tuple[PlannedOperation, ...]:
-    """The plan of a loaded model, for the compute units it was loaded with.
+    """The plan of a loaded model in the order of its operations, for the compute units it may use.
 
-    Raises as :func:`compute_plan`, and ``ExecutorUnavailableError`` for another executor's model.
-    """
-    path = getattr(model, "compiled_path", None)
-    if sys.platform == "darwin" and not isinstance(path, Path):
-        raise ExecutorUnavailableError(
-            f"MLComputePlan is Core ML's, and this ran on {model.ran.executor}"
-        )
-    return compute_plan(path or Path(), model.asked.compute_units)
-
-
-def compute_plan(compiled_model: Path, compute_units: str = "all") -> tuple[PlannedOperation, ...]:
-    """The plan of a ``.mlmodelc`` in the order of its operations.
-
-    Raises ``ExecutorUnavailableError`` off macOS 14.4, ``HostError`` when Core ML cannot plan it.
+    Raises ``ExecutorUnavailableError`` off macOS and for another executor's model, ``HostError``
+    when Core ML cannot plan it.
     """
     if sys.platform != "darwin":
         raise ExecutorUnavailableError(
             f"MLComputePlan is part of macOS, and this is {platform.system()}"
         )
-    if macos_version() < _OLDEST_MACOS:
+    compiled = getattr(getattr(model, "inner", model), "compiled_path", None)
+    if compiled is None:
         raise ExecutorUnavailableError(
-            f"MLComputePlan came with macOS 14.4, and this is {platform.mac_ver()[0]}"
+            f"MLComputePlan is Core ML's, and this ran on {model.ran.executor}"
         )
     import coremltools
     from coremltools.models.compute_plan import MLComputePlan
 
-    units = getattr(coremltools.ComputeUnit, UNITS[compute_units])
+    units = getattr(coremltools.ComputeUnit, UNITS[model.asked.compute_units])
     try:
-        plan = MLComputePlan.load_from_path(str(compiled_model), compute_units=units)
+        plan = MLComputePlan.load_from_path(str(compiled), compute_units=units)
     except Exception as error:  # what the native module throws has no common base
         reason = " ".join(str(error).split())
-        raise HostError(f"Core ML cannot plan {compiled_model}: {reason}") from error
+        raise HostError(f"Core ML cannot plan {compiled}: {reason}") from error
     return read_plan(plan)
 
 

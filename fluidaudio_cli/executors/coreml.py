@@ -1,21 +1,23 @@
 """Core ML, on macOS: the package as it is, on the compute units allowed.
 
-The Neural Engine refuses flexible shapes, so a flexible batch is materialised to a fixed one.
-With ``batch=None`` that is one, and many inputs go in as a list, which Core ML pipelines without
-padding; with a larger fixed batch a short last one is padded with zeros and its results trimmed.
+The Neural Engine refuses flexible shapes, so a flexible batch is materialised to a fixed one, of
+one where none is asked for.
 The compiled model is kept in the cache: coremltools recompiles a ``.mlpackage`` at every load.
 
-coremltools 9 wraps float32 inputs without a copy, copies outputs, and holds the interpreter lock
-while Core ML runs; so requests do not overlap here, and outputs count as copied bytes.
+coremltools 9 wraps writable float32 inputs without a copy, refuses read-only ones, copies outputs,
+and holds the interpreter lock while Core ML runs; so requests do not overlap here, and outputs
+count as copied bytes.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +35,7 @@ from fluidaudio_cli.executors.base import (
     COMPUTE_UNITS,
     Array,
     Availability,
+    CompiledModel,
     ExecutorOptions,
     ExecutorRun,
     Feeds,
@@ -42,8 +45,9 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.cache import CacheKey
 from fluidaudio_cli.executors.digest import package_digest
-from fluidaudio_cli.executors.feeds import PaddedRows, ResultBuffers, taken
-from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
+from fluidaudio_cli.executors.feeds import ResultBuffers, taken
+from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel, imported_without
 from fluidaudio_cli.files import temporary_folder
 
 if TYPE_CHECKING:
@@ -59,8 +63,11 @@ UNITS = {
     "cpu-and-ne": "CPU_AND_NE",
 }
 _DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64", "int32": "int32"}
-# CPU_AND_NE came with macOS 13; so did the last change to the compiled format this relies on.
-_OLDEST_MACOS = (13, 0)
+# Of what is kept in the cache. The first computed in fp16 what the package computes in fp32.
+_FORM = "2"
+# The bundled packages are of iOS 18's operations: specification version 9, which came with it.
+_OLDEST_MACOS = 15
+_OTHERS = "use --executor openvino or onnxruntime"
 
 
 class CoreMLExecutor(CachingExecutor):
@@ -81,7 +88,7 @@ class CoreMLExecutor(CachingExecutor):
             return Availability(False, *problem)
         return Availability(True, version=_version(), precisions=("fp32", "fp16"))
 
-    def load(self, package: Path, options: ExecutorOptions) -> CoreMLModel:
+    def load(self, package: Path, options: ExecutorOptions) -> CompiledModel:
         """Load a package; the precision is the package's own, another cannot be asked for."""
         problem = _host_problem()
         if problem is not None:
@@ -91,7 +98,10 @@ class CoreMLExecutor(CachingExecutor):
         coremltools = _coremltools()
         cache = self._cache
         key = CacheKey(
-            package_digest(package, cache), NAME, _version(), {"batch": str(options.batch)}
+            package_digest(package, cache),
+            NAME,
+            _version(),
+            {"batch": str(options.batch), "form": _FORM},
         )
         entry = cache.fetch(key, lambda folder: _build(coremltools, package, options.batch, folder))
         details = entry.details
@@ -111,10 +121,13 @@ class CoreMLExecutor(CachingExecutor):
                 f"Core ML cannot load {package} on {options.compute_units}: {error}",
                 "try other --compute-units",
             ) from error
-        batch = details["batch"]
-        ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
         inputs, outputs = _specs(details["inputs"]), _specs(details["outputs"])
-        return CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
+        batch = options.batch or (1 if details["flexible"] else None)
+        if batch is not None and not has_batch((*inputs, *outputs), batch):
+            batch = None  # the package has another one, and takes that
+        ran = ExecutorRun(NAME, _version(), precision, options.compute_units, None, 1, batch)
+        model = CoreMLModel(options, ran, inputs, outputs, entry.hit, native, compiled)
+        return model if batch is None else FixedBatchModel(model, batch)
 
 
 @dataclass(eq=False)
@@ -130,9 +143,7 @@ class CoreMLModel(LoadedModel):
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Core ML measures no operators (``MLComputePlan`` estimates them)."""
-        raise ExecutorUnavailableError(
-            "Core ML does not report operator times", "use --executor openvino or onnxruntime"
-        )
+        raise ExecutorUnavailableError("Core ML does not report operator times", _OTHERS)
 
     def close(self) -> None:
         """Free the native model."""
@@ -146,51 +157,24 @@ class CoreMLRequest:
         self.copied_bytes = 0
         self._model = model
         self._buffers = ResultBuffers(model.outputs)
-        self._padded = PaddedRows(model.ran.batch or 1)
 
     def run(self, feeds: Feeds, outputs: Feeds | None = None) -> Mapping[str, Array]:
-        """Run and wait, in chunks of the compiled batch."""
-        arrays, copied = taken(feeds, self._model.inputs)
-        self.copied_bytes += copied
-        batch = self._model.ran.batch
-        # Without a batch of its own the package has fixed shapes, and takes them as they are.
-        rows = 1 if batch is None else len(next(iter(arrays.values())))
-        chunks = [arrays] if batch is None else self._chunks(arrays, rows, batch)
-        answers = self._predict(chunks)
-        shapes = {
-            spec.name: tuple(rows if size is None else size for size in spec.shape)
-            for spec in self._model.outputs
-        }
-        results = self._buffers.of(shapes, outputs)
-        for index, answer in enumerate(answers):
-            for name, target in results.items():
-                part = target if batch is None else target[index * batch : (index + 1) * batch]
-                value = np.asarray(answer[name])
-                np.copyto(part, value.reshape(-1, *part.shape[1:])[: len(part)])
-                self.copied_bytes += part.nbytes
-        return results
-
-    def _chunks(self, arrays: Mapping[str, Array], rows: int, batch: int) -> list[dict[str, Array]]:
-        chunks = []
-        for first in range(0, rows, batch):
-            chunk = {name: array[first : first + batch] for name, array in arrays.items()}
-            if first + batch > rows:
-                self.copied_bytes += sum(array.nbytes for array in chunk.values())
-                chunk = self._padded.of(chunk)
-            chunks.append(chunk)
-        return chunks
-
-    def _predict(self, chunks: list[dict[str, Array]]) -> Sequence[Mapping[str, Any]]:
+        """Run and wait."""
+        arrays, copied = taken(feeds, self._model.inputs, writable=True)
         try:
-            if len(chunks) == 1:
-                return [self._model.native.predict(chunks[0])]
-            answers: Sequence[Mapping[str, Any]] = self._model.native.predict(chunks)
+            answer = self._model.native.predict(arrays)
         except Exception as error:
             raise HostError(
                 f"Core ML failed on {self._model.ran.device}: {error}",
                 "try other --compute-units",
             ) from error
-        return answers
+        found = {
+            spec.name: np.reshape(answer[spec.name], spec.shape)  # type: ignore[type-var]
+            for spec in self._model.outputs
+        }
+        results, written = self._buffers.copied(found, outputs)
+        self.copied_bytes += copied + written
+        return results
 
 
 def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> Mapping[str, Any]:
@@ -201,6 +185,7 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
     program = read_program(package)
     flexible = any(value.type.static_shape is None for value in program.main.inputs)
     already_compiled = (package / "model.mil").is_file()
+    _check(package, program, already_compiled)
     if flexible and already_compiled:
         raise ModelFormatError(
             f"{package} is compiled with flexible shapes", "give the .mlpackage it was made from"
@@ -213,7 +198,10 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
                 source = scratch / "fixed.mlpackage"
                 _materialize(coremltools, package, program, rows, source)
             if not already_compiled:
-                coremltools.models.utils.compile_model(str(source), str(folder / _COMPILED_NAME))
+                with _nothing_printed():
+                    coremltools.models.utils.compile_model(
+                        str(source), str(folder / _COMPILED_NAME)
+                    )
             fixed = read_program(source)
     except (FluidAudioError, OSError):
         raise
@@ -224,41 +212,104 @@ def _build(coremltools: Any, package: Path, batch: int | None, folder: Path) -> 
         ) from error
     # The specification may leave an output's shape out; the program knows it.
     computed = {value.name: value.type.shape for value in fixed.main.block.outputs}
+    for name, shape in computed.items():
+        if flexible and shape[:1] != (rows,):
+            raise ModelFormatError(
+                f"{package}: the first axis of output '{name}' is not the batch", _OTHERS
+            )
     return {
-        "precision": _compute_precision(program),
-        "batch": rows if flexible else None,
+        "precision": _compute_precision(fixed),
+        "flexible": flexible,
         "compiled": not already_compiled,
         "inputs": [
-            _described(feature.name, feature.type.dtype, feature.type.shape, flexible)
+            _described(feature.name, feature.type.dtype, feature.type.shape)
             for feature in fixed.inputs
         ],
         "outputs": [
-            _described(feature.name, feature.type.dtype, computed[feature.name], flexible)
+            _described(feature.name, feature.type.dtype, computed[feature.name])
             for feature in fixed.outputs
         ],
     }
 
 
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Keep what Core ML's compiler says from the process's standard output, as coremltools does
+    where it compiles by itself.
+    """
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _check(package: Path, program: Program, compiled: bool) -> None:
+    """Refuse what this executor cannot feed, or Core ML not open."""
+    suffix = ".mlmodelc" if compiled else ".mlpackage"
+    if package.suffix != suffix:
+        raise ModelFormatError(
+            f"Core ML knows models by their names, and {package} is no *{suffix}", "rename it"
+        )
+    for feature in (*program.inputs, *program.outputs, *program.states):
+        if feature.kind != "tensor" or feature.type.dtype not in _DTYPES:
+            held = feature.type.dtype if feature.kind == "tensor" else feature.kind
+            raise ModelFormatError(
+                f"{package}: '{feature.name}' is of kind {held}, which is not supported",
+                f"convert the model with tensors of {', '.join(_DTYPES)}",
+            )
+    for value in program.main.inputs:
+        if not all(isinstance(size, int) for size in value.type.shape[1:]):
+            raise ModelFormatError(
+                f"{package}: sizes of '{value.name}' other than its batch are free", _OTHERS
+            )
+
+
 def _materialize(
     coremltools: Any, package: Path, program: Program, rows: int, target: Path
 ) -> None:
+    """Write the package with ``rows`` for its batch.
+
+    coremltools' ``materialize_dynamic_shape_mlmodel``, but for the two passes that make fp16 of
+    all fp32 and 16-bit integers of others: it lets nobody leave them out.
+    """
+    from coremltools.converters.mil.converter import mil_convert
+    from coremltools.converters.mil.frontend.milproto.load import load
+    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
+
+    name, making = program.main.name, "common::materialize_symbolic_shape_program"
     shapes = {
         value.name: tuple(size if isinstance(size, int) else rows for size in value.type.shape)
         for value in program.main.inputs
     }
-    model = coremltools.models.MLModel(str(package), skip_model_load=True)
-    coremltools.models.utils.materialize_dynamic_shape_mlmodel(
-        model, {program.main.name: shapes}, str(target), program.main.name
+    pipeline = coremltools.PassPipeline.DEFAULT
+    pipeline.remove_passes({"common::add_fp16_cast", "common::add_int16_cast"})
+    pipeline.insert_pass(0, making)
+    pipeline.set_options(
+        making,
+        {"function_name_to_materialization_map": {name: shapes}, "source_function_name": name},
     )
+    model = coremltools.models.MLModel(str(package), skip_model_load=True)
+    spec = model.get_spec()
+    mil = load(spec, spec.specificationVersion, model.weights_dir)
+    PassPipelineManager.apply_pipeline(mil, pipeline)
+    mil.export_as_multifunction = list(mil.functions) != ["main"]
+    mil.skip_all_passes = True
+    mil_convert(
+        mil,
+        convert_from="milinternal",
+        convert_to="mlprogram",
+        specification_version=spec.specificationVersion,
+        compute_units=coremltools.ComputeUnit.CPU_ONLY,
+        skip_model_load=True,
+    ).save(str(target))
 
 
-def _described(name: str, dtype: str, shape: Sequence[Any], flexible: bool) -> dict[str, Any]:
-    sizes = [int(size) for size in shape]
-    return {
-        "name": name,
-        "dtype": _DTYPES[dtype],
-        "shape": [None, *sizes[1:]] if flexible else sizes,
-    }
+def _described(name: str, dtype: str, shape: Sequence[Any]) -> dict[str, Any]:
+    return {"name": name, "dtype": _DTYPES[dtype], "shape": [int(size) for size in shape]}
 
 
 def _specs(described: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
@@ -281,11 +332,11 @@ def _compute_precision(program: Program) -> str:
 
 def _host_problem() -> tuple[str, str] | None:
     """Why Core ML cannot run here, and what to do instead; ``None`` where it can."""
-    others = "use --executor openvino or onnxruntime"
     if sys.platform != "darwin":
-        return f"Core ML runs on macOS only, and this is {platform.system()}", others
-    if macos_version() < _OLDEST_MACOS:
-        return f"macOS {platform.mac_ver()[0]} is too old", f"update to macOS 13, or {others}"
+        return f"Core ML runs on macOS only, and this is {platform.system()}", _OTHERS
+    version = platform.mac_ver()[0]
+    if int(version.split(".")[0] or 0) < _OLDEST_MACOS:
+        return f"macOS {version} is too old", f"update to macOS 15, or {_OTHERS}"
     found = importlib.util.find_spec("coremltools")
     if found is None or found.origin is None:
         return "coremltools is not installed", "install it with: pip install coremltools"
@@ -295,11 +346,6 @@ def _host_problem() -> tuple[str, str] | None:
             "reinstall coremltools from a macOS wheel for this Python",
         )
     return None
-
-
-def macos_version() -> tuple[int, ...]:
-    """The first two numbers of it."""
-    return tuple(int(part) for part in platform.mac_ver()[0].split(".")[:2] if part.isdigit())
 
 
 def _version() -> str:
@@ -317,11 +363,8 @@ def _coremltools() -> Any:
     """
     from fluidaudio_cli.coreml.protos import quiet_coremltools
 
-    hide = "coremltools" not in sys.modules and "sklearn" not in sys.modules
-    if hide:
-        sys.modules["sklearn"] = None  # type: ignore[assignment]
     try:
-        with quiet_coremltools():
+        with quiet_coremltools(), imported_without("coremltools", "sklearn"):
             import coremltools
 
             return coremltools
@@ -330,6 +373,3 @@ def _coremltools() -> Any:
             f"coremltools cannot be imported: {error}",
             "install it with: pip install coremltools",
         ) from error
-    finally:
-        if hide:
-            sys.modules.pop("sklearn", None)

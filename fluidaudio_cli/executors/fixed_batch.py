@@ -20,6 +20,7 @@ from fluidaudio_cli.executors.base import (
     TensorSpec,
 )
 from fluidaudio_cli.executors.feeds import PaddedRows, ResultBuffers, checked
+from fluidaudio_cli.executors.loaded import LoadedModel
 
 
 def has_batch(specs: Iterable[TensorSpec], batch: int) -> bool:
@@ -27,25 +28,19 @@ def has_batch(specs: Iterable[TensorSpec], batch: int) -> bool:
     return all(spec.shape[:1] == (batch,) and None not in spec.shape for spec in specs)
 
 
-class FixedBatchModel:
+class FixedBatchModel(LoadedModel):
     """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`.
 
-    ``inner``: a model for which :func:`has_batch` holds.
+    ``inner``: a model for which :func:`has_batch` holds; ``parts``: those that the runtime holds.
     """
 
     def __init__(self, inner: CompiledModel, batch: int) -> None:
-        self.inner = inner
-        self.batch = batch
-        self.inputs = tuple(_any_rows(spec) for spec in inner.inputs)
-        self.outputs = tuple(_any_rows(spec) for spec in inner.outputs)
-        self.asked = inner.asked
-        self.ran = inner.ran
-        self.cache_hit = inner.cache_hit
-
-    @property
-    def parts(self) -> tuple[CompiledModel, ...]:
-        """The models that the runtime holds."""
-        return (self.inner,)
+        inputs, outputs = (
+            tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in specs)
+            for specs in (inner.inputs, inner.outputs)
+        )
+        super().__init__(inner.asked, inner.ran, inputs, outputs, inner.cache_hit)
+        self.inner, self.batch, self.parts = inner, batch, (inner,)
 
     def request(self) -> FixedBatchRequest:
         """A new request with buffers of its own."""
@@ -101,7 +96,3 @@ class FixedBatchRequest:
                 array[...] = made[name][: len(array)]
         self.copied_bytes = self._inner.copied_bytes + self._padding_bytes
         return results
-
-
-def _any_rows(spec: TensorSpec) -> TensorSpec:
-    return replace(spec, shape=(None, *spec.shape[1:]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fluidaudio_cli.errors import UsageError
@@ -11,6 +13,19 @@ from fluidaudio_cli.executors.base import ExecutorOptions, ExecutorRun, Operator
 from fluidaudio_cli.executors.cache import CompileCache, shared_cache
 
 Label = tuple[str, str, str]  # an operator's name, kind and kernel
+
+
+@contextmanager
+def imported_without(module: str, optional: str) -> Iterator[None]:
+    """Where ``module`` is imported for the first time: as if ``optional`` were not installed."""
+    hide = module not in sys.modules and optional not in sys.modules
+    if hide:
+        sys.modules[optional] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hide:
+            sys.modules.pop(optional, None)
 
 
 class CachingExecutor:

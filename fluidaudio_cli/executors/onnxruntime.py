@@ -281,6 +281,21 @@ def plain_options(severity: int) -> Any:
     return settings
 
 
+class LayerRunner:
+    """A tapped model (``coreml/taps.py``), loaded as it is: no layer fused, no rounding undone.
+
+    Raises ``ExecutorUnavailableError`` without ONNX Runtime.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self._session = cpu_session(model, plain_options(ERRORS_ONLY))
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Feeds) -> Mapping[str, Array]:
+        """Every output for ``feeds``, by name."""
+        return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+
+
 def _session_options(threads: int, streams: int) -> Any:
     settings = runtime().SessionOptions()
     settings.log_severity_level = ERRORS_ONLY

@@ -8,7 +8,6 @@ array is copied. The precision that runs is read back from the compiled model.
 from __future__ import annotations
 
 import io
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from fluidaudio_cli.executors.digest import package_digest
 from fluidaudio_cli.executors.feeds import OutputShapes, ResultBuffers, taken
 from fluidaudio_cli.executors.fixed_batch import FixedBatchModel, has_batch
 from fluidaudio_cli.executors.kernels import kernel_for
-from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel
+from fluidaudio_cli.executors.loaded import CachingExecutor, LoadedModel, imported_without
 from fluidaudio_cli.executors.lowering import lowered_model, lowering_version, serialised
 from fluidaudio_cli.executors.machine import (
     cpu_identity,
@@ -336,23 +335,16 @@ def runtime() -> tuple[Any, Any]:
     never uses, takes as long as the rest, and reports the import over the network. OpenVINO
     treats the converter as optional; ``None`` in ``sys.modules`` makes it absent while importing.
     """
-    converter = "openvino.tools.ovc"
-    with _IMPORT_LOCK:
-        hide = "openvino" not in sys.modules and converter not in sys.modules
-        if hide:
-            sys.modules[converter] = None  # type: ignore[assignment]
-        try:
+    try:
+        with _IMPORT_LOCK, imported_without("openvino", "openvino.tools.ovc"):
             import openvino
 
             return openvino, openvino.Core()
-        except (ImportError, RuntimeError) as error:
-            raise ExecutorUnavailableError(
-                f"openvino cannot be imported: {error}",
-                "install it with: pip install openvino, or use --executor onnxruntime",
-            ) from error
-        finally:
-            if hide:
-                sys.modules.pop(converter, None)
+    except (ImportError, RuntimeError) as error:
+        raise ExecutorUnavailableError(
+            f"openvino cannot be imported: {error}",
+            "install it with: pip install openvino, or use --executor onnxruntime",
+        ) from error
 
 
 def _fastest(precisions: tuple[str, ...]) -> str:

@@ -116,7 +116,7 @@ class SegmentationCard(NetworkCard):
     def __post_init__(self) -> None:
         """Hold shapes, classes and frame grid together."""
         super().__post_init__()
-        _one_each("segmentation", self, inputs=(2, 3), outputs=3)
+        _one_each(self, inputs=(2, 3), outputs=3)
         if self.at_once not in (1, 2):
             raise ValueError(f"at_once is {self.at_once}, and only 1 and 2 are known")
         pairs = self.speakers * (self.speakers - 1) // 2 if self.at_once == 2 else 0
@@ -149,7 +149,7 @@ class FrontEndCard(NetworkCard):
     def __post_init__(self) -> None:
         """One tensor in, one out, and as many frames as the audio holds."""
         super().__post_init__()
-        _one_each("front_end", self, inputs=(2, 3), outputs=3)
+        _one_each(self, inputs=(2, 3), outputs=3)
         samples = _size(next(iter(self.inputs.values())), -1)
         frames = _size(next(iter(self.outputs.values())), 1)
         needed = (frames - 1) * self.hop_samples + self.frame_samples
@@ -191,7 +191,7 @@ class EmbeddingCard(NetworkCard):
         """Hold pooling and inputs together."""
         super().__post_init__()
         if self.pooling == "crop":
-            _one_each("embedding", self, inputs=(3,), outputs=2)
+            _one_each(self, inputs=(3,), outputs=2)
             if self.mask_input:
                 raise ValueError("mask_input has no meaning where pooling is crop")
         elif self.subtract_mean:
@@ -443,9 +443,12 @@ def _upon_bundled(content: dict[str, Any], places: dict[str, Place], path: Path)
         files = {key: f"{SHIPPED}{section[key]}" for key in _FILE_KEYS if key in section}
         section.update(files)
         changed = content.get(role)
-        if isinstance(changed, dict) and changed.get("file", files.get("file")) != files.get(
-            "file"
-        ):
+        if not isinstance(changed, dict):
+            continue
+        # Names of tensors: all or none.
+        for key in {"inputs", "outputs"} & changed.keys():
+            section[key] = {}
+        if changed.get("file", files.get("file")) != files.get("file"):
             # Another network, and these were made of the bundled one.
             for key in files:
                 del section[key]
@@ -457,14 +460,14 @@ def _upon_bundled(content: dict[str, Any], places: dict[str, Place], path: Path)
 def _size(shape: Shape, axis: int) -> int:
     size = shape[axis] if -len(shape) <= axis < len(shape) else ""
     if isinstance(size, str):
-        raise ValueError(f"a shape {list(shape)} needs a number on axis {axis}")
+        raise ValueError(f"inputs or outputs: {list(shape)} needs a number on axis {axis}")
     return size
 
 
-def _one_each(role: str, network: NetworkCard, inputs: tuple[int, ...], outputs: int) -> None:
+def _one_each(network: NetworkCard, inputs: tuple[int, ...], outputs: int) -> None:
     """One tensor in and one out, each with a number of axes that the role has."""
     if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise ValueError(f"a {role} network has one input and one output")
+        raise ValueError("inputs and outputs must have one tensor each")
     _axes("inputs", network.inputs, *inputs)
     _axes("outputs", network.outputs, outputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fluidaudio_cli.coreml.costs import OperationCost, operation_costs
@@ -16,8 +17,7 @@ from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.operator_origins import operator_layers
 from fluidaudio_cli.executors.select import traits_of
 from fluidaudio_cli.models.card import NARROW
-from fluidaudio_cli.profiling.options import Options
-from fluidaudio_cli.profiling.passes import run_seconds
+from fluidaudio_cli.profiling.passes import Options, run_seconds
 from fluidaudio_cli.profiling.records import (
     KindProfile,
     LayerProfile,
@@ -36,6 +36,8 @@ _SOURCES = {
     "openvino": "OpenVINO's performance counters",
     "onnxruntime": "ONNX Runtime's profiler",
 }
+
+_NEVER_RUN = OperatorTime("", "", "", 0, 0.0)
 
 Work = tuple[int, int]  # calls, items
 
@@ -57,10 +59,11 @@ def operator_pass(
         )
         for name in profiled.compiled
     }
-    first = {
-        name: {} if _read_once(model) else _by_label(_times(model))
-        for name, model in profiled.compiled.items()
-    }
+    first = {}
+    for name, model in profiled.compiled.items():
+        found = () if _read_once(model) else _times(model)
+        ran = () if isinstance(found, Unavailable) else found
+        first[name] = {_label(each): each for each in ran}
     plain: list[float] = []
     measured: list[float] = []
     while len(measured) < _RUNS and (not measured or sum(plain) + sum(measured) < _LONG_SECONDS):
@@ -74,8 +77,17 @@ def operator_pass(
             times[name] = every
             continue
         runs = len(measured) + _read_once(model)
-        times[name] = tuple(_per_run(each, first[name], runs) for each in every)
+        rows = []
+        for each in every:
+            before = first[name].get(_label(each), _NEVER_RUN)
+            calls, seconds = each.calls - before.calls, each.seconds - before.seconds
+            rows.append(replace(each, calls=round(calls / runs), seconds=seconds / runs))
+        times[name] = tuple(rows)
     return times, work, cost
+
+
+def _label(each: OperatorTime) -> tuple[str, str, str]:
+    return each.name, each.kind, each.kernel
 
 
 def _read_once(model: CompiledModel) -> bool:
@@ -88,22 +100,6 @@ def _times(model: CompiledModel) -> tuple[OperatorTime, ...] | Unavailable:
         return tuple(model.operator_times())
     except FluidAudioError as error:
         return Unavailable(error.message)
-
-
-_Label = tuple[str, str, str]
-
-
-def _by_label(times: Sequence[OperatorTime] | Unavailable) -> dict[_Label, OperatorTime]:
-    if isinstance(times, Unavailable):
-        return {}
-    return {(each.name, each.kind, each.kernel): each for each in times}
-
-
-def _per_run(each: OperatorTime, first: Mapping[_Label, OperatorTime], runs: int) -> OperatorTime:
-    before = first.get((each.name, each.kind, each.kernel))
-    calls = each.calls - (before.calls if before else 0)
-    seconds = each.seconds - (before.seconds if before else 0.0)
-    return OperatorTime(each.name, each.kind, each.kernel, round(calls / runs), seconds / runs)
 
 
 def model_profile(

@@ -8,18 +8,20 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.loading import load_pipeline
+from fluidaudio_cli.diarization.loading import Wishes, load_pipeline
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization
+from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.measure.memory import RssSampler, peak_bytes, reset_peak, resident_bytes
+from fluidaudio_cli.models.card import BUNDLED
 from fluidaudio_cli.profiling.clock import Call, ProfilingClock
-from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.records import PassCost, Unavailable
 
 # The timed run is repeated, in turn with a plain one, until the pairs took about this long.
@@ -28,6 +30,26 @@ _FEWEST_PAIRS, _MOST_PAIRS = 3, 9
 # Of a run longer than this, one pair has to do.
 _LONG_RUN_SECONDS = 10.0
 _CLOCK_TRIALS = 200
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is profiled, as ``diarize`` would run it, and how much is measured.
+
+    ``models``: name or path of a model card; ``wishes``: what else a plan is made of. ``tuning``:
+    follow what was stored for this machine. ``peaks``: measure what the machine can do, some
+    seconds. ``reference``, ``uem``: files to score the turns with.
+    """
+
+    mode: str = "balanced"
+    models: str = BUNDLED
+    wishes: Wishes = field(default_factory=Wishes)
+    tuning: bool = True
+    speakers: SpeakerBounds = SpeakerBounds()  # noqa: RUF009 - immutable
+    reference: Path | None = None
+    uem: Path | None = None
+    peaks: bool = True
+    precision_report: bool = False
 
 
 class TimedRun(NamedTuple):

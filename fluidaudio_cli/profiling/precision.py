@@ -24,7 +24,7 @@ from fluidaudio_cli.diarization.pipeline import Pipeline, usual
 from fluidaudio_cli.diarization.result import Diarization
 from fluidaudio_cli.errors import FluidAudioError
 from fluidaudio_cli.executors.base import CompiledModel
-from fluidaudio_cli.executors.layer_outputs import LayerRunner
+from fluidaudio_cli.executors.onnxruntime import LayerRunner
 from fluidaudio_cli.executors.select import select_executor
 from fluidaudio_cli.models.loading import load_model
 from fluidaudio_cli.models.registry import Model
@@ -35,7 +35,7 @@ from fluidaudio_cli.profiling.layer_errors import (
     layer_errors,
 )
 from fluidaudio_cli.profiling.models import narrow_networks
-from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import Options
 from fluidaudio_cli.profiling.records import (
     PrecisionDer,
     PrecisionProfile,

@@ -36,8 +36,8 @@ from fluidaudio_cli.profiling.models import (
     narrow_networks,
     operator_pass,
 )
-from fluidaudio_cli.profiling.options import Options
 from fluidaudio_cli.profiling.passes import (
+    Options,
     allocations,
     clock_cost,
     load,

@@ -6,13 +6,17 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fluidaudio_cli.cli import models_verify
 from fluidaudio_cli.diarization import card_check
+from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.executors.base import Traits
 from fluidaudio_cli.models import registry
+from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.verification import SelfTestOutcome
 from fluidaudio_cli.resources import datasets_dir, packages_dir
 
@@ -173,3 +177,22 @@ def test_failed_self_test_shows_the_figures(command: Command, copied: Path) -> N
     assert err.startswith("fluidaudio: self-test of embedding failed on onnxruntime ")
     assert "cosine -0.99" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("own", "precision"), [(True, "auto"), (False, "fp32")])
+def test_networks_are_checked_in_fp32_or_in_the_precision_they_have(
+    own: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac every check of a package in fp16 was refused: Core ML runs none in fp32."""
+    asked = []
+
+    def load(mode: object, **wishes: object) -> None:
+        asked.append(wishes["precision"])
+        raise UsageError("asked")
+
+    chosen = SimpleNamespace(traits=Traits(package_precision=own))
+    monkeypatch.setattr(card_check, "select_executor", lambda: chosen)
+    monkeypatch.setattr(card_check, "load_pipeline", load)
+    with pytest.raises(UsageError, match="asked"):
+        card_check.check_card(load_card(), Path(), ())
+    assert asked == [precision]

@@ -145,6 +145,18 @@ def test_kept_sizes_count_from_the_last(
     np.testing.assert_array_equal(run(path, x=x)[0], x.reshape(expected))
 
 
+def test_starts_counted_from_the_end_at_run_time(tmp_path: Path) -> None:
+    x = random(3, 4, 5)
+
+    def program(x: Any, begin: Any) -> Any:
+        return mb.slice_by_size(x=x, begin=begin, size=[2, 1, -1])
+
+    path = package(tmp_path, program, tensor(3, 4, 5), tensor(3, dtype=types.int32))
+    for begin, expected in (([-2, -1, -3], x[1:, 3:, 2:]), ([0, -3, 1], x[:2, 1:2, 1:])):
+        results = run(path, x=x, begin=np.array(begin, np.int32))
+        np.testing.assert_array_equal(results[0], expected)
+
+
 @pytest.mark.parametrize(("batch", "time"), [(1, 2), (2, 0), (0, 2)])
 def test_sequences_reversed_over_any_axes(batch: int, time: int, tmp_path: Path) -> None:
     x = random(3, 4, 5)

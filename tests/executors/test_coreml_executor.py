@@ -8,17 +8,24 @@ single and batch predict, and this package's executor, cache and errors.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import coremltools as ct
 import numpy as np
 import pytest
+from building import package, tensor
+from coremltools.converters.mil.mil import Builder as mb  # noqa: N813 - its usual name
+from coremltools.converters.mil.mil import get_new_symbol
+from coremltools.converters.mil.mil import types as mil
 from native_stand_in import _MLModelProxy
 
+from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError, ModelFormatError, UsageError
 from fluidaudio_cli.executors import coreml
 from fluidaudio_cli.executors.base import (
@@ -30,7 +37,10 @@ from fluidaudio_cli.executors.base import (
 )
 from fluidaudio_cli.executors.buffers import aligned_empty
 from fluidaudio_cli.executors.cache import CompileCache
+from fluidaudio_cli.executors.compute_plan import model_plan
 from fluidaudio_cli.executors.coreml import CoreMLExecutor
+from fluidaudio_cli.executors.selftest import check
+from fluidaudio_cli.models.registry import bundled_models
 
 DATA = Path(__file__).parent / "data"
 FLEXIBLE = DATA / "affine-flexible.mlpackage"
@@ -72,16 +82,13 @@ def test_it_is_an_executor_like_the_others(engine: CoreMLExecutor) -> None:
     assert engine.availability().ok
 
 
-def test_flexible_batch_becomes_ones_given_as_a_list(
+def test_flexible_batch_becomes_one_given_again_and_again(
     engine: CoreMLExecutor, native: type[_MLModelProxy]
 ) -> None:
     request = engine.load(FLEXIBLE, ExecutorOptions()).request()
     np.testing.assert_array_equal(request.run({"x": X})["y"], Y)
     np.testing.assert_array_equal(request.run({"x": X[:1]})["y"], Y[:1])
-    assert [[data["x"].shape for data in call] for call in native.predictions] == [
-        [(1, 3), (1, 3), (1, 3)],
-        [(1, 3)],
-    ]
+    assert [data["x"].shape for data in native.predictions] == [(1, 3)] * 4
 
 
 def test_short_last_batch_is_padded_and_trimmed(
@@ -91,13 +98,12 @@ def test_short_last_batch_is_padded_and_trimmed(
     assert model.ran.batch == 2
     request = model.request()
     np.testing.assert_array_equal(request.run({"x": X})["y"], Y)
-    (call,) = native.predictions
-    assert [data["x"].tolist() for data in call] == [
+    assert [data["x"].tolist() for data in native.predictions] == [
         [[1.0, 2.0, 3.0], [-1.0, 0.5, 0.0]],
         [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]],
     ]
-    # One row copied into the padding, and the outputs of 3 rows out of coremltools.
-    assert request.copied_bytes == 3 * 4 + 3 * 2 * 4
+    # One row copied into the padding, and the outputs of 4 rows out of coremltools.
+    assert request.copied_bytes == 3 * 4 + 4 * 2 * 4
 
 
 def test_full_batches_reach_the_native_module_without_a_copy(
@@ -107,8 +113,105 @@ def test_full_batches_reach_the_native_module_without_a_copy(
     x = aligned_empty((4, 3))
     x[...] = np.concatenate([X, X[:1]])
     request.run({"x": x})
-    addresses = [data["x"].ctypes.data for data in native.predictions[0]]
+    addresses = [data["x"].ctypes.data for data in native.predictions]
     assert addresses == [x.ctypes.data, x.ctypes.data + 2 * 3 * 4]
+
+
+def test_read_only_arrays_are_copied(engine: CoreMLExecutor) -> None:
+    """coremltools says "value type not convertible" of them."""
+    request = engine.load(FIXED, ExecutorOptions()).request()
+    x = X[:2].copy()
+    x.flags.writeable = False
+    np.testing.assert_array_equal(request.run({"x": x})["y"], Y[:2])
+    assert request.copied_bytes == x.nbytes + Y[:2].nbytes
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_fixed_batch_computes_in_the_packages_precision(
+    batch: int | None, engine: CoreMLExecutor, native: type[_MLModelProxy]
+) -> None:
+    assert engine.load(FLEXIBLE, ExecutorOptions(batch=batch)).ran.precision == "fp32"
+    block = read_program(Path(native.loaded[0][0]) / "source.mlpackage").main.block
+    assert [(each.kind, str(each.outputs[0].type)) for each in block.operations] == [
+        ("matmul", f"fp32[{batch or 1}, 2]"),
+        ("relu", f"fp32[{batch or 1}, 2]"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["fbank", "segmentation-student"])
+def test_bundled_packages_pass_their_self_tests(name: str, engine: CoreMLExecutor) -> None:
+    bundled = bundled_models()[name]
+    check(engine.load(bundled.package, ExecutorOptions()), bundled.selftest())
+
+
+def test_results_of_fp16_and_of_no_axes(engine: CoreMLExecutor, tmp_path: Path) -> None:
+    def program(x: Any) -> Any:
+        return mb.relu(x=x, name="rows"), mb.reduce_max(x=x, keep_dims=False, name="most")
+
+    half = package(tmp_path, program, tensor(2, 3, dtype=mil.fp16))
+    model = engine.load(half, ExecutorOptions())
+    assert model.outputs == (
+        TensorSpec("rows", (2, 3), "float16"),
+        TensorSpec("most", (), "float16"),
+    )
+    results = model.request().run({"x": X[:2].astype(np.float16)})
+    np.testing.assert_array_equal(results["rows"], np.maximum(X[:2], 0))
+    np.testing.assert_array_equal(results["most"], np.float16(3), strict=True)
+
+
+def flexible_package(folder: Path, build: Callable[..., Any], *fixed: int) -> Path:
+    """Of an input ``x`` whose sizes before ``fixed`` are free."""
+    free = 3 - len(fixed)
+    spec = tensor(*(get_new_symbol() for _ in range(free)), *fixed)
+    shape = (*(ct.RangeDim(1, 8, default=2) for _ in range(free)), *fixed)
+    return package(folder, build, spec, inputs=[ct.TensorType(name="x", shape=shape)])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda folder: flexible_package(folder, lambda x: mb.relu(x=x), 4),
+            "sizes of 'x' other than its batch are free: use --executor openvino or onnxruntime",
+        ),
+        (
+            lambda folder: flexible_package(
+                folder, lambda x: mb.transpose(x=x, perm=[1, 0, 2], name="y"), 3, 4
+            ),
+            "the first axis of output 'y' is not the batch: use --executor openvino or",
+        ),
+        (
+            lambda folder: package(
+                folder,
+                lambda x: mb.relu(x=x),
+                tensor(1, 3, 4, 4),
+                inputs=[ct.ImageType(name="x", shape=(1, 3, 4, 4))],
+            ),
+            "'x' is of kind image, which is not supported: convert the model with tensors of fp16,",
+        ),
+        (
+            lambda folder: package(
+                folder,
+                lambda x, s: mb.add(x=x, y=mb.read_state(input=s)),
+                tensor(2, 3, dtype=mil.fp16),
+                mb.StateTensorSpec((2, 3), dtype=mil.fp16),
+                opset=ct.target.iOS18,
+            ),
+            "'s' is of kind state, which is not supported",
+        ),
+        (
+            lambda folder: shutil.copytree(FIXED, folder / "renamed"),
+            "renamed is no *.mlpackage: rename it",
+        ),
+    ],
+    ids=["free time", "batch elsewhere", "image", "state", "name"],
+)
+def test_packages_that_it_does_not_run(
+    build: Callable[[Path], Path], message: str, engine: CoreMLExecutor, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFormatError) as caught:
+        engine.load(build(tmp_path), ExecutorOptions())
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +246,14 @@ def test_compiled_once_then_from_the_cache(
     assert len(native.compiled) == 3
 
 
+def test_the_compiler_writes_nothing_among_results(
+    engine: CoreMLExecutor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.load(FIXED, ExecutorOptions())
+    os.write(1, b"turns\n")
+    assert capfd.readouterr().out == "turns\n"
+
+
 def test_package_of_fixed_shape_runs_as_it_is(
     engine: CoreMLExecutor, native: type[_MLModelProxy]
 ) -> None:
@@ -153,6 +264,17 @@ def test_package_of_fixed_shape_runs_as_it_is(
     np.testing.assert_array_equal(model.request().run({"x": X[:2].copy()})["y"], Y[:2])
     with pytest.raises(UsageError, match=r"float32\[1, 3\]: the model takes x float32\[2, 3\]"):
         model.request().run({"x": X[:1]})
+
+
+def test_a_batch_that_the_package_fixes_is_filled_up(
+    engine: CoreMLExecutor, native: type[_MLModelProxy]
+) -> None:
+    model = engine.load(FIXED, ExecutorOptions(batch=2))
+    assert (model.inputs, model.ran.batch) == ((TensorSpec("x", (None, 3), "float32"),), 2)
+    np.testing.assert_array_equal(model.request().run({"x": X})["y"], Y)
+    assert [data["x"].shape for data in native.predictions] == [(2, 3)] * 2
+    # Another one than is asked for is taken as it is.
+    assert engine.load(FIXED, ExecutorOptions(batch=8)).ran.batch is None
 
 
 def test_flexible_shapes_that_are_compiled_already(engine: CoreMLExecutor, tmp_path: Path) -> None:
@@ -231,12 +353,35 @@ def test_operator_times_are_not_to_be_had(engine: CoreMLExecutor) -> None:
         model.operator_times()
 
 
+@pytest.mark.parametrize("package", [FLEXIBLE, FIXED])
+def test_the_plan_is_asked_of_what_was_compiled(
+    package: Path,
+    engine: CoreMLExecutor,
+    native: type[_MLModelProxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, asked = engine.load(package, ExecutorOptions(compute_units="cpu-and-ne")), []
+    function = types.SimpleNamespace(block=types.SimpleNamespace(operations=[]))
+
+    def load(path: str, compute_units: Any) -> Any:
+        asked.append((path, compute_units.name))
+        program = types.SimpleNamespace(functions={"main": function})
+        return types.SimpleNamespace(model_structure=types.SimpleNamespace(program=program))
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(
+        "coremltools.models.compute_plan.MLComputePlan.load_from_path", staticmethod(load)
+    )
+    assert model_plan(model) == ()
+    assert asked == native.loaded == [(native.loaded[0][0], "CPU_AND_NE")]
+
+
 def test_old_macos_and_missing_native_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    monkeypatch.setattr("platform.mac_ver", lambda: ("12.7.1", ("", "", ""), "arm64"))
+    monkeypatch.setattr("platform.mac_ver", lambda: ("14.7.1", ("", "", ""), "arm64"))
     assert coreml._host_problem() == (
-        "macOS 12.7.1 is too old",
-        "update to macOS 13, or use --executor openvino or onnxruntime",
+        "macOS 14.7.1 is too old",
+        "update to macOS 15, or use --executor openvino or onnxruntime",
     )
     monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
     monkeypatch.setattr(

@@ -101,10 +101,32 @@ def test_what_was_made_of_a_bundled_network_goes_with_it(tmp_path: Path) -> None
     assert mine.calibration == ours.calibration
 
 
+def test_tensors_of_another_network_take_the_place_of_the_bundled_ones(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: bundled\nembedding: {file: 'bundled:fbank.mlpackage', "
+        "inputs: {input_features: [16, 150, 80]}, outputs: {embeddings: [16, 192]}}"
+    )
+    mine = read_card(path).embedding
+    assert mine is not None
+    assert dict(mine.inputs) == {"input_features": (16, 150, 80)}
+    assert (list(mine.outputs), mine.fixed_batch, mine.crop_frames) == (["embeddings"], 16, 150)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
         ("title:", "titel: x\ntitle:", "unknown key titel"),
+        (
+            "inputs: {frames: [batch, 200, 80]}",
+            "inputs: {frames: [batch, 200, 80], more: [batch, 1]}",
+            "embedding.inputs and outputs must have one tensor each",
+        ),
+        (
+            "inputs: {frames: [batch, 200, 80]}",
+            "inputs: {frames: [batch, steps, 80]}",
+            "inputs or outputs: ['batch', 'steps', 80] needs a number on axis 1",
+        ),
         ("  hop_samples: 270\n", "", "segmentation.hop_samples is missing"),
         ("classes: powerset", "classes: some", "segmentation.classes is 'some'"),
         ("speakers: 3", "speakers: 4", "7 classes, but 4 speakers and 2 at once make 11"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fluidaudio_cli.errors import ExecutorUnavailableError, HostError
-from fluidaudio_cli.executors.compute_plan import PlannedOperation, compute_plan, read_plan
+from fluidaudio_cli.executors.compute_plan import PlannedOperation, model_plan, read_plan
 from fluidaudio_cli.profiling.records import ModelPlan, Unavailable
 
 
@@ -74,4 +73,4 @@ def test_only_ml_programs_have_operations() -> None:
 @pytest.mark.skipif(sys.platform == "darwin", reason="what is said off the Mac")
 def test_off_the_mac_it_says_so() -> None:
     with pytest.raises(ExecutorUnavailableError, match=r"MLComputePlan is part of macOS, and this"):
-        compute_plan(Path("model.mlmodelc"))
+        model_plan(SimpleNamespace())

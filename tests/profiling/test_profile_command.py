@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.errors import UsageError
-from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import Options
 from fluidaudio_cli.profiling.session import profile, write_excerpt
 from fluidaudio_cli.resources import packages_dir
 from fluidaudio_cli.simulate.voices import read_audio

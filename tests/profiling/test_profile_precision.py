@@ -14,7 +14,7 @@ from fluidaudio_cli.coreml.package import read_program
 from fluidaudio_cli.coreml.taps import Tap, rounded_to, rounds_anything, tapped_model
 from fluidaudio_cli.diarization.loading import load_pipeline
 from fluidaudio_cli.diarization.plan import EXACT_EMBEDDING
-from fluidaudio_cli.executors.layer_outputs import LayerRunner
+from fluidaudio_cli.executors.onnxruntime import LayerRunner
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.profiling import precision
 from fluidaudio_cli.profiling.layer_errors import (
@@ -23,7 +23,7 @@ from fluidaudio_cli.profiling.layer_errors import (
     entry_layer,
     layer_errors,
 )
-from fluidaudio_cli.profiling.options import Options
+from fluidaudio_cli.profiling.passes import Options
 from fluidaudio_cli.profiling.precision import (
     flipped_frames,
     largest_difference,

@@ -94,9 +94,12 @@ def _slice_by_size(op: Lowering) -> str:
         ]
         return op.emit("Slice", op.tensor("x"), op.tensor("begin"), op.constant(stops), axes)
     starts, sizes = op.tensor("begin"), op.tensor("size")
-    to_end = op.emit("Less", sizes, op.constant([0]))
+    zero, whole = op.constant([0]), op.emit("Shape", op.tensor("x"))
+    # Counted from the end, a start and its stop may stand on both sides of 0.
+    counted = op.emit("Add", starts, whole)
+    starts = op.emit("Where", op.emit("Less", starts, zero), counted, starts)
     summed = op.emit("Add", starts, sizes)
-    stopped = op.emit("Where", to_end, op.emit("Shape", op.tensor("x")), summed)
+    stopped = op.emit("Where", op.emit("Less", sizes, zero), whole, summed)
     return op.emit("Slice", op.tensor("x"), starts, stopped, axes)
 
 

@@ -41,7 +41,11 @@ _CONSTANTS = {
 def _lstm(op: Lowering) -> list[str]:
     if op.has("clip"):
         raise op.error("clips its cell gate, which is not supported")
-    return _layer(op, "LSTM", _LSTM_GATES, _suffixes(op), _GATE_ACTIVATION, _CELL_ACTIVATION)
+    direction = op.text("direction", "forward")
+    if direction not in _DIRECTIONS:
+        raise op.error(f"has unknown direction '{direction}'")
+    suffixes = _DIRECTIONS[direction]
+    return _layer(op, "LSTM", _LSTM_GATES, suffixes, _GATE_ACTIVATION, _CELL_ACTIVATION)
 
 
 def _gru(op: Lowering) -> list[str]:
@@ -82,13 +86,6 @@ def _layer(
     )
     merged = [_merge_state(op, state, directions, hidden) for state in states]
     return [_sequence(op, every, merged[0], directions, hidden), *merged]
-
-
-def _suffixes(op: Lowering) -> tuple[str, ...]:
-    direction = op.text("direction", "forward")
-    if direction not in _DIRECTIONS:
-        raise op.error(f"has unknown direction '{direction}'")
-    return _DIRECTIONS[direction]
 
 
 def _own_input(op: Lowering) -> str:

@@ -11,12 +11,12 @@ import numpy as np
 
 from fluidaudio_cli.executors.base import Array, CompiledModel, Feeds, OperatorTime
 from fluidaudio_cli.executors.buffers import aligned_empty
-from fluidaudio_cli.executors.loaded import OperatorTotals
+from fluidaudio_cli.executors.loaded import LoadedModel
 from fluidaudio_cli.executors.lstm.kernel import HIDDEN
 from fluidaudio_cli.executors.lstm.layers import Floats, PackedStack
 
 
-class LstmModel:
+class LstmModel(LoadedModel):
     """A compiled model; see :class:`~fluidaudio_cli.executors.base.CompiledModel`.
 
     ``before`` has one output and ``after`` one input, both (windows, steps, features).
@@ -25,18 +25,13 @@ class LstmModel:
     def __init__(
         self, before: CompiledModel, stack: PackedStack[Any], after: CompiledModel
     ) -> None:
+        super().__init__(before.asked, before.ran, before.inputs, after.outputs, before.cache_hit)
         self.parts = (before, after)
         self.stack = stack
-        self.inputs = before.inputs
-        self.outputs = after.outputs
-        self.asked = before.asked
-        self.ran = before.ran
-        self.cache_hit = before.cache_hit
         # One stream with several threads is meant to answer soon: the directions run side by
         # side. With several streams every processor has a sequence of its own.
         side_by_side = self.ran.streams == 1 and (self.ran.threads or 1) > 1
         self.helper = ThreadPoolExecutor(1, "lstm") if side_by_side else None
-        self._totals = OperatorTotals()
 
     def request(self) -> LstmRequest:
         """A new request with buffers of its own."""
@@ -44,11 +39,11 @@ class LstmModel:
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Times of all runs so far, slowest first."""
-        return self._totals.times([one for part in self.parts for one in part.operator_times()])
+        return self.totals.times([one for part in self.parts for one in part.operator_times()])
 
     def record(self, layer: str, seconds: float) -> None:
         """Add one run of one LSTM layer."""
-        self._totals.add((layer, "LSTM", self.stack.arithmetic), seconds)
+        self.totals.add((layer, "LSTM", self.stack.arithmetic), seconds)
 
     def close(self) -> None:
         """Free the compiled parts."""

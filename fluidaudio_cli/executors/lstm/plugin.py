@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fluidaudio_cli.executors.lstm.model import LstmModel
 from fluidaudio_cli.executors.lstm.tiles import TileStack
 
 
+@dataclass(frozen=True)
 class LstmKernel:
     """A part of a network on one kind of processor.
 
@@ -24,21 +26,16 @@ class LstmKernel:
     which are kept as ``file``; ``reason``: see :meth:`unavailable`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        title: str,
-        precision: str,
-        stack: type[PackedStack[Any]],
-        file: str,
-        reason: Callable[[], str],
-    ) -> None:
-        self.name, self.title, self.precision = name, title, precision
-        self._stack, self._file, self._reason = stack, file, reason
+    name: str
+    title: str
+    precision: str
+    stack: type[PackedStack[Any]]
+    file: str
+    reason: Callable[[], str]
 
     def unavailable(self) -> str:
         """Why it cannot run here; empty when it can."""
-        return self._reason()
+        return self.reason()
 
     def remedy(self) -> str:
         """A compiler where there was none; nothing helps a processor without the instructions."""
@@ -56,12 +53,12 @@ class LstmKernel:
 
     def save(self, cut: CutModel, folder: Path) -> None:
         """Pack the weights of the layers that were cut out, and write them."""
-        self._stack.of(cut.layers).save(folder / self._file)
+        self.stack.of(cut.layers).save(folder / self.file)
 
     def restore(self, folder: Path) -> PackedStack[Any] | None:
         """The packed weights that :meth:`save` wrote, or None where nothing was cut out."""
-        path = folder / self._file
-        return self._stack.load(path) if path.is_file() else None
+        path = folder / self.file
+        return self.stack.load(path) if path.is_file() else None
 
     def join(self, before: CompiledModel, restored: Any, after: CompiledModel) -> CompiledModel:
         """The layers between the two parts that the runtime runs."""
