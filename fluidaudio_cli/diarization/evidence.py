@@ -7,6 +7,7 @@ small enough for hours, and goes into a file and back.
 from __future__ import annotations
 
 import json
+import stat
 import zipfile
 import zlib
 from array import array
@@ -218,11 +219,14 @@ class EvidenceLog:
         """Read what :meth:`save` wrote; raises ``InputError`` for a file that is not that."""
         remedy = "give a file written by fluidaudio diarize --save-evidence"
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits for who writes to it
+                raise ValueError("no regular file")
             with path.open("rb") as file:
                 if not zipfile.is_zipfile(file):
                     raise ValueError("not an .npz")
-            with np.load(path, allow_pickle=False) as content:
-                return cls._of(content)
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as content:
+                    return cls._of(content)
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}", remedy) from error
         except Exception as error:  # NumPy and zipfile raise a dozen kinds

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fluidaudio_cli.diarization import loading
+from fluidaudio_cli.diarization import loading, saved_evidence
+from fluidaudio_cli.errors import InputError
 from tests.cli.conftest import Command
 
 
@@ -175,6 +176,26 @@ def test_a_bad_file_does_not_stop_those_behind_it(
     assert summed_up.startswith("1 recording, 30.0 s of audio in ")
     assert summed_up.endswith("no network was run)")
     assert last == "1 of 2 recordings failed"
+
+
+def test_a_disk_that_fails_once_is_one_line(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be read was read again to tell why, and then could be: a traceback."""
+    read, reads = saved_evidence.read_evidence, []
+
+    def fails_second(path: Path) -> saved_evidence.SavedEvidence:
+        reads.append(path)
+        if len(reads) == 2:
+            raise InputError(f"cannot read {path}: Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(saved_evidence, "read_evidence", fails_second)
+    assert command("diarize", evidence, "--format", "rttm") == (
+        3,
+        "",
+        f"fluidaudio: cannot read {evidence}: Input/output error\n",
+    )
 
 
 def test_the_same_networks_may_have_run_otherwise(
