@@ -352,6 +352,18 @@ def test_warm_start_imports_nothing_it_does_not_need(
     assert result.stderr == ""
 
 
+def test_onnxruntime_neither_reports_nor_leaves_anything(tmp_path: Path) -> None:
+    """Since 1.29 it gave the machine an identity, in the user's home, and told what it ran."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CI", "ORT_DISABLE_TELEMETRY", "PYTEST_CURRENT_TEST")
+    } | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    code = "from fluidaudio_cli.executors.onnxruntime import runtime; runtime().SessionOptions()"
+    subprocess.run([sys.executable, "-B", "-c", code], check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_threads_streams_and_profiling_share_a_compiled_model(
     package: Callable[[str], Path], cache: CompileCache
 ) -> None:
