@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from typing import Any
 
 
@@ -73,7 +74,22 @@ def os_errors(
     try:
         yield
     except OSError as error:
-        raise kind(f"{what}: {error.strerror or error}", remedy) from error
+        raise kind(f"{what}: {reason_of(error)}", remedy) from error
+
+
+@contextmanager
+def named_errors(path: PathLike[str]) -> Iterator[None]:
+    """Name ``path`` in an ``OSError`` of the block: of reading and writing the system does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, in the words of the system or of FFmpeg, without codes and file names."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:

@@ -15,11 +15,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.errors import HostError, os_errors
+from fluidaudio_cli.errors import HostError, named_errors, os_errors, reason_of
 
 try:
     import fcntl
@@ -60,7 +60,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise HostError(
-            f"cannot write {target}: {error.strerror or error}",
+            f"cannot write {target}: {reason_of(error)}",
             "free space there, or choose another place",
         ) from error
 
@@ -169,10 +169,18 @@ def lock_file(descriptor: int) -> bool:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """All files below ``folder`` and the folders it links to, each folder once, in order."""
+    """All files below ``folder`` and the folders it links to, each folder once, in order.
+
+    Raises ``OSError`` for a folder that cannot be looked into; what is not there is left out.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+
+    def refused(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         if (place := os.path.realpath(parent)) in seen:
             folders.clear()
             continue
@@ -183,8 +191,12 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """How much the files below ``folder`` hold."""
-    return sum(path.stat().st_size for path in folder_files(folder))
+    """How much the files below ``folder`` hold, without those that go meanwhile."""
+    size = 0
+    for path in folder_files(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def file_sha256(path: Path) -> str:
@@ -196,7 +208,7 @@ def file_sha256(path: Path) -> str:
 
 def hash_file(digest: hashlib._Hash, path: Path) -> None:
     """Add the content of a file, read in pieces."""
-    with path.open("rb") as stream:
+    with named_errors(path), path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
 

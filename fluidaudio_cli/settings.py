@@ -23,7 +23,7 @@ from typing import (
     get_type_hints,
 )
 
-from fluidaudio_cli.errors import FluidAudioError
+from fluidaudio_cli.errors import FluidAudioError, reason_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -215,8 +215,9 @@ def _parsed(path: Path, what: str, error: type[FluidAudioError]) -> tuple[Any, A
         finally:
             loader.dispose()
     except (OSError, yaml.YAMLError, *_UNREADABLE) as failure:
-        reason = getattr(failure, "strerror", None) or failure
-        raise error(f"cannot read {what}{path}: {reason}", "check the file") from failure
+        raise error(
+            f"cannot read {what}{path}: {reason_of(failure)}", "check the file"
+        ) from failure
 
 
 def _locate(

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import platformdirs
 import pytest
 
+from fluidaudio_cli.coreml.package import package_sha256
 from fluidaudio_cli.corpora.store import data_root
 from fluidaudio_cli.errors import HostError
-from fluidaudio_cli.files import remove_orphans, scratch_folder, write_text_atomic
+from fluidaudio_cli.files import (
+    file_sha256,
+    folder_bytes,
+    folder_files,
+    remove_orphans,
+    scratch_folder,
+    write_text_atomic,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="folders are locked on POSIX only")
 
@@ -52,6 +64,38 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_holds_stays(tmp_
     running.wait()
     remove_orphans(tmp_path)
     assert not drafts[0].exists()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package's hash was that of the rest of it."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.bin").write_bytes(b"abc")
+    scan = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("weights"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return scan(path)
+
+    assert folder_bytes(tmp_path) == 3
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match=r"Input/output error: '.*weights'"):
+        package_sha256(tmp_path)
+    assert folder_files(tmp_path / "gone") == []
+
+
+def test_a_read_that_fails_says_of_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system names a file that cannot be opened, not one that cannot be read."""
+    path = tmp_path / "a.bin"
+
+    def read(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", lambda *_: nullcontext(SimpleNamespace(read=read)))
+    with pytest.raises(OSError, match=r"Input/output error: .*a\.bin"):
+        file_sha256(path)
 
 
 def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

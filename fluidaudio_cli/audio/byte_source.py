@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from fluidaudio_cli.audio.headers import Header, exceeds_file, read_header
 from fluidaudio_cli.audio.stated import OGG_PAGE_BYTES, ogg_page_is_cut
-from fluidaudio_cli.errors import AudioError, HostError
+from fluidaudio_cli.errors import AudioError, HostError, reason_of
 from fluidaudio_cli.recordings import STDIN, Place, Url
 
 READ_BYTES = 256 * 1024
@@ -229,7 +229,7 @@ class ByteSource:
         except OSError as error:
             copy.close()
             raise HostError(
-                f"cannot copy {self.label} to a temporary file: {error.strerror or error}",
+                f"cannot copy {self.label} to a temporary file: {reason_of(error)}",
                 "free space, or set TMPDIR to a larger place",
             ) from error
         self._raw.close()
@@ -254,8 +254,9 @@ def _open(path: Place) -> BinaryIO:
     except (OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"cannot read {path}: {reason}", "check its access rights") from error
+        raise AudioError(
+            f"cannot read {path}: {reason_of(error)}", "check its access rights"
+        ) from error
     if path.is_file() and os.fstat(file.fileno()).st_size == 0:
         file.close()
         raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")

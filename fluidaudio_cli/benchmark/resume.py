@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, reason_of
 from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE
 from fluidaudio_cli.files import resolved
 from fluidaudio_cli.wording import listed
@@ -71,7 +71,7 @@ def locked(journal: Path, locks: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise HostError(
-            f"cannot write in {locks}: {error.strerror or error}",
+            f"cannot write in {locks}: {reason_of(error)}",
             f"set {ENVIRONMENT_VARIABLE} to a folder that can be written",
         ) from error
     try:

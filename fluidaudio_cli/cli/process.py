@@ -143,7 +143,7 @@ def exit_code(error: errors.FluidAudioError) -> int:
 
 
 def _line_of(error: OSError) -> str:
-    reason = error.strerror or str(error)
+    reason = errors.reason_of(error)
     remedy = _REMEDIES.get(error.errno or 0)
     if error.filename is None:
         return f"{reason}: {remedy or 'try again'}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml.dtypes import decode, stored_bytes
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, reason_of
 
 _HEADER = struct.Struct("<II56x")
 _RECORD = struct.Struct("<IIQQ40x")
@@ -51,7 +51,7 @@ class BlobFile:
             )
         except OSError as error:
             raise ModelFormatError(
-                f"{path}: weight file cannot be read ({error.strerror})", _REMEDY
+                f"{path}: weight file cannot be read ({reason_of(error)})", _REMEDY
             ) from error
         if len(self._bytes) < _HEADER.size:
             raise self._damaged(f"{len(self._bytes)} bytes are too few for a header")

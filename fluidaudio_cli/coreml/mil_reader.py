@@ -34,7 +34,7 @@ from fluidaudio_cli.coreml.ir import (
 )
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
 from fluidaudio_cli.coreml.package import COPY_AGAIN, choose_function, read_json
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, reason_of
 
 # MIL text calls opsets by the system; the protobuf form calls them CoreMLn.
 _OPSETS = {"ios15": "CoreML5", "ios16": "CoreML6", "ios17": "CoreML7", "ios18": "CoreML8"}
@@ -48,7 +48,7 @@ def read_compiled(package: Path, function: str | None = None) -> Program:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelFormatError(f"{path} is not textual MIL ({error})") from error
+        raise ModelFormatError(f"{path} is not textual MIL ({reason_of(error)})") from error
     functions = _Parser(Source(path, text), WeightFiles(package)).program()
     described = package / "metadata.json"
     metadata = read_json(described) if described.is_file() else [{}]

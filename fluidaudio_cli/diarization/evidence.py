@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.errors import InputError, reason_of
 from fluidaudio_cli.files import atomic_path
 
 Vectors = NDArray[np.float32]
@@ -228,7 +228,7 @@ class EvidenceLog:
                 with np.load(file, allow_pickle=False) as content:
                     return cls._of(content)
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}", remedy) from error
+            raise InputError(f"cannot read {path}: {reason_of(error)}", remedy) from error
         except Exception as error:  # NumPy and zipfile raise a dozen kinds
             raise InputError(f"{path} is not a file of evidence: {error}", remedy) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, reason_of
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import user_path, write_text_atomic
 
@@ -114,7 +114,8 @@ def load_tuning() -> Tuning | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(
-            f"cannot read the tuning file {path}: {error}", "run fluidaudio tune, or delete it"
+            f"cannot read the tuning file {path}: {reason_of(error)}",
+            "run fluidaudio tune, or delete it",
         ) from error
     return tuning if tuning.machine == machine_identity() else None
 

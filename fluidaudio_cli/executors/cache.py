@@ -30,7 +30,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, reason_of
 from fluidaudio_cli.files import (
     atomic_path,
     file_sha256,
@@ -139,7 +139,7 @@ class CompileCache:
             # atomic_path speaks of --output; any other host error is the builder's own.
             if not isinstance(error.__cause__, OSError):
                 raise
-            self.warn_once(f"{error.__cause__.strerror or error.__cause__}")
+            self.warn_once(reason_of(error.__cause__))
         return self._without_cache(key, build)
 
     def load(
@@ -195,7 +195,7 @@ class CompileCache:
             except OSError as error:
                 raise HostError(
                     f"cannot write the compiled model to {tempfile.gettempdir()}: "
-                    f"{error.strerror or error}",
+                    f"{reason_of(error)}",
                     f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space",
                 ) from error
             return CacheEntry(folder, False, details)
@@ -214,7 +214,7 @@ class CompileCache:
         except Timeout:
             raise _UnwritableError(f"another process holds {path}") from None
         except OSError as error:
-            raise _UnwritableError(error.strerror or str(error)) from error
+            raise _UnwritableError(reason_of(error)) from error
         try:
             yield
         finally:

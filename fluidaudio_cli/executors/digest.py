@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors
+from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors, reason_of
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.files import folder_files, read_record, write_text_atomic
 
@@ -43,8 +43,7 @@ def package_digest(package: Path, cache: CompileCache) -> str:
         try:
             write_text_atomic(memo, json.dumps(record))
         except HostError as error:
-            cause = error.__cause__
-            cache.warn_once((cause.strerror if isinstance(cause, OSError) else "") or str(error))
+            cache.warn_once(reason_of(error.__cause__ or error))
     return digest
 
 

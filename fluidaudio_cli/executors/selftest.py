@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import ModelFormatError, SelfTestError
+from fluidaudio_cli.errors import ModelFormatError, SelfTestError, reason_of
 from fluidaudio_cli.executors.base import Array, CompiledModel, ExecutorRun
 
 _INPUT_PREFIX = "input:"
@@ -83,7 +83,7 @@ def load_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
             arrays = {key: np.ascontiguousarray(archive[key]) for key in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ModelFormatError(
-            f"cannot read the self-test {path}: {error}", "reinstall the package"
+            f"cannot read the self-test {path}: {reason_of(error)}", "reinstall the package"
         ) from error
     inputs = _with_prefix(arrays, _INPUT_PREFIX)
     outputs = _with_prefix(arrays, _OUTPUT_PREFIX)

@@ -14,7 +14,7 @@ import uuid
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.errors import FluidAudioError, HostError, UsageError
+from fluidaudio_cli.errors import FluidAudioError, HostError, UsageError, reason_of
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Outcome, Session, Work
 
@@ -51,9 +51,8 @@ class ClusterPool:
                 runtime_env={"env_vars": {"OPENBLAS_NUM_THREADS": "1"}},
             )
         except (OSError, ValueError, RuntimeError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise HostError(
-                f"no Ray cluster at {address}: {why}",
+                f"no Ray cluster at {address}: {reason_of(error)}",
                 "start one with `ray start --head`, or give its address",
             ) from error
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors, reason_of
 from fluidaudio_cli.files import atomic_path, check_folder, user_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
@@ -54,7 +54,7 @@ class VoiceStore:
             return Contents({}, {}, self.path)
         except OSError as error:
             raise InputError(
-                f"cannot read the voices in {self.path}: {error.strerror}", "check the path"
+                f"cannot read the voices in {self.path}: {reason_of(error)}", "check the path"
             ) from error
         voices: dict[str, StoredVoice] = {}
         damaged: dict[str, str] = {}

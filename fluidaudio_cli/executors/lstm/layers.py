@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, reason_of
 from fluidaudio_cli.executors.buffers import aligned_copy
 from fluidaudio_cli.executors.lstm.kernel import MAX_ROWS
 
@@ -103,7 +103,7 @@ class PackedStack(ABC, Generic[Direction]):
                 return cls(width, tuple(layers))
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise HostError(
-                f"cannot read the packed LSTM {path}: {error}", "delete the file"
+                f"cannot read the packed LSTM {path}: {reason_of(error)}", "delete the file"
             ) from error
 
     @classmethod
