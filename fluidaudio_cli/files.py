@@ -39,7 +39,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
     Raises ``HostError`` when the place cannot be written (missing permission, disk full);
     ``target`` is then as it was. A pipe nobody reads raises ``BrokenPipeError``, as stdout does.
-    Where ``target`` is a link, what it points to is written.
+    Where ``target`` is a link, what it points to is written. A folder is replaced if it is empty.
     """
     try:
         if target.exists() and not (target.is_file() or target.is_dir()):
@@ -54,7 +54,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             draft = scratch / target.name
             yield draft
             if draft.is_dir() and target.is_dir():
-                target.replace(scratch / "previous")
+                target.rmdir()  # not what another process may have put there meanwhile
             draft.replace(target)
     except BrokenPipeError:
         raise

@@ -18,6 +18,7 @@ from fluidaudio_cli.coreml.package import package_sha256
 from fluidaudio_cli.corpora.store import data_root
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.files import (
+    atomic_path,
     file_sha256,
     folder_bytes,
     folder_files,
@@ -64,6 +65,20 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_holds_stays(tmp_
     running.wait()
     remove_orphans(tmp_path)
     assert not drafts[0].exists()
+
+
+def test_what_came_into_a_folder_meanwhile_stays(tmp_path: Path) -> None:
+    """Of two that made the same folder the second one removed the result of the first."""
+    target = tmp_path / "talks"
+    target.mkdir()
+    with (
+        pytest.raises(HostError, match=r"^cannot write .*talks: Directory not empty: "),
+        atomic_path(target) as draft,
+    ):
+        draft.mkdir()
+        write_text_atomic(target / "first.wav", "whole")
+    assert (target / "first.wav").read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(

@@ -128,6 +128,7 @@ class CompileCache:
                 found = self._verified(self._folder(key), key)
                 if found is not None:
                     return found
+                shutil.rmtree(self._folder(key), ignore_errors=True)  # it is damaged
                 with atomic_path(self._folder(key)) as draft:
                     details = _build_into(draft, key, build)
                 with suppress(OSError):  # another process may drop the same
