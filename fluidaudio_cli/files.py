@@ -13,13 +13,14 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.errors import HostError, named_errors, os_errors, reason_of
+from fluidaudio_cli.errors import HostError, named_errors, os_errors, reason_of, remedy_of
 
 try:
     import fcntl
@@ -39,7 +40,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
     Raises ``HostError`` when the place cannot be written (missing permission, disk full);
     ``target`` is then as it was. A pipe nobody reads raises ``BrokenPipeError``, as stdout does.
-    Where ``target`` is a link, what it points to is written. A folder is replaced if it is empty.
+    Where ``target`` is a link, what it points to is written. A folder is replaced if it is empty;
+    who could not read the file that is replaced cannot read the new one.
     """
     try:
         if target.exists() and not (target.is_file() or target.is_dir()):
@@ -55,13 +57,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
             yield draft
             if draft.is_dir() and target.is_dir():
                 target.rmdir()  # not what another process may have put there meanwhile
+            elif target.is_file():
+                modes = draft.stat().st_mode, target.stat().st_mode
+                if modes[0] & modes[1] != modes[0]:
+                    draft.chmod(stat.S_IMODE(modes[0] & modes[1]))
             draft.replace(target)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise HostError(
             f"cannot write {target}: {reason_of(error)}",
-            "free space there, or choose another place",
+            remedy_of(error, "free space there, or choose another place"),
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -67,16 +68,47 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_holds_stays(tmp_
     assert not drafts[0].exists()
 
 
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    target = tmp_path / "turns.json"
+    for before, after in ((0o600, 0o600), (0o640, 0o640), (0o666, 0o644)):
+        target.touch()
+        target.chmod(before)
+        previous = os.umask(0o022)
+        try:
+            write_text_atomic(target, "new")
+        finally:
+            os.umask(previous)
+        assert (target.stat().st_mode & 0o777, target.read_text()) == (after, "new")
+
+
+def test_what_does_not_help_is_not_advised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was wrong, the remedy was to free space."""
+    for number, remedy in (
+        (errno.EMFILE, "allow more open files (ulimit -n)"),
+        (errno.EIO, "check the disk"),
+        (errno.ENOSPC, "free space there, or choose another place"),
+    ):
+
+        def fails(*_: object, number: int = number, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "write_text", fails)
+        with pytest.raises(HostError, match=f"{os.strerror(number)}: {re.escape(remedy)}$"):
+            write_text_atomic(tmp_path / "a.json", "{}")
+
+
 def test_what_came_into_a_folder_meanwhile_stays(tmp_path: Path) -> None:
     """Of two that made the same folder the second one removed the result of the first."""
     target = tmp_path / "talks"
     target.mkdir()
-    with (
-        pytest.raises(HostError, match=r"^cannot write .*talks: Directory not empty: "),
-        atomic_path(target) as draft,
-    ):
-        draft.mkdir()
-        write_text_atomic(target / "first.wav", "whole")
+
+    def make() -> None:
+        with atomic_path(target) as draft:
+            draft.mkdir()
+            write_text_atomic(target / "first.wav", "whole")
+
+    with pytest.raises(HostError, match=r"^cannot write .*talks: Directory not empty: "):
+        make()
     assert (target / "first.wav").read_text() == "whole"
     assert list(tmp_path.iterdir()) == [target]
 

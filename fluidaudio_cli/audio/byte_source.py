@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from fluidaudio_cli.audio.headers import Header, exceeds_file, read_header
 from fluidaudio_cli.audio.stated import OGG_PAGE_BYTES, ogg_page_is_cut
-from fluidaudio_cli.errors import AudioError, HostError, reason_of
+from fluidaudio_cli.errors import AudioError, HostError, reason_of, remedy_of
 from fluidaudio_cli.recordings import STDIN, Place, Url
 
 READ_BYTES = 256 * 1024
@@ -69,8 +69,10 @@ class ByteSource:
             self.header = self._look()
             if self.header.endless:
                 raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
-        except BaseException:
+        except BaseException as error:
             self._raw.close()
+            if isinstance(error, OSError):  # this recording's: others may be sound
+                raise _unreadable(self.label, error) from error
             raise
 
     @property
@@ -254,13 +256,16 @@ def _open(path: Place) -> BinaryIO:
     except (OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
-        raise AudioError(
-            f"cannot read {path}: {reason_of(error)}", "check its access rights"
-        ) from error
+        raise _unreadable(str(path), error) from error
     if path.is_file() and os.fstat(file.fileno()).st_size == 0:
         file.close()
         raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")
     return file
+
+
+def _unreadable(label: str, error: OSError | ValueError) -> AudioError:
+    remedy = remedy_of(error, "check its access rights")
+    return AudioError(f"cannot read {label}: {reason_of(error)}", remedy)
 
 
 def _read_up_to(file: BinaryIO, count: int, begun: bytes = b"") -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import errno
 import io
 import os
 import signal
@@ -42,14 +41,6 @@ _EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
     (errors.InputError, EXIT_BAD_INPUT),
     (errors.HostError, EXIT_ENVIRONMENT),
 )
-_REMEDIES = {
-    errno.ENOSPC: "free space there",
-    errno.EDQUOT: "free space there",
-    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
-    errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.ENOMEM: "lower --memory-limit or close other programs",
-    errno.EIO: "check the disk",
-}
 _CHECK_FILE = "check that it is there, and its permissions"
 _STDOUT = "<stdout>"
 # Until a Ctrl-C that was lost is delivered again: the call in which it came is over by then.
@@ -128,7 +119,7 @@ def answered(action: Callable[[], int]) -> int:
             return _told(*_ENDINGS[_ended_by])
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
-        return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
+        return _told(errors.OUT_OF_MEMORY, EXIT_ENVIRONMENT)
     except Exception:  # noqa: BLE001 - whatever it is, it is no failed gate
         _drop_unwritable()
         with suppress(OSError):
@@ -144,7 +135,7 @@ def exit_code(error: errors.FluidAudioError) -> int:
 
 def _line_of(error: OSError) -> str:
     reason = errors.reason_of(error)
-    remedy = _REMEDIES.get(error.errno or 0)
+    remedy = errors.remedy_of(error)
     if error.filename is None:
         return f"{reason}: {remedy or 'try again'}"
     if error.filename == _STDOUT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -305,6 +306,24 @@ def test_new_lowering_or_new_package_is_compiled_again(
         "fluidaudio_cli.executors.onnxruntime.lowering_version", lambda: "lowering 2"
     )
     assert not engine.load(folder, options).cache_hit
+
+
+def test_an_entry_that_cannot_be_listed_is_no_fault_of_the_program(
+    package: Callable[[str], Path], cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its compiled models were none, and the first of none was asked for."""
+    folder, options = package("affine"), ExecutorOptions("fp32", threads=1)
+    executor("openvino", cache).load(folder, options)
+    scan = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if "openvino-" in os.fspath(path):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match=r"Permission denied: '.*openvino-"):
+        executor("openvino", CompileCache(cache.root)).load(folder, options)
 
 
 def test_lowering_version_needs_no_import_of_the_lowering() -> None:
