@@ -9,6 +9,7 @@ along answers with the whole file, and the download starts over.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -35,6 +36,7 @@ _MAX_REDIRECTS = 10
 # What may pass by itself: timeout, too many requests, and the server's own trouble.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ROOM = "free space, or choose another --data-dir; the same command goes on where it stopped"
+_GZIPPED = re.compile(r"\.t?gz\b")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -190,6 +192,13 @@ class _Transfer:
                     self.drop()
                     raise _TransientError("the file on the server has become shorter")
                 _check_status(response, self.policy)
+                coding = response.headers.get("Content-Encoding", "identity")
+                # Of archives servers say so though it is the file's own compression.
+                if coding != "identity" and not _GZIPPED.search(self.url):
+                    raise DownloadError(
+                        f"{self.url}: is sent as {coding}, which was not asked for",
+                        "report the URL",
+                    )
                 offset, total = self._start(response, have, validator)
                 if self.size is not None and total is not None and total != self.size:
                     self.drop()
@@ -208,8 +217,8 @@ class _Transfer:
             raise _TransientError("no answer in time") from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _TransientError(innermost_reason(error)) from error
-        if total is not None and received != total:
-            raise _TransientError(f"ended after {received} of {total} bytes")
+        if received != total and (total is not None or not received):
+            raise _TransientError(f"ended after {received} of {total or 'some'} bytes")
 
     def _start(
         self, response: requests.Response, have: int, validator: str | None

@@ -209,6 +209,26 @@ def test_a_content_length_too_long_is_settled_by_the_range_answer(
     assert server.requests("/file") == [None, "bytes=400000-"]
 
 
+def test_a_file_compressed_on_the_way_is_not_taken_for_the_file(
+    server: FaultyServer, quick: RetryPolicy, tmp_path: Path
+) -> None:
+    """Where no hash was known it was recorded, as what the file must be from then on."""
+    coded = Fault(headers=(("Content-Encoding", "gzip"),))
+    url = server.add("/a.wav", CONTENT, coded)
+    with pytest.raises(DownloadError, match=r"a\.wav: is sent as gzip, which was not asked for: "):
+        fetch(url, tmp_path / "a.wav", policy=quick)
+    assert leftovers(tmp_path) == []
+    url = server.add("/a.tar.gz", CONTENT, coded)
+    assert fetch(url, tmp_path / "a.tar.gz", policy=quick).sha256 == SHA256
+
+
+def test_nothing_is_no_file(server: FaultyServer, quick: RetryPolicy, tmp_path: Path) -> None:
+    """A server that is overloaded closes a connection whose end is that of the file."""
+    url = server.add("/file", CONTENT, Fault(cut=0, no_length=True))
+    assert fetch(url, tmp_path / "f", policy=quick).sha256 == SHA256
+    assert len(server.seen) == 2
+
+
 def test_redirects_are_followed_and_keep_the_range(
     server: FaultyServer, quick: RetryPolicy, tmp_path: Path
 ) -> None:
