@@ -107,6 +107,8 @@ def answered(action: Callable[[], int]) -> int:
         code = action()
         sys.stdout.flush()
     except errors.FluidAudioError as error:
+        if _came_of_interrupt(error):
+            return _told(*_ENDINGS[_ended_by])
         return _told(str(error), exit_code(error))
     except KeyboardInterrupt:
         return _told(*_ENDINGS[_ended_by])
@@ -115,7 +117,8 @@ def answered(action: Callable[[], int]) -> int:
         _drop_unwritable()
         return EXIT_PIPE_CLOSED
     except OSError as error:
-        if _ended_by == "SIGHUP":  # the terminal that is gone takes no more words
+        # The terminal that is gone takes no more words.
+        if _ended_by == "SIGHUP" or _came_of_interrupt(error):
             return _told(*_ENDINGS[_ended_by])
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
@@ -131,6 +134,13 @@ def answered(action: Callable[[], int]) -> int:
 def exit_code(error: errors.FluidAudioError) -> int:
     """The documented exit code of an error's class."""
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def _came_of_interrupt(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C came first: what it breaks off may fail, as removing what is temporary."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _line_of(error: OSError) -> str:

@@ -16,8 +16,7 @@ class Fault:
 
     ``cut`` closes the connection, and ``stall`` goes silent, after so many bytes of the body;
     ``length_error`` is added to Content-Length, which ``no_length`` leaves out; ``replace`` swaps
-    the file (and so its ETag)
-    before answering.
+    the file (and so its ETag) before answering.
     """
 
     cut: int | None = None
