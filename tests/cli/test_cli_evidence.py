@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +201,52 @@ def test_a_disk_that_fails_once_is_one_line(
         "",
         f"fluidaudio: cannot read {evidence}: Input/output error\n",
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+def test_ctrl_c_never_gives_an_empty_file_the_name_of_the_result(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening it and writing to it, what was there before was lost."""
+    target, opens = evidence.with_name("turns.rttm"), Path.open
+    target.write_text("before", encoding="utf-8")
+
+    def interrupted(path: Path, *arguments: Any, **more: Any) -> Any:
+        stream = opens(path, *arguments, **more)
+        if path.name == target.name:
+            signal.raise_signal(signal.SIGINT)
+        return stream
+
+    monkeypatch.setattr(Path, "open", interrupted)
+    assert command("diarize", evidence, "-o", target)[0] == 130
+    monkeypatch.undo()
+    then = evidence.parent / "then.rttm"
+    assert target.read_text(encoding="utf-8") == then.read_text(encoding="utf-8")
+
+
+def test_a_disk_that_is_full_for_a_moment_leaves_what_was_there(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had been written when it failed got the name of the result."""
+    target, opens = evidence.with_name("turns.rttm"), Path.open
+    target.write_text("before", encoding="utf-8")
+
+    class Full(io.FileIO):
+        def write(self, _: Any, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(path: Path, *arguments: Any, **more: Any) -> Any:
+        return Full(path, "w") if path.name == target.name else opens(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    code, _, err = command("diarize", evidence, "-o", target)
+    assert code == 4
+    assert err.splitlines()[1:] == [
+        f"fluidaudio: cannot write {target}: No space left on device: free space there, or choose "
+        "another place"
+    ]
+    monkeypatch.undo()
+    assert target.read_text(encoding="utf-8") == "before"
 
 
 def test_the_same_networks_may_have_run_otherwise(
