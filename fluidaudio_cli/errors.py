@@ -80,15 +80,22 @@ OUT_OF_MEMORY = f"out of memory: {_REMEDIES[errno.ENOMEM]}"
 
 @contextmanager
 def os_errors(
-    what: str, remedy: str = "", kind: type[FluidAudioError] = HostError
+    what: str,
+    remedy: str = "",
+    kind: type[FluidAudioError] = HostError,
+    *also: type[Exception],
 ) -> Iterator[None]:
-    """Raise an ``OSError`` of the block as ``kind``: ``what``, and the system's own words.
+    """Raise an ``OSError`` of the block, or one of ``also``, as ``kind``: ``what``, and why.
 
-    ``remedy``: unless the system's error has one of its own.
+    ``remedy``: unless the system's error has one of its own. A pipe that nobody reads stays a
+    ``BrokenPipeError``.
     """
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
     try:
         yield
-    except OSError as error:
+    except BrokenPipeError:
+        raise
+    except kinds as error:
         raise kind(f"{what}: {reason_of(error)}", remedy_of(error, remedy)) from error
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.errors import HostError, named_errors, os_errors, reason_of, remedy_of
+from fluidaudio_cli.errors import HostError, named_errors, os_errors
 
 try:
     import fcntl
@@ -43,7 +43,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Where ``target`` is a link, what it points to is written. A folder is replaced if it is empty;
     who could not read the file that is replaced cannot read the new one.
     """
-    try:
+    with os_errors(f"cannot write {target}", "free space there, or choose another place"):
         if target.exists() and not (target.is_file() or target.is_dir()):
             yield target
             return
@@ -62,13 +62,6 @@ def atomic_path(target: Path) -> Iterator[Path]:
                 if modes[0] & modes[1] != modes[0]:
                     draft.chmod(stat.S_IMODE(modes[0] & modes[1]))
             draft.replace(target)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise HostError(
-            f"cannot write {target}: {reason_of(error)}",
-            remedy_of(error, "free space there, or choose another place"),
-        ) from error
 
 
 def resolved(path: Path) -> Path:

@@ -11,11 +11,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from fluidaudio_cli.audio.headers import Header, exceeds_file, read_header
 from fluidaudio_cli.audio.stated import OGG_PAGE_BYTES, ogg_page_is_cut
-from fluidaudio_cli.errors import AudioError, HostError, reason_of, remedy_of
+from fluidaudio_cli.errors import AudioError, os_errors, reason_of, remedy_of
 from fluidaudio_cli.recordings import STDIN, Place, Url
 
 READ_BYTES = 256 * 1024
@@ -222,18 +223,15 @@ class ByteSource:
 
     def _spool(self) -> None:
         """Copy a pipe to disk that cannot be read forward."""
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
-        try:
+        refused = f"cannot copy {self.label} to a temporary file"
+        remedy = "free space, or set TMPDIR to a larger place"
+        with os_errors(refused, remedy), ExitStack() as opened:
+            copy = opened.enter_context(tempfile.TemporaryFile())
             copy.write(self._head)
             while data := self._raw.read(READ_BYTES):
                 copy.write(data)
             copy.seek(0)
-        except OSError as error:
-            copy.close()
-            raise HostError(
-                f"cannot copy {self.label} to a temporary file: {reason_of(error)}",
-                "free space, or set TMPDIR to a larger place",
-            ) from error
+            opened.pop_all()  # closed by ``close``
         self._raw.close()
         self._raw, self._head, self._seekable = copy, b"", True
         self.notes.append(_SPOOLED)

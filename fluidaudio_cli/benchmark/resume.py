@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
-from fluidaudio_cli.errors import HostError, UsageError, reason_of
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
 from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE
 from fluidaudio_cli.files import resolved
 from fluidaudio_cli.wording import listed
@@ -60,20 +60,17 @@ def locked(journal: Path, locks: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     name = hashlib.sha256(str(resolved(journal)).encode()).hexdigest()[:16]
-    try:
+    remedy = f"set {ENVIRONMENT_VARIABLE} to a folder that can be written"
+    with os_errors(f"cannot write in {locks}", remedy):
         locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(locks / f"{name}.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise HostError(
-            f"another benchmark is writing {journal}",
-            "wait for it, or give this one another --output FILE.json",
-        ) from None
-    except OSError as error:
-        raise HostError(
-            f"cannot write in {locks}: {reason_of(error)}",
-            f"set {ENVIRONMENT_VARIABLE} to a folder that can be written",
-        ) from error
+        try:
+            lock.acquire()
+        except Timeout:
+            raise HostError(
+                f"another benchmark is writing {journal}",
+                "wait for it, or give this one another --output FILE.json",
+            ) from None
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fluidaudio_cli.errors import HostError, reason_of
+from fluidaudio_cli.errors import HostError, os_errors, reason_of
 from fluidaudio_cli.files import (
     atomic_path,
     file_sha256,
@@ -134,10 +134,8 @@ class CompileCache:
                 with suppress(OSError):  # another process may drop the same
                     self._drop_unused()
                 return CacheEntry(self._folder(key), False, details)
-        except _UnwritableError as problem:
-            self.warn_once(str(problem))
         except HostError as error:
-            # atomic_path speaks of --output; any other host error is the builder's own.
+            # Any other host error is the builder's own.
             if not isinstance(error.__cause__, OSError):
                 raise
             self.warn_once(reason_of(error.__cause__))
@@ -181,41 +179,28 @@ class CompileCache:
         return self.root / "models" / key.folder_name
 
     def _without_cache(self, key: CacheKey, build: Builder) -> CacheEntry:
-        with self._lock:
-            try:
-                if self._temporary is None:
-                    stack = ExitStack()
-                    place = temporary_folder()
-                    self._temporary = stack.enter_context(place)
-                    weakref.finalize(self, stack.close)
-                folder = self._temporary / key.folder_name
-                found = self._verified(folder, key)
-                if found is not None:
-                    return found
-                details = _build_into(folder, key, build)
-            except OSError as error:
-                raise HostError(
-                    f"cannot write the compiled model to {tempfile.gettempdir()}: "
-                    f"{reason_of(error)}",
-                    f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space",
-                ) from error
-            return CacheEntry(folder, False, details)
+        refused = f"cannot write the compiled model to {tempfile.gettempdir()}"
+        remedy = f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space"
+        with self._lock, os_errors(refused, remedy):
+            if self._temporary is None:
+                stack = ExitStack()
+                self._temporary = stack.enter_context(temporary_folder())
+                weakref.finalize(self, stack.close)
+            folder = self._temporary / key.folder_name
+            found = self._verified(folder, key)
+            return found or CacheEntry(folder, False, _build_into(folder, key, build))
 
     @contextmanager
     def _building(self, key: CacheKey) -> Iterator[None]:
         # Imported here: a warm start builds nothing and need not pay for it.
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
         path = self.root / "locks" / f"{key.folder_name}.lock"
         lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
-        try:
+        with os_errors(f"cannot lock {path}"):  # also where another process holds it
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             os.utime(path)  # locking does not change the file, and an old one is dropped
-        except Timeout:
-            raise _UnwritableError(f"another process holds {path}") from None
-        except OSError as error:
-            raise _UnwritableError(reason_of(error)) from error
         try:
             yield
         finally:
@@ -257,10 +242,6 @@ class CompileCache:
             if path.stat().st_mtime < oldest:
                 with suppress(OSError, Timeout), FileLock(path, timeout=0):
                     path.unlink()
-
-
-class _UnwritableError(Exception):
-    """The cache's folder or lock cannot be written."""
 
 
 def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any]:

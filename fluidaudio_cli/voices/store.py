@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors, reason_of
+from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.files import atomic_path, check_folder, user_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
@@ -46,16 +46,13 @@ class VoiceStore:
 
         Raises ``InputError`` for a file that cannot be read or is no store at all.
         """
-        try:
-            if not stat.S_ISREG(self.path.stat().st_mode):  # a device may have no end
-                raise InputError(f"{self.path} is not a file", "give a store's file or folder")
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            return Contents({}, {}, self.path)
-        except OSError as error:
-            raise InputError(
-                f"cannot read the voices in {self.path}: {reason_of(error)}", "check the path"
-            ) from error
+        with os_errors(f"cannot read the voices in {self.path}", "check the path", InputError):
+            try:
+                if not stat.S_ISREG(self.path.stat().st_mode):  # a device may have no end
+                    raise InputError(f"{self.path} is not a file", "give a store's file or folder")
+                raw = self.path.read_bytes()
+            except FileNotFoundError:
+                return Contents({}, {}, self.path)
         voices: dict[str, StoredVoice] = {}
         damaged: dict[str, str] = {}
         for number, line in enumerate(raw.decode("utf-8", "surrogateescape").split("\n"), 1):
