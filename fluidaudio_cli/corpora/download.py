@@ -21,7 +21,7 @@ from fluidaudio_cli.corpora.store import (
     data_root,
     own_manifests,
 )
-from fluidaudio_cli.corpora.transfer import CancelledDownloadError, Fetched, RetryPolicy, fetch
+from fluidaudio_cli.corpora.transfer import CancelledDownloadError, RetryPolicy, fetch
 from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError, os_errors
 from fluidaudio_cli.files import file_sha256
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -133,7 +133,7 @@ class _Run:
                 f"{manifest.name} {self._split} where {count} were published",
                 "the published archive has changed; report its URL",
             )
-        self._record_archive(source.archive, path, fetched)
+        self._record_archive(path, fetched)
         self._keep("uris", self._split, uris)
         return uris
 
@@ -175,7 +175,7 @@ class _Run:
             cancel=self._cancel,
         )
         self._bytes_arrived(fetched.bytes)
-        self._record(placed, LockEntry(url=placed.origin, **vars(fetched)))
+        self._record(placed, fetched)
         self._report(placed.origin, 1.0)
 
     def _download_archived(self, name: str, wanted: Sequence[Placed]) -> None:
@@ -199,10 +199,10 @@ class _Run:
 
         with _as_download_error():
             extract(path, archive, {m: p.path for m, p in by_member.items()}, extracted)
-        self._record_archive(name, path, fetched)
+        self._record_archive(path, fetched)
         self._report(name, 1.0)
 
-    def _ensure_archive(self, name: str) -> tuple[Path, Fetched | None]:
+    def _ensure_archive(self, name: str) -> tuple[Path, LockEntry | None]:
         """The archive's path, and what was fetched if it was not there."""
         archive, path = self._store.manifest.archives[name], self._store.archive_path(name)
         if path.is_file():
@@ -220,11 +220,10 @@ class _Run:
         self._bytes_arrived(fetched.bytes)
         return path, fetched
 
-    def _record_archive(self, name: str, path: Path, fetched: Fetched | None) -> None:
+    def _record_archive(self, path: Path, fetched: LockEntry | None) -> None:
         # Only after it proved readable: a damaged archive on record could never be replaced.
         if fetched is not None:
-            entry = LockEntry(url=self._store.manifest.archives[name].url, **vars(fetched))
-            self._keep("files", self._store.relative(path), entry)
+            self._keep("files", self._store.relative(path), fetched)
 
     def _record(self, placed: Placed, entry: LockEntry) -> None:
         self._keep("files", self._store.relative(placed.path), entry)

@@ -24,6 +24,7 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
+from fluidaudio_cli.corpora.store import LockEntry
 from fluidaudio_cli.errors import DownloadError, HostError, os_errors
 from fluidaudio_cli.files import file_sha256, read_record, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -57,14 +58,6 @@ class RetryPolicy:
     progress_bytes: int = 1 << 20
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A finished download."""
-
-    sha256: str
-    bytes: int
-
-
 class _TransientError(Exception):
     """This attempt failed; another may not."""
 
@@ -86,7 +79,7 @@ def fetch(
     policy: RetryPolicy | None = None,
     progress: ProgressCallback = no_progress,
     cancel: threading.Event | None = None,
-) -> Fetched:
+) -> LockEntry:
     """Download ``url`` to ``target``; ``progress`` is told bytes.
 
     Raises:
@@ -111,9 +104,13 @@ def fetch(
                 cancel or threading.Event(),
             )
             transfer.run()
-        fetched = Fetched(file_sha256(part), transfer.have())
-    problem = _mismatch(fetched, sha256, size)
-    if problem is not None:
+        fetched = LockEntry(sha256=file_sha256(part), bytes=transfer.have(), url=url)
+    problem = ""
+    if size is not None and fetched.bytes != size:
+        problem = f"has {fetched.bytes} bytes where {size} were expected"
+    elif sha256 is not None and fetched.sha256 != sha256:
+        problem = f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
+    if problem:
         transfer.drop()
         raise DownloadError(
             f"{url}: {problem}; the file was removed", "try again; if it persists, report the URL"
@@ -300,11 +297,3 @@ def _check_space(part: Path, offset: int, total: int | None) -> None:
             f"{part.parent} has {free / 1e9:.1f} GB free, {(total - offset) / 1e9:.1f} GB needed",
             _ROOM,
         )
-
-
-def _mismatch(fetched: Fetched, sha256: str | None, size: int | None) -> str | None:
-    if size is not None and fetched.bytes != size:
-        return f"has {fetched.bytes} bytes where {size} were expected"
-    if sha256 is not None and fetched.sha256 != sha256:
-        return f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
-    return None

@@ -285,9 +285,7 @@ def _touch(path: Path) -> None:
         pass  # a cache that is read only is still a cache
 
 
-@lru_cache(maxsize=8)
-def _shared(root: Path) -> CompileCache:
-    return CompileCache(root)
+_shared = lru_cache(maxsize=8)(CompileCache)
 
 
 def shared_cache() -> CompileCache:

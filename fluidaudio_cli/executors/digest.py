@@ -31,9 +31,10 @@ def package_digest(package: Path, cache: CompileCache) -> str:
     path = package.resolve()
     fingerprint, changed = _fingerprint(path)
     memo = cache.root / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
-    remembered = _remembered(memo, fingerprint)
-    if remembered is not None:
-        return remembered
+    remembered = read_record(memo)
+    known = remembered.get("sha256")
+    if remembered.get("fingerprint") == fingerprint and isinstance(known, str) and len(known) == 64:
+        return known
     from fluidaudio_cli.coreml.package import package_sha256
 
     digest = package_sha256(path)
@@ -65,11 +66,3 @@ def _fingerprint(package: Path) -> tuple[str, float]:
             )
             latest = max(latest, changed / 1e9)
     return digest.hexdigest(), latest
-
-
-def _remembered(memo: Path, fingerprint: str) -> str | None:
-    record = read_record(memo)
-    if record.get("fingerprint") != fingerprint:
-        return None
-    digest = record.get("sha256")
-    return digest if isinstance(digest, str) and len(digest) == 64 else None

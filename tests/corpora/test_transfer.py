@@ -16,6 +16,7 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
+from fluidaudio_cli.corpora.store import LockEntry
 from fluidaudio_cli.corpora.transfer import CancelledDownloadError, RetryPolicy, fetch
 from fluidaudio_cli.errors import DownloadError, HostError
 from tests.corpora.faulty_server import Fault, FaultyServer, etag_of
@@ -39,7 +40,7 @@ def test_fetches_a_file_and_says_what_it_is(
         url, tmp_path / "f", policy=quick, progress=lambda done, total: told.append((done, total))
     )
     assert (tmp_path / "f").read_bytes() == CONTENT
-    assert fetched == transfer.Fetched(SHA256, 400_000)
+    assert fetched == LockEntry(sha256=SHA256, bytes=400_000, url=url)
     assert told[-1] == (400_000, 400_000)
     assert leftovers(tmp_path) == ["f"]
 
