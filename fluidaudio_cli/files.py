@@ -167,6 +167,31 @@ def lock_file(descriptor: int) -> bool:
     return True
 
 
+@contextmanager
+def held(
+    path: Path, refused: str, remedy: str, busy: HostError, seconds: float = 0.0
+) -> Iterator[None]:
+    """Hold the lock file at ``path``, made for its owner alone, while the block runs.
+
+    Raises ``HostError`` with ``refused`` and ``remedy`` where it cannot be made, ``busy`` where
+    another process has it for more than ``seconds``.
+    """
+    # Imported here: a warm start changes nothing and need not pay for it.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, seconds, 0o600)
+    with os_errors(refused, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise busy from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def folder_files(folder: Path) -> list[Path]:
     """All files below ``folder`` and the folders it links to, each folder once, in order.
 

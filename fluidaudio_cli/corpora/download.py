@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import filelock
-
 from fluidaudio_cli.corpora.archive import extract, member_names
 from fluidaudio_cli.corpora.manifest import Manifest, find_split
 from fluidaudio_cli.corpora.store import (
@@ -22,8 +20,8 @@ from fluidaudio_cli.corpora.store import (
     own_manifests,
 )
 from fluidaudio_cli.corpora.transfer import CancelledDownloadError, RetryPolicy, fetch
-from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import file_sha256
+from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError
+from fluidaudio_cli.files import file_sha256, held
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Research servers are shared; more connections get a client blocked, not served faster.
@@ -74,7 +72,10 @@ def download_dataset(
     chosen = named or manifest.default_split
     if manifest.bundled:
         return _bundled_summary(manifest, root, chosen)
-    with _exclusive(root / "datasets" / manifest.name, manifest.name):
+    folder = root / "datasets" / manifest.name
+    busy = HostError(f"another download of {manifest.name} is running", "wait for it")
+    remedy = "choose another --data-dir"
+    with held(folder / ".download.lock", f"cannot write {folder}", remedy, busy):
         run = _Run(Store.open(manifest, root), chosen, policy, progress)
         return run.run(max_files, single, jobs or DEFAULT_JOBS)
 
@@ -286,17 +287,6 @@ def _as_download_error() -> Iterator[None]:
         yield
     except InputError as error:
         raise DownloadError(error.message, error.remedy) from error
-
-
-@contextmanager
-def _exclusive(folder: Path, name: str) -> Iterator[None]:
-    with os_errors(f"cannot write {folder}", "choose another --data-dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with filelock.FileLock(folder / ".download.lock", timeout=0):
-                yield
-        except filelock.Timeout as error:
-            raise HostError(f"another download of {name} is running", "wait for it") from error
 
 
 def _bundled_summary(manifest: Manifest, root: Path, split: str) -> DownloadSummary:

@@ -35,6 +35,7 @@ from fluidaudio_cli.files import (
     atomic_path,
     file_sha256,
     folder_files,
+    held,
     read_record,
     remove_orphans,
     temporary_folder,
@@ -192,19 +193,12 @@ class CompileCache:
 
     @contextmanager
     def _building(self, key: CacheKey) -> Iterator[None]:
-        # Imported here: a warm start builds nothing and need not pay for it.
-        from filelock import FileLock
-
         path = self.root / "locks" / f"{key.folder_name}.lock"
-        lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
-        with os_errors(f"cannot lock {path}"):  # also where another process holds it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            os.utime(path)  # locking does not change the file, and an old one is dropped
-        try:
+        refused = f"cannot lock {path}"
+        with held(path, refused, "", HostError(refused), LOCK_TIMEOUT_SECONDS):
+            with suppress(OSError):
+                os.utime(path)  # locking does not change the file, and an old one is dropped
             yield
-        finally:
-            lock.release()
 
     def _verified(self, folder: Path, key: CacheKey) -> CacheEntry | None:
         """The entry in ``folder`` if it is whole and made from ``key``."""
