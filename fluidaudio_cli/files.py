@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,12 @@ def write_text_atomic(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, whole or not at all."""
     with atomic_path(target) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def keep_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Keep what :func:`read_record` reads; where it cannot be written, the work is done again."""
+    with suppress(HostError):
+        write_text_atomic(path, json.dumps(record, indent=1) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -166,16 +166,9 @@ class _Run:
             raise DownloadError(count + failures[0].message, failures[0].remedy) from failures[0]
 
     def _download_file(self, placed: Placed) -> None:
-        fetched = fetch(
-            placed.origin,
-            placed.path,
-            sha256=placed.sha256,
-            size=placed.bytes,
-            policy=self._policy,
-            progress=self._progress_of(placed.origin),
-            cancel=self._cancel,
+        fetched = self._fetch(
+            placed.origin, placed.origin, placed.path, placed.sha256, placed.bytes
         )
-        self._bytes_arrived(fetched.bytes)
         self._record(placed, fetched)
         self._report(placed.origin, 1.0)
 
@@ -209,17 +202,25 @@ class _Run:
         if path.is_file():
             return path, None
         locked = self._store.lock.files.get(self._store.relative(path))
+        sha256 = archive.sha256 or (locked.sha256 if locked else None)
+        return path, self._fetch(name, archive.url, path, sha256, archive.bytes)
+
+    def _fetch(
+        self, key: str, url: str, target: Path, sha256: str | None, size: int | None
+    ) -> LockEntry:
+        """Download one file; ``key``: of its progress."""
         fetched = fetch(
-            archive.url,
-            path,
-            sha256=archive.sha256 or (locked.sha256 if locked else None),
-            size=archive.bytes,
+            url,
+            target,
+            sha256=sha256,
+            size=size,
             policy=self._policy,
-            progress=self._progress_of(name),
+            progress=lambda done, total: self._report(key, done / total if total else 0.0),
             cancel=self._cancel,
         )
-        self._bytes_arrived(fetched.bytes)
-        return path, fetched
+        with self._guard:
+            self._bytes += fetched.bytes
+        return fetched
 
     def _record_archive(self, path: Path, fetched: LockEntry | None) -> None:
         # Only after it proved readable: a damaged archive on record could never be replaced.
@@ -241,13 +242,6 @@ class _Run:
             update = {kind: {**getattr(lock, kind), name: value}}
             self._store = replace(self._store, lock=lock.model_copy(update=update))
             self._store.save()
-
-    def _bytes_arrived(self, count: int) -> None:
-        with self._guard:
-            self._bytes += count
-
-    def _progress_of(self, key: str) -> ProgressCallback:
-        return lambda done, total: self._report(key, done / total if total else 0.0)
 
     def _report(self, key: str, fraction: float) -> None:
         with self._guard:

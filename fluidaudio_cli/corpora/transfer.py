@@ -139,14 +139,6 @@ class _Transfer:
     def have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def validator(self) -> str | None:
-        """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
-        note = read_record(self.note)
-        if note.get("url") != self.url:
-            return None
-        validator = note.get("validator")
-        return validator if isinstance(validator, str) else None
-
     def drop(self) -> None:
         self.part.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
@@ -175,8 +167,10 @@ class _Transfer:
         import requests
         import urllib3
 
-        validator = self.validator()
-        have = self.have() if validator is not None else 0
+        note = read_record(self.note)
+        # The strong ETag or Last-Modified that the bytes belong to.
+        validator = note.get("validator") if note.get("url") == self.url else None
+        have = self.have() if isinstance(validator, str) else 0
         # Without the identity coding, byte ranges would count compressed bytes.
         headers = {"Accept-Encoding": "identity"}
         if have:

@@ -202,18 +202,23 @@ class CompileCache:
 
     def _verified(self, folder: Path, key: CacheKey) -> CacheEntry | None:
         """The entry in ``folder`` if it is whole and made from ``key``."""
-        meta = _read_meta(folder)
-        if meta is None or meta["key"] != asdict(key):
+        meta = read_record(folder / _META)
+        files, details = meta.get("files"), meta.get("details")
+        if (meta.get("schema"), meta.get("key")) != (SCHEMA, asdict(key)):
+            return None
+        if not isinstance(files, dict) or not isinstance(details, dict):
             return None
         try:
-            for name, facts in meta["files"].items():
+            for name, facts in files.items():
                 path = folder / name
                 if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
                     return None
         except (OSError, KeyError, TypeError):
             return None
-        _touch(folder / _META)
-        return CacheEntry(folder, True, meta["details"])
+        with suppress(OSError):  # a cache that is read only is still a cache
+            if time.time() - (folder / _META).stat().st_mtime > TOUCH_AFTER_SECONDS:
+                os.utime(folder / _META)
+        return CacheEntry(folder, True, details)
 
     def _tidy_once(self) -> None:
         """Remove what killed processes left: here, and beside the cache's other records."""
@@ -255,28 +260,11 @@ def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any
     return details
 
 
-def _read_meta(folder: Path) -> dict[str, Any] | None:
-    meta = read_record(folder / _META)
-    if meta.get("schema") != SCHEMA:
-        return None
-    if not isinstance(meta.get("files"), dict) or not isinstance(meta.get("details"), dict):
-        return None
-    return meta if "key" in meta else None
-
-
 def _last_used(folder: Path) -> float:
     try:
         return (folder / _META).stat().st_mtime
     except OSError:
         return math.inf  # a draft of another process, or gone already
-
-
-def _touch(path: Path) -> None:
-    try:
-        if time.time() - path.stat().st_mtime > TOUCH_AFTER_SECONDS:
-            os.utime(path)
-    except OSError:
-        pass  # a cache that is read only is still a cache
 
 
 _shared = lru_cache(maxsize=8)(CompileCache)
