@@ -129,9 +129,9 @@ class CompileCache:
                 found = self._verified(self._folder(key), key)
                 if found is not None:
                     return found
-                shutil.rmtree(self._folder(key), ignore_errors=True)  # it is damaged
                 with atomic_path(self._folder(key)) as draft:
                     details = _build_into(draft, key, build)
+                    shutil.rmtree(self._folder(key), ignore_errors=True)  # one that is damaged
                 with suppress(OSError):  # another process may drop the same
                     self._drop_unused()
                 return CacheEntry(self._folder(key), False, details)
