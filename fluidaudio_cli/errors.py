@@ -6,9 +6,11 @@ catches these classes, or the standard class each of them also is.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from typing import Any
 
 
@@ -65,15 +67,59 @@ class GateError(FluidAudioError):
     """A performance gate failed (exit code 1)."""
 
 
+_REMEDIES = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "lower --memory-limit or close other programs",
+    errno.EIO: "check the disk",
+}
+OUT_OF_MEMORY = f"out of memory: {_REMEDIES[errno.ENOMEM]}"
+
+
 @contextmanager
 def os_errors(
-    what: str, remedy: str = "", kind: type[FluidAudioError] = HostError
+    what: str,
+    remedy: str = "",
+    kind: type[FluidAudioError] = HostError,
+    *also: type[Exception],
 ) -> Iterator[None]:
-    """Raise an ``OSError`` of the block as ``kind``: ``what``, and the system's own words."""
+    """Raise an ``OSError`` of the block, or one of ``also``, as ``kind``: ``what``, and why.
+
+    ``remedy``: unless the system's error has one of its own. A pipe that nobody reads stays a
+    ``BrokenPipeError``.
+    """
+    kinds: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except kinds as error:
+        raise kind(f"{what}: {reason_of(error)}", remedy_of(error, remedy)) from error
+
+
+@contextmanager
+def named_errors(path: PathLike[str]) -> Iterator[None]:
+    """Name ``path`` in an ``OSError`` of the block: of reading and writing the system does not."""
     try:
         yield
     except OSError as error:
-        raise kind(f"{what}: {error.strerror or error}", remedy) from error
+        error.filename = error.filename or path
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, in the words of the system or of FFmpeg, without codes and file names."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def remedy_of(error: BaseException, otherwise: str = "") -> str:
+    """What helps against ``error`` of the system; ``otherwise`` where that depends on its place."""
+    number = getattr(error, "errno", None)
+    if otherwise and number in (errno.ENOSPC, errno.EDQUOT):
+        return otherwise
+    return _REMEDIES.get(number or 0, otherwise)
 
 
 def show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:

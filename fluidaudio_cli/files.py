@@ -13,13 +13,14 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from fluidaudio_cli.errors import HostError, os_errors
+from fluidaudio_cli.errors import HostError, named_errors, os_errors
 
 try:
     import fcntl
@@ -39,9 +40,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Works for a file or a directory; a device or a pipe (``/dev/null``) is written directly.
     Raises ``HostError`` when the place cannot be written (missing permission, disk full);
     ``target`` is then as it was. A pipe nobody reads raises ``BrokenPipeError``, as stdout does.
-    Where ``target`` is a link, what it points to is written.
+    Where ``target`` is a link, what it points to is written. A folder is replaced if it is empty;
+    who could not read the file that is replaced cannot read the new one.
     """
-    try:
+    with os_errors(f"cannot write {target}", "free space there, or choose another place"):
         if target.exists() and not (target.is_file() or target.is_dir()):
             yield target
             return
@@ -54,15 +56,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
             draft = scratch / target.name
             yield draft
             if draft.is_dir() and target.is_dir():
-                target.replace(scratch / "previous")
+                target.rmdir()  # not what another process may have put there meanwhile
+            elif target.is_file():
+                modes = draft.stat().st_mode, target.stat().st_mode
+                if modes[0] & modes[1] != modes[0]:
+                    draft.chmod(stat.S_IMODE(modes[0] & modes[1]))
             draft.replace(target)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise HostError(
-            f"cannot write {target}: {error.strerror or error}",
-            "free space there, or choose another place",
-        ) from error
 
 
 def resolved(path: Path) -> Path:
@@ -108,6 +107,12 @@ def write_text_atomic(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, whole or not at all."""
     with atomic_path(target) as draft:
         draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+def keep_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Keep what :func:`read_record` reads; where it cannot be written, the work is done again."""
+    with suppress(HostError):
+        write_text_atomic(path, json.dumps(record, indent=1) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -168,11 +173,44 @@ def lock_file(descriptor: int) -> bool:
     return True
 
 
+@contextmanager
+def held(
+    path: Path, refused: str, remedy: str, busy: HostError, seconds: float = 0.0
+) -> Iterator[None]:
+    """Hold the lock file at ``path``, made for its owner alone, while the block runs.
+
+    Raises ``HostError`` with ``refused`` and ``remedy`` where it cannot be made, ``busy`` where
+    another process has it for more than ``seconds``.
+    """
+    # Imported here: a warm start changes nothing and need not pay for it.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, seconds, 0o600)
+    with os_errors(refused, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise busy from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def folder_files(folder: Path) -> list[Path]:
-    """All files below ``folder`` and the folders it links to, each folder once, in order."""
+    """All files below ``folder`` and the folders it links to, each folder once, in order.
+
+    Raises ``OSError`` for a folder that cannot be looked into; what is not there is left out.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+
+    def refused(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refused, followlinks=True):
         if (place := os.path.realpath(parent)) in seen:
             folders.clear()
             continue
@@ -183,8 +221,12 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """How much the files below ``folder`` hold."""
-    return sum(path.stat().st_size for path in folder_files(folder))
+    """How much the files below ``folder`` hold, without those that go meanwhile."""
+    size = 0
+    for path in folder_files(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
 
 
 def file_sha256(path: Path) -> str:
@@ -196,7 +238,7 @@ def file_sha256(path: Path) -> str:
 
 def hash_file(digest: hashlib._Hash, path: Path) -> None:
     """Add the content of a file, read in pieces."""
-    with path.open("rb") as stream:
+    with named_errors(path), path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
             digest.update(block)
 

@@ -23,7 +23,7 @@ from typing import (
     get_type_hints,
 )
 
-from fluidaudio_cli.errors import FluidAudioError
+from fluidaudio_cli.errors import FluidAudioError, os_errors
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -198,7 +198,8 @@ def _parsed(path: Path, what: str, error: type[FluidAudioError]) -> tuple[Any, A
     """A YAML file's content, the node that was made of, and the text."""
     import yaml
 
-    try:
+    refused = f"cannot read {what}{path}", "check the file", error
+    with os_errors(*refused, yaml.YAMLError, *_UNREADABLE):
         text = path.read_text(encoding="utf-8")
         # libyaml's parser where PyYAML was built with it: ten times as fast.
         kind = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -214,9 +215,6 @@ def _parsed(path: Path, what: str, error: type[FluidAudioError]) -> tuple[Any, A
             return None if node is None else loader.construct_document(node), node, text
         finally:
             loader.dispose()
-    except (OSError, yaml.YAMLError, *_UNREADABLE) as failure:
-        reason = getattr(failure, "strerror", None) or failure
-        raise error(f"cannot read {what}{path}: {reason}", "check the file") from failure
 
 
 def _locate(

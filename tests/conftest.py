@@ -12,6 +12,9 @@ import pytest
 
 from tests.skips import ABSENT_KERNEL, kind_of
 
+# Some tests import ONNX Runtime without the program, which says the same.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -33,6 +33,7 @@ from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.coreml.lower import lower_to_onnx
 from fluidaudio_cli.coreml.package import package_sha256, read_program
 from fluidaudio_cli.executors.base import ExecutorOptions
+from fluidaudio_cli.executors.onnxruntime import runtime
 from fluidaudio_cli.executors.select import executor
 from fluidaudio_cli.models.registry import bundled_models
 from fluidaudio_cli.resources import packages_dir
@@ -91,8 +92,7 @@ class Network:
         Convolutions that are ``quantized`` give their own result as ``NAME/quantized`` too; what
         follows them hears only that if :attr:`output` is asked for.
         """
-        import onnxruntime
-
+        onnxruntime = runtime()
         nodes, constants = self._with_integers(quantized or {}, self.output in outputs)
         used = {name for node in nodes for name in node.input}
         graph = helper.make_graph(

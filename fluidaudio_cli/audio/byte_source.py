@@ -11,11 +11,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import BinaryIO
 
-from fluidaudio_cli.audio.headers import Header, exceeds_file, read_header
+from fluidaudio_cli.audio.headers import exceeds_file, read_header
 from fluidaudio_cli.audio.stated import OGG_PAGE_BYTES, ogg_page_is_cut
-from fluidaudio_cli.errors import AudioError, HostError
+from fluidaudio_cli.errors import AudioError, os_errors, reason_of, remedy_of
 from fluidaudio_cli.recordings import STDIN, Place, Url
 
 READ_BYTES = 256 * 1024
@@ -66,11 +67,13 @@ class ByteSource:
             if not self._seekable:
                 self._head = _read_up_to(self._raw, _HEAD_BYTES)
             self.magic = self._read_at(0, 4) if self._seekable else self._head[:4]
-            self.header = self._look()
+            self._look()
             if self.header.endless:
                 raise AudioError(f"{self.label} has no samples, only empty chunks", "record again")
-        except BaseException:
+        except BaseException as error:
             self._raw.close()
+            if isinstance(error, OSError):  # this recording's: others may be sound
+                raise _unreadable(self.label, error) from error
             raise
 
     @property
@@ -129,7 +132,7 @@ class ByteSource:
             if not data:
                 self.is_cut = self.is_cut or exceeds_file(self.header, start)
                 self.is_cut = self.is_cut or self._ogg_is_cut()
-                self._note_cut_packet(self.header, start)
+                self._note_cut_packet(start)
         return _patched(data, start, self._patches)
 
     def check_end(self) -> None:
@@ -156,19 +159,20 @@ class ByteSource:
             return data
         return self._raw.read(count) or b""
 
-    def _look(self) -> Header:
+    def _look(self) -> None:
         if not self._seekable:
             head = self._head
-            header = read_header(lambda offset, count: head[offset : offset + count])
+            self.header = header = read_header(lambda start, count: head[start : start + count])
             if header.index_at_end:
                 self._spool()
-                return self._look()
-            if not head:
+            elif not head:
                 raise AudioError(f"{self.label} is empty (0 bytes)", "record or copy it again")
-            # What follows the stated end is seen when it is there.
-            self._patches, self._end = {**header.patches, **header.open_end(None)}, header.data_end
-            return header
-        header = read_header(self._read_at)
+            else:
+                # What follows the stated end is seen when it is there.
+                self._patches = {**header.patches, **header.open_end(None)}
+                self._end = header.data_end
+                return
+        self.header = header = read_header(self._read_at)
         self._total_bytes = total = self._raw.seek(0, os.SEEK_END)
         self._patches, end = header.patches, header.data_end
         self.is_cut = exceeds_file(header, total)
@@ -180,12 +184,11 @@ class ByteSource:
                 self._patches = {**header.patches, **header.open_end(total)}
                 self._open_bytes = total
                 if end is not None:
-                    self._note_longer(header)
-        self._note_cut_packet(header, total)
+                    self._note_longer()
+        self._note_cut_packet(total)
         self._tail = self._read_at(max(0, total - OGG_PAGE_BYTES), OGG_PAGE_BYTES)
         self.is_cut = self.is_cut or self._ogg_is_cut()
         self._position = self._raw.seek(0)
-        return header
 
     def _read_at(self, offset: int, count: int) -> bytes:
         if not 0 <= offset < self._raw.seek(0, os.SEEK_END):
@@ -203,16 +206,17 @@ class ByteSource:
             self._note_joined()
         elif not self.header.is_trailer(tail, len(tail) < _TRAILER_BYTES):
             self._head, self._end = tail, None
-            self._note_longer(self.header)
+            self._note_longer()
 
-    def _note_longer(self, header: Header) -> None:
+    def _note_longer(self) -> None:
+        header = self.header
         stated = f"{header.data_bytes} bytes" if not header.seconds else f"{header.seconds:.2f} s"
         self.notes.append(
             f"its header states {stated} and is not believed: what follows is sound as well"
         )
 
-    def _note_cut_packet(self, header: Header, total: int) -> None:
-        if header.packet_bytes and total % header.packet_bytes:
+    def _note_cut_packet(self, total: int) -> None:
+        if self.header.packet_bytes and total % self.header.packet_bytes:
             self.note_cut_packet()
 
     def _note_joined(self) -> None:
@@ -220,18 +224,15 @@ class ByteSource:
 
     def _spool(self) -> None:
         """Copy a pipe to disk that cannot be read forward."""
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
-        try:
+        refused = f"cannot copy {self.label} to a temporary file"
+        remedy = "free space, or set TMPDIR to a larger place"
+        with os_errors(refused, remedy), ExitStack() as opened:
+            copy = opened.enter_context(tempfile.TemporaryFile())
             copy.write(self._head)
             while data := self._raw.read(READ_BYTES):
                 copy.write(data)
             copy.seek(0)
-        except OSError as error:
-            copy.close()
-            raise HostError(
-                f"cannot copy {self.label} to a temporary file: {error.strerror or error}",
-                "free space, or set TMPDIR to a larger place",
-            ) from error
+            opened.pop_all()  # closed by ``close``
         self._raw.close()
         self._raw, self._head, self._seekable = copy, b"", True
         self.notes.append(_SPOOLED)
@@ -254,12 +255,16 @@ def _open(path: Place) -> BinaryIO:
     except (OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"cannot read {path}: {reason}", "check its access rights") from error
+        raise _unreadable(str(path), error) from error
     if path.is_file() and os.fstat(file.fileno()).st_size == 0:
         file.close()
         raise AudioError(f"{path} is an empty file (0 bytes)", "record or copy it again")
     return file
+
+
+def _unreadable(label: str, error: OSError | ValueError) -> AudioError:
+    remedy = remedy_of(error, "check its access rights")
+    return AudioError(f"cannot read {label}: {reason_of(error)}", remedy)
 
 
 def _read_up_to(file: BinaryIO, count: int, begun: bytes = b"") -> bytes:

@@ -16,7 +16,7 @@ import av.error
 from av.stream import Disposition
 
 from fluidaudio_cli.audio.byte_source import READ_BYTES, ByteSource
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.errors import AudioError, reason_of
 from fluidaudio_cli.recordings import Place
 
 NOT_AUDIO_REMEDY = "give a recording (WAV, FLAC, MP3, M4A, OGG, MP4, …)"
@@ -196,8 +196,3 @@ def _described(track: Any) -> str:
     if title:
         parts.append(f"'{title}'")
     return ", ".join(parts)
-
-
-def reason_of(error: Exception) -> str:
-    """The words of FFmpeg or the system for ``error``, without codes and file names."""
-    return str(getattr(error, "strerror", None) or error)

@@ -16,7 +16,6 @@ from fluidaudio_cli.audio.container import (
     DAMAGED_REMEDY,
     NOT_AUDIO_REMEDY,
     OpenedContainer,
-    reason_of,
 )
 from fluidaudio_cli.audio.declared import declared_length
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, Mix, PcmFrame, Silence
@@ -27,7 +26,7 @@ from fluidaudio_cli.audio.timeline import (
     PauseTooLongError,
     Timeline,
 )
-from fluidaudio_cli.errors import AudioError
+from fluidaudio_cli.errors import AudioError, reason_of
 from fluidaudio_cli.wording import counted
 
 Block = PcmFrame | Silence

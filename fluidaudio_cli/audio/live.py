@@ -21,7 +21,7 @@ from fluidaudio_cli.audio.mono import SAMPLE_RATE
 from fluidaudio_cli.audio.pcm import PEAK_LIMIT, Mix, Samples
 from fluidaudio_cli.audio.resample import Resampler
 from fluidaudio_cli.audio.source import AudioStream
-from fluidaudio_cli.errors import AudioError, HostError, os_errors
+from fluidaudio_cli.errors import AudioError, HostError, os_errors, reason_of
 from fluidaudio_cli.wording import counted
 
 PcmFormat = Literal["s16le", "f32le"]
@@ -247,8 +247,9 @@ def address_blocks(mono: LiveMono, address: str) -> Blocks:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, AudioError):
             raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(f"{address} cannot be read ({reason})", "check that it is live") from error
+        raise AudioError(
+            f"{address} cannot be read ({reason_of(error)})", "check that it is live"
+        ) from error
 
 
 def microphone_blocks(device: str, say: Callable[[str], None]) -> Blocks:

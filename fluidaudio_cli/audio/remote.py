@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
-from fluidaudio_cli.errors import AudioError, FluidAudioError, HostError
+from fluidaudio_cli.errors import AudioError, FluidAudioError, HostError, reason_of
 from fluidaudio_cli.recordings import Url
 
 
@@ -82,7 +82,6 @@ def _told(url: Url) -> Iterator[None]:
     except FileNotFoundError as error:
         raise AudioError(f"{url} does not exist", "check the address") from error
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise AudioError(
-            f"cannot read {url}: {reason}", "check the address and the access rights"
+            f"cannot read {url}: {reason_of(error)}", "check the address and the access rights"
         ) from error

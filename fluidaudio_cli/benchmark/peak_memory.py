@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import sys
@@ -16,7 +15,7 @@ from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.tuning import machine_identity
 from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.cache import cache_dir
-from fluidaudio_cli.files import read_record, write_text_atomic
+from fluidaudio_cli.files import keep_record, read_record
 from fluidaudio_cli.measure.environment import package_versions, source_digest
 from fluidaudio_cli.models.card import load_card
 from fluidaudio_cli.models.registry import packages_of
@@ -89,9 +88,7 @@ class Peaks:
                 self.measured[name] = None
                 return None
             record = {"peak_bytes": peak, "of": key}
-            # A cache that cannot be written costs measuring at every start, nothing more.
-            with contextlib.suppress(HostError):
-                write_text_atomic(path, json.dumps(record, indent=1) + "\n")
+            keep_record(path, record)
         self.measured[name] = peak
         return peak
 

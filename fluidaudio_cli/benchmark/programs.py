@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from fluidaudio_cli.benchmark.grid import Program
 from fluidaudio_cli.benchmark.results import BenchmarkResult
 from fluidaudio_cli.benchmark.workers import Worker, WorkerCommand, timeout_for
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, reason_of
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.measure.statistics import summarise
 from fluidaudio_cli.turns import Turn
@@ -189,7 +189,7 @@ def _run(command: WorkerCommand, audio: Path, mode: str, timeout: float) -> str:
     except subprocess.TimeoutExpired:
         raise HostError(f"{argv[0]} did not end within {timeout:g} s") from None
     except OSError as error:
-        raise HostError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+        raise HostError(f"cannot start {argv[0]}: {reason_of(error)}") from error
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it printed no reason"])[-1]
         raise HostError(f"{argv[0]} failed with exit code {done.returncode}: {last}")

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fluidaudio_cli.benchmark.grid import Cell
-from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.errors import InputError, os_errors
 from fluidaudio_cli.files import write_text_atomic
 from fluidaudio_cli.measure.environment import Environment
 from fluidaudio_cli.scoring.records import (
@@ -447,10 +447,9 @@ class BenchmarkResult(Record):
 
 def read_result(path: Path) -> BenchmarkResult:
     """Read and validate a result file; ``InputError`` names the file and the first problem."""
-    try:
+    remedy = "give a benchmark JSON file"
+    with os_errors(f"cannot read {path}", remedy, InputError, UnicodeDecodeError):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}", "give a benchmark JSON file") from error
     if '"fluidaudio.benchmark/1"' in text[:1000]:
         raise InputError(
             f"{path} was written by an earlier version (fluidaudio.benchmark/1)",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fluidaudio_cli.benchmark.results import BenchmarkResult, CellRecord, PlanRecord
 from fluidaudio_cli.errors import HostError, UsageError
 from fluidaudio_cli.executors.cache import ENVIRONMENT_VARIABLE
-from fluidaudio_cli.files import resolved
+from fluidaudio_cli.files import held, resolved
 from fluidaudio_cli.wording import listed
 
 _REMEDY = "run again without --resume, or with the same options"
@@ -51,33 +51,18 @@ def journal_in(folder: Path, plan: PlanRecord, fingerprints: str) -> Path:
     return folder / f"{digest[:16]}.json"
 
 
-@contextmanager
-def locked(journal: Path, locks: Path) -> Iterator[None]:
+def locked(journal: Path, locks: Path) -> AbstractContextManager[None]:
     """Keep ``journal`` from other runs meanwhile; ``locks``: the folder for lock files.
 
     Raises ``HostError`` when another run has it.
     """
-    from filelock import FileLock, Timeout
-
     name = hashlib.sha256(str(resolved(journal)).encode()).hexdigest()[:16]
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{name}.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise HostError(
-            f"another benchmark is writing {journal}",
-            "wait for it, or give this one another --output FILE.json",
-        ) from None
-    except OSError as error:
-        raise HostError(
-            f"cannot write in {locks}: {error.strerror or error}",
-            f"set {ENVIRONMENT_VARIABLE} to a folder that can be written",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    remedy = f"set {ENVIRONMENT_VARIABLE} to a folder that can be written"
+    busy = HostError(
+        f"another benchmark is writing {journal}",
+        "wait for it, or give this one another --output FILE.json",
+    )
+    return held(locks / f"{name}.lock", f"cannot write in {locks}", remedy, busy)
 
 
 def _check_fields(what: str, before: object, now: object) -> None:

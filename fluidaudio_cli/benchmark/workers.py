@@ -92,7 +92,9 @@ class Worker:
             )
         except OSError as error:
             self._log.close()
-            raise errors.HostError(f"cannot start {command.argv[0]}: {error}") from error
+            raise errors.HostError(
+                f"cannot start {command.argv[0]}: {errors.reason_of(error)}"
+            ) from error
         try:
             self.hello = self._receive(LOAD_TIMEOUT_SECONDS)
             self._protocol = self.hello.get("protocol")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fluidaudio_cli.cli import messages, report_output
 from fluidaudio_cli.cli.options import ExecutorChoice, PrecisionChoice
-from fluidaudio_cli.errors import UsageError
+from fluidaudio_cli.errors import UsageError, os_errors
 from fluidaudio_cli.files import resolved, temporary_folder
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
@@ -66,10 +66,8 @@ def choose_modes(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
         elif mode in known:
             chosen[mode] = mode
         elif path.suffix in (".yaml", ".yml"):
-            try:
+            with os_errors(f"cannot read the mode file {mode}", kind=UsageError):
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-            except OSError as error:
-                raise UsageError(f"cannot read the mode file {mode}: {error.strerror}") from error
             chosen[f"{path.stem}-{digest}"] = _absolute(mode)
         else:
             raise UsageError(

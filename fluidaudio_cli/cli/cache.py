@@ -77,8 +77,10 @@ def clear(
     for name in (kind,) if kind else _CONTENTS:
         freed += int(_counted(folder / name)["bytes"])
         remedy = "check its permissions, and that no fluidaudio is running"
-        with os_errors(f"cannot empty {folder / name}", remedy), suppress(FileNotFoundError):
-            shutil.rmtree(folder / name)
+        with os_errors(f"cannot empty {folder / name}", remedy):
+            while (folder / name).exists():  # another process may remove the same
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(folder / name)
     messages.say(f"freed {freed / 1e6:.1f} MB in {folder}")
 
 

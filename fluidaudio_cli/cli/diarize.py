@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -305,10 +306,14 @@ def _again(
     """
     from fluidaudio_cli.report.diarization_json import Ran, describe_host
 
-    readable = (each for each in read_alike(files) if not isinstance(each, InputError))
-    first = next(readable, None)
-    if first is None:
-        raise next(each for each in read_alike(files) if isinstance(each, InputError))
+    found = read_alike(files)
+    unreadable: list[InputError] = []
+    for first in found:
+        if not isinstance(first, InputError):
+            break
+        unreadable.append(first)
+    else:
+        raise unreadable[0]
     host = describe_host() if wanted.as_json else {}
 
     def facts(saved: SavedEvidence) -> RunFacts:
@@ -321,7 +326,7 @@ def _again(
         run.take(error)
 
     def outcomes() -> Iterator[Diarization | InputError]:
-        for saved in read_alike(files):
+        for saved in chain(unreadable, [first], found):
             if isinstance(saved, InputError):
                 yield saved
                 continue

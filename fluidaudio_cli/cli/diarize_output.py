@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from fluidaudio_cli.cli.report_output import STDOUT, chosen_format
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, reason_of
 from fluidaudio_cli.files import check_folder, resolved
 from fluidaudio_cli.recordings import Place
 
@@ -129,9 +129,9 @@ def _name_error(target: Path, recording: Place) -> HostError | None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         return HostError(
-            f"cannot write the result of {recording}: {reason}", "rename it, or write to stdout"
+            f"cannot write the result of {recording}: {reason_of(error)}",
+            "rename it, or write to stdout",
         )
     if target.is_dir():
         return HostError(f"cannot write to {target}: Is a directory", "choose another place")

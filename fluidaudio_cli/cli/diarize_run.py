@@ -197,11 +197,17 @@ class DiarizeRun:
 
     def _gather(self, target: Path, text: str) -> None:
         """Add to the file of all results, which has another name until the end."""
-        if self._gathered is None:
-            draft = self._open.enter_context(atomic_path(target))
-            stream = draft.open("w", encoding="utf-8", newline="\n")
-            self._gathered = self._open.enter_context(stream)
-        self._gathered.write(text)
+        with interrupts_held():  # each result is in it whole
+            try:
+                if self._gathered is None:
+                    draft = self._open.enter_context(atomic_path(target))
+                    stream = draft.open("w", encoding="utf-8", newline="\n")
+                    self._gathered = self._open.enter_context(stream)
+                self._gathered.write(text)
+            except OSError:
+                self._gathered = None
+                with self._open:  # a part of a result gets no name
+                    raise
 
     def _text(self, result: Diarization, scored: ScoredAgainst | None) -> str:
         kind = self._destination.format

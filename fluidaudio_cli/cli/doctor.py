@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluidaudio_cli.cli import report_output
 from fluidaudio_cli.cli.render.tables import coloured, print_line, titled_table
-from fluidaudio_cli.errors import FluidAudioError, HostError
+from fluidaudio_cli.errors import FluidAudioError, HostError, reason_of
 from fluidaudio_cli.files import folder_bytes
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _storage() -> Iterator[Finding]:
         detail = f"{folder}, {folder_bytes(folder) / 1e6:.0f} MB used"
         yield Finding("storage", "cache", Status.ok, detail)
     except OSError as error:
-        detail = f"{folder} cannot be written ({error.strerror}); models compile at each start"
+        detail = f"{folder} cannot be used ({reason_of(error)}); models compile at each start"
         yield Finding("storage", "cache", Status.failed, detail, remedy)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free

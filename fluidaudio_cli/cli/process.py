@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import errno
 import io
 import os
 import signal
@@ -42,14 +41,6 @@ _EXIT_CODES: tuple[tuple[type[errors.FluidAudioError], int], ...] = (
     (errors.InputError, EXIT_BAD_INPUT),
     (errors.HostError, EXIT_ENVIRONMENT),
 )
-_REMEDIES = {
-    errno.ENOSPC: "free space there",
-    errno.EDQUOT: "free space there",
-    errno.EFBIG: "allow larger files (ulimit -f), or choose another file system",
-    errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.ENOMEM: "lower --memory-limit or close other programs",
-    errno.EIO: "check the disk",
-}
 _CHECK_FILE = "check that it is there, and its permissions"
 _STDOUT = "<stdout>"
 # Until a Ctrl-C that was lost is delivered again: the call in which it came is over by then.
@@ -116,6 +107,8 @@ def answered(action: Callable[[], int]) -> int:
         code = action()
         sys.stdout.flush()
     except errors.FluidAudioError as error:
+        if _came_of_interrupt(error):
+            return _told(*_ENDINGS[_ended_by])
         return _told(str(error), exit_code(error))
     except KeyboardInterrupt:
         return _told(*_ENDINGS[_ended_by])
@@ -124,11 +117,12 @@ def answered(action: Callable[[], int]) -> int:
         _drop_unwritable()
         return EXIT_PIPE_CLOSED
     except OSError as error:
-        if _ended_by == "SIGHUP":  # the terminal that is gone takes no more words
+        # The terminal that is gone takes no more words.
+        if _ended_by == "SIGHUP" or _came_of_interrupt(error):
             return _told(*_ENDINGS[_ended_by])
         return _told(_line_of(error), EXIT_ENVIRONMENT)
     except MemoryError:
-        return _told(f"out of memory: {_REMEDIES[errno.ENOMEM]}", EXIT_ENVIRONMENT)
+        return _told(errors.OUT_OF_MEMORY, EXIT_ENVIRONMENT)
     except Exception:  # noqa: BLE001 - whatever it is, it is no failed gate
         _drop_unwritable()
         with suppress(OSError):
@@ -142,9 +136,16 @@ def exit_code(error: errors.FluidAudioError) -> int:
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
+def _came_of_interrupt(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C came first: what it breaks off may fail, as removing what is temporary."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def _line_of(error: OSError) -> str:
-    reason = error.strerror or str(error)
-    remedy = _REMEDIES.get(error.errno or 0)
+    reason = errors.reason_of(error)
+    remedy = errors.remedy_of(error)
     if error.filename is None:
         return f"{reason}: {remedy or 'try again'}"
     if error.filename == _STDOUT:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.coreml.dtypes import decode, stored_bytes
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, os_errors
 
 _HEADER = struct.Struct("<II56x")
 _RECORD = struct.Struct("<IIQQ40x")
@@ -45,14 +45,10 @@ class BlobFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        with os_errors(f"cannot read the weight file {path}", _REMEDY, ModelFormatError):
             self._bytes: NDArray[np.uint8] = (
                 np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
             )
-        except OSError as error:
-            raise ModelFormatError(
-                f"{path}: weight file cannot be read ({error.strerror})", _REMEDY
-            ) from error
         if len(self._bytes) < _HEADER.size:
             raise self._damaged(f"{len(self._bytes)} bytes are too few for a header")
         _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())

@@ -34,7 +34,7 @@ from fluidaudio_cli.coreml.ir import (
 )
 from fluidaudio_cli.coreml.mil_tokens import Source, Tokens
 from fluidaudio_cli.coreml.package import COPY_AGAIN, choose_function, read_json
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, os_errors
 
 # MIL text calls opsets by the system; the protobuf form calls them CoreMLn.
 _OPSETS = {"ios15": "CoreML5", "ios16": "CoreML6", "ios17": "CoreML7", "ios18": "CoreML8"}
@@ -45,10 +45,9 @@ _ARRAY_TYPES = {"Float16": "fp16", "Float32": "fp32", "Double": "fp64", "Int32":
 def read_compiled(package: Path, function: str | None = None) -> Program:
     """The program of a compiled model. ``ModelFormatError`` names file and line."""
     path = package / "model.mil"
-    try:
+    refused = f"{path} is not textual MIL", COPY_AGAIN, ModelFormatError
+    with os_errors(*refused, UnicodeDecodeError):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelFormatError(f"{path} is not textual MIL ({error})") from error
     functions = _Parser(Source(path, text), WeightFiles(package)).program()
     described = package / "metadata.json"
     metadata = read_json(described) if described.is_file() else [{}]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fluidaudio_cli.coreml.ir import Function, Program
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, reason_of
 from fluidaudio_cli.files import folder_files, hash_file
 
 _REMEDY = "give the path of an .mlpackage or a compiled .mlmodelc folder"
@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFormatError(f"{path} is damaged ({error})", COPY_AGAIN) from error
+        raise ModelFormatError(f"{path} is damaged ({reason_of(error)})", COPY_AGAIN) from error
 
 
 def _specification(package: Path) -> Path:

@@ -25,7 +25,7 @@ from fluidaudio_cli.coreml.ir import (
 )
 from fluidaudio_cli.coreml.package import choose_function
 from fluidaudio_cli.coreml.protos import mil_messages, model_messages
-from fluidaudio_cli.errors import ModelFormatError
+from fluidaudio_cli.errors import ModelFormatError, named_errors
 
 # Names of DataType in MIL.proto that differ from "lower case".
 _FLOATS = {"FLOAT16": "fp16", "FLOAT32": "fp32", "FLOAT64": "fp64", "BFLOAT16": "bf16"}
@@ -49,7 +49,8 @@ def read_spec(path: Path, weights_folder: Path, function: str | None = None) -> 
 
     model = model_messages().Model()
     try:
-        model.ParseFromString(path.read_bytes())
+        with named_errors(path):
+            model.ParseFromString(path.read_bytes())
     except DecodeError as error:
         raise ModelFormatError(
             f"{path} is not a Core ML specification", "copy or convert the package again"

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import filelock
-
 from fluidaudio_cli.corpora.archive import extract, member_names
 from fluidaudio_cli.corpora.manifest import Manifest, find_split
 from fluidaudio_cli.corpora.store import (
@@ -21,9 +19,9 @@ from fluidaudio_cli.corpora.store import (
     data_root,
     own_manifests,
 )
-from fluidaudio_cli.corpora.transfer import CancelledDownloadError, Fetched, RetryPolicy, fetch
-from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import file_sha256
+from fluidaudio_cli.corpora.transfer import CancelledDownloadError, RetryPolicy, fetch
+from fluidaudio_cli.errors import DownloadError, HostError, InputError, UsageError
+from fluidaudio_cli.files import file_sha256, held
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 
 # Research servers are shared; more connections get a client blocked, not served faster.
@@ -74,7 +72,10 @@ def download_dataset(
     chosen = named or manifest.default_split
     if manifest.bundled:
         return _bundled_summary(manifest, root, chosen)
-    with _exclusive(root / "datasets" / manifest.name, manifest.name):
+    folder = root / "datasets" / manifest.name
+    busy = HostError(f"another download of {manifest.name} is running", "wait for it")
+    remedy = "choose another --data-dir"
+    with held(folder / ".download.lock", f"cannot write {folder}", remedy, busy):
         run = _Run(Store.open(manifest, root), chosen, policy, progress)
         return run.run(max_files, single, jobs or DEFAULT_JOBS)
 
@@ -133,7 +134,7 @@ class _Run:
                 f"{manifest.name} {self._split} where {count} were published",
                 "the published archive has changed; report its URL",
             )
-        self._record_archive(source.archive, path, fetched)
+        self._record_archive(path, fetched)
         self._keep("uris", self._split, uris)
         return uris
 
@@ -165,17 +166,10 @@ class _Run:
             raise DownloadError(count + failures[0].message, failures[0].remedy) from failures[0]
 
     def _download_file(self, placed: Placed) -> None:
-        fetched = fetch(
-            placed.origin,
-            placed.path,
-            sha256=placed.sha256,
-            size=placed.bytes,
-            policy=self._policy,
-            progress=self._progress_of(placed.origin),
-            cancel=self._cancel,
+        fetched = self._fetch(
+            placed.origin, placed.origin, placed.path, placed.sha256, placed.bytes
         )
-        self._bytes_arrived(fetched.bytes)
-        self._record(placed, LockEntry(url=placed.origin, **vars(fetched)))
+        self._record(placed, fetched)
         self._report(placed.origin, 1.0)
 
     def _download_archived(self, name: str, wanted: Sequence[Placed]) -> None:
@@ -199,32 +193,39 @@ class _Run:
 
         with _as_download_error():
             extract(path, archive, {m: p.path for m, p in by_member.items()}, extracted)
-        self._record_archive(name, path, fetched)
+        self._record_archive(path, fetched)
         self._report(name, 1.0)
 
-    def _ensure_archive(self, name: str) -> tuple[Path, Fetched | None]:
+    def _ensure_archive(self, name: str) -> tuple[Path, LockEntry | None]:
         """The archive's path, and what was fetched if it was not there."""
         archive, path = self._store.manifest.archives[name], self._store.archive_path(name)
         if path.is_file():
             return path, None
         locked = self._store.lock.files.get(self._store.relative(path))
+        sha256 = archive.sha256 or (locked.sha256 if locked else None)
+        return path, self._fetch(name, archive.url, path, sha256, archive.bytes)
+
+    def _fetch(
+        self, key: str, url: str, target: Path, sha256: str | None, size: int | None
+    ) -> LockEntry:
+        """Download one file; ``key``: of its progress."""
         fetched = fetch(
-            archive.url,
-            path,
-            sha256=archive.sha256 or (locked.sha256 if locked else None),
-            size=archive.bytes,
+            url,
+            target,
+            sha256=sha256,
+            size=size,
             policy=self._policy,
-            progress=self._progress_of(name),
+            progress=lambda done, total: self._report(key, done / total if total else 0.0),
             cancel=self._cancel,
         )
-        self._bytes_arrived(fetched.bytes)
-        return path, fetched
+        with self._guard:
+            self._bytes += fetched.bytes
+        return fetched
 
-    def _record_archive(self, name: str, path: Path, fetched: Fetched | None) -> None:
+    def _record_archive(self, path: Path, fetched: LockEntry | None) -> None:
         # Only after it proved readable: a damaged archive on record could never be replaced.
         if fetched is not None:
-            entry = LockEntry(url=self._store.manifest.archives[name].url, **vars(fetched))
-            self._keep("files", self._store.relative(path), entry)
+            self._keep("files", self._store.relative(path), fetched)
 
     def _record(self, placed: Placed, entry: LockEntry) -> None:
         self._keep("files", self._store.relative(placed.path), entry)
@@ -241,13 +242,6 @@ class _Run:
             update = {kind: {**getattr(lock, kind), name: value}}
             self._store = replace(self._store, lock=lock.model_copy(update=update))
             self._store.save()
-
-    def _bytes_arrived(self, count: int) -> None:
-        with self._guard:
-            self._bytes += count
-
-    def _progress_of(self, key: str) -> ProgressCallback:
-        return lambda done, total: self._report(key, done / total if total else 0.0)
 
     def _report(self, key: str, fraction: float) -> None:
         with self._guard:
@@ -287,17 +281,6 @@ def _as_download_error() -> Iterator[None]:
         yield
     except InputError as error:
         raise DownloadError(error.message, error.remedy) from error
-
-
-@contextmanager
-def _exclusive(folder: Path, name: str) -> Iterator[None]:
-    with os_errors(f"cannot write {folder}", "choose another --data-dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with filelock.FileLock(folder / ".download.lock", timeout=0):
-                yield
-        except filelock.Timeout as error:
-            raise HostError(f"another download of {name} is running", "wait for it") from error
 
 
 def _bundled_summary(manifest: Manifest, root: Path, split: str) -> DownloadSummary:

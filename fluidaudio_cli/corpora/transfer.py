@@ -9,6 +9,7 @@ along answers with the whole file, and the download starts over.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -23,6 +24,7 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
+from fluidaudio_cli.corpora.store import LockEntry
 from fluidaudio_cli.errors import DownloadError, HostError, os_errors
 from fluidaudio_cli.files import file_sha256, read_record, write_text_atomic
 from fluidaudio_cli.progress import ProgressCallback, no_progress
@@ -35,6 +37,7 @@ _MAX_REDIRECTS = 10
 # What may pass by itself: timeout, too many requests, and the server's own trouble.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ROOM = "free space, or choose another --data-dir; the same command goes on where it stopped"
+_GZIPPED = re.compile(r"\.t?gz\b")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -53,14 +56,6 @@ class RetryPolicy:
     connect_timeout: float = 20.0
     read_timeout: float = 30.0
     progress_bytes: int = 1 << 20
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A finished download."""
-
-    sha256: str
-    bytes: int
 
 
 class _TransientError(Exception):
@@ -84,7 +79,7 @@ def fetch(
     policy: RetryPolicy | None = None,
     progress: ProgressCallback = no_progress,
     cancel: threading.Event | None = None,
-) -> Fetched:
+) -> LockEntry:
     """Download ``url`` to ``target``; ``progress`` is told bytes.
 
     Raises:
@@ -109,9 +104,13 @@ def fetch(
                 cancel or threading.Event(),
             )
             transfer.run()
-        fetched = Fetched(file_sha256(part), transfer.have())
-    problem = _mismatch(fetched, sha256, size)
-    if problem is not None:
+        fetched = LockEntry(sha256=file_sha256(part), bytes=transfer.have(), url=url)
+    problem = ""
+    if size is not None and fetched.bytes != size:
+        problem = f"has {fetched.bytes} bytes where {size} were expected"
+    elif sha256 is not None and fetched.sha256 != sha256:
+        problem = f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
+    if problem:
         transfer.drop()
         raise DownloadError(
             f"{url}: {problem}; the file was removed", "try again; if it persists, report the URL"
@@ -139,14 +138,6 @@ class _Transfer:
 
     def have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
-
-    def validator(self) -> str | None:
-        """The strong ETag or Last-Modified the bytes belong to; None if they must not be used."""
-        note = read_record(self.note)
-        if note.get("url") != self.url:
-            return None
-        validator = note.get("validator")
-        return validator if isinstance(validator, str) else None
 
     def drop(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -176,8 +167,10 @@ class _Transfer:
         import requests
         import urllib3
 
-        validator = self.validator()
-        have = self.have() if validator is not None else 0
+        note = read_record(self.note)
+        # The strong ETag or Last-Modified that the bytes belong to.
+        validator = note.get("validator") if note.get("url") == self.url else None
+        have = self.have() if isinstance(validator, str) else 0
         # Without the identity coding, byte ranges would count compressed bytes.
         headers = {"Accept-Encoding": "identity"}
         if have:
@@ -190,6 +183,13 @@ class _Transfer:
                     self.drop()
                     raise _TransientError("the file on the server has become shorter")
                 _check_status(response, self.policy)
+                coding = response.headers.get("Content-Encoding", "identity")
+                # Of archives servers say so though it is the file's own compression.
+                if coding != "identity" and not _GZIPPED.search(self.url):
+                    raise DownloadError(
+                        f"{self.url}: is sent as {coding}, which was not asked for",
+                        "report the URL",
+                    )
                 offset, total = self._start(response, have, validator)
                 if self.size is not None and total is not None and total != self.size:
                     self.drop()
@@ -208,8 +208,8 @@ class _Transfer:
             raise _TransientError("no answer in time") from error
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _TransientError(innermost_reason(error)) from error
-        if total is not None and received != total:
-            raise _TransientError(f"ended after {received} of {total} bytes")
+        if received != total and (total is not None or not received):
+            raise _TransientError(f"ended after {received} of {total or 'some'} bytes")
 
     def _start(
         self, response: requests.Response, have: int, validator: str | None
@@ -291,11 +291,3 @@ def _check_space(part: Path, offset: int, total: int | None) -> None:
             f"{part.parent} has {free / 1e9:.1f} GB free, {(total - offset) / 1e9:.1f} GB needed",
             _ROOM,
         )
-
-
-def _mismatch(fetched: Fetched, sha256: str | None, size: int | None) -> str | None:
-    if size is not None and fetched.bytes != size:
-        return f"has {fetched.bytes} bytes where {size} were expected"
-    if sha256 is not None and fetched.sha256 != sha256:
-        return f"has SHA-256 {fetched.sha256[:12]}… where {sha256[:12]}… was expected"
-    return None

@@ -7,6 +7,7 @@ small enough for hours, and goes into a file and back.
 from __future__ import annotations
 
 import json
+import stat
 import zipfile
 import zlib
 from array import array
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import InputError
+from fluidaudio_cli.errors import InputError, reason_of
 from fluidaudio_cli.files import atomic_path
 
 Vectors = NDArray[np.float32]
@@ -218,13 +219,16 @@ class EvidenceLog:
         """Read what :meth:`save` wrote; raises ``InputError`` for a file that is not that."""
         remedy = "give a file written by fluidaudio diarize --save-evidence"
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe waits for who writes to it
+                raise ValueError("no regular file")
             with path.open("rb") as file:
                 if not zipfile.is_zipfile(file):
                     raise ValueError("not an .npz")
-            with np.load(path, allow_pickle=False) as content:
-                return cls._of(content)
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as content:
+                    return cls._of(content)
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}", remedy) from error
+            raise InputError(f"cannot read {path}: {reason_of(error)}", remedy) from error
         except Exception as error:  # NumPy and zipfile raise a dozen kinds
             raise InputError(f"{path} is not a file of evidence: {error}", remedy) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.diarization.modes import ModeConfig
-from fluidaudio_cli.errors import HostError, UsageError
+from fluidaudio_cli.errors import HostError, UsageError, os_errors
 from fluidaudio_cli.executors.machine import cpu_identity, processors
 from fluidaudio_cli.files import user_path, write_text_atomic
 
@@ -103,19 +103,18 @@ def load_tuning() -> Tuning | None:
     if os.environ.get(TUNING_VARIABLE) == _NONE:
         return None
     path = tuning_path()
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    refused = f"cannot read the tuning file {path}", "run fluidaudio tune, or delete it", HostError
+    with os_errors(*refused, ValueError, KeyError, TypeError, AttributeError):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        content: dict[str, Any] = json.loads(text)
         if content.pop("schema") != SCHEMA:
             raise ValueError("another schema")
         for name in ("segmentation", "embedding"):
             content[name] = NetworkTuning(**content[name])
         tuning = Tuning(**content)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HostError(
-            f"cannot read the tuning file {path}: {error}", "run fluidaudio tune, or delete it"
-        ) from error
     return tuning if tuning.machine == machine_identity() else None
 
 

@@ -30,11 +30,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, os_errors, reason_of
 from fluidaudio_cli.files import (
     atomic_path,
     file_sha256,
     folder_files,
+    held,
     read_record,
     remove_orphans,
     temporary_folder,
@@ -130,16 +131,15 @@ class CompileCache:
                     return found
                 with atomic_path(self._folder(key)) as draft:
                     details = _build_into(draft, key, build)
+                    shutil.rmtree(self._folder(key), ignore_errors=True)  # one that is damaged
                 with suppress(OSError):  # another process may drop the same
                     self._drop_unused()
                 return CacheEntry(self._folder(key), False, details)
-        except _UnwritableError as problem:
-            self.warn_once(str(problem))
         except HostError as error:
-            # atomic_path speaks of --output; any other host error is the builder's own.
+            # Any other host error is the builder's own.
             if not isinstance(error.__cause__, OSError):
                 raise
-            self.warn_once(f"{error.__cause__.strerror or error.__cause__}")
+            self.warn_once(reason_of(error.__cause__))
         return self._without_cache(key, build)
 
     def load(
@@ -180,60 +180,45 @@ class CompileCache:
         return self.root / "models" / key.folder_name
 
     def _without_cache(self, key: CacheKey, build: Builder) -> CacheEntry:
-        with self._lock:
-            try:
-                if self._temporary is None:
-                    stack = ExitStack()
-                    place = temporary_folder()
-                    self._temporary = stack.enter_context(place)
-                    weakref.finalize(self, stack.close)
-                folder = self._temporary / key.folder_name
-                found = self._verified(folder, key)
-                if found is not None:
-                    return found
-                details = _build_into(folder, key, build)
-            except OSError as error:
-                raise HostError(
-                    f"cannot write the compiled model to {tempfile.gettempdir()}: "
-                    f"{error.strerror or error}",
-                    f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space",
-                ) from error
-            return CacheEntry(folder, False, details)
+        refused = f"cannot write the compiled model to {tempfile.gettempdir()}"
+        remedy = f"free space, or set {ENVIRONMENT_VARIABLE} to a folder with space"
+        with self._lock, os_errors(refused, remedy):
+            if self._temporary is None:
+                stack = ExitStack()
+                self._temporary = stack.enter_context(temporary_folder())
+                weakref.finalize(self, stack.close)
+            folder = self._temporary / key.folder_name
+            found = self._verified(folder, key)
+            return found or CacheEntry(folder, False, _build_into(folder, key, build))
 
     @contextmanager
     def _building(self, key: CacheKey) -> Iterator[None]:
-        # Imported here: a warm start builds nothing and need not pay for it.
-        from filelock import FileLock, Timeout
-
         path = self.root / "locks" / f"{key.folder_name}.lock"
-        lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            os.utime(path)  # locking does not change the file, and an old one is dropped
-        except Timeout:
-            raise _UnwritableError(f"another process holds {path}") from None
-        except OSError as error:
-            raise _UnwritableError(error.strerror or str(error)) from error
-        try:
+        refused = f"cannot lock {path}"
+        with held(path, refused, "", HostError(refused), LOCK_TIMEOUT_SECONDS):
+            with suppress(OSError):
+                os.utime(path)  # locking does not change the file, and an old one is dropped
             yield
-        finally:
-            lock.release()
 
     def _verified(self, folder: Path, key: CacheKey) -> CacheEntry | None:
         """The entry in ``folder`` if it is whole and made from ``key``."""
-        meta = _read_meta(folder)
-        if meta is None or meta["key"] != asdict(key):
+        meta = read_record(folder / _META)
+        files, details = meta.get("files"), meta.get("details")
+        if (meta.get("schema"), meta.get("key")) != (SCHEMA, asdict(key)):
+            return None
+        if not isinstance(files, dict) or not isinstance(details, dict):
             return None
         try:
-            for name, facts in meta["files"].items():
+            for name, facts in files.items():
                 path = folder / name
                 if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
                     return None
         except (OSError, KeyError, TypeError):
             return None
-        _touch(folder / _META)
-        return CacheEntry(folder, True, meta["details"])
+        with suppress(OSError):  # a cache that is read only is still a cache
+            if time.time() - (folder / _META).stat().st_mtime > TOUCH_AFTER_SECONDS:
+                os.utime(folder / _META)
+        return CacheEntry(folder, True, details)
 
     def _tidy_once(self) -> None:
         """Remove what killed processes left: here, and beside the cache's other records."""
@@ -258,10 +243,6 @@ class CompileCache:
                     path.unlink()
 
 
-class _UnwritableError(Exception):
-    """The cache's folder or lock cannot be written."""
-
-
 def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any]:
     if folder.exists():
         shutil.rmtree(folder)
@@ -279,15 +260,6 @@ def _build_into(folder: Path, key: CacheKey, build: Builder) -> Mapping[str, Any
     return details
 
 
-def _read_meta(folder: Path) -> dict[str, Any] | None:
-    meta = read_record(folder / _META)
-    if meta.get("schema") != SCHEMA:
-        return None
-    if not isinstance(meta.get("files"), dict) or not isinstance(meta.get("details"), dict):
-        return None
-    return meta if "key" in meta else None
-
-
 def _last_used(folder: Path) -> float:
     try:
         return (folder / _META).stat().st_mtime
@@ -295,17 +267,7 @@ def _last_used(folder: Path) -> float:
         return math.inf  # a draft of another process, or gone already
 
 
-def _touch(path: Path) -> None:
-    try:
-        if time.time() - path.stat().st_mtime > TOUCH_AFTER_SECONDS:
-            os.utime(path)
-    except OSError:
-        pass  # a cache that is read only is still a cache
-
-
-@lru_cache(maxsize=8)
-def _shared(root: Path) -> CompileCache:
-    return CompileCache(root)
+_shared = lru_cache(maxsize=8)(CompileCache)
 
 
 def shared_cache() -> CompileCache:

@@ -14,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors
+from fluidaudio_cli.errors import HostError, ModelFormatError, os_errors, reason_of
 from fluidaudio_cli.executors.cache import CompileCache
 from fluidaudio_cli.files import folder_files, read_record, write_text_atomic
 
@@ -31,9 +31,10 @@ def package_digest(package: Path, cache: CompileCache) -> str:
     path = package.resolve()
     fingerprint, changed = _fingerprint(path)
     memo = cache.root / "hashes" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}.json"
-    remembered = _remembered(memo, fingerprint)
-    if remembered is not None:
-        return remembered
+    remembered = read_record(memo)
+    known = remembered.get("sha256")
+    if remembered.get("fingerprint") == fingerprint and isinstance(known, str) and len(known) == 64:
+        return known
     from fluidaudio_cli.coreml.package import package_sha256
 
     digest = package_sha256(path)
@@ -43,8 +44,7 @@ def package_digest(package: Path, cache: CompileCache) -> str:
         try:
             write_text_atomic(memo, json.dumps(record))
         except HostError as error:
-            cause = error.__cause__
-            cache.warn_once((cause.strerror if isinstance(cause, OSError) else "") or str(error))
+            cache.warn_once(reason_of(error.__cause__ or error))
     return digest
 
 
@@ -66,11 +66,3 @@ def _fingerprint(package: Path) -> tuple[str, float]:
             )
             latest = max(latest, changed / 1e9)
     return digest.hexdigest(), latest
-
-
-def _remembered(memo: Path, fingerprint: str) -> str | None:
-    record = read_record(memo)
-    if record.get("fingerprint") != fingerprint:
-        return None
-    digest = record.get("sha256")
-    return digest if isinstance(digest, str) and len(digest) == 64 else None

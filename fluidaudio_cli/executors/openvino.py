@@ -44,6 +44,7 @@ from fluidaudio_cli.executors.machine import (
     processors,
 )
 from fluidaudio_cli.executors.openvino_faults import faults_version, keep_inputs, spared
+from fluidaudio_cli.files import folder_files
 
 NAME = "openvino"
 _DEVICE = "CPU"
@@ -138,7 +139,8 @@ class OpenVinoExecutor(CachingExecutor):
                     path.stem: core.import_model(
                         openvino.tensor_from_file(str(path)), _DEVICE, config
                     )
-                    for path in folder.glob("*.blob")
+                    for path in folder_files(folder)
+                    if path.suffix == ".blob"
                 }
             except RuntimeError as error:
                 raise HostError(f"openvino cannot load {package}: {error}") from error

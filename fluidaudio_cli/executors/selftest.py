@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import ModelFormatError, SelfTestError
+from fluidaudio_cli.errors import ModelFormatError, SelfTestError, os_errors
 from fluidaudio_cli.executors.base import Array, CompiledModel, ExecutorRun
 
 _INPUT_PREFIX = "input:"
@@ -78,13 +78,10 @@ def load_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     Raises:
         ModelFormatError: the file is missing, damaged, or lacks inputs or outputs.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: np.ascontiguousarray(archive[key]) for key in archive.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ModelFormatError(
-            f"cannot read the self-test {path}: {error}", "reinstall the package"
-        ) from error
+    refused = f"cannot read the self-test {path}", "reinstall the package", ModelFormatError
+    kinds = ValueError, EOFError, BadZipFile
+    with os_errors(*refused, *kinds), np.load(path, allow_pickle=False) as archive:
+        arrays = {key: np.ascontiguousarray(archive[key]) for key in archive.files}
     inputs = _with_prefix(arrays, _INPUT_PREFIX)
     outputs = _with_prefix(arrays, _OUTPUT_PREFIX)
     if not inputs or not outputs:

@@ -14,7 +14,7 @@ import uuid
 from typing import Any
 
 from fluidaudio_cli import __version__
-from fluidaudio_cli.errors import FluidAudioError, HostError, UsageError
+from fluidaudio_cli.errors import FluidAudioError, HostError, UsageError, os_errors
 from fluidaudio_cli.jobs.pool import Chunk, News
 from fluidaudio_cli.jobs.work import Outcome, Session, Work
 
@@ -42,7 +42,9 @@ class ClusterPool:
 
     def __init__(self, work: Work, address: str, workers: int | None, threads: int | None) -> None:
         self._ray = ray = _ray()
-        try:
+        remedy = "start one with `ray start --head`, or give its address"
+        refused = f"no Ray cluster at {address}", remedy, HostError
+        with os_errors(*refused, ValueError, RuntimeError):
             ray.init(
                 address=_answering(ray, address),
                 log_to_driver=False,
@@ -50,12 +52,6 @@ class ClusterPool:
                 # Before NumPy is imported there: sums would depend on a node's processors.
                 runtime_env={"env_vars": {"OPENBLAS_NUM_THREADS": "1"}},
             )
-        except (OSError, ValueError, RuntimeError) as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise HostError(
-                f"no Ray cluster at {address}: {why}",
-                "start one with `ray start --head`, or give its address",
-            ) from error
         nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         threads = threads or min(_GROUP, max(1, min((n for n in nodes if n), default=1)))
         fit = sum(count // threads for count in nodes)

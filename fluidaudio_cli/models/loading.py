@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import asdict
 
-from fluidaudio_cli.errors import HostError
 from fluidaudio_cli.executors.base import CompiledModel, Executor, ExecutorOptions
 from fluidaudio_cli.executors.cache import cache_dir
 from fluidaudio_cli.executors.machine import cpu_identity
 from fluidaudio_cli.executors.selftest import check
-from fluidaudio_cli.files import write_text_atomic
+from fluidaudio_cli.files import keep_record
 from fluidaudio_cli.models.registry import Model
 
 
@@ -48,7 +46,5 @@ def load_model(model: Model, executor: Executor, options: ExecutorOptions) -> Co
             "ran": asdict(ran),
             "agreements": [asdict(agreement) for agreement in report.agreements],
         }
-        # A cache that cannot be written costs a self-test at every start, nothing more.
-        with contextlib.suppress(HostError):
-            write_text_atomic(passed, json.dumps(record, indent=1) + "\n")
+        keep_record(passed, record)
     return compiled

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from fluidaudio_cli.errors import AnnotationError
+from fluidaudio_cli.errors import AnnotationError, os_errors
 from fluidaudio_cli.recordings import STDIN
 
 # Python's float() also takes "nan", "1_000" and non-ASCII digits; an annotation may hold none.
@@ -71,11 +71,8 @@ def content_lines(path: Path) -> Iterator[Line]:
     ``-`` is standard input. Raises ``AnnotationError`` when the file cannot be read or is not
     UTF-8 text.
     """
-    try:
+    with os_errors(f"cannot read {path}", "check the path", AnnotationError):
         data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise AnnotationError(f"cannot read {path}: {reason}", "check the path") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

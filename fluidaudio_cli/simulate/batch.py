@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fluidaudio_cli.errors import HostError, UsageError, os_errors
-from fluidaudio_cli.files import atomic_path, resolved, write_text_atomic
+from fluidaudio_cli.files import atomic_path, resolved
 from fluidaudio_cli.progress import ProgressCallback, no_progress
 from fluidaudio_cli.signals import deaf_to_interrupts
 from fluidaudio_cli.simulate.plan import Conversation, Vectors, plan_conversation
@@ -90,7 +90,8 @@ def simulate(
             _one_by_one(plans, write, progress)
         else:
             _in_processes(plans, write, jobs, progress)
-        write_text_atomic(draft / RECIPE_FILE, format_recipe(recipe))
+        recipe_file = draft / RECIPE_FILE
+        recipe_file.write_text(format_recipe(recipe), encoding="utf-8", newline="\n")
     return plans
 
 

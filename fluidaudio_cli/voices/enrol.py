@@ -17,7 +17,7 @@ from fluidaudio_cli.diarization.level import Level
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.result import Diarization, ModelRef, Speaker
 from fluidaudio_cli.diarization.speakers.known import Directions
-from fluidaudio_cli.errors import AudioError, InputError, UsageError
+from fluidaudio_cli.errors import AudioError, InputError, UsageError, named_errors
 from fluidaudio_cli.files import temporary_folder
 from fluidaudio_cli.turns import Turn, merge_self_overlap
 from fluidaudio_cli.voices.voice import Heard, StoredVoice
@@ -156,7 +156,8 @@ def _as_file(audio: bytes) -> Iterator[Path]:
     """A file that only its owner can read, as long as it is needed."""
     with temporary_folder() as folder:
         path = folder / "voice.flac"
-        path.write_bytes(audio)
+        with named_errors(path):
+            path.write_bytes(audio)
         yield path
 
 

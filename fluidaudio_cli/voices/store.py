@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fluidaudio_cli.errors import HostError, InputError, UsageError, os_errors
-from fluidaudio_cli.files import atomic_path, check_folder, user_path
+from fluidaudio_cli.files import atomic_path, check_folder, held, user_path
 from fluidaudio_cli.voices.voice import StoredVoice, check_name
 from fluidaudio_cli.wording import listed
 
@@ -46,16 +46,13 @@ class VoiceStore:
 
         Raises ``InputError`` for a file that cannot be read or is no store at all.
         """
-        try:
-            if not stat.S_ISREG(self.path.stat().st_mode):  # a device may have no end
-                raise InputError(f"{self.path} is not a file", "give a store's file or folder")
-            raw = self.path.read_bytes()
-        except FileNotFoundError:
-            return Contents({}, {}, self.path)
-        except OSError as error:
-            raise InputError(
-                f"cannot read the voices in {self.path}: {error.strerror}", "check the path"
-            ) from error
+        with os_errors(f"cannot read the voices in {self.path}", "check the path", InputError):
+            try:
+                if not stat.S_ISREG(self.path.stat().st_mode):  # a device may have no end
+                    raise InputError(f"{self.path} is not a file", "give a store's file or folder")
+                raw = self.path.read_bytes()
+            except FileNotFoundError:
+                return Contents({}, {}, self.path)
         voices: dict[str, StoredVoice] = {}
         damaged: dict[str, str] = {}
         for number, line in enumerate(raw.decode("utf-8", "surrogateescape").split("\n"), 1):
@@ -78,27 +75,20 @@ class VoiceStore:
     @contextmanager
     def changing(self) -> Iterator[Contents]:
         """Read under the lock what may be changed; written when the block ends without error."""
-        from filelock import FileLock, Timeout
-
         self.check_writable()
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), _LOCK_SECONDS, _OWNER_ONLY)
-        with os_errors(f"cannot write {self.path}", "choose another --store"):
-            try:
-                lock.acquire()
-            except Timeout as error:
-                raise HostError(
-                    f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
-                    "try again when it has ended",
-                ) from error
-        try:
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        busy = HostError(
+            f"another process has been changing {self.path} for {_LOCK_SECONDS:.0f} s",
+            "try again when it has ended",
+        )
+        remedy = "choose another --store"
+        with held(lock, f"cannot write {self.path}", remedy, busy, _LOCK_SECONDS):
             changes = self.read()
             yield changes
             if changes.voices or changes.damaged:
                 write_voices(self.path, changes.voices.values(), changes.damaged)
             else:
                 self.path.unlink(missing_ok=True)
-        finally:
-            lock.release()
 
 
 @dataclass

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from fluidaudio_cli.audio.byte_source import ByteSource
 from fluidaudio_cli.audio.source import open_audio
 from fluidaudio_cli.errors import AudioError
 from tests.audio.reading import Encode, WriteWav, read, read_all
@@ -152,6 +153,19 @@ def test_a_disk_that_fails_is_one_line(
         with pytest.raises(AudioError, match=r"is damaged after .* s \(Input/output error\)"):
             list(blocks)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_disk_that_fails_in_the_header_is_the_recordings_fault(
+    write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended a folder's run, killed the workers of a job, and did not say which file."""
+    path = write_wav(np.ones(16_000, np.int16))
+
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ByteSource, "_read_at", fails)
+    assert failure(path) == f"cannot read {path}: Input/output error: check the disk"
 
 
 def test_wav_cut_midway_says_how_much_is_left(write_wav: WriteWav) -> None:

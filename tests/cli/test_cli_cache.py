@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +54,21 @@ def test_cache_is_shown_by_kind(command: Command, filled: Path) -> None:
     document = json.loads(out)
     assert (document["path"], document["bytes"]) == (str(filled), 8_000_000)
     assert [kind["files"] for kind in document["kinds"].values()] == [2, 1, 0, 1]
+
+
+def test_two_that_empty_it_at_once_both_do(
+    command: Command, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went meanwhile ended the removal without a word; the rest stayed."""
+    remove = shutil.rmtree
+
+    def beside_another(path: Path) -> None:
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path / "b" / "c")
+
+    monkeypatch.setattr(shutil, "rmtree", beside_another)
+    assert command("cache", "clear") == (0, "", f"freed 8.0 MB in {filled}\n")
+    assert [path.name for path in filled.iterdir()] == ["benchmark"]
 
 
 def test_brackets_in_names_are_no_markup(

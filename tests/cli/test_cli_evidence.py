@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fluidaudio_cli.diarization import loading
+from fluidaudio_cli.diarization import loading, saved_evidence
+from fluidaudio_cli.errors import InputError
 from tests.cli.conftest import Command
 
 
@@ -175,6 +181,72 @@ def test_a_bad_file_does_not_stop_those_behind_it(
     assert summed_up.startswith("1 recording, 30.0 s of audio in ")
     assert summed_up.endswith("no network was run)")
     assert last == "1 of 2 recordings failed"
+
+
+def test_a_disk_that_fails_once_is_one_line(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be read was read again to tell why, and then could be: a traceback."""
+    read, reads = saved_evidence.read_evidence, []
+
+    def fails_second(path: Path) -> saved_evidence.SavedEvidence:
+        reads.append(path)
+        if len(reads) == 2:
+            raise InputError(f"cannot read {path}: Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(saved_evidence, "read_evidence", fails_second)
+    assert command("diarize", evidence, "--format", "rttm") == (
+        3,
+        "",
+        f"fluidaudio: cannot read {evidence}: Input/output error\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has")
+def test_ctrl_c_never_gives_an_empty_file_the_name_of_the_result(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening it and writing to it, what was there before was lost."""
+    target, opens = evidence.with_name("turns.rttm"), Path.open
+    target.write_text("before", encoding="utf-8")
+
+    def interrupted(path: Path, *arguments: Any, **more: Any) -> Any:
+        stream = opens(path, *arguments, **more)
+        if path.name == target.name:
+            signal.raise_signal(signal.SIGINT)
+        return stream
+
+    monkeypatch.setattr(Path, "open", interrupted)
+    assert command("diarize", evidence, "-o", target)[0] == 130
+    monkeypatch.undo()
+    then = evidence.parent / "then.rttm"
+    assert target.read_text(encoding="utf-8") == then.read_text(encoding="utf-8")
+
+
+def test_a_disk_that_is_full_for_a_moment_leaves_what_was_there(
+    command: Command, evidence: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had been written when it failed got the name of the result."""
+    target, opens = evidence.with_name("turns.rttm"), Path.open
+    target.write_text("before", encoding="utf-8")
+
+    class Full(io.FileIO):
+        def write(self, _: Any, /) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def full(path: Path, *arguments: Any, **more: Any) -> Any:
+        return Full(path, "w") if path.name == target.name else opens(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    code, _, err = command("diarize", evidence, "-o", target)
+    assert code == 4
+    assert err.splitlines()[1:] == [
+        f"fluidaudio: cannot write {target}: No space left on device: free space there, or choose "
+        "another place"
+    ]
+    monkeypatch.undo()
+    assert target.read_text(encoding="utf-8") == "before"
 
 
 def test_the_same_networks_may_have_run_otherwise(

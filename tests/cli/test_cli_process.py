@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import pytest
 from fluidaudio_cli import __version__
 from fluidaudio_cli.cli import app as app_module
 from fluidaudio_cli.cli import process
+from fluidaudio_cli.files import write_text_atomic
 
 
 def script(
@@ -273,6 +275,28 @@ def test_a_terminal_that_is_gone_and_takes_no_more_is_why_it_ended(
     monkeypatch.setattr(process, "_ended_by", "SIGHUP")
     assert process.answered(says) == 129
     assert capsys.readouterr().err.endswith("\nfluidaudio: hung up\n")
+
+
+def test_what_fails_because_of_ctrl_c_is_not_why_it_ended(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Python's removal of folders, interrupted, closes a descriptor twice."""
+    remove = shutil.rmtree
+
+    def interrupted(path: Path, **_: object) -> None:
+        remove(path)
+        try:
+            raise KeyboardInterrupt
+        finally:
+            os.close(-1)
+
+    def writes() -> int:
+        write_text_atomic(tmp_path / "a.json", "{}")
+        return 0
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    assert process.answered(writes) == 130
+    assert capsys.readouterr().err == "fluidaudio: interrupted\n"
 
 
 def test_a_warning_is_one_line(tmp_path: Path) -> None:

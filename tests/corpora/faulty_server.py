@@ -15,8 +15,8 @@ class Fault:
     """What goes wrong with one request.
 
     ``cut`` closes the connection, and ``stall`` goes silent, after so many bytes of the body;
-    ``length_error`` is added to Content-Length; ``replace`` swaps the file (and so its ETag)
-    before answering.
+    ``length_error`` is added to Content-Length, which ``no_length`` leaves out; ``replace`` swaps
+    the file (and so its ETag) before answering.
     """
 
     cut: int | None = None
@@ -27,6 +27,7 @@ class Fault:
     ignore_if_range: bool = False
     no_validator: bool = False
     length_error: int = 0
+    no_length: bool = False
     replace: bytes | None = None
     shift_range: int = 0
 
@@ -113,7 +114,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
             headers["Content-Range"] = f"bytes {first}-{total - 1}/{total}"
         body = content[first:]
-        headers["Content-Length"] = str(len(body) + fault.length_error)
+        if not fault.no_length:
+            headers["Content-Length"] = str(len(body) + fault.length_error)
         self._head(206 if "Content-Range" in headers else 200, fault, headers)
         end = fault.cut if fault.cut is not None else fault.stall
         self.wfile.write(body[:end])

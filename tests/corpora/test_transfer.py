@@ -16,6 +16,7 @@ from fluidaudio_cli.corpora.protocol import (
     retry_after_seconds,
     validator_of,
 )
+from fluidaudio_cli.corpora.store import LockEntry
 from fluidaudio_cli.corpora.transfer import CancelledDownloadError, RetryPolicy, fetch
 from fluidaudio_cli.errors import DownloadError, HostError
 from tests.corpora.faulty_server import Fault, FaultyServer, etag_of
@@ -39,7 +40,7 @@ def test_fetches_a_file_and_says_what_it_is(
         url, tmp_path / "f", policy=quick, progress=lambda done, total: told.append((done, total))
     )
     assert (tmp_path / "f").read_bytes() == CONTENT
-    assert fetched == transfer.Fetched(SHA256, 400_000)
+    assert fetched == LockEntry(sha256=SHA256, bytes=400_000, url=url)
     assert told[-1] == (400_000, 400_000)
     assert leftovers(tmp_path) == ["f"]
 
@@ -207,6 +208,26 @@ def test_a_content_length_too_long_is_settled_by_the_range_answer(
     fetch(url, tmp_path / "f", policy=quick)
     assert (tmp_path / "f").read_bytes() == CONTENT
     assert server.requests("/file") == [None, "bytes=400000-"]
+
+
+def test_a_file_compressed_on_the_way_is_not_taken_for_the_file(
+    server: FaultyServer, quick: RetryPolicy, tmp_path: Path
+) -> None:
+    """Where no hash was known it was recorded, as what the file must be from then on."""
+    coded = Fault(headers=(("Content-Encoding", "gzip"),))
+    url = server.add("/a.wav", CONTENT, coded)
+    with pytest.raises(DownloadError, match=r"a\.wav: is sent as gzip, which was not asked for: "):
+        fetch(url, tmp_path / "a.wav", policy=quick)
+    assert leftovers(tmp_path) == []
+    url = server.add("/a.tar.gz", CONTENT, coded)
+    assert fetch(url, tmp_path / "a.tar.gz", policy=quick).sha256 == SHA256
+
+
+def test_nothing_is_no_file(server: FaultyServer, quick: RetryPolicy, tmp_path: Path) -> None:
+    """A server that is overloaded closes a connection whose end is that of the file."""
+    url = server.add("/file", CONTENT, Fault(cut=0, no_length=True))
+    assert fetch(url, tmp_path / "f", policy=quick).sha256 == SHA256
+    assert len(server.seen) == 2
 
 
 def test_redirects_are_followed_and_keep_the_range(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,6 +191,13 @@ def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
         InputError, match=r"cannot read .*gone\.npz: No such file or directory: give"
     ):
         EvidenceLog.load(tmp_path / "gone.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Opening it took for ever where nobody wrote."""
+    os.mkfifo(tmp_path / "log.npz")
+    refused_in_one_line(tmp_path / "log.npz", "no regular file")
 
 
 def refused_in_one_line(path: Path, reason: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -307,6 +308,24 @@ def test_new_lowering_or_new_package_is_compiled_again(
     assert not engine.load(folder, options).cache_hit
 
 
+def test_an_entry_that_cannot_be_listed_is_no_fault_of_the_program(
+    package: Callable[[str], Path], cache: CompileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its compiled models were none, and the first of none was asked for."""
+    folder, options = package("affine"), ExecutorOptions("fp32", threads=1)
+    executor("openvino", cache).load(folder, options)
+    scan = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if "openvino-" in os.fspath(path):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match=r"Permission denied: '.*openvino-"):
+        executor("openvino", CompileCache(cache.root)).load(folder, options)
+
+
 def test_lowering_version_needs_no_import_of_the_lowering() -> None:
     code = (
         "import sys; from fluidaudio_cli.executors.lowering import lowering_version;"
@@ -350,6 +369,18 @@ def test_warm_start_imports_nothing_it_does_not_need(
     )
     assert result.stdout.splitlines() == ["True [[5.0, 0.0]]", "[]"]
     assert result.stderr == ""
+
+
+def test_onnxruntime_neither_reports_nor_leaves_anything(tmp_path: Path) -> None:
+    """Since 1.29 it gave the machine an identity, in the user's home, and told what it ran."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CI", "ORT_DISABLE_TELEMETRY", "PYTEST_CURRENT_TEST")
+    } | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    code = "from fluidaudio_cli.executors.onnxruntime import runtime; runtime().SessionOptions()"
+    subprocess.run([sys.executable, "-B", "-c", code], check=True, env=environment)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_threads_streams_and_profiling_share_a_compiled_model(

@@ -339,13 +339,22 @@ def test_a_wrong_recipe_names_its_key(keys: dict[str, object], words: str) -> No
 def test_nothing_half_written(
     voices: tuple[Voice, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fluidaudio_cli.simulate.render.WavWriter.write", full)
     with pytest.raises(HostError, match="No space left on device: free space"):
         simulate(recipe(), Sources(bundled_voices()), tmp_path / "made", voices=voices)
     assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    write = Path.write_text
+    monkeypatch.setattr(
+        Path,
+        "write_text",
+        lambda path, *text, **how: (full if path.suffix == ".yaml" else write)(path, *text, **how),
+    )
+    with pytest.raises(HostError, match=rf"^cannot write {tmp_path / 'made'}: No space left"):
+        simulate(recipe(), Sources(bundled_voices()), tmp_path / "made", voices=voices)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     with pytest.raises(UsageError, match="is there and not empty: give a new folder"):

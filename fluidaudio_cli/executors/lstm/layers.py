@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.errors import HostError
+from fluidaudio_cli.errors import HostError, os_errors
 from fluidaudio_cli.executors.buffers import aligned_copy
 from fluidaudio_cli.executors.lstm.kernel import MAX_ROWS
 
@@ -90,21 +90,18 @@ class PackedStack(ABC, Generic[Direction]):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what :meth:`save` wrote. Raises ``HostError`` for anything else."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                width = int(arrays["width"])
-                layers = []
-                for number, name in enumerate(arrays["names"]):
-                    wanted = cls.shapes(number, width)
-                    sides = (cls._read(arrays, f"{number}.{side}", wanted) for side in range(2))
-                    layers.append(PackedLayer(str(name), (next(sides), next(sides))))
-                if not layers:
-                    raise ValueError("it has no layers")
-                return cls(width, tuple(layers))
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise HostError(
-                f"cannot read the packed LSTM {path}: {error}", "delete the file"
-            ) from error
+        refused = f"cannot read the packed LSTM {path}", "delete the file", HostError
+        kinds = ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile
+        with os_errors(*refused, *kinds), np.load(path, allow_pickle=False) as arrays:
+            width = int(arrays["width"])
+            layers = []
+            for number, name in enumerate(arrays["names"]):
+                wanted = cls.shapes(number, width)
+                sides = (cls._read(arrays, f"{number}.{side}", wanted) for side in range(2))
+                layers.append(PackedLayer(str(name), (next(sides), next(sides))))
+            if not layers:
+                raise ValueError("it has no layers")
+            return cls(width, tuple(layers))
 
     @classmethod
     def _read(
