@@ -9,6 +9,7 @@ than those it was fitted to.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,8 +28,8 @@ from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
-from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
+from fluidaudio_cli.diarization.local_speakers import LEAST_UTTERANCE_SECONDS, MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.saved_evidence import read_evidence
@@ -48,6 +49,9 @@ _APART_SECONDS = 10.0
 _WRONG, _FAR_OFF = 2.0, 3.0
 # Tried for the probabilities of counts; what is not told has less than the last.
 _TEMPERS, _MARGINS, _UNTOLD = (0.1, 0.2, 0.3, 0.5), (0.5, 1.0, 1.5, 2.0), 0.005
+# Log-odds that segmentation gives one person's utterances to one local speaker: so it is with 79 %
+# of 3 504 pairs of utterances in simulated conversations.
+_SEGMENTATION_IS_RIGHT = math.log(4.0)
 # Searched for: least and greatest value, and whether in equal ratios.
 _RANGES = {
     "overlapped_reliability": (0.1, 0.6, False),
@@ -123,7 +127,8 @@ def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: i
 
     ``search_seconds``: how long to look for what has no closed terms; 0 leaves that as it is.
     """
-    fitted = fit_pairs(pairs_of(known, mode), mode.calibration)
+    pairs = pairs_of(known, mode)
+    fitted = fit_utterances(pairs, fit_pairs(pairs, mode.calibration))
     fitted = fit_groups(known, replace(mode, calibration=fitted))
     if search_seconds > 0:
         fitted = search(known, replace(mode, calibration=fitted), search_seconds, seed)
@@ -195,6 +200,34 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
         method="Nelder-Mead",
     ).x
     return replace(plain, pair_slope=float(slope), pair_offset=float(offset))
+
+
+def fit_utterances(pairs: Pairs, start: Calibration) -> Calibration:
+    """When two utterances of one local speaker are two people's, by least Cllr of ``pairs``.
+
+    Stays as it is where too few were heard for long enough.
+    """
+    seconds = pairs.seconds.min(axis=0)
+    long = seconds >= LEAST_UTTERANCE_SECONDS
+    same, weights = pairs.same[long], pairs.weights[long].copy()
+    if same.all() or not same.any():
+        return start
+    for kind in (same, ~same):
+        weights[kind] /= 2.0 * weights[kind].sum()
+    heard = np.log(np.minimum(seconds[long], CROP_SECONDS))
+    features = np.stack([pairs.cosine[long], heard, np.ones_like(heard)], axis=1)
+    cosine, lesser, offset = minimize(
+        # Of voices that are told apart without an error, no line is the best.
+        lambda line: weighted_cllr(features @ line, same, weights) + 1e-5 * float(line @ line),
+        [10.0, -1.0, -3.0],
+        method="Nelder-Mead",
+    ).x
+    return replace(
+        start,
+        utterance_cosine=float(cosine),
+        utterance_seconds=float(lesser),
+        utterance_offset=float(offset) + _SEGMENTATION_IS_RIGHT,
+    )
 
 
 def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> float:

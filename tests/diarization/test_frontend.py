@@ -20,6 +20,7 @@ from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWo
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window, read_windows
 from fluidaudio_cli.models.card import load_card
@@ -29,6 +30,7 @@ RULES = EvidenceRules(
     CropRules(per_speaker=1),
     silent_peak=1e-3,
     exact_below_seconds=0.0,
+    calibration=load_mode("balanced").calibration,
 )
 CROP_BATCH = 4
 
@@ -237,6 +239,26 @@ def test_voices_of_little_speech_are_embedded_by_the_exact_network() -> None:
     (plain,) = Bench().run(audio)
     assert np.array_equal(window.voices[0].vector, -plain.voices[0].vector)
     assert np.array_equal(window.voices[1].vector, plain.voices[1].vector)
+
+
+def test_a_familiar_voice_is_asked_for_once_and_none_of_its_utterances_heard() -> None:
+    rules = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
+    audio = speech(10, (1, 3, 1), (5, 7.5, 1), (8, 9.5, 2))
+    (apart,) = Bench(rules=rules).run(audio)
+    assert (apart.crops, len(apart.voices)) == (3, 2)
+    asked: list[list[int]] = []
+
+    def familiar(number: int, presence: npt.NDArray[np.uint8], slots: list[int]) -> list[bool]:
+        asked.append(slots)
+        return [True, False]
+
+    (window,) = read_windows(Array(audio), 160_000, StageClock())
+    bench = Bench(rules=rules)
+    (found,) = bench.frontend.evidence([window._replace(familiar=familiar)], StageClock())
+    assert asked == [[0, 1]]
+    assert found.crops == 1
+    assert not found.voices[0].vector.any()
+    assert found.voices[0].clean_seconds == apart.voices[0].clean_seconds
 
 
 # --- Batches and order ---
