@@ -9,6 +9,7 @@ than those it was fitted to.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,8 +28,8 @@ from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
-from fluidaudio_cli.diarization.frames import SAMPLE_RATE
-from fluidaudio_cli.diarization.local_speakers import MIN_CLEAN_SECONDS
+from fluidaudio_cli.diarization.frames import CROP_SECONDS, SAMPLE_RATE
+from fluidaudio_cli.diarization.local_speakers import LEAST_UTTERANCE_SECONDS, MIN_CLEAN_SECONDS
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.saved_evidence import read_evidence
@@ -48,6 +49,9 @@ _APART_SECONDS = 10.0
 _WRONG, _FAR_OFF = 2.0, 3.0
 # Tried for the probabilities of counts; what is not told has less than the last.
 _TEMPERS, _MARGINS, _UNTOLD = (0.1, 0.2, 0.3, 0.5), (0.5, 1.0, 1.5, 2.0), 0.005
+# Log-odds that segmentation gives one person's utterances to one local speaker: so it is with 79 %
+# of 3 504 pairs of utterances in simulated conversations.
+_SEGMENTATION_IS_RIGHT = math.log(4.0)
 # Searched for: least and greatest value, and whether in equal ratios.
 _RANGES = {
     "overlapped_reliability": (0.1, 0.6, False),
@@ -123,7 +127,8 @@ def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: i
 
     ``search_seconds``: how long to look for what has no closed terms; 0 leaves that as it is.
     """
-    fitted = fit_pairs(pairs_of(known, mode), mode.calibration)
+    pairs = pairs_of(known, mode)
+    fitted = fit_utterances(pairs, fit_pairs(pairs, mode.calibration))
     fitted = fit_groups(known, replace(mode, calibration=fitted))
     if search_seconds > 0:
         fitted = search(known, replace(mode, calibration=fitted), search_seconds, seed)
@@ -189,8 +194,30 @@ def fit_pairs(pairs: Pairs, start: Calibration) -> Calibration:
     unlike = float(weights @ pairs.cosine[other] / (weights @ likeness))
     plain = replace(shaped, unlike_cosine=unlike, pair_slope=1.0, pair_offset=0.0)
     ratios = plain.same_person(pairs.cosine, *pairs.reliable(plain))
-    slope, offset = least_cllr(ratios, same, pairs.weights)
+    slope, offset = least_cllr(same, pairs.weights, ratios)
     return replace(plain, pair_slope=slope, pair_offset=offset)
+
+
+def fit_utterances(pairs: Pairs, start: Calibration) -> Calibration:
+    """When two utterances of one local speaker are two people's, by least Cllr of ``pairs``.
+
+    Stays as it is where too few were heard for long enough.
+    """
+    seconds = pairs.seconds.min(axis=0)
+    long = seconds >= LEAST_UTTERANCE_SECONDS
+    same, weights = pairs.same[long], pairs.weights[long].copy()
+    if same.all() or not same.any():
+        return start
+    for kind in (same, ~same):
+        weights[kind] /= 2.0 * weights[kind].sum()
+    heard = np.log(np.minimum(seconds[long], CROP_SECONDS))
+    cosine, lesser, offset = least_cllr(same, weights, pairs.cosine[long], heard)
+    return replace(
+        start,
+        utterance_cosine=cosine,
+        utterance_seconds=lesser,
+        utterance_offset=offset + _SEGMENTATION_IS_RIGHT,
+    )
 
 
 def cost(known: Sequence[Known], mode: ModeConfig, oracle: Sequence[float]) -> float:

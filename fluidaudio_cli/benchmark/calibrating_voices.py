@@ -186,7 +186,7 @@ def fit(trials: Trials, start: Calibration) -> Calibration:
         stranger_spread=spread,
         stranger_skew=skew,
     )
-    slope, offset = least_cllr(trials.compared(plain).log_odds, trials.same, trials.weights)
+    slope, offset = least_cllr(trials.same, trials.weights, trials.compared(plain).log_odds)
     return replace(plain, across_slope=slope, across_offset=offset)
 
 

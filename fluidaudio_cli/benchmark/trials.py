@@ -59,10 +59,10 @@ def weighted_cllr(odds: Floats, same: Kinds, weights: Floats) -> float:
     return float((weights * np.logaddexp(0.0, np.where(same, -odds, odds))).sum() / np.log(2.0))
 
 
-def least_cllr(ratios: Floats, same: Kinds, weights: Floats) -> tuple[float, float]:
-    """Slope and offset that make ``ratios`` log-odds of least :func:`weighted_cllr`.
+def least_cllr(same: Kinds, weights: Floats, *features: Floats) -> list[float]:
+    """Slope of each of ``features``, and offset, of log-odds of least :func:`weighted_cllr`.
 
-    Where nothing confuses the two kinds both would grow without end; so each trial counts a
+    Where nothing confuses the two kinds all would grow without end; so each trial counts a
     little as of the other kind, as if one more of that had been seen (J. Platt, "Probabilistic
     outputs for support vector machines", 1999).
     """
@@ -71,11 +71,12 @@ def least_cllr(ratios: Floats, same: Kinds, weights: Floats) -> tuple[float, flo
     doubt = weights / (seen + 2.0)
 
     def cost(line: Floats) -> float:
-        odds = line[0] * ratios + line[1]
+        odds = np.tensordot(line[:-1], known, 1) + line[-1]
         return weighted_cllr(odds, same, weights - doubt) + weighted_cllr(odds, ~same, doubt)
 
-    slope, offset = minimize(cost, [1.0, 0.0], method="Nelder-Mead").x
-    return float(slope), float(offset)
+    known = np.stack(features)
+    found = minimize(cost, [1.0] * len(features) + [0.0], method="Nelder-Mead").x
+    return [float(value) for value in found]
 
 
 def false_accepts(record: IdentificationRecord, asked: float) -> float:

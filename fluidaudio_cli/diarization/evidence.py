@@ -112,7 +112,8 @@ class EvidenceLog:
         self.crops = 0
         self.copied_bytes = 0
         self._packed: list[bytes] = []
-        self._shape = (0, 0)
+        self._frames = 0
+        self._columns = array("B")
         self._windows = array("q")
         self._slots = array("q")
         self._seconds = array("d")
@@ -146,7 +147,8 @@ class EvidenceLog:
     def append(self, evidence: WindowEvidence) -> None:
         """Take in the next window."""
         self._packed.append(evidence.packed)
-        self._shape = evidence.shape
+        self._frames = evidence.shape[0]
+        self._columns.append(evidence.shape[1])
         self.placed = evidence.placed
         self.crops += evidence.crops
         self.copied_bytes += evidence.copied_bytes
@@ -163,7 +165,7 @@ class EvidenceLog:
     def __iter__(self) -> Iterator[WindowEvidence]:
         """Window by window, as they came (what they took is not kept)."""
         begin = 0
-        for number, packed in enumerate(self._packed):
+        for number, (packed, columns) in enumerate(zip(self._packed, self._columns, strict=True)):
             end = begin
             while end < len(self._windows) and self._windows[end] == number:
                 end += 1
@@ -172,7 +174,8 @@ class EvidenceLog:
                 for row in range(begin, end)
             )
             begin = end
-            yield WindowEvidence(number, voices, packed, self._shape, placed=self.placed)
+            shape = self._frames, columns
+            yield WindowEvidence(number, voices, packed, shape, placed=self.placed)
 
     def recent(self, most: int) -> tuple[EvidenceLog, int]:
         """A copy of the last windows, ``most`` at most, and the number of the first of them.
@@ -182,8 +185,8 @@ class EvidenceLog:
         first = max(0, self.windows - most)
         row = int(np.searchsorted(self.voice_windows, first))
         log = EvidenceLog(self.facts)
-        log.placed, log._shape = self.placed, self._shape
-        log._packed = self._packed[first:]
+        log.placed, log._frames = self.placed, self._frames
+        log._packed, log._columns = self._packed[first:], self._columns[first:]
         log._windows.extend(number - first for number in self._windows[row:])
         log._slots, log._seconds = self._slots[row:], self._seconds[row:]
         log._store = self.vectors[row:].copy()
@@ -192,9 +195,12 @@ class EvidenceLog:
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that :meth:`load` reads; see docs/evidence.md for its arrays."""
         spoken = [number for number, packed in enumerate(self._packed) if packed]
-        presence = np.zeros((len(spoken), *self._shape), np.uint8)
+        shape = len(spoken), self._frames, max(self._columns, default=0)
+        presence = np.zeros(shape, np.uint8)
         for row, number in enumerate(spoken):
-            presence[row].flat = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
+            found = np.frombuffer(zlib.decompress(self._packed[number]), np.uint8)
+            columns = self._columns[number]
+            presence[row, :, :columns] = found.reshape(self._frames, columns)
         header = {
             "schema": SCHEMA,
             "samples": self.samples,
@@ -264,7 +270,8 @@ class EvidenceLog:
             raise ValueError("a voice is not a vector of unit length with its seconds")
         log = cls(header)
         log.samples, log.placed = samples, placed
-        log._shape = (presence.shape[1], presence.shape[2])
+        log._frames = presence.shape[1]
+        log._columns = array("B", [presence.shape[2]]) * windows
         log._packed = [b""] * windows
         for number, found in zip(spoken.tolist(), presence, strict=True):
             log._packed[number] = zlib.compress(found.tobytes(), _PACKING)

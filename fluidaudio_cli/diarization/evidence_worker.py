@@ -15,7 +15,7 @@ import numpy as np
 
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.crop_embedder import PendingVoice
-from fluidaudio_cli.diarization.evidence import LocalVoice, Presence, WindowEvidence
+from fluidaudio_cli.diarization.evidence import Presence, WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.level import peak
 from fluidaudio_cli.diarization.local_speakers import (
@@ -24,6 +24,8 @@ from fluidaudio_cli.diarization.local_speakers import (
     find_local_speakers,
 )
 from fluidaudio_cli.diarization.networks import Segmenter
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+from fluidaudio_cli.diarization.utterances import voices_of
 from fluidaudio_cli.diarization.windows import Samples, Window
 from fluidaudio_cli.executors.buffers import aligned_empty
 
@@ -84,12 +86,14 @@ class EvidenceRules:
     """``silent_peak``: a window whose samples stay below this holds nobody and is not segmented.
 
     ``exact_below_seconds``: voices with less clean speech are embedded by the exact network,
-    where there is one: rounding tells most where there is little to hear.
+    where there is one: rounding tells most where there is little to hear. ``calibration``: what
+    voices being alike says of whether two utterances are one person's.
     """
 
     crops: CropRules
     silent_peak: float
     exact_below_seconds: float
+    calibration: Calibration
 
 
 class _OpenWindow(NamedTuple):
@@ -156,8 +160,21 @@ class EvidenceWorker:
         if not done:
             return
         with clock.stage("collect", done):
-            found = [_collect(self._open.popleft(), self._embedder.size) for _ in range(done)]
+            found = [self._collect(self._open.popleft()) for _ in range(done)]
         yield from found
+
+    def _collect(self, opened: _OpenWindow) -> Found:
+        voices, presence = voices_of(
+            opened.voices,
+            opened.presence,
+            self._embedder.size,
+            self._rules.crops.per_speaker,
+            self._rules.calibration,
+        )
+        crops = sum(len(voice.vectors) for voice in opened.voices)
+        copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
+        number = opened.window.number
+        return opened.place, WindowEvidence.of(number, voices, presence, crops, copied)
 
     def _segment(self, batch: WindowBatch, clock: StageClock) -> list[_OpenWindow]:
         """Who is in each window, of all of them at once."""
@@ -191,19 +208,6 @@ def _unfamiliar(
     """``speakers`` without crops of those who need not be heard again."""
     if window.familiar is None:
         return speakers
-    known = window.familiar(window.number, presence, [speaker.slot for speaker in speakers])
-    return [
-        replace(speaker, crops=()) if skipped else speaker
-        for speaker, skipped in zip(speakers, known, strict=True)
-    ]
-
-
-def _collect(opened: _OpenWindow, size: int) -> Found:
-    voices = tuple(
-        LocalVoice(voice.speaker.slot, voice.speaker.clean_seconds, voice.voice(size))
-        for voice in opened.voices
-    )
-    crops = sum(len(voice.vectors) for voice in opened.voices)
-    copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
-    number = opened.window.number
-    return opened.place, WindowEvidence.of(number, voices, opened.presence, crops, copied)
+    slots = sorted({speaker.slot for speaker in speakers})
+    known = dict(zip(slots, window.familiar(window.number, presence, slots), strict=True))
+    return [replace(speaker, crops=()) if known[speaker.slot] else speaker for speaker in speakers]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,9 @@ from numpy.typing import NDArray
 from fluidaudio_cli.diarization.frames import (
     CROP_FRAMES,
     FBANK_HOP_SAMPLES,
+    GRID,
     SAMPLE_RATE,
+    WINDOW_FRAMES,
     segmentation_frame_of_fbank,
 )
 from fluidaudio_cli.diarization.powerset import LocalActivity
@@ -34,9 +38,11 @@ class CropRules:
     """How local speakers are cut into crops.
 
     ``per_speaker``: crops of 2 s at most for each local speaker; from the mode file.
+    ``utterances``: crops of each of its utterances, which may be another person's.
     """
 
     per_speaker: int
+    utterances: bool = False
 
 
 MIN_CLEAN_SECONDS = 0.2
@@ -45,17 +51,19 @@ MIN_CLEAN_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class LocalSpeaker:
-    """One voice within one window.
+    """One voice within one window, or one utterance of it.
 
     ``slot`` is its column in the window's activity; ``clean_seconds`` how long it speaks alone;
     ``crops`` what to embed, empty when there is too little. ``mask`` (589,): the segmentation
-    frames that crops are taken from, all False when there is too little.
+    frames that crops are taken from, all False when there is too little. ``span``: the frames
+    that are looked at, first and one past last; the utterances of a voice share out the window.
     """
 
     slot: int
     clean_seconds: float
     crops: tuple[Crop, ...]
     mask: NDArray[np.bool_]
+    span: tuple[int, int] = (0, WINDOW_FRAMES)
 
 
 def find_local_speakers(
@@ -63,8 +71,9 @@ def find_local_speakers(
 ) -> list[LocalSpeaker]:
     """The speakers active in ``window``, each with its crops.
 
-    ``valid_frames``: how many of the window's 1000 filter-bank frames hold audio (the end of a
-    recording has fewer).
+    With ``rules.utterances``, each utterance of a speaker that speaks again after a pause; the one
+    with the longest uninterrupted run first. ``valid_frames``: how many of the window's 1000
+    filter-bank frames hold audio (the end of a recording has fewer).
     """
     present = np.flatnonzero(activity.active(window).any(axis=0))
     if not present.size:
@@ -74,16 +83,54 @@ def find_local_speakers(
     speakers = []
     for slot in present.tolist():
         mask, crops = clean[:, slot], rules.per_speaker
-        seconds = _seconds(mask[valid])
-        if seconds < MIN_CLEAN_SECONDS:
+        clean_seconds = _seconds(mask[valid])
+        spans = [(0, len(mask))]
+        if clean_seconds < MIN_CLEAN_SECONDS:
             # Never alone: what is heard with others says a little, and more than nothing.
             mask, crops = active[:, slot], 1
-            if _seconds(mask[valid]) < MIN_CLEAN_SECONDS:
-                mask, crops = np.zeros_like(mask), 0
-        # A copy, because the whole window's would stay in memory with it.
-        found = _crops(mask[valid], crops) if crops else ()
-        speakers.append(LocalSpeaker(slot, seconds, found, mask.copy()))
+        elif rules.utterances:
+            spans = _utterances(active[:, slot], mask)
+        for span in spans:
+            # A copy, because the whole window's would stay in memory with it.
+            own = mask.copy()
+            own[: span[0]] = own[span[1] :] = False
+            heard = own[valid]
+            if len(spans) > 1:
+                clean_seconds = _seconds(heard)
+            enough = _seconds(heard) >= MIN_CLEAN_SECONDS
+            found = _crops(heard, crops) if enough else ()
+            own &= enough
+            speakers.append(LocalSpeaker(slot, clean_seconds, found, own, span))
     return speakers
+
+
+# A shorter pause is one between two words.
+_PAUSE_FRAMES = round(0.3 / GRID.hop_seconds)
+LEAST_UTTERANCE_SECONDS = 1.0
+"""What is said alone for less hardly says who said it."""
+
+_UTTERANCE_FRAMES = math.ceil(LEAST_UTTERANCE_SECONDS / GRID.hop_seconds)
+
+
+def _utterances(active: NDArray[np.bool_], alone: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Frames of what a speaker says between pauses, and around it up to the middle of these.
+
+    All frames are in one. What is too short belongs to its neighbour.
+    """
+    said: list[tuple[int, int]] = []
+    for first, last in runs(active).tolist():
+        if said and first - said[-1][1] < _PAUSE_FRAMES:
+            said[-1] = (said[-1][0], last)
+        else:
+            said.append((first, last))
+    long = [each for each in said if np.count_nonzero(alone[slice(*each)]) >= _UTTERANCE_FRAMES]
+    middles = [(before[1] + after[0]) // 2 for before, after in pairwise(long)]
+    spans = list(pairwise([0, *middles, len(active)]))
+
+    def longest_run(span: tuple[int, int]) -> int:
+        return int(np.diff(runs(alone[slice(*span)])).max(initial=0))
+
+    return sorted(spans, key=longest_run, reverse=True)
 
 
 def _seconds(frames: NDArray[np.bool_]) -> float:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fluidaudio_cli.benchmark import calibrating
-from fluidaudio_cli.benchmark.calibrating import fit, pairs_of, worth
+from fluidaudio_cli.benchmark.calibrating import fit, fit_utterances, pairs_of, worth
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.cli import models_check
 from fluidaudio_cli.diarization import loading
@@ -61,6 +61,9 @@ def test_fitted_values_are_those_of_the_voices() -> None:
     reliability = fitted.reliability_of(np.array([2.0]))
     assert reliability == pytest.approx([0.7], abs=0.03)
     pairs = pairs_of(known, MODE)
+    # Even odds of two utterances are between the likeness of one person's and of two people's.
+    odds = fitted.one_voice(np.array([0.35, 0.7]), np.array([2.0, 2.0]))
+    assert odds[0] < 0.0 < odds[1]
     told = [next(worth(pairs, each)).split(" Cllr ")[1][:5] for each in (fitted, MODE.calibration)]
     assert float(told[0]) < min(0.1, float(told[1]))
 
@@ -75,6 +78,17 @@ def test_pairs_that_nothing_confuses_make_nothing_certain() -> None:
     other = pairs_of([conversation(3, people=3, cosine=0.45)], MODE)
     cost = float(next(worth(other, fitted)).split(" Cllr ")[1].split()[0])
     assert cost < 2.0
+
+
+def test_utterances_too_short_leave_their_calibration_as_it_is() -> None:
+    pairs = pairs_of([conversation(1, people=4, cosine=0.35)], MODE)
+    start = replace(MODE.calibration, utterance_cosine=0.0)
+    assert fit_utterances(pairs._replace(seconds=pairs.seconds / 4), start) == start
+    # That segmentation is mostly right counts for one person.
+    fitted = fit_utterances(pairs, start)
+    assert fitted.tells_utterances
+    even = fitted.one_voice(np.array([0.525]), np.array([2.0]))
+    assert even == pytest.approx([np.log(4.0)], abs=2.0)
 
 
 def test_groups_are_told_apart_after_the_fit() -> None:

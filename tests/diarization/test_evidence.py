@@ -93,6 +93,26 @@ def test_file_holds_all_of_it(tmp_path: Path) -> None:
     assert again.samples == log.samples
 
 
+def test_windows_with_more_voices_than_others(tmp_path: Path) -> None:
+    log, windows = EvidenceLog(), []
+    for number, columns in enumerate((3, 5, 0, 4)):
+        given = window(number, (0, columns - 1) if columns else (), number)
+        presence = np.resize(given.presence(), (589, columns or 3))
+        presence[:, -1] = number  # what is in the last column is kept
+        windows.append(WindowEvidence.of(number, given.voices, presence))
+        log.append(windows[-1])
+    log.samples = 320_000
+    assert_same(log, windows)
+    assert_same(log.recent(2)[0], [replace(each, number=each.number - 2) for each in windows[2:]])
+    log.save(tmp_path / "log.npz")
+    for kept, given in zip(EvidenceLog.load(tmp_path / "log.npz"), windows, strict=True):
+        found = kept.presence()
+        assert found.shape == (589, 5)
+        assert np.array_equal(found[:, : given.shape[1]], given.presence())
+        assert not found[:, given.shape[1] :].any()
+        assert [voice[:2] for voice in kept.voices] == [voice[:2] for voice in given.voices]
+
+
 def test_recording_in_which_nobody_speaks(tmp_path: Path) -> None:
     log = EvidenceLog()
     log.append(window(0, (), 0))

@@ -21,6 +21,7 @@ from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.mask_embedder import MaskEmbedder
+from fluidaudio_cli.diarization.modes import load_mode
 from fluidaudio_cli.diarization.networks import FilterBank, Segmenter, VoiceNetwork
 from fluidaudio_cli.diarization.windows import Window, read_windows
 from fluidaudio_cli.models.card import load_card
@@ -30,6 +31,7 @@ RULES = EvidenceRules(
     CropRules(per_speaker=1),
     silent_peak=1e-3,
     exact_below_seconds=0.0,
+    calibration=load_mode("balanced").calibration,
 )
 CROP_BATCH = 4
 
@@ -274,6 +276,26 @@ def test_who_is_familiar_is_not_embedded_again(pooling: str) -> None:
     assert np.array_equal(spared.voices[1].vector, whole.voices[1].vector)
     assert (whole.crops, spared.crops) == (2, 1)
     assert [voice[:2] for voice in spared.voices] == [voice[:2] for voice in whole.voices]
+
+
+def test_a_familiar_voice_is_asked_for_once_and_none_of_its_utterances_heard() -> None:
+    rules = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
+    audio = speech(10, (1, 3, 1), (5, 7.5, 1), (8, 9.5, 2))
+    (apart,) = Bench(rules=rules).run(audio)
+    assert (apart.crops, len(apart.voices)) == (3, 2)
+    asked: list[list[int]] = []
+
+    def familiar(number: int, presence: npt.NDArray[np.uint8], slots: list[int]) -> list[bool]:
+        asked.append(slots)
+        return [True, False]
+
+    (window,) = read_windows(Array(audio), 160_000, StageClock())
+    bench = Bench(rules=rules)
+    (found,) = bench.frontend.evidence([window._replace(familiar=familiar)], StageClock())
+    assert asked == [[0, 1]]
+    assert found.crops == 1
+    assert not found.voices[0].vector.any()
+    assert found.voices[0].clean_seconds == apart.voices[0].clean_seconds
 
 
 # --- Batches and order ---

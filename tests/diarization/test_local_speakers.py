@@ -28,6 +28,7 @@ from fluidaudio_cli.masks import runs
 NEAREST = segmentation_frame_of_fbank()
 ONE = CropRules(per_speaker=1)
 MANY = CropRules(per_speaker=4)
+APART = CropRules(per_speaker=1, utterances=True)
 
 
 def activity(stretches: Sequence[tuple[int, int, int]]) -> LocalActivity:
@@ -152,6 +153,42 @@ def test_frames_beyond_the_recording_are_not_used() -> None:
     assert speaker.crops == ()
 
 
+def test_utterances_between_pauses_are_heard_apart() -> None:
+    # 1.2 s, a pause of 0.5 s, 2.5 s with a gap between words, half a second, 1.7 s of another.
+    said = [(60, 130, 1), (160, 230, 1), (240, 320, 1), (400, 430, 1), (450, 550, 2)]
+    longer, shorter, other = find_local_speakers(activity(said), 0, 1000, APART)
+    assert [each.slot for each in (longer, shorter, other)] == [0, 0, 1]
+    # Each has its side of the pause, and what is too short belongs to its neighbour.
+    assert (longer.span, shorter.span) == ((145, 589), (0, 145))
+    assert other.span == (0, 589)
+    assert longer.clean_seconds == pytest.approx(180 * 0.016875, abs=0.02)
+    assert shorter.clean_seconds == pytest.approx(70 * 0.016875, abs=0.02)
+    for each in (longer, shorter):
+        seen = NEAREST[[frame for crop in each.crops for frame in frames_of(crop)]]
+        assert each.span[0] <= seen.min() <= seen.max() < each.span[1]
+        assert np.flatnonzero(each.mask).tolist() == [
+            frame
+            for first, last, number in said
+            for frame in range(first, last)
+            if number == 1 and each.span[0] <= frame < each.span[1]
+        ]
+    (whole, _) = find_local_speakers(activity(said), 0, 1000, ONE)
+    assert whole.clean_seconds == pytest.approx(longer.clean_seconds + shorter.clean_seconds)
+
+
+def test_one_utterance_is_the_whole_local_speaker() -> None:
+    alone = [(60, 90, 1), (160, 310, 1), (400, 430, 1)]
+    never_alone = [(60, 130, 4), (200, 270, 4)]
+    for said in (alone, never_alone):
+        apart, whole = (
+            find_local_speakers(activity(said), 0, 1000, rules) for rules in (APART, ONE)
+        )
+        for one, other in zip(apart, whole, strict=True):
+            assert (one.slot, one.clean_seconds, one.crops, one.span) == (
+                (other.slot, other.clean_seconds, other.crops, (0, 589))
+            )
+
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -160,15 +197,21 @@ Mask = npt.NDArray[np.bool_]
     st.lists(st.tuples(st.integers(0, 588), st.integers(1, 300)), max_size=8),
     st.integers(1, 5),
     st.integers(0, 1000),
+    st.booleans(),
 )
 def test_crops_hold_clean_frames_once_and_fit(
-    stretches: list[tuple[int, int]], limit: int, valid: int
+    stretches: list[tuple[int, int]], limit: int, valid: int, apart: bool
 ) -> None:
     window = activity([(first, first + length, 1) for first, length in stretches])
-    rules = CropRules(per_speaker=limit)
-    for speaker in find_local_speakers(window, 0, valid, rules):
+    rules = CropRules(per_speaker=limit, utterances=apart)
+    found = find_local_speakers(window, 0, valid, rules)
+    for slot in {speaker.slot for speaker in found}:
+        spans = sorted(speaker.span for speaker in found if speaker.slot == slot)
+        assert [spans[0][0], *(last for _, last in spans)] == [*(a for a, _ in spans), 589]
+    for speaker in found:
         clean: Mask = np.zeros(1000, bool)
         clean[:valid] = window.alone(0)[NEAREST[:valid], speaker.slot]
+        clean[:valid] &= (NEAREST[:valid] >= speaker.span[0]) & (NEAREST[:valid] < speaker.span[1])
         used = [frame for crop in speaker.crops for frame in frames_of(crop)]
         assert len(used) == len(set(used))
         assert clean[used].all()

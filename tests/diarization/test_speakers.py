@@ -138,9 +138,19 @@ def test_what_was_hardly_heard_alone_says_less() -> None:
 def test_a_calibration_names_what_is_wrong_with_it() -> None:
     values = asdict(CALIBRATION)
     assert Calibration.of(values, "card.yaml") == CALIBRATION
-    since = {"purity", "two_voices", "two_at_once"}
+    utterances = {"utterance_cosine", "utterance_seconds", "utterance_offset"}
+    since = {"purity", "two_voices", "two_at_once"} | utterances
     old = {name: value for name, value in values.items() if name not in since}
-    before = replace(CALIBRATION, purity=0.0, two_voices=20.0, two_at_once=0.0)
+    before = replace(
+        CALIBRATION,
+        purity=0.0,
+        two_voices=20.0,
+        two_at_once=0.0,
+        utterance_cosine=0.0,
+        utterance_seconds=0.0,
+        utterance_offset=0.0,
+    )
+    assert not before.tells_utterances
     assert Calibration.of(old, "card.yaml") == before
     missing = {name: value for name, value in values.items() if name != "spread"}
     with pytest.raises(UsageError) as caught:

@@ -39,7 +39,10 @@ class Calibration:
     ``adjoining``: log-odds of links, never beyond ``most_link``.
 
     Two voices of one window being two people, log-odds: ``two_voices``, and ``two_at_once`` a
-    second in which both speak. Segmentation takes one person for two now and then.
+    second in which both speak. Segmentation takes one person for two now and then. Two utterances
+    of one local speaker being one person, log-odds: ``utterance_cosine`` times their
+    cosine, ``utterance_seconds`` times the logarithm of the lesser's seconds (of a crop at most)
+    and ``utterance_offset``; all 0 where it is not known.
 
     Two groups of voices being one person, log-odds, a sum of what :meth:`mixture.Groups.features`
     gives: ``same_cosine`` times that of their means, once more times the cosine expected of one
@@ -96,6 +99,9 @@ class Calibration:
     purity: float = 0.0
     two_voices: float = 20.0
     two_at_once: float = 0.0
+    utterance_cosine: float = 0.0
+    utterance_seconds: float = 0.0
+    utterance_offset: float = 0.0
     across_reliability: float = 0.0
     across_half_seconds: float = 0.0
     across_steepness: float = 0.0
@@ -112,7 +118,7 @@ class Calibration:
         """From a mapping of all fields; ``UsageError`` names ``where`` if one is off."""
         names = {field.name for field in fields(cls)}
         given = set(values) if isinstance(values, Mapping) else set()
-        optional = {"purity", "two_voices", "two_at_once", "telephone"} - given
+        optional = _OPTIONAL - given
         if not given & ACROSS:
             optional |= ACROSS
         if wrong := ", ".join(sorted((names ^ given) - optional)):
@@ -178,6 +184,19 @@ class Calibration:
         """Log-odds of two voices of one window being two people, by seconds in which both speak."""
         return np.asarray(self.two_voices + self.two_at_once * at_once)
 
+    @property
+    def tells_utterances(self) -> bool:
+        """Whether it says when two utterances of one local speaker are two people's."""
+        return self.utterance_cosine > 0.0
+
+    def one_voice(self, cosine: Floats, seconds: Floats) -> Floats:
+        """Log-odds of two utterances of one local speaker being one person.
+
+        ``seconds``: how long the shorter was heard alone.
+        """
+        odds = self.utterance_cosine * cosine + self.utterance_seconds * np.log(seconds)
+        return np.asarray(odds + self.utterance_offset)
+
     def likelihoods(
         self, products: Floats, squares: Floats, reliable: Floats, uncertain: Floats
     ) -> Floats:
@@ -209,6 +228,17 @@ def _grown(seconds: Floats, half: float, steepness: float) -> Floats:
     powered = (seconds / half) ** steepness
     return np.asarray(powered / (powered + 1.0))
 
+
+_OPTIONAL = {
+    "purity",
+    "two_voices",
+    "two_at_once",
+    "utterance_cosine",
+    "utterance_seconds",
+    "utterance_offset",
+    "telephone",
+}
+"""Fields that cards may leave out: what they stand for is then left out of account."""
 
 ACROSS = frozenset(
     field.name for field in fields(Calibration) if field.name.startswith(("across_", "stranger_"))

@@ -19,8 +19,8 @@ Rows = NDArray[np.intp]
 # Speakers considered for each voice: of the best assignment of three voices, no voice is given
 # to one beyond its third choice; two more leave room for probabilities.
 _CHOICES = 5
-# Windows shared out at a time, which bounds memory.
-_PIECE = 1024
+# Combinations of windows' voices with speakers worked on at a time, which bounds memory.
+_COMBINATIONS = 1 << 17
 # Windows with more voices than this are shared out among the first choices only.
 _FEW_VOICES = 3
 
@@ -94,9 +94,16 @@ class Windows:
     def _pieces(self, scores: Floats) -> Iterator[tuple[Rows, Rows, Floats]]:
         """Some windows' rows (windows, voices) at a time, with what :func:`_joint` says of them."""
         for group, odds in zip(self.groups, self._two_odds, strict=True):
-            for first in range(0, len(group), _PIECE):
-                rows = group[first : first + _PIECE]
-                yield rows, *_joint(scores[rows], odds[first : first + _PIECE])
+            voices = group.shape[1]
+            piece = max(1, _COMBINATIONS // _choices(voices, scores.shape[1]) ** voices)
+            for first in range(0, len(group), piece):
+                rows = group[first : first + piece]
+                yield rows, *_joint(scores[rows], odds[first : first + piece])
+
+
+def _choices(voices: int, speakers: int) -> int:
+    """How many speakers are considered for each of a window's voices."""
+    return min(speakers, max(_CHOICES, voices) if voices <= _FEW_VOICES else voices)
 
 
 def _joint(scores: Floats, two_odds: Floats) -> tuple[NDArray[np.intp], Floats]:
@@ -108,7 +115,7 @@ def _joint(scores: Floats, two_odds: Floats) -> tuple[NDArray[np.intp], Floats]:
     speakers than voices.
     """
     count, voices, speakers = scores.shape
-    kept = min(speakers, max(_CHOICES, voices) if voices <= _FEW_VOICES else voices)
+    kept = _choices(voices, speakers)
     top = np.argsort(-scores, axis=2, kind="stable")[:, :, :kept]
     value = np.take_along_axis(scores, top, axis=2)
 
