@@ -61,6 +61,11 @@ def script() -> NoReturn:
         if not isinstance(ended.code, int):
             raise
         code = ended.code
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without freeing what it holds."""
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
@@ -77,7 +82,11 @@ def main() -> NoReturn:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
-    sys.exit(run())
+    code = run()
+    if threading.active_count() > 1:
+        # A thread in a runtime, which Ctrl-C left behind: Python's own end aborts the process.
+        _leave(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
