@@ -6,7 +6,7 @@ depends neither on the worker nor on the windows beside it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, cast
@@ -85,9 +85,9 @@ class VoiceEmbedder(Protocol):
 class EvidenceRules:
     """``silent_peak``: a window whose samples stay below this holds nobody and is not segmented.
 
-    ``exact_below_seconds``: voices with less clean speech are embedded by the exact network,
-    where there is one: rounding tells most where there is little to hear. ``calibration``: what
-    voices being alike says of whether two utterances are one person's.
+    ``exact_below_seconds``: voices with less clean speech, all utterances together, are embedded
+    by the exact network, where there is one: rounding tells most where there is little to hear.
+    ``calibration``: what voices being alike says of whether two utterances are one person's.
     """
 
     crops: CropRules
@@ -134,8 +134,11 @@ class EvidenceWorker:
         clock = batch.windows[0].clock
         for opened in self._segment(batch, clock):
             self._open.append(opened)
+            seconds: defaultdict[int, float] = defaultdict(float)
             for voice in opened.voices:
-                short = voice.speaker.clean_seconds < self._rules.exact_below_seconds
+                seconds[voice.speaker.slot] += voice.speaker.clean_seconds
+            for voice in opened.voices:
+                short = seconds[voice.speaker.slot] < self._rules.exact_below_seconds
                 (self._exact if short else self._embedder).add(opened.window, voice, clock)
         return list(self._ready(clock))
 

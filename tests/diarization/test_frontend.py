@@ -240,6 +240,12 @@ def test_voices_of_little_speech_are_embedded_by_the_exact_network() -> None:
     (plain,) = Bench().run(audio)
     assert np.array_equal(window.voices[0].vector, -plain.voices[0].vector)
     assert np.array_equal(window.voices[1].vector, plain.voices[1].vector)
+    # Utterances are as exact as the voice they are of needs it.
+    apart = replace(rules, crops=CropRules(1, utterances=True), exact_below_seconds=2.5)
+    bench = Bench(rules=apart, exact=True)
+    bench.run(speech(10, (1, 2.5, 1), (4, 5.5, 1), (7, 9, 2)))
+    assert bench.batches("embedding") == [2]
+    assert bench.batches("exact_embedding") == [1]
 
 
 class Masked:
