@@ -39,6 +39,7 @@ def test_shipped_modes_are_balanced_but_for_what_they_say() -> None:
     }
     assert changes(load_mode("turbo"), balanced) == {
         "windows.step_seconds": 10.0,
+        "crops.utterances": False,
         "execution.kernels": "narrow",
     }
     assert changes(load_mode("accurate"), balanced) == {
