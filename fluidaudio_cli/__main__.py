@@ -1,6 +1,6 @@
 """``python -m fluidaudio_cli``."""
 
-from fluidaudio_cli.cli.process import main
+from fluidaudio_cli.cli.process import module
 
 if __name__ == "__main__":
-    main()
+    module()

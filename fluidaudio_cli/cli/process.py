@@ -64,6 +64,19 @@ def script() -> NoReturn:
     _leave(code)
 
 
+def module() -> NoReturn:
+    """``python -m fluidaudio_cli``: :func:`main`, after which Python ends as it does.
+
+    Unless Ctrl-C left a thread behind in a runtime: that end would abort the process.
+    """
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and threading.active_count() > 1:
+            _leave(ended.code)
+        raise
+
+
 def _leave(code: int) -> NoReturn:
     """End the process without freeing what it holds."""
     atexit._run_exitfuncs()
@@ -82,11 +95,7 @@ def main() -> NoReturn:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
-    code = run()
-    if threading.active_count() > 1:
-        # A thread in a runtime, which Ctrl-C left behind: Python's own end aborts the process.
-        _leave(code)
-    sys.exit(code)
+    sys.exit(run())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
