@@ -209,6 +209,8 @@ def resolve(asked: Asked, machine: Machine, tuning: Tuning | None) -> Plan:
     embedding = asked.card.embedding
     if embedding is not None and embedding.pooling == "mask":
         mode = replace(mode, crops=CropRules(_WHOLE_WINDOW_CROPS))
+    elif not mode.calibration.tells_utterances:
+        mode = replace(mode, crops=replace(mode.crops, utterances=False))
     rules = mode.execution
     wanted = rules.executor if asked.executor == "auto" else asked.executor
     executor = choose(tuning.executor if tuning else wanted, machine.executors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from fluidaudio_cli.diarization.chunk_diarizer import ChunkNetwork, DiarizerWorker
 from fluidaudio_cli.diarization.crop_embedder import CropEmbedder
@@ -35,9 +34,8 @@ def new_worker(plan: Plan, card: ModelCard, models: Mapping[str, CompiledModel])
         network = ChunkNetwork(models["diarizer"], card.diarizer, front_end)
         return DiarizerWorker(network, mode.windows.step_samples)
     assert card.segmentation is not None
-    utterances = mode.crops.utterances and mode.calibration.tells_utterances
     rules = EvidenceRules(
-        replace(mode.crops, utterances=utterances),
+        mode.crops,
         10.0 ** (mode.windows.silence_dbfs / 20.0),
         mode.embedding.exact_below_seconds,
         mode.calibration,

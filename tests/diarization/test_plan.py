@@ -90,6 +90,13 @@ def test_integers_are_taken_where_the_mode_wants_them_and_the_card_has_them() ->
     assert made.notes == ("model card mine has no embedding.narrow_file: its usual network runs",)
 
 
+def test_utterances_are_heard_apart_where_the_calibration_tells_them() -> None:
+    balanced = load_mode("balanced")
+    assert plan(balanced).mode.crops.utterances
+    silent = replace(balanced, calibration=replace(balanced.calibration, utterance_cosine=0.0))
+    assert not plan(silent).mode.crops.utterances
+
+
 def test_integers_are_taken_where_they_are_faster_and_nobody_asked_for_a_precision() -> None:
     def variant(mode: str | ModeConfig, on: Availability = VNNI, **asked: Any) -> str:
         return plan(mode, on=machine(on), **asked).networks["embedding"].variant
