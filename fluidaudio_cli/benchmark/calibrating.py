@@ -1,7 +1,8 @@
 """Fit the calibration of a model card to recordings whose speakers are known.
 
 What concerns two voices (reliability, unlike cosine, pair) is fitted in closed terms, two groups
-being one person by regression (:mod:`calibrating_groups`); all else is searched for, as long as
+being one person and speakers being nobody by regression (:mod:`calibrating_groups`,
+:mod:`calibrating_surplus`); all else is searched for, as long as
 it is asked for, for the least error of diarization beyond what oracle labels have, with wrong
 counts as a second cost. What a calibration is worth is told by other voices
 than those it was fitted to.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
+from fluidaudio_cli.benchmark.calibrating_surplus import fit_surplus
 from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
 from fluidaudio_cli.benchmark.trials import bands, least_cllr, weighted_cllr
 from fluidaudio_cli.corpora.dataset import open_dataset
@@ -133,6 +135,8 @@ def fit(known: Sequence[Known], mode: ModeConfig, search_seconds: float, seed: i
     if search_seconds > 0:
         fitted = search(known, replace(mode, calibration=fitted), search_seconds, seed)
         fitted = fit_groups(known, replace(mode, calibration=fitted))
+    fitted = fit_surplus(known, replace(mode, calibration=fitted))
+    if search_seconds > 0:
         fitted = fit_counts(known, replace(mode, calibration=fitted))
     return fitted
 

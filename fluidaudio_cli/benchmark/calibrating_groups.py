@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.oracle import oracle_labels
+from fluidaudio_cli.benchmark.regression import logistic
 from fluidaudio_cli.diarization.conclusion import speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.modes import ModeConfig
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
-from fluidaudio_cli.diarization.speakers.counting import likeliest
+from fluidaudio_cli.diarization.speakers.counting import READINESS, likeliest
 from fluidaudio_cli.diarization.speakers.mixture import Groups, Mixture
 from fluidaudio_cli.diarization.speakers.offline import starting_groups
 from fluidaudio_cli.turns import Turn
@@ -41,9 +41,6 @@ _MOST_SECONDS = 10.0
 _LEAST_ODDS = -3.0
 # What a weight of one standard deviation of its feature costs, per recording.
 _RIDGE = 0.01
-# Of the best pair of many even odds are too few: with this more before a merge's "no", numbers of
-# speakers are right most often, on simulated conversations and real ones (docs/evidence.md).
-_READINESS = 0.9
 
 
 class Known(NamedTuple):
@@ -73,24 +70,9 @@ def fit_groups(known: Iterable[Known], mode: ModeConfig) -> Calibration:
     if same.all() or not same.any():
         return mode.calibration
     weights = weights / len(parts)
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale[scale == 0.0] = 1.0
-    standard = np.column_stack([(features - mean) / scale, np.ones(len(features))])
-    signs = np.where(same, 1.0, -1.0)
-
-    def cost(values: Floats) -> tuple[float, Floats]:
-        margin = signs * (standard @ values)
-        wrong = weights / (1.0 + np.exp(np.clip(margin, -50.0, 50.0)))
-        slope = -standard.T @ (signs * wrong)
-        slope[:-1] += 2.0 * _RIDGE / len(parts) * values[:-1]
-        ridge = _RIDGE / len(parts) * float(values[:-1] @ values[:-1])
-        return float(weights @ np.logaddexp(0.0, -margin)) + ridge, slope
-
-    found = minimize(cost, np.zeros(standard.shape[1]), jac=True, method="L-BFGS-B").x
-    slopes = found[:-1] / scale
-    offset = float(found[-1] - slopes @ mean) + _READINESS
+    slopes, offset = logistic(features, same, weights, _RIDGE / len(parts))
     fitted: dict[str, Any] = dict(zip(_WEIGHTS, map(float, slopes), strict=True))
-    return replace(mode.calibration, **fitted, same_offset=offset)
+    return replace(mode.calibration, **fitted, same_offset=offset + READINESS)
 
 
 def _examples(known: Known, mode: ModeConfig) -> Iterator[_Examples]:

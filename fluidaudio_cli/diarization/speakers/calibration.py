@@ -53,6 +53,14 @@ class Calibration:
     their links; ``same_unlike`` times the recording's unlike cosine; ``same_coherent`` times the
     lesser length of their means; ``same_offset``.
 
+    A speaker who was found being nobody, log-odds, a sum of what :func:`surplus.features` gives:
+    ``surplus_cosine`` times the cosine to the one most like it; ``surplus_expected`` times that
+    expected of one person; ``surplus_coherent`` times the length of the other's mean;
+    ``surplus_alone`` times the share of its time in which it speaks alone; ``surplus_blend`` times
+    how much more alike it is to a blend of that one and a third; ``surplus_people`` times the
+    logarithm of the number of speakers; ``surplus_rank`` times that of one plus how many speak
+    more; ``surplus_offset``. All 0 where it is not known.
+
     Two single voices: log-odds ``pair_slope`` times the log-likelihood ratio plus
     ``pair_offset``.
 
@@ -102,6 +110,14 @@ class Calibration:
     utterance_cosine: float = 0.0
     utterance_seconds: float = 0.0
     utterance_offset: float = 0.0
+    surplus_cosine: float = 0.0
+    surplus_expected: float = 0.0
+    surplus_coherent: float = 0.0
+    surplus_alone: float = 0.0
+    surplus_blend: float = 0.0
+    surplus_people: float = 0.0
+    surplus_rank: float = 0.0
+    surplus_offset: float = 0.0
     across_reliability: float = 0.0
     across_half_seconds: float = 0.0
     across_steepness: float = 0.0
@@ -189,6 +205,11 @@ class Calibration:
         """Whether it says when two utterances of one local speaker are two people's."""
         return self.utterance_cosine > 0.0
 
+    @property
+    def tells_surplus(self) -> bool:
+        """Whether it says which speakers that were found are nobody."""
+        return self.surplus_offset != 0.0
+
     def one_voice(self, cosine: Floats, seconds: Floats) -> Floats:
         """Log-odds of two utterances of one local speaker being one person.
 
@@ -229,14 +250,8 @@ def _grown(seconds: Floats, half: float, steepness: float) -> Floats:
     return np.asarray(powered / (powered + 1.0))
 
 
-_OPTIONAL = {
-    "purity",
-    "two_voices",
-    "two_at_once",
-    "utterance_cosine",
-    "utterance_seconds",
-    "utterance_offset",
-    "telephone",
+_OPTIONAL = {"purity", "two_voices", "two_at_once", "telephone"} | {
+    field.name for field in fields(Calibration) if field.name.startswith(("utterance_", "surplus_"))
 }
 """Fields that cards may leave out: what they stand for is then left out of account."""
 

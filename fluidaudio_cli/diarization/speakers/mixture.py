@@ -85,6 +85,24 @@ class Groups:
         """How many there are."""
         return len(self.precisions)
 
+    @property
+    def directions(self) -> Floats:
+        """(k, d): means, of unit length; zeros where nothing was heard."""
+        lengths = np.linalg.norm(self.totals, axis=-1, keepdims=True)
+        return np.asarray(self.totals / np.maximum(lengths, _TINY))
+
+    @property
+    def coherence(self) -> Floats:
+        """(k,): lengths of the means; less than one's voices have, where they are of several."""
+        lengths = np.linalg.norm(self.totals, axis=-1)
+        return np.asarray(lengths / np.maximum(self.precisions, _TINY))
+
+    @property
+    def reliable(self) -> Floats:
+        """(k,): cosine of each mean to its person's direction that noise leaves."""
+        precisions = np.maximum(self.precisions, _TINY)
+        return np.asarray(np.sqrt(precisions / (1.0 + precisions)))
+
     def merged(self, kept: int, folded: int) -> Groups:
         """With ``folded`` made part of ``kept``; those after it move up."""
         rest = np.delete(np.arange(len(self)), folded)
@@ -110,16 +128,11 @@ class Groups:
 
     def features(self, unlike: float) -> dict[str, Floats]:
         """(k, k) each: what speaks for two groups being one person, by field of calibration."""
-        precisions = np.maximum(self.precisions, _TINY)
-        lengths = np.linalg.norm(self.totals, axis=-1)
-        directions = self.totals / np.maximum(lengths, _TINY)[..., None]
+        directions, reliable, length = self.directions, self.reliable, self.coherence
         cosine = directions @ directions.swapaxes(-1, -2)
-        # Of means that estimate one direction, the cosine that their noise leaves.
-        reliable = np.sqrt(precisions / (1.0 + precisions))
         expected = reliable[..., None] * reliable[..., None, :]
         spoken = np.log(self.seconds + _LOG_SECONDS)
         less = np.minimum(spoken[..., None], spoken[..., None, :])
-        length = lengths / precisions
         return {
             "same_cosine": cosine,
             "same_cosine_expected": cosine * expected,

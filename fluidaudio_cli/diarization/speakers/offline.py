@@ -1,7 +1,8 @@
 """The speakers of a whole recording, from all its voices at once.
 
 Voices start in small pure groups (average linkage), groups become speakers while calibrated
-evidence says that two are one person (:mod:`counting`), and all voices, short and overlapped
+evidence says that two are one person (:mod:`counting`), who of them is nobody is found out
+(:mod:`surplus`), and all voices, short and overlapped
 ones too, are then shared out by a mixture (:mod:`mixture`).
 """
 
@@ -17,7 +18,7 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, WindowEvidence, uni
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
 from fluidaudio_cli.diarization.speakers.counting import (
-    Odds,
+    READINESS,
     count_probabilities,
     crowding,
     least_harmful_split,
@@ -39,6 +40,7 @@ from fluidaudio_cli.diarization.speakers.mixture import (
     shares_of,
     through,
 )
+from fluidaudio_cli.diarization.speakers.surplus import Removal, removals_of, surplus_among
 
 MOST_COMPARED = 400
 """Voices grouped at once, as time and memory grow with the square; more are grouped in parts."""
@@ -113,46 +115,23 @@ def find_speakers(
             labels, unheard, seconds, {found: 1.0}, found, mixture.reliable, identities
         )
 
-    def spoken(groups: Groups) -> tuple[Floats, Floats]:
-        return groups.totals, groups.seconds / voices.inside
-
-    crowd = 0.0
-
-    def odds(groups: Groups) -> Floats:
-        likely = groups.same_person(calibration, mixture.unlike) - crowd
-        return likely if known is None else likely + known.agreement(*spoken(groups))
-
-    def anchors(groups: Groups) -> Anchors | None:
-        return None if known is None else known.anchors(*spoken(groups))
-
-    def settled(start: Labels) -> tuple[Labels, Floats]:
-        """Speaker of each voice, as starting groups are likely to be one, and shares of each."""
-        nonlocal crowd
-        crowd = 0.0
-        begun = mixture.groups_of(start)
-        groups, numbers = merge_likely(begun, odds)
-        crowd = crowding(len(groups))
-        if crowd:
-            groups, numbers = merge_likely(begun, odds)
-        shares = shares_of(through(start, numbers), len(groups))
-        shares = mixture.settle(shares, _PASSES, anchors(groups))
-        groups, numbers = merge_likely(mixture.groups(shares), odds)
-        shares = mixture.settle(folded(shares, numbers), _LAST_PASSES, anchors(groups))
-        return _compact(mixture.windows.best(mixture.scores(shares, anchors(groups)))), shares
-
-    labels, shares = settled(start)
+    decision = Decision(mixture, calibration, known, finds_surplus=calibration.tells_surplus)
+    many = decision.settled(start)
+    removals = decision.removals(many)
+    labels = decision.without(many, removals)
     found = int(labels.max()) + 1
     parts = _Parts.of(mixture, labels, start)
-    counts = _counts(mixture.groups_of(labels), odds, parts, calibration)
-    if np.count_nonzero(start >= 0) < bounds.fewest:
-        # Told that there are more, voices that say little start groups, too.
-        start = starting_groups(mixture, links, distance, bounds.fewest)
-        labels, shares = settled(start)
+    counts = _counts(found, decision.fewer(labels, removals), removals, parts, calibration)
+    if found < bounds.fewest:
+        if np.count_nonzero(start >= 0) < bounds.fewest:
+            # Told that there are more, voices that say little start groups, too.
+            start = starting_groups(mixture, links, distance, bounds.fewest)
+            many = decision.settled(start)
+            removals = decision.removals(many)
+        labels = decision.without(many, removals, bounds.fewest)
     if bounds.most is not None and int(labels.max()) >= bounds.most:
-        labels = through(labels, merge_to(mixture.groups_of(labels), odds, bounds.most))
-        heard = anchors(mixture.groups_of(labels))
-        shares = mixture.settle(shares_of(labels, bounds.most), _LAST_PASSES, heard)
-        labels = _compact(mixture.windows.best(mixture.scores(shares, heard)))
+        numbers = merge_to(mixture.groups_of(labels), decision.odds, bounds.most)
+        labels = decision.settled_again(through(labels, numbers), bounds.most)
     while (speakers := int(labels.max()) + 1) < bounds.fewest:
         part = _Parts.of(mixture, labels, start).least_harmful()
         if part is None:
@@ -161,16 +140,117 @@ def find_speakers(
             break
         labels = np.where(part, speakers, labels)
     final = mixture.groups_of(labels)
-    identities = () if known is None else known.recognised(*spoken(final))
+    identities = () if known is None else known.recognised(*decision.spoken(final))
     return SpeakerLabels(
         labels,
         unit_length(final.totals),
-        spoken(final)[1],
+        decision.spoken(final)[1],
         counts,
         found,
         mixture.reliable,
         identities,
     )
+
+
+class Decision:
+    """Which groups of a recording's voices are one person, and which are nobody.
+
+    ``known``: people who may be among them. ``finds_surplus``: whether it is found out afterwards
+    who is nobody, so that groups need not be merged readily.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        calibration: Calibration,
+        known: KnownPeople | None,
+        *,
+        finds_surplus: bool,
+    ) -> None:
+        self._mixture = mixture
+        self._calibration = calibration
+        self._known = known
+        self._readiness = READINESS if finds_surplus else 0.0
+        self._against = self._readiness
+
+    def spoken(self, groups: Groups) -> tuple[Floats, Floats]:
+        """What each group sounds like, and for how long."""
+        return groups.totals, groups.seconds / self._mixture.voices.inside
+
+    def odds(self, groups: Groups) -> Floats:
+        """(k, k) log-odds that two groups are one person."""
+        likely = groups.same_person(self._calibration, self._mixture.unlike)
+        return likely - self._against + self._agreed(groups)
+
+    def settled(self, start: Labels) -> Labels:
+        """(n,) speaker of each voice, as starting groups are likely to be one."""
+        mixture = self._mixture
+        self._against = self._readiness
+        begun = mixture.groups_of(start)
+        groups, numbers = merge_likely(begun, self.odds)
+        if crowd := crowding(len(groups)):
+            self._against = self._readiness + crowd
+            groups, numbers = merge_likely(begun, self.odds)
+        shares = shares_of(through(start, numbers), len(groups))
+        shares = mixture.settle(shares, _PASSES, self._anchors(groups))
+        groups, numbers = merge_likely(mixture.groups(shares), self.odds)
+        return self._shared_out(folded(shares, numbers), groups)
+
+    def settled_again(self, labels: Labels, speakers: int) -> Labels:
+        """(n,) speaker of each voice, that of ``labels`` being where it starts."""
+        groups = self._mixture.groups_of(labels, speakers)
+        return self._shared_out(shares_of(labels, speakers), groups)
+
+    def removals(self, labels: Labels) -> list[Removal]:
+        """Who of the speakers ``labels`` is surplus, and who would be next."""
+        if not self._calibration.tells_surplus:
+            return []
+        groups, present, _ = self.speakers(labels)
+        return removals_of(
+            groups, present, self.odds, self._agreed, self._calibration, _COUNTS_BESIDE
+        )
+
+    def speakers(self, labels: Labels) -> tuple[Groups, Floats, Labels]:
+        """Of speakers ``labels``: groups, (k,) seconds present, (k,) who else each may be."""
+        groups = self._mixture.groups_of(labels)
+        given = labels >= 0
+        present = np.bincount(labels[given], self._mixture.present_seconds[given])
+        looks = self._mixture.voices.windows_per_moment
+        return groups, present / looks, self.odds(groups).argmax(axis=1)
+
+    def without(self, labels: Labels, removals: list[Removal], fewest: int = 1) -> Labels:
+        """``labels`` without those who are surplus, but for those who make up the ``fewest``."""
+        speakers = int(labels.max()) + 1
+        gone = min(surplus_among(removals), max(0, speakers - fewest))
+        if not gone:
+            return labels
+        return self.settled_again(through(labels, removals[gone - 1].numbers), speakers - gone)
+
+    def fewer(self, labels: Labels, removals: list[Removal]) -> list[float]:
+        """Log-odds that one of the speakers ``labels`` is none, then one more, and so on."""
+        if removals:
+            return [removal.log_odds for removal in removals[surplus_among(removals) :]]
+        groups = self._mixture.groups_of(labels)
+        found: list[float] = []
+        while len(groups) > 1 and len(found) < _COUNTS_BESIDE:
+            one, other, likely = likeliest(self.odds(groups))
+            found.append(likely)
+            groups = groups.merged(one, other)
+        return found
+
+    def _shared_out(self, shares: Floats, groups: Groups) -> Labels:
+        heard = self._anchors(groups)
+        shares = self._mixture.settle(shares, _LAST_PASSES, heard)
+        scores = self._mixture.scores(shares, heard)
+        return _compact(self._mixture.windows.best(scores))
+
+    def _agreed(self, groups: Groups) -> Floats:
+        if self._known is None:
+            return np.zeros(groups.split.shape)
+        return self._known.agreement(*self.spoken(groups))
+
+    def _anchors(self, groups: Groups) -> Anchors | None:
+        return None if self._known is None else self._known.anchors(*self.spoken(groups))
 
 
 @dataclass(frozen=True)
@@ -222,16 +302,11 @@ def _cut(labels: Labels, groups: Labels) -> Labels:
 
 
 def _counts(
-    groups: Groups, odds: Odds, parts: _Parts, calibration: Calibration
+    found: int, fewer: list[float], removals: list[Removal], parts: _Parts, calibration: Calibration
 ) -> dict[int, float]:
     """Probability of each number of speakers, not far from the one that was found."""
-    found = len(groups)
-    fewer: list[float] = []
-    while len(groups) > 1 and len(fewer) < _COUNTS_BESIDE:
-        one, other, likely = likeliest(odds(groups))
-        fewer.append(likely)
-        groups = groups.merged(one, other)
-    more = np.sort(parts.odds[parts.heard])[:_COUNTS_BESIDE].tolist()
+    surplus = [removal.log_odds for removal in removals[: surplus_among(removals)]]
+    more = [*reversed(surplus), *np.sort(parts.odds[parts.heard]).tolist()][:_COUNTS_BESIDE]
     return count_probabilities(
         found, fewer, more, calibration.count_temper, calibration.count_margin
     )
