@@ -268,7 +268,9 @@ class LiveTurns:
 
     def _cluster(self, log: EvidenceLog, first: int) -> _Refined:
         """Speakers and turns of ``log``, whose windows begin with number ``first``."""
-        found = speaker_model(self._mode, log, self._known).finish(self._bounds)
+        # Who has hardly spoken yet may go on: who is nobody is told at the end.
+        mode = replace(self._mode, calibration=self._mode.calibration.without_surplus())
+        found = speaker_model(mode, log, self._known).finish(self._bounds)
         turns = build_turns(
             found.by_window(log), self._mode.reconstruction, self._grid, log.samples
         ).turns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise, permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from fluidaudio_cli.diarization.evidence import EvidenceLog, LocalVoice, WindowE
 from fluidaudio_cli.diarization.frames import GRID, SAMPLE_RATE, WINDOW_FRAMES
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
-from fluidaudio_cli.diarization.modes import load_mode
+from fluidaudio_cli.diarization.modes import ModeConfig, load_mode
 from fluidaudio_cli.diarization.result import Conclusion
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.known import KnownPeople, KnownVoice
+from fluidaudio_cli.diarization.speakers.model import OfflineSpeakers
 from fluidaudio_cli.diarization.speakers.offline import SpeakerLabels
 from fluidaudio_cli.diarization.speakers.online import CachedSpeaker, Exemplar
 from fluidaudio_cli.turns import Turn
@@ -154,6 +156,21 @@ def test_corrections_need_the_last_windows_only(monkeypatch: pytest.MonkeyPatch,
     turns = [turn for turn in reader.turns() if turn.start < 77.0]
     assert [turn.start for turn in turns] == pytest.approx(range(0, 77, 6), abs=0.1)
     assert [turn.speaker for turn in turns] == [f"SPEAKER_{n % 2:02d}" for n in range(13)]
+
+
+def test_who_is_nobody_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def noted(mode: ModeConfig, *rest: Any, **more: Any) -> OfflineSpeakers:
+        told.append(mode.calibration.tells_surplus)
+        return speaker_model(mode, *rest, **more)
+
+    monkeypatch.setattr(live_turns, "speaker_model", noted)
+    _streamed(1.0, SpeakerBounds())
+    # The first is what the end is decided by, the others are corrections on the way.
+    assert told[0]
+    assert len(told) > 3
+    assert not any(told[1:])
 
 
 def test_what_waits_is_right_at_once() -> None:

@@ -454,7 +454,7 @@ def test_a_crowd_weighs_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1e9 if people == 6 else 0.0
 
     monkeypatch.setattr(offline, "crowding", noted)
-    only_merges = replace(CALIBRATION, surplus_offset=0.0)
+    only_merges = CALIBRATION.without_surplus()
     few, many = ([[number % people] for number in range(24)] for people in (5, 6))
     assert (found_in(voices(few), ANY, only_merges).found, told) == (5, [5])
     # Now nothing that starts apart becomes one.

@@ -138,7 +138,7 @@ def told(
 
 def test_a_chimera_is_no_speaker() -> None:
     """Without what tells who is surplus it is one, as its voices sound like nobody else."""
-    unaware = replace(UNREADY, surplus_offset=0.0)
+    unaware = UNREADY.without_surplus()
     assert not unaware.tells_surplus
     assert UNREADY.tells_surplus
     found = told(UNREADY)

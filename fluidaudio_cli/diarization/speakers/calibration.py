@@ -164,6 +164,10 @@ class Calibration:
         """Without what is known of people across recordings."""
         return replace(self, telephone=(), **dict.fromkeys(ACROSS, 0.0))
 
+    def without_surplus(self) -> Calibration:
+        """Without what is known of speakers who are nobody."""
+        return replace(self, surplus_offset=0.0)
+
     def check_across(self) -> None:
         """``UsageError`` where it does not say how people compare across recordings."""
         if self.across_reliability <= 0.0:
