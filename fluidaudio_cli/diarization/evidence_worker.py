@@ -127,6 +127,7 @@ class EvidenceWorker:
         self._embedder = embedder
         self._exact = exact or embedder
         self._rules = rules
+        self._as_one = replace(rules.crops, utterances=False)
         self._open: deque[_OpenWindow] = deque()
 
     def process(self, batch: WindowBatch) -> list[Found]:
@@ -197,8 +198,9 @@ class EvidenceWorker:
                 activity = self._segmentation.decode(scores)
                 for row in heard:
                     window, presence = batch.windows[row], activity.presence[row - first]
+                    crops = self._rules.crops if window.apart else self._as_one
                     speakers = find_local_speakers(
-                        activity, row - first, window.valid_frames, self._rules.crops
+                        activity, row - first, window.valid_frames, crops
                     )
                     voices = map(PendingVoice, _unfamiliar(window, presence, speakers))
                     opened[row] = opened[row]._replace(presence=presence, voices=tuple(voices))

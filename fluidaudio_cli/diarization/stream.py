@@ -229,8 +229,10 @@ class LiveDiarizer:
 
     def _window(self, number: int) -> Window:
         samples, tail = self._heard[:WINDOW_SAMPLES], self._heard[WINDOW_SAMPLES:]
-        familiar = self.turns.online.familiar
-        return Window(number, samples, tail, _HEARD, 0, self._clock, self._level.gain, familiar)
+        online, gain = self.turns.online, self._level.gain
+        # The next windows hear the same: in those that are not kept a voice is one person's.
+        kept = online.on_grid(number)
+        return Window(number, samples, tail, _HEARD, 0, self._clock, gain, online.familiar, kept)
 
     def _padded(self, heard: Samples, grid_number: int) -> Window:
         """A window of the end as a file's would be: silence after the last sample."""

@@ -48,7 +48,8 @@ class Window(NamedTuple):
     of the recording, and valid until the next window is asked for. ``valid_samples``: how many
     of both are the recording's. ``copied_bytes``: copied to get here. ``clock``: what the work on
     this window is counted by. ``gain``: what samples and tail are to be multiplied with.
-    ``familiar``: which voices need not be embedded; none by default.
+    ``familiar``: which voices need not be embedded; none by default. ``apart``: whether utterances
+    of one voice may be embedded apart.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Window(NamedTuple):
     clock: StageClock
     gain: float = 1.0
     familiar: Familiar | None = None
+    apart: bool = True
 
     @property
     def valid_frames(self) -> int:

@@ -304,6 +304,18 @@ def test_a_familiar_voice_is_asked_for_once_and_none_of_its_utterances_heard() -
     assert found.voices[0].clean_seconds == apart.voices[0].clean_seconds
 
 
+def test_a_window_says_whether_its_utterances_are_heard_apart() -> None:
+    rules = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
+    audio = speech(10, (1, 3, 1), (5, 7.5, 1), (8, 9.5, 2))
+    (window,) = read_windows(Array(audio), 160_000, StageClock())
+    bench = Bench(rules=rules)
+    (as_one,) = bench.frontend.evidence([window._replace(apart=False)], StageClock())
+    (plain,) = Bench().run(audio)
+    assert (as_one.crops, plain.crops) == (2, 2)
+    for voice, other in zip(as_one.voices, plain.voices, strict=True):
+        assert np.array_equal(voice.vector, other.vector)
+
+
 # --- Batches and order ---
 
 

@@ -30,11 +30,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.windows: list[tuple[int, Samples, int, float]] = []
+        self.apart: list[tuple[int, bool]] = []
 
     def window_evidence(self, window: Window, clock: StageClock) -> WindowEvidence:
         heard = np.concatenate([window.samples, window.tail])
         heard[window.valid_samples :] = 0.0
         self.windows.append((window.number, heard, window.valid_samples, window.gain))
+        self.apart.append((window.number, window.apart))
         nobody = np.zeros((WINDOW_FRAMES, 3), np.uint8)
         return WindowEvidence.of(window.number, (), nobody, crops=2, copied_bytes=10)
 
@@ -75,6 +77,8 @@ def test_what_is_kept_are_the_windows_of_a_file(seconds: float, level: float) ->
             kept.setdefault(number // 10, (heard, valid))
     assert live.turns.online.evidence.windows == len(expected)
     assert sorted(kept) == [number for number, _, _ in expected]
+    # Only in these are utterances heard apart, as in a file's.
+    assert {number // 10 for number, apart in pipeline.apart if apart and number >= 0} == set(kept)
     for number, heard, valid in expected:
         assert kept[number][1] == valid
         assert np.array_equal(kept[number][0], heard)
