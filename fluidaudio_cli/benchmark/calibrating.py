@@ -2,10 +2,9 @@
 
 What concerns two voices (reliability, unlike cosine, pair) is fitted in closed terms, two groups
 being one person and speakers being nobody by regression (:mod:`calibrating_groups`,
-:mod:`calibrating_surplus`); all else is searched for, as long as
-it is asked for, for the least error of diarization beyond what oracle labels have, with wrong
-counts as a second cost. What a calibration is worth is told by other voices
-than those it was fitted to.
+:mod:`calibrating_surplus`); all else is searched for, as long as it is asked for, for the least
+error of diarization beyond what oracle labels have, with wrong counts as a second cost. What a
+calibration is worth is told by other voices than those it was fitted to.
 """
 
 from __future__ import annotations
