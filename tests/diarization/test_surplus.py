@@ -73,6 +73,32 @@ def test_two_who_speak_at_once_are_a_blend_of_both() -> None:
     assert found["surplus_rank"] == pytest.approx(np.log([1, 2, 4, 3]))
 
 
+def test_who_is_more_alike_than_the_nearest_explains_without_a_blend() -> None:
+    groups = groups_of([[1, 0], [0.2, 0.96**0.5], [0.9, 0.19**0.5]], [5, 60, 50])
+    found = features(groups, np.full(3, 60.0), np.array([1, 0, 0]))
+    assert found["surplus_cosine"][0] == pytest.approx(0.2)
+    assert found["surplus_blend"][0] == pytest.approx(0.7)
+
+
+def test_numbers_stay_those_of_the_groups_whoever_goes() -> None:
+    """The first goes twice: into the second of two, and into the last."""
+    groups = groups_of([[0.1, 0.9, 0], [1, 0, 0], [0, 1, 0], [0.7, 0.1, 0.6]], [5, 60, 50, 7])
+    found = removals_of(groups, np.full(4, 60.0), cosines, nothing_known, BY_COSINE, beyond=3)
+    assert [each.numbers.tolist() for each in found[:2]] == [[1, 0, 1, 2], [0, 1, 0, 1]]
+
+
+def test_after_the_first_that_is_spared_all_count() -> None:
+    """Two become one that a third is more alike to than to either."""
+    third = [0.47, 0.47 * 0.52 / 0.7696**0.5, 0.0, 0.0]
+    third[2] = (1.0 - third[0] ** 2 - third[1] ** 2) ** 0.5
+    groups = groups_of(
+        [[1, 0, 0, 0], [0.48, 0.7696**0.5, 0, 0], third, [0, 0, 0, 1]], [60, 50, 40, 30]
+    )
+    found = removals_of(groups, np.full(4, 60.0), cosines, nothing_known, BY_COSINE, beyond=2)
+    assert len(found) == 2
+    assert found[0].log_odds < 0.0 < found[1].log_odds
+
+
 def test_the_likeliest_goes_first_and_joins_who_is_most_like_it() -> None:
     groups = groups_of([[1, 0, 0], [0.9, 0.4, 0], [0, 1, 0], [0, 0.2, 1]], [60, 5, 50, 40])
     found = removals_of(groups, np.full(4, 60.0), cosines, nothing_known, BY_COSINE, beyond=3)
