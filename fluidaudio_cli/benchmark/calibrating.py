@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 
 from fluidaudio_cli.benchmark.calibrating_groups import Known, fit_groups
 from fluidaudio_cli.benchmark.calibrating_surplus import fit_surplus
-from fluidaudio_cli.benchmark.oracle import oracle_labels, oracle_turns
+from fluidaudio_cli.benchmark.oracle import oracle_speakers, oracle_turns
 from fluidaudio_cli.benchmark.trials import bands, least_cllr, weighted_cllr
 from fluidaudio_cli.corpora.dataset import open_dataset
 from fluidaudio_cli.diarization.clock import StageClock
@@ -145,9 +145,7 @@ def pairs_of(known: Sequence[Known], mode: ModeConfig) -> Pairs:
     step = mode.windows.step_seconds
     parts = []
     for log, reference in known:
-        labels = np.concatenate(
-            [own for _, own in oracle_labels(log, reference, step)] or [np.zeros(0, np.intp)]
-        )
+        labels = oracle_speakers(log, reference, step)
         rows = np.flatnonzero(
             log.vectors.any(axis=1) & (log.clean_seconds >= MIN_CLEAN_SECONDS) & (labels >= 0)
         )

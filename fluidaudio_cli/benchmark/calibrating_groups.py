@@ -8,14 +8,13 @@ takes. Errors cost what the lesser group speaks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fluidaudio_cli.benchmark.oracle import oracle_labels
-from fluidaudio_cli.benchmark.regression import logistic
+from fluidaudio_cli.benchmark.oracle import oracle_speakers
+from fluidaudio_cli.benchmark.regression import fitted, slopes_of
 from fluidaudio_cli.diarization.conclusion import speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.modes import ModeConfig
@@ -28,11 +27,7 @@ from fluidaudio_cli.turns import Turn
 Floats = NDArray[np.float64]
 
 # What is fitted, beside the offset.
-_WEIGHTS = [
-    field.name
-    for field in fields(Calibration)
-    if field.name.startswith("same_") and field.name != "same_offset"
-]
+_WEIGHTS = slopes_of("same")
 # A group whose voices are of several people is no example.
 _LEAST_PURITY = 0.6
 # Beyond this a group's speech makes no error dearer: one recording would outweigh many.
@@ -67,12 +62,8 @@ def fit_groups(known: Iterable[Known], mode: ModeConfig) -> Calibration:
     if not parts:
         return mode.calibration
     features, same, weights = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-    if same.all() or not same.any():
-        return mode.calibration
-    weights = weights / len(parts)
-    slopes, offset = logistic(features, same, weights, _RIDGE / len(parts))
-    fitted: dict[str, Any] = dict(zip(_WEIGHTS, map(float, slopes), strict=True))
-    return replace(mode.calibration, **fitted, same_offset=offset + READINESS)
+    weights, ridge = weights / len(parts), _RIDGE / len(parts)
+    return fitted(mode.calibration, "same", features, same, weights, ridge, READINESS)
 
 
 def _examples(known: Known, mode: ModeConfig) -> Iterator[_Examples]:
@@ -80,9 +71,7 @@ def _examples(known: Known, mode: ModeConfig) -> Iterator[_Examples]:
     log, reference = known
     if log.placed or not len(log.vectors):
         return
-    labels = np.concatenate(
-        [own for _, own in oracle_labels(log, reference, mode.windows.step_seconds)]
-    )
+    labels = oracle_speakers(log, reference, mode.windows.step_seconds)
     voices, links = speaker_model(mode, log).heard()
     mixture = Mixture(voices, links, mode.calibration)
     start = starting_groups(mixture, links)

@@ -7,16 +7,14 @@ find nobody in, while its people are as many.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.benchmark.calibrating_groups import Known
-from fluidaudio_cli.benchmark.oracle import oracle_labels
-from fluidaudio_cli.benchmark.regression import logistic
+from fluidaudio_cli.benchmark.oracle import oracle_speakers
+from fluidaudio_cli.benchmark.regression import fitted, slopes_of
 from fluidaudio_cli.diarization.conclusion import speaker_model
 from fluidaudio_cli.diarization.evidence import EvidenceLog
 from fluidaudio_cli.diarization.frames import SAMPLE_RATE, WINDOW_SECONDS
@@ -28,11 +26,7 @@ from fluidaudio_cli.diarization.speakers.surplus import features
 
 Floats = NDArray[np.float64]
 
-_WEIGHTS = [
-    field.name
-    for field in fields(Calibration)
-    if field.name.startswith("surplus_") and field.name != "surplus_offset"
-]
+_WEIGHTS = slopes_of("surplus")
 _BEGINNINGS_SECONDS = (30.0, 60.0, 120.0)
 # A recording hardly longer than its beginning is the same example twice.
 _LONGER = 1.2
@@ -51,11 +45,7 @@ def fit_surplus(known: Iterable[Known], mode: ModeConfig) -> Calibration:
     ]
     values = np.concatenate([part for part, _ in parts] or [np.zeros((0, len(_WEIGHTS)))])
     surplus = np.concatenate([part for _, part in parts] or [np.zeros(0, bool)])
-    if surplus.all() or not surplus.any():
-        return mode.calibration
-    slopes, offset = logistic(values, surplus, np.ones(len(surplus)), _RIDGE)
-    fitted: dict[str, Any] = dict(zip(_WEIGHTS, map(float, slopes), strict=True))
-    return replace(mode.calibration, **fitted, surplus_offset=offset)
+    return fitted(mode.calibration, "surplus", values, surplus, np.ones(len(surplus)), _RIDGE)
 
 
 def _beginnings(known: Known, step_seconds: float) -> Iterator[Known]:
@@ -86,14 +76,13 @@ def _examples(known: Known, mode: ModeConfig) -> tuple[Floats, NDArray[np.bool_]
     decision = Decision(mixture, mode.calibration, None, finds_surplus=True)
     if start.max(initial=-1) < 1 or (labels := decision.settled(start)).max() < 1:
         return none
-    truth = np.concatenate(
-        [own for _, own in oracle_labels(log, reference, mode.windows.step_seconds)]
-    )
+    truth = oracle_speakers(log, reference, mode.windows.step_seconds)
     both = (labels >= 0) & (truth >= 0)
     spoken = np.zeros((int(labels.max()) + 1, int(truth.max(initial=0)) + 1))
     np.add.at(spoken, (labels[both], truth[both]), mixture.present_seconds[both])
     surplus = np.ones(len(spoken), bool)
     found, people = linear_sum_assignment(-spoken)
     surplus[found] = spoken[found, people] == 0.0
-    speaks = features(*decision.speakers(labels))
+    groups, present = decision.speakers(labels)
+    speaks = features(groups, present, decision.odds(groups).argmax(axis=1))
     return np.stack([speaks[name] for name in _WEIGHTS], axis=1), surplus

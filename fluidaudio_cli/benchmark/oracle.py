@@ -38,6 +38,14 @@ def oracle_labels(
         yield window, labels
 
 
+def oracle_speakers(
+    evidence: Iterable[WindowEvidence], reference: Sequence[Turn], step_seconds: float
+) -> Labels:
+    """(n,) :func:`oracle_labels` of all voices, in order of the windows."""
+    labelled = oracle_labels(evidence, reference, step_seconds)
+    return np.concatenate([np.zeros(0, np.intp), *(labels for _, labels in labelled)])
+
+
 def oracle_turns(
     evidence: EvidenceLog,
     step_seconds: float,

@@ -1,12 +1,44 @@
-"""Logistic regression, as calibrations are fitted by."""
+"""Logistic regression, and what it finds as values of a calibration."""
 
 from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from fluidaudio_cli.diarization.speakers.calibration import Calibration
+
 Floats = NDArray[np.float64]
+
+
+def slopes_of(kind: str) -> list[str]:
+    """Fields of a calibration that are slopes of log-odds of this ``kind``, a prefix."""
+    names = [field.name for field in fields(Calibration)]
+    return [name for name in names if name.startswith(f"{kind}_") and name != f"{kind}_offset"]
+
+
+def fitted(
+    start: Calibration,
+    kind: str,
+    features: Floats,
+    true: NDArray[np.bool_],
+    weights: Floats,
+    ridge: float,
+    more: float = 0.0,
+) -> Calibration:
+    """``start`` with log-odds of ``kind`` as :func:`logistic` finds them, and ``more``.
+
+    ``features`` in the order of :func:`slopes_of`. ``start`` where all or none are ``true``.
+    """
+    if true.all() or not true.any():
+        return start
+    slopes, offset = logistic(features, true, weights, ridge)
+    found: dict[str, Any] = dict(zip(slopes_of(kind), map(float, slopes), strict=True))
+    found[f"{kind}_offset"] = offset + more
+    return replace(start, **found)
 
 
 def logistic(

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,19 +141,19 @@ def test_what_was_hardly_heard_alone_says_less() -> None:
 def test_a_calibration_names_what_is_wrong_with_it() -> None:
     values = asdict(CALIBRATION)
     assert Calibration.of(values, "card.yaml") == CALIBRATION
-    utterances = {"utterance_cosine", "utterance_seconds", "utterance_offset"}
-    since = {"purity", "two_voices", "two_at_once"} | utterances
+    told = {name for name in values if name.startswith(("utterance_", "surplus_"))}
+    since = {"purity", "two_voices", "two_at_once"} | told
     old = {name: value for name, value in values.items() if name not in since}
+    unknown: dict[str, Any] = dict.fromkeys(told, 0.0)
     before = replace(
         CALIBRATION,
         purity=0.0,
         two_voices=20.0,
         two_at_once=0.0,
-        utterance_cosine=0.0,
-        utterance_seconds=0.0,
-        utterance_offset=0.0,
+        **unknown,
     )
     assert not before.tells_utterances
+    assert not before.tells_surplus
     assert Calibration.of(old, "card.yaml") == before
     missing = {name: value for name, value in values.items() if name != "spread"}
     with pytest.raises(UsageError) as caught:

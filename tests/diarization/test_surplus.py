@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 CALIBRATION = load_mode("balanced").calibration
 # Only what is alike to somebody is anybody else's, for the order of removals.
-BY_COSINE = replace(
-    CALIBRATION,
-    surplus_cosine=10.0,
-    surplus_expected=0.0,
-    surplus_coherent=0.0,
-    surplus_alone=0.0,
-    surplus_blend=0.0,
-    surplus_people=0.0,
-    surplus_rank=0.0,
-    surplus_offset=-5.0,
-)
+_NONE: dict[str, Any] = {name: 0.0 for name in asdict(CALIBRATION) if name.startswith("surplus_")}
+BY_COSINE = replace(CALIBRATION, **_NONE | {"surplus_cosine": 10.0, "surplus_offset": -5.0})
 
 
 def groups_of(directions: list[list[float]], seconds: list[float]) -> Groups:

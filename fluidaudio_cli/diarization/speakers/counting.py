@@ -41,7 +41,7 @@ def merge_likely(groups: Groups, odds: Odds) -> tuple[Groups, NDArray[np.intp]]:
         if likely <= 0.0:
             break
         groups = groups.merged(one, other)
-        numbers = _renumbered(numbers, one, other)
+        numbers = renumbered(numbers, one, other)
     return groups, numbers
 
 
@@ -76,7 +76,7 @@ def merge_to(groups: Groups, odds: Odds, most: int) -> NDArray[np.intp]:
         chosen = int(harm.argmin())
         one, other = int(pairs[0][chosen]), int(pairs[1][chosen])
         groups = groups.merged(one, other)
-        numbers = _renumbered(numbers, one, other)
+        numbers = renumbered(numbers, one, other)
     return numbers
 
 
@@ -127,6 +127,7 @@ def _one_of(log_odds: Floats) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def _renumbered(numbers: NDArray[np.intp], kept: int, folded: int) -> NDArray[np.intp]:
+def renumbered(numbers: NDArray[np.intp], kept: int, folded: int) -> NDArray[np.intp]:
+    """``numbers`` of groups once ``folded`` is part of ``kept``, and those after it move up."""
     numbers = np.where(numbers == folded, kept, numbers)
     return np.asarray(np.where(numbers > folded, numbers - 1, numbers), np.intp)

@@ -205,18 +205,17 @@ class Decision:
         """Who of the speakers ``labels`` is surplus, and who would be next."""
         if not self._calibration.tells_surplus:
             return []
-        groups, present, _ = self.speakers(labels)
         return removals_of(
-            groups, present, self.odds, self._agreed, self._calibration, _COUNTS_BESIDE
+            *self.speakers(labels), self.odds, self._agreed, self._calibration, _COUNTS_BESIDE
         )
 
-    def speakers(self, labels: Labels) -> tuple[Groups, Floats, Labels]:
-        """Of speakers ``labels``: groups, (k,) seconds present, (k,) who else each may be."""
+    def speakers(self, labels: Labels) -> tuple[Groups, Floats]:
+        """Of speakers ``labels`` the groups, and (k,) seconds in which each is present."""
         groups = self._mixture.groups_of(labels)
         given = labels >= 0
         present = np.bincount(labels[given], self._mixture.present_seconds[given])
         looks = self._mixture.voices.windows_per_moment
-        return groups, present / looks, self.odds(groups).argmax(axis=1)
+        return groups, present / looks
 
     def without(self, labels: Labels, removals: list[Removal], fewest: int = 1) -> Labels:
         """``labels`` without those who are surplus, but for those who make up the ``fewest``."""

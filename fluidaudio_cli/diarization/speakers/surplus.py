@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fluidaudio_cli.diarization.speakers.calibration import Calibration
-from fluidaudio_cli.diarization.speakers.mixture import Groups, folded
+from fluidaudio_cli.diarization.speakers.counting import renumbered
+from fluidaudio_cli.diarization.speakers.mixture import Groups
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
@@ -99,10 +100,8 @@ def removals_of(
             likely += getattr(calibration, name) * values
         out = int(likely.argmax())
         kept = int(nearest[out])
-        renumbered = np.where(rows == out, kept, rows)
-        renumbered -= renumbered > out
-        numbers = renumbered[numbers]
-        present = folded(present[None], renumbered)[0]
+        numbers = renumbered(numbers, kept, out)
+        present = np.bincount(renumbered(rows, kept, out), present).astype(np.float64)
         groups = groups.merged(kept, out)
         found.append(Removal(float(likely[out]), numbers))
         spared += spared > 0 or likely[out] <= 0.0
