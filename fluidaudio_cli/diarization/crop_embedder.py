@@ -27,11 +27,12 @@ from fluidaudio_cli.executors.buffers import aligned_empty
 class PendingVoice:
     """A local speaker that is still being embedded.
 
-    ``missing``: vectors to come; ``vectors``: those there are, of unit length; ``frames``: how many
-    each heard.
+    ``exact``: by the network that is more exactly so, where there is one. ``missing``: vectors to
+    come; ``vectors``: those there are, of unit length; ``frames``: how many each heard.
     """
 
     speaker: LocalSpeaker
+    exact: bool = False
     missing: int = 0
     vectors: list[Vectors] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)

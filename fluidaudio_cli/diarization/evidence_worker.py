@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -96,13 +96,15 @@ class EvidenceRules:
     calibration: Calibration
 
 
-class _OpenWindow(NamedTuple):
-    """A window whose voices are not all there yet; its audio is no longer needed."""
+class OpenWindow(NamedTuple):
+    """A window whose voices are not all there yet.
 
-    place: int
+    ``presence`` (frames, slots); ``voices`` in order of their slots, utterances the surest first.
+    """
+
     window: Window
     presence: Presence
-    voices: tuple[PendingVoice, ...]
+    voices: tuple[PendingVoice, ...] = ()
 
 
 Found = tuple[int, WindowEvidence]
@@ -127,20 +129,15 @@ class EvidenceWorker:
         self._embedder = embedder
         self._exact = exact or embedder
         self._rules = rules
-        self._as_one = replace(rules.crops, utterances=False)
-        self._open: deque[_OpenWindow] = deque()
+        self._open: deque[tuple[int, OpenWindow]] = deque()
 
     def process(self, batch: WindowBatch) -> list[Found]:
         """Work on ``batch``, which is not looked at afterwards; what is ready by now."""
         clock = batch.windows[0].clock
-        for opened in self._segment(batch, clock):
-            self._open.append(opened)
-            seconds: defaultdict[int, float] = defaultdict(float)
+        for place, opened in zip(batch.places, self.segment(batch), strict=True):
+            self._open.append((place, opened))
             for voice in opened.voices:
-                seconds[voice.speaker.slot] += voice.speaker.clean_seconds
-            for voice in opened.voices:
-                short = seconds[voice.speaker.slot] < self._rules.exact_below_seconds
-                (self._exact if short else self._embedder).add(opened.window, voice, clock)
+                self.embed(opened.window, voice)
         return list(self._ready(clock))
 
     def flush(self, clock: StageClock) -> list[Found]:
@@ -155,40 +152,13 @@ class EvidenceWorker:
         self._exact.discard()
         self._open.clear()
 
-    def _ready(self, clock: StageClock) -> Iterator[Found]:
-        done = 0
-        for opened in self._open:
-            if any(voice.missing for voice in opened.voices):
-                break
-            done += 1
-        if not done:
-            return
-        with clock.stage("collect", done):
-            found = [self._collect(self._open.popleft()) for _ in range(done)]
-        yield from found
-
-    def _collect(self, opened: _OpenWindow) -> Found:
-        voices, presence = voices_of(
-            opened.voices,
-            opened.presence,
-            self._embedder.size,
-            self._rules.crops.per_speaker,
-            self._rules.calibration,
-        )
-        crops = sum(len(voice.vectors) for voice in opened.voices)
-        copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
-        number = opened.window.number
-        return opened.place, WindowEvidence.of(number, voices, presence, crops, copied)
-
-    def _segment(self, batch: WindowBatch, clock: StageClock) -> list[_OpenWindow]:
-        """Who is in each window, of all of them at once."""
+    def segment(self, batch: WindowBatch) -> list[OpenWindow]:
+        """Who is in each window, of all of them at once; of no voice is anything heard yet."""
+        clock = batch.windows[0].clock
         peaks = [peak(window.samples) for window in batch.windows]
         heard = [row for row, loudest in enumerate(peaks) if loudest >= self._rules.silent_peak]
         nobody = np.zeros(self._segmentation.shape, np.uint8)
-        opened = [
-            _OpenWindow(place, window, nobody, ())
-            for place, window in zip(batch.places, batch.windows, strict=True)
-        ]
+        opened = [OpenWindow(window, nobody) for window in batch.windows]
         if heard:
             # A silent window between others is cheaper to segment than to cut out.
             first, last = heard[0], heard[-1] + 1
@@ -198,21 +168,47 @@ class EvidenceWorker:
                 activity = self._segmentation.decode(scores)
                 for row in heard:
                     window, presence = batch.windows[row], activity.presence[row - first]
-                    crops = self._rules.crops if window.apart else self._as_one
                     speakers = find_local_speakers(
-                        activity, row - first, window.valid_frames, crops
+                        activity, row - first, window.valid_frames, self._rules.crops
                     )
-                    voices = map(PendingVoice, _unfamiliar(window, presence, speakers))
-                    opened[row] = opened[row]._replace(presence=presence, voices=tuple(voices))
+                    opened[row] = OpenWindow(window, presence, self._pending(speakers))
         return opened
 
+    def embed(self, window: Window, voice: PendingVoice) -> None:
+        """Take the crops of ``voice`` from its ``window``: it waits for a batch to be full."""
+        embedder = self._exact if voice.exact else self._embedder
+        embedder.add(window, voice, window.clock)
 
-def _unfamiliar(
-    window: Window, presence: Presence, speakers: list[LocalSpeaker]
-) -> list[LocalSpeaker]:
-    """``speakers`` without crops of those who need not be heard again."""
-    if window.familiar is None:
-        return speakers
-    slots = sorted({speaker.slot for speaker in speakers})
-    known = dict(zip(slots, window.familiar(window.number, presence, slots), strict=True))
-    return [replace(speaker, crops=()) if known[speaker.slot] else speaker for speaker in speakers]
+    def collect(self, opened: OpenWindow) -> WindowEvidence:
+        """The evidence of a window whose voices are all there."""
+        voices, presence = voices_of(
+            opened.voices,
+            opened.presence,
+            self._embedder.size,
+            self._rules.crops.per_speaker,
+            self._rules.calibration,
+        )
+        crops = sum(len(voice.vectors) for voice in opened.voices)
+        copied = opened.window.copied_bytes + sum(voice.copied_bytes for voice in opened.voices)
+        return WindowEvidence.of(opened.window.number, voices, presence, crops, copied)
+
+    def _ready(self, clock: StageClock) -> Iterator[Found]:
+        done = 0
+        for _, opened in self._open:
+            if any(voice.missing for voice in opened.voices):
+                break
+            done += 1
+        if not done:
+            return
+        with clock.stage("collect", done):
+            waited = [self._open.popleft() for _ in range(done)]
+            found = [(place, self.collect(opened)) for place, opened in waited]
+        yield from found
+
+    def _pending(self, speakers: list[LocalSpeaker]) -> tuple[PendingVoice, ...]:
+        """Voices of ``speakers``, of which all utterances are as exact as one voice needs it."""
+        seconds: defaultdict[int, float] = defaultdict(float)
+        for speaker in speakers:
+            seconds[speaker.slot] += speaker.clean_seconds
+        least = self._rules.exact_below_seconds
+        return tuple(PendingVoice(each, exact=seconds[each.slot] < least) for each in speakers)

@@ -17,9 +17,11 @@ from fluidaudio_cli.audio.source import AudioInfo, AudioSource, AudioStream
 from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.conclusion import conclude, speaker_model
 from fluidaudio_cli.diarization.evidence import WindowEvidence
+from fluidaudio_cli.diarization.evidence_worker import EvidenceWorker
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
 from fluidaudio_cli.diarization.level import Level
+from fluidaudio_cli.diarization.live_frontend import LiveFrontend
 from fluidaudio_cli.diarization.plan import Plan
 from fluidaudio_cli.diarization.result import Diarization, ModelRef
 from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
@@ -102,9 +104,9 @@ class Pipeline:
         self._card = card
         self.compiled = models
         self._step = mode.windows.step_samples
-        self._frontend = Frontend(
-            [new_worker(plan, card, models) for _ in range(self.workers)], mode.windows.batch
-        )
+        workers = [new_worker(plan, card, models) for _ in range(self.workers)]
+        self._frontend = Frontend(workers, mode.windows.batch)
+        self._first = workers[0]
         self.models = tuple(
             ModelRef(
                 name,
@@ -212,6 +214,11 @@ class Pipeline:
         """The evidence of one window, at once: for a pipeline loaded for low latency."""
         (found,) = self._frontend.evidence([window], clock)
         return found
+
+    def live_frontend(self, step_samples: int) -> LiveFrontend:
+        """For a stream's windows, ``step_samples`` apart; of a pipeline loaded for low latency."""
+        assert isinstance(self._first, EvidenceWorker)
+        return LiveFrontend(self._first, step_samples)
 
     def process_window(self, samples: Samples) -> WindowEvidence:
         """Segment and embed one 10 s window, as a stream would; no clustering.

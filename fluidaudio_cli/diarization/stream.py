@@ -13,7 +13,6 @@ import numpy as np
 
 from fluidaudio_cli.audio.source import AudioInfo
 from fluidaudio_cli.diarization.clock import StageClock
-from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.frames import FBANK_TAIL_SAMPLES, SAMPLE_RATE, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.level import Level, peak
 from fluidaudio_cli.diarization.live_turns import Change, LiveTurns
@@ -124,6 +123,7 @@ class LiveDiarizer:
         latency_samples = round(latency_seconds * SAMPLE_RATE)
         self.turns = LiveTurns(mode, self.step_samples, latency_samples, speakers, known)
         self.figures = StreamFigures()
+        self._frontend = pipeline.live_frontend(self.step_samples)
         self._pipeline = pipeline
         self._grid = mode.windows.step_samples
         self._quiet = 10.0 ** (mode.windows.silence_dbfs / 20.0)
@@ -136,8 +136,6 @@ class LiveDiarizer:
         self.behind = False
         """Whether windows are being left out."""
         self._every = 1
-        # What all windows took that were looked at: more than are kept.
-        self._windows = self._crops = self._copied_bytes = 0
 
     @property
     def wanted(self) -> int:
@@ -164,15 +162,19 @@ class LiveDiarizer:
         self._steps += 1
         number = self._steps - WINDOW_SAMPLES // self.step_samples
         self._keep_up(waiting_seconds)
-        if not self.turns.online.on_grid(number):
+        kept = self.turns.online.on_grid(number)
+        if not kept:
             if self.behind and self._steps % self._every:
                 self.figures.left_out += 1
+                self._hear_more(number)
                 return None
             if peak(samples) * self._level.gain < self._quiet:
                 self.figures.silent += 1
-                change = self.turns.skip(number)
-                return self._told(change, started)
-        return self._told(self.turns.push(self._evidence(self._window(number))), started)
+                self._hear_more(number)
+                return self._told(self.turns.skip(number), started)
+        evidence = self._frontend.evidence(self._window(number), keep=kept)
+        self._hear_more(number)
+        return self._told(self.turns.push(evidence), started)
 
     def finish(self, samples: Samples) -> tuple[Step, Conclusion]:
         """The last samples, fewer than ``wanted``; the end."""
@@ -180,15 +182,20 @@ class LiveDiarizer:
         self._hear(samples)
         last = self._heard.copy()
         count = window_count(self._samples, self._grid)
+        if (whole := self._frontend.hear_more()) is not None:
+            self.turns.keep(whole)
         for grid_number in range(self.turns.online.evidence.windows, count):
-            self.turns.online.keep(self._evidence(self._padded(last, grid_number)))
+            padded = self._padded(last, grid_number)
+            found = self._pipeline.window_evidence(padded, self._clock)
+            self._frontend.count(found)
+            self.turns.keep(found)
         missing, answered = self.wanted, None
         if self._samples > self._steps * self.step_samples:
             self._hear(np.zeros(missing, np.float32), silence=True)
             number = self._steps + 1 - WINDOW_SAMPLES // self.step_samples
             valid = _HEARD - missing
             window = self._window(number)._replace(valid_samples=valid)
-            answered = self._evidence(window)
+            answered = self._frontend.evidence(window, keep=False)
         change, conclusion = self.turns.finish(self._samples, answered)
         self.figures.count(change)
         took = time.perf_counter() - started
@@ -201,9 +208,9 @@ class LiveDiarizer:
         result = found.result(info, evidence, self._clock, seconds, self._cpu, overlapped=True)
         timings = replace(
             result.timings,
-            windows=self._windows,
-            crops=self._crops,
-            copied_bytes=self._copied_bytes,
+            windows=self._frontend.windows,
+            crops=self._frontend.crops,
+            copied_bytes=self._frontend.copied_bytes,
         )
         return replace(result, timings=timings)
 
@@ -220,19 +227,16 @@ class LiveDiarizer:
             self._level.heard(samples)
             self._samples += count
 
-    def _evidence(self, window: Window) -> WindowEvidence:
-        found = self._pipeline.window_evidence(window, self._clock)
-        self._windows += 1
-        self._crops += found.crops
-        self._copied_bytes += found.copied_bytes
-        return found
+    def _hear_more(self, number: int) -> None:
+        """Go on with the window that is kept, which is all there before the next one is."""
+        every = self._grid // self.step_samples
+        whole = self._frontend.hear_more(every - number % every)
+        if whole is not None:
+            self.turns.keep(whole)
 
     def _window(self, number: int) -> Window:
         samples, tail = self._heard[:WINDOW_SAMPLES], self._heard[WINDOW_SAMPLES:]
-        online, gain = self.turns.online, self._level.gain
-        # The next windows hear the same: in those that are not kept a voice is one person's.
-        kept = online.on_grid(number)
-        return Window(number, samples, tail, _HEARD, 0, self._clock, gain, online.familiar, kept)
+        return Window(number, samples, tail, _HEARD, 0, self._clock, self._level.gain)
 
     def _padded(self, heard: Samples, grid_number: int) -> Window:
         """A window of the end as a file's would be: silence after the last sample."""

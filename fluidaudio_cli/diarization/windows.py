@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol, cast
 
 import numpy as np
@@ -36,10 +36,6 @@ class Source(Protocol):
         """Fill ``buffer``; fewer samples only at the end."""
 
 
-Familiar = Callable[[int, NDArray[np.uint8], list[int]], list[bool]]
-"""Window's number, presence (frames, slots) and slots of its voices, to those known already."""
-
-
 class Window(NamedTuple):
     """10 s of a recording.
 
@@ -48,8 +44,6 @@ class Window(NamedTuple):
     of the recording, and valid until the next window is asked for. ``valid_samples``: how many
     of both are the recording's. ``copied_bytes``: copied to get here. ``clock``: what the work on
     this window is counted by. ``gain``: what samples and tail are to be multiplied with.
-    ``familiar``: which voices need not be embedded; none by default. ``apart``: whether utterances
-    of one voice may be embedded apart.
     """
 
     number: int
@@ -59,8 +53,6 @@ class Window(NamedTuple):
     copied_bytes: int
     clock: StageClock
     gain: float = 1.0
-    familiar: Familiar | None = None
-    apart: bool = True
 
     @property
     def valid_frames(self) -> int:

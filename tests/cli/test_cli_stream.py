@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from fluidaudio_cli.cli.render.stream import LiveView
-from fluidaudio_cli.diarization.clock import StageClock
 from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.ledger import Ledger, Revision
+from fluidaudio_cli.diarization.live_frontend import LiveFrontend
 from fluidaudio_cli.diarization.live_turns import LiveTurns
-from fluidaudio_cli.diarization.pipeline import Pipeline
 from fluidaudio_cli.diarization.windows import Window
 from fluidaudio_cli.scoring.rttm import read_rttm
 from fluidaudio_cli.turns import Turn
@@ -60,7 +59,12 @@ def test_events_add_up_to_what_is_saved(command: Command, sample_wav: Path, tmp_
     kept = list(read_rttm(saved)["sample"])
     assert summary["turns"] == len(kept) == 6
     assert steps[-1]["speakers"] == sorted({turn.speaker for turn in kept})
-    assert [name for each in steps for name in each["withdrawn"]] == ["SPEAKER_01"]
+    created, withdrawn = (
+        [name for each in steps for name in each[key]] for key in ("created", "withdrawn")
+    )
+    assert sorted(set(created) - set(withdrawn)) == steps[-1]["speakers"]
+    assert summary["speakers_created"] == len(created) == 2
+    assert summary["speakers_withdrawn"] == len(withdrawn) == 0
     assert _as_read([first, *steps]) == kept
     finals = [turn for each in steps[:-1] for turn in each["final"]]
     assert len(finals) >= 3
@@ -246,14 +250,14 @@ def test_ctrl_c_while_a_window_is_computed_loses_nothing(
     number: int,
 ) -> None:
     """In a window that is kept for the end, and in one that is not."""
-    compute = Pipeline.window_evidence
+    compute = LiveFrontend.evidence
 
-    def interrupted(self: Pipeline, window: Window, clock: StageClock) -> WindowEvidence:
+    def interrupted(self: LiveFrontend, window: Window, *rest: Any, **more: Any) -> WindowEvidence:
         if window.number == number:
             signal.raise_signal(signal.SIGINT)
-        return compute(self, window, clock)
+        return compute(self, window, *rest, **more)
 
-    monkeypatch.setattr(Pipeline, "window_evidence", interrupted)
+    monkeypatch.setattr(LiveFrontend, "evidence", interrupted)
     saved = tmp_path / "end.rttm"
     code, out, err = command("stream", sample_wav, "--latency", "5", "--save", saved)
     assert (code, err) == (130, f"wrote {saved}\nfluidaudio: interrupted\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from fluidaudio_cli.diarization.evidence import WindowEvidence
 from fluidaudio_cli.diarization.evidence_worker import EvidenceRules, EvidenceWorker
 from fluidaudio_cli.diarization.frames import CROP_FRAMES, WINDOW_FRAMES, WINDOW_SAMPLES
 from fluidaudio_cli.diarization.frontend import Frontend
+from fluidaudio_cli.diarization.live_frontend import LiveFrontend
 from fluidaudio_cli.diarization.local_speakers import CropRules
 from fluidaudio_cli.diarization.mask_embedder import MaskEmbedder
 from fluidaudio_cli.diarization.modes import load_mode
@@ -260,60 +261,146 @@ class Masked:
         return vectors
 
 
-@pytest.mark.parametrize("pooling", ["crop", "mask"])
-def test_who_is_familiar_is_not_embedded_again(pooling: str) -> None:
-    worker = Bench._worker(Bench().networks[0], RULES, exact=False)
+# --- A stream's windows, one at a time ---
+
+APART = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
+HALF = 8000
+# From 10 s on: voice 0 says three things, of which the second is the longest, voice 1 one.
+TALK = speech(30, (12, 13.2, 1), (14, 16.5, 1), (17, 18.2, 1), (18.3, 19.5, 2))
+
+
+def live(pooling: str = "crop", step: int = HALF) -> LiveFrontend:
+    worker = Bench._worker(Bench(rules=APART).networks[0], APART, exact=False)
     if pooling == "mask":
         embedder = MaskEmbedder(cast(Any, Masked()), 4)
-        worker = EvidenceWorker(worker._segmentation, embedder, RULES)
-    samples = speech(10, (1, 4, 1), (5, 8, 2), (8.5, 8.6, 3))
-    window = Window(3, samples, np.zeros(240, np.float32), 160_240, 0, StageClock())
-    asked: list[object] = []
-
-    def familiar(number: int, presence: npt.NDArray[np.uint8], slots: list[int]) -> list[bool]:
-        asked.append((number, presence.shape, slots))
-        return [slot == 0 for slot in slots]
-
-    frontend = Frontend([worker], 1)
-    whole, spared = frontend.evidence([window, window._replace(familiar=familiar)], StageClock())
-    assert asked == [(3, (WINDOW_FRAMES, 3), [0, 1, 2])]
-    assert [voice.vector.any() for voice in whole.voices] == [True, True, False]
-    assert [voice.vector.any() for voice in spared.voices] == [False, True, False]
-    assert np.array_equal(spared.voices[1].vector, whole.voices[1].vector)
-    assert (whole.crops, spared.crops) == (2, 1)
-    assert [voice[:2] for voice in spared.voices] == [voice[:2] for voice in whole.voices]
+        worker = EvidenceWorker(worker._segmentation, embedder, APART)
+    return LiveFrontend(worker, step)
 
 
-def test_a_familiar_voice_is_asked_for_once_and_none_of_its_utterances_heard() -> None:
-    rules = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
-    audio = speech(10, (1, 3, 1), (5, 7.5, 1), (8, 9.5, 2))
-    (apart,) = Bench(rules=rules).run(audio)
-    assert (apart.crops, len(apart.voices)) == (3, 2)
-    asked: list[list[int]] = []
-
-    def familiar(number: int, presence: npt.NDArray[np.uint8], slots: list[int]) -> list[bool]:
-        asked.append(slots)
-        return [True, False]
-
-    (window,) = read_windows(Array(audio), 160_000, StageClock())
-    bench = Bench(rules=rules)
-    (found,) = bench.frontend.evidence([window._replace(familiar=familiar)], StageClock())
-    assert asked == [[0, 1]]
-    assert found.crops == 1
-    assert not found.voices[0].vector.any()
-    assert found.voices[0].clean_seconds == apart.voices[0].clean_seconds
+def window(samples: Floats, number: int, step: int = HALF) -> Window:
+    heard = samples[number * step :][:160_240]
+    return Window(number, heard[:160_000], heard[160_000:], 160_240, 0, StageClock())
 
 
-def test_a_window_says_whether_its_utterances_are_heard_apart() -> None:
-    rules = replace(RULES, crops=CropRules(per_speaker=1, utterances=True))
-    audio = speech(10, (1, 3, 1), (5, 7.5, 1), (8, 9.5, 2))
-    (window,) = read_windows(Array(audio), 160_000, StageClock())
-    bench = Bench(rules=rules)
-    (as_one,) = bench.frontend.evidence([window._replace(apart=False)], StageClock())
-    (plain,) = Bench().run(audio)
-    assert (as_one.crops, plain.crops) == (2, 2)
-    for voice, other in zip(as_one.voices, plain.voices, strict=True):
-        assert np.array_equal(voice.vector, other.vector)
+def crops_by_step(frontend: LiveFrontend, samples: Floats, numbers: Iterable[int]) -> list[int]:
+    found = []
+    for number in numbers:
+        found.append(frontend.evidence(window(samples, number, frontend._step), keep=False).crops)
+        assert frontend.hear_more() is None
+    assert frontend.crops == sum(found)
+    return found
+
+
+def test_what_grows_is_embedded_until_a_crop_is_full_and_then_now_and_then() -> None:
+    talk = speech(30, (10, 18.9, 1))
+    # 0.5, 1, 1.5 and 2 s of it; then every 1.5 s while it goes on, and never once it is over.
+    assert crops_by_step(live(), talk, range(1, 30)) == [
+        *(1, 1, 1, 1),
+        *(0, 0, 1) * 4,
+        *(0,) * 13,
+    ]
+    # With windows 1 s apart: after 1 and 2 s of it, then every second time.
+    assert crops_by_step(live(step=16_000), talk, range(1, 14)) == [1, 1, *(0, 1) * 3, 0, *(0,) * 4]
+
+
+def test_who_was_heard_before_sounds_the_same_in_another_slot() -> None:
+    frontend = live()
+    talk = speech(30, (5, 9, 1), (10, 14, 2))
+    swapped = speech(30, (5, 9, 2), (10, 14, 1))
+    before = frontend.evidence(window(talk, 9), keep=False)
+    after = frontend.evidence(window(swapped, 10), keep=False)
+    assert (before.crops, after.crops) == (2, 0)
+    for voice, other in ((0, 1), (1, 0)):
+        assert np.array_equal(before.voices[voice].vector, after.voices[other].vector)
+    # Where nothing is shared any more, nothing is known.
+    assert frontend.evidence(window(speech(60, (35, 39, 1)), 60), keep=False).crops == 1
+
+
+def test_what_is_no_longer_the_same_utterance_is_embedded() -> None:
+    frontend = live()
+    assert frontend.evidence(window(speech(30, (2, 8, 1)), 0), keep=False).crops == 1
+    # Three seconds of the six are somebody else's after all: no utterance agrees on four fifths.
+    changed = speech(30, (2, 5, 1), (5, 8, 2))
+    assert frontend.evidence(window(changed, 1), keep=False).crops == 2
+
+
+def test_who_is_unknown_is_embedded_first_and_two_of_them_at_most() -> None:
+    frontend = live()
+    four = (2, 3.1, 1), (3.5, 4.6, 1), (5, 6.1, 1), (6.5, 7.6, 1)
+    heard: list[tuple[int, list[bool]]] = []
+    talk = speech(30, *four, (7.9, 12, 2))  # of voice 1 a crop is full in the first window
+    for number in range(4):
+        found = frontend.evidence(window(talk, number), keep=False)
+        heard.append((found.crops, [bool(voice.vector.any()) for voice in found.voices]))
+    # It comes after the four things that voice 0 said.
+    assert heard == [
+        (2, [True, False]),
+        (2, [True, False]),
+        (1, [True, True]),
+        (0, [True, True]),
+    ]
+
+
+@pytest.mark.parametrize("pooling", ["crop", "mask"])
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_what_is_kept_is_what_a_file_gives(pooling: str, steps: int) -> None:
+    """Whatever was known from before, and however little is embedded at a time."""
+    frontend = live(pooling)
+    kept = window(TALK, 20)
+    (whole,) = Frontend([frontend._worker], 1).evidence([kept], StageClock())
+    assert whole.crops == 4
+    for number in range(10, 20):
+        frontend.evidence(window(TALK, number), keep=False)
+        assert frontend.hear_more() is None
+    before = frontend.crops
+    answer = frontend.evidence(kept, keep=True)
+    assert answer.crops == frontend.crops - before == 0
+    assert [voice[:2] for voice in answer.voices] == [voice[:2] for voice in whole.voices]
+    parts = 1
+    while (found := frontend.hear_more(steps + 1 - parts)) is None:
+        frontend.evidence(window(TALK, 20 + parts), keep=False)
+        parts += 1
+    assert same([found], [whole])
+    assert frontend.hear_more() is None
+    assert parts == {1: 1, 2: 2, 10: 4}[steps]
+    assert frontend.crops == before + 4
+    # Voices of which nothing is known are embedded once, for both.
+    fresh = live(pooling)
+    assert fresh.evidence(kept, keep=True).crops == 2
+    found = fresh.hear_more()
+    assert found is not None
+    assert same([found], [whole])
+    assert fresh.crops == 4
+
+
+def test_more_is_heard_where_a_step_has_room_for_it() -> None:
+    frontend = live()
+    assert frontend.hear_more() is None
+    silent = frontend.evidence(window(TALK, 0), keep=True)
+    assert (silent.voices, silent.crops) == ((), 0)
+    kept = frontend.hear_more(10)  # there is nothing to hear
+    assert kept is not None
+    assert kept.voices == ()
+    for number in range(1, 20):
+        frontend.evidence(window(TALK, number), keep=False)
+        frontend.hear_more(10)
+    before = frontend.crops
+    frontend.evidence(window(TALK, 20), keep=True)
+    # One where nobody is embedded, none beside others, but those that are due.
+    assert frontend.hear_more(9) is None
+    assert frontend.crops == before + 1
+    busy = speech(60, (31, 33, 1), (34, 36, 2))
+    frontend.evidence(window(busy, 61), keep=False)
+    assert frontend.hear_more(8) is None
+    assert frontend.crops == before + 1 + 2
+    frontend.evidence(window(busy, 62), keep=False)
+    assert frontend.hear_more(3) is None
+    assert frontend.crops == before + 3 + 1
+    # A step that is silent or left out has room, too.
+    assert frontend.hear_more(5) is None
+    assert frontend.crops == before + 5
+    assert frontend.hear_more(1) is not None
+    assert frontend.crops == before + 6
 
 
 # --- Batches and order ---

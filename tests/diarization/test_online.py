@@ -74,47 +74,6 @@ def test_last_windows_are_linked_as_a_files_are() -> None:
     assert found.at_once == pytest.approx(expected.at_once)
 
 
-def test_a_voice_that_goes_on_is_looked_at_every_third_time() -> None:
-    stream, spared = online(), []
-    presence = speaking((0, WINDOW_FRAMES))
-    for number in range(22, 34):
-        (known,) = stream.familiar(number, presence, [0])
-        stream.label(seen(number, presence, NOTHING if known else ADA))
-        spared.append(known)
-        assert stream.recent[-1].labels.tolist() == [0]
-        assert np.array_equal(stream.recent[-1].vectors[0], ADA)
-    # For a second after each look; window 30 is one that the end is decided on.
-    assert spared == [*(False, True, True) * 2, False, True, False, True, True, False]
-    # After a pause there is no window that it goes on from.
-    assert stream.familiar(33 + 20, presence, [0]) == [False]
-
-
-def test_doubt_needs_a_look() -> None:
-    stream = online()
-    assert stream.familiar(21, speaking((0, 300)), [0]) == [False]
-    stream.label(seen(21, speaking((0, 300)), ADA))
-    # Ada, in another slot than before, beside Bob, who was not heard yet.
-    beside = speaking((330, WINDOW_FRAMES), (0, 270))
-    assert stream.familiar(22, beside, [0, 1]) == [False, True]
-    goes_on = speaking((0, 270), (300, 570))
-    both_known = online()
-    both_known.label(seen(21, speaking((30, 300), (330, WINDOW_FRAMES)), ADA, BOB))
-    assert both_known.familiar(22, goes_on, [0, 1]) == [True, True]
-    # Too little of the time that both windows see is hers.
-    assert stream.familiar(22, speaking((0, 40)), [0]) == [False]
-    # Two who both go on from her: which is it?
-    both = speaking((0, 270), (0, 270))
-    assert stream.familiar(22, both, [0, 1]) == [False, False]
-    # One who goes on from two.
-    two = speaking((0, 300), (0, 300))
-    stream.label(seen(22, two, ADA, BOB))
-    assert stream.familiar(23, speaking((0, 270)), [0]) == [False]
-    # Less than a crop was heard of her: that is no look to go by.
-    short = online()
-    short.label(seen(21, speaking((300, 400)), ADA))
-    assert short.familiar(22, speaking((270, 370)), [0]) == [False]
-
-
 def test_the_cache_keeps_what_windows_heard_for_good() -> None:
     stream = online()
     half = speaking((0, 400), (300, WINDOW_FRAMES))  # both speak for a while

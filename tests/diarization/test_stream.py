@@ -22,23 +22,68 @@ from fluidaudio_cli.errors import UsageError
 
 
 class Recorder:
-    """A pipeline without networks: nobody speaks in any window."""
+    """A pipeline without networks: nobody speaks in any window.
+
+    ``answer``: crops that each window takes at once; one that is kept takes six more.
+    """
 
     mode = load_mode("balanced")
     plan = SimpleNamespace(models="bundled")
     follows_speakers = False
 
-    def __init__(self) -> None:
+    def __init__(self, answer: int = 0) -> None:
         self.windows: list[tuple[int, Samples, int, float]] = []
-        self.apart: list[tuple[int, bool]] = []
+        self.kept: list[int] = []
+        self.frontend = Answers(self, answer)
+
+    def live_frontend(self, step_samples: int) -> Answers:
+        assert step_samples == SAMPLE_RATE // 2
+        return self.frontend
 
     def window_evidence(self, window: Window, clock: StageClock) -> WindowEvidence:
+        self.kept.append(window.number)
+        return self.found(window, 8)
+
+    def found(self, window: Window, crops: int) -> WindowEvidence:
         heard = np.concatenate([window.samples, window.tail])
         heard[window.valid_samples :] = 0.0
         self.windows.append((window.number, heard, window.valid_samples, window.gain))
-        self.apart.append((window.number, window.apart))
         nobody = np.zeros((WINDOW_FRAMES, 3), np.uint8)
-        return WindowEvidence.of(window.number, (), nobody, crops=2, copied_bytes=10)
+        return WindowEvidence.of(window.number, (), nobody, crops, copied_bytes=10)
+
+
+class Answers:
+    """The frontend of a :class:`Recorder`; ``asked``: windows, and steps to hear the rest in."""
+
+    def __init__(self, pipeline: Recorder, answer: int) -> None:
+        self.pipeline, self.answer = pipeline, answer
+        self.windows = self.crops = self.copied_bytes = self.unheard = 0
+        self.later: WindowEvidence | None = None
+        self.asked: list[tuple[int, int]] = []
+
+    def count(self, evidence: WindowEvidence) -> None:
+        self.windows += 1
+        self.crops += evidence.crops
+        self.copied_bytes += evidence.copied_bytes
+
+    def evidence(self, window: Window, *, keep: bool) -> WindowEvidence:
+        found = self.pipeline.found(window, self.answer)
+        self.count(found)
+        if keep:
+            assert self.later is None
+            self.pipeline.kept.append(window.number)
+            self.later, self.unheard = found, 6
+        return found
+
+    def hear_more(self, steps: int = 1) -> WindowEvidence | None:
+        self.asked += [(number, steps) for number, *_ in self.pipeline.windows[-1:]]
+        heard = self.unheard if steps == 1 else min(2, self.unheard)
+        self.unheard -= heard
+        self.crops += heard
+        if self.unheard:
+            return None
+        found, self.later = self.later, None
+        return found
 
 
 class Source:
@@ -77,8 +122,7 @@ def test_what_is_kept_are_the_windows_of_a_file(seconds: float, level: float) ->
             kept.setdefault(number // 10, (heard, valid))
     assert live.turns.online.evidence.windows == len(expected)
     assert sorted(kept) == [number for number, _, _ in expected]
-    # Only in these are utterances heard apart, as in a file's.
-    assert {number // 10 for number, apart in pipeline.apart if apart and number >= 0} == set(kept)
+    assert pipeline.kept == [10 * number for number in sorted(kept)]
     for number, heard, valid in expected:
         assert kept[number][1] == valid
         assert np.array_equal(kept[number][0], heard)
@@ -138,7 +182,7 @@ def test_figures_add_up_over_all_steps() -> None:
 
 
 def test_work_is_that_of_all_windows_not_only_of_those_kept() -> None:
-    pipeline = Recorder()
+    pipeline = Recorder(answer=1)
     live = LiveDiarizer(cast(Any, pipeline), 0.5)
     sound, silence = (np.full(200_000, level, np.float32) for level in (0.1, 0.0))
     samples = np.concatenate([sound, silence])
@@ -152,7 +196,28 @@ def test_work_is_that_of_all_windows_not_only_of_those_kept() -> None:
     assert live.figures.silent > 20
     assert timings.windows == len(pipeline.windows)
     assert timings.windows > live.turns.online.evidence.windows + 20
-    assert (timings.crops, timings.copied_bytes) == (2 * timings.windows, 10 * timings.windows)
+    # Three windows were kept, in steps; a fourth, at the end, takes 8 crops at once.
+    assert pipeline.kept == [0, 10, 20, 30]
+    assert timings.crops == (timings.windows - 1) + 3 * 6 + 8
+    assert timings.copied_bytes == 10 * timings.windows
+
+
+def test_what_is_kept_is_heard_by_and_by() -> None:
+    pipeline = Recorder()
+    live = LiveDiarizer(cast(Any, pipeline), 0.5)
+    samples = np.full(16 * SAMPLE_RATE, 0.1, np.float32)
+    there: list[int] = []
+    while len(samples) >= live.wanted:
+        part, samples = samples[: live.wanted], samples[live.wanted :]
+        live.push(part)
+        there.append(live.turns.online.evidence.windows)
+    # All is there before the next window that is kept.
+    asked = [steps for number, steps in pipeline.frontend.asked if 0 <= number < 10]
+    assert asked == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    # Of window 0, after 20 steps, six crops are to be heard.
+    assert there.index(1) == 19 + 2
+    live.finish(samples)
+    assert live.turns.online.evidence.windows == 3
 
 
 def test_nothing_is_no_silence() -> None:

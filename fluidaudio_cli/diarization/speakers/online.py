@@ -64,9 +64,6 @@ _HALF_LIFE_SECONDS = 600.0
 # Passes of the mixture before and after speakers are counted for the second time.
 _PASSES = 3
 _LAST_PASSES = 2
-# Seconds for which a voice that goes on needs no new look: on ten simulated meetings 44 % of
-# embeddings are saved, for 0.2 points of error at a latency of 1 s.
-_FAMILIAR_SECONDS = 1.0
 
 
 class Exemplar(NamedTuple):
@@ -118,7 +115,6 @@ class Look:
     far as known, ``certain`` (n,): whether each is the likeliest whoever else is in the window.
     ``purity`` (n,) and ``at_once``: see :class:`links.Links`. ``links``: with each earlier window
     that sees some of the same, by its start.
-    ``heard`` (n,): when (s) each voice was last embedded with a whole crop, as far as it goes on.
     """
 
     evidence: WindowEvidence
@@ -130,7 +126,6 @@ class Look:
     at_once: Floats
     labels: Labels
     certain: NDArray[np.bool_]
-    heard: Floats
     links: dict[int, Floats]
 
     @property
@@ -198,22 +193,12 @@ class OnlineSpeakers:
     def _look(self, evidence: WindowEvidence) -> None:
         """Take in a window; those that it shares nothing with are decided for good."""
         begin = evidence.number * self._step
-        now = (begin + WINDOW_SAMPLES) / SAMPLE_RATE
         while self.recent and begin - self.recent[0].begin >= WINDOW_SAMPLES:
             self._cache(self.recent[0])
             self.decided.append(self.recent.popleft())
         voices = evidence.voices
         active = self._active(evidence.presence(), [voice.slot for voice in voices])
-        before = self._going_on(begin, active)
         vectors = np.array([voice.vector for voice in voices], np.float32)
-        whole = np.array(
-            [v.clean_seconds >= CROP_SECONDS and bool(v.vector.any()) for v in voices], bool
-        )
-        if self.recent:
-            for row, earlier in enumerate(before.tolist()):
-                if earlier >= 0 and not vectors[row].any():
-                    vectors[row] = self.recent[-1].vectors[earlier]
-        heard = np.asarray(np.where(whole, now, self._heard_before(before)), np.float64)
         links = {
             other.begin: self._strength(other, begin, active)
             for other in self.recent
@@ -232,7 +217,6 @@ class OnlineSpeakers:
                 at_once(active),
                 unknown,
                 np.zeros(len(voices), bool),
-                heard,
                 links,
             )
         )
@@ -380,40 +364,8 @@ class OnlineSpeakers:
             np.concatenate([look.at_once for look in looks]),
         )
 
-    def familiar(self, number: int, presence: Presence, slots: Sequence[int]) -> list[bool]:
-        """Which voices of window ``number`` need not be embedded: they go on, beyond doubt.
-
-        ``presence`` (frames, all slots) uint8; ``slots`` of the voices.
-        """
-        if self.on_grid(number):
-            return [False] * len(slots)
-        begin = number * self._step
-        now = (begin + WINDOW_SAMPLES) / SAMPLE_RATE
-        heard = self._heard_before(self._going_on(begin, self._active(presence, slots)))
-        return [bool(now - time <= _FAMILIAR_SECONDS) for time in heard]
-
     def _active(self, presence: Presence, slots: Sequence[int]) -> NDArray[np.float32]:
         return np.asarray(presence[:, list(slots)] / np.float32(FULL_SCALE), np.float32)
-
-    def _going_on(self, begin: int, active: NDArray[np.float32]) -> Labels:
-        """(n,) voice of the window before that each beyond doubt goes on from, else -1."""
-        rows = np.full(active.shape[1], -1, np.intp)
-        before = self.recent[-1] if self.recent else None
-        if before is None or not before.labels.size or begin - before.begin >= WINDOW_SAMPLES:
-            return rows
-        odds = self._calibration.link_odds(*self._strength(before, begin, active))
-        sure = (odds >= self._calibration.most_link).T
-        alone = (sure.sum(axis=1) == 1) & (before.labels >= 0)
-        for column in np.flatnonzero(sure.sum(axis=0) == 1):
-            row = int(sure[:, column].argmax())
-            if alone[row]:
-                rows[column] = row
-        return rows
-
-    def _heard_before(self, rows: Labels) -> Floats:
-        """(n,) when the voices ``rows`` of the window before were embedded; -inf for none."""
-        times = np.append(self.recent[-1].heard if self.recent else np.zeros(0), -np.inf)
-        return np.asarray(times[rows])
 
     def replace(self, speakers: Iterable[tuple[int, Sequence[Exemplar]]]) -> None:
         """Take over what was found to be the exemplars of some speakers, in order of time."""
