@@ -24,6 +24,9 @@ _HEARD_SECONDS = 10
 _HEARD_LEVEL = 0.05
 """Root mean square, of full scale: a usual level."""
 
+_LEAST_TOLD_SECONDS = 0.05
+"""Cut off at full scale, of all conversations: less is told as 0.0."""
+
 _LEAST_SPEECH = 0.4
 """Share of a voice in which speech is heard. Of 131 readers the least is 0.62; of music and noise
 that pause as speech does, 0."""
@@ -160,8 +163,13 @@ def simulate(
             jobs=jobs or processors(),
             progress=progress,
         )
-    minutes = sum(conversation.seconds for conversation in made) / 60
-    typer.echo(f"{counted(len(made), 'conversation')}, {minutes:.1f} minutes, in {output}")
+    minutes = sum(each.seconds for each in made.conversations) / 60
+    number = counted(len(made.conversations), "conversation")
+    typer.echo(f"{number}, {minutes:.1f} minutes, in {output}")
+    if (seconds := sum(made.cut_off)) >= _LEAST_TOLD_SECONDS:
+        messages.say(
+            f"warning: {seconds:.1f} s are beyond full scale and cut off; give a lower --level"
+        )
 
 
 def _merged(document: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,8 @@ EXACT_EMBEDDING = "exact embedding"
 # Voices at a time there: it stands in memory beside the usual one, and with 8 took 50 MB more for
 # 4 % less of its time.
 _EXACT_BATCH = 2
+# Whether they help is the machine's matter, on a cluster another one's; more are a slip.
+_MOST_THREADS = 1024
 # A network that pools under a mask hears all of a window, whatever the mode cuts for others.
 _WHOLE_WINDOW_CROPS = round(WINDOW_SECONDS / CROP_SECONDS)
 
@@ -64,8 +66,10 @@ class Asked:
         ):
             if value not in known:
                 raise UsageError(f"{option} {value} is not known", f"use {', '.join(known)}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads is {self.threads}", "give a whole number of at least 1")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise UsageError(
+                f"--threads is {self.threads}", f"give a whole number of 1 to {_MOST_THREADS}"
+            )
 
     @property
     def open(self) -> bool:

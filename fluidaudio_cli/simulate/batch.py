@@ -37,6 +37,14 @@ class Sources:
     stems: Path | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """Conversations that were made. ``cut_off``: seconds of each that are beyond full scale."""
+
+    conversations: tuple[Conversation, ...]
+    cut_off: tuple[float, ...]
+
+
 def read_voices(folder: Path) -> tuple[Voice, ...]:
     """All voices of a folder, by name; see ``voices``."""
     return tuple(read_voice(name, files) for name, files in sorted(voice_files(folder).items()))
@@ -51,7 +59,7 @@ def simulate(
     vectors: Vectors | None = None,
     jobs: int = 1,
     progress: ProgressCallback = no_progress,
-) -> list[Conversation]:
+) -> Made:
     """Make all conversations of ``recipe`` into a new ``folder``, whole or not at all.
 
     ``vectors`` of the voices are needed for similar speakers. Raises ``UsageError`` where
@@ -87,34 +95,36 @@ def simulate(
         )
         jobs = min(jobs, len(plans))
         if jobs <= 1:
-            _one_by_one(plans, write, progress)
+            cut_off = _one_by_one(plans, write, progress)
         else:
-            _in_processes(plans, write, jobs, progress)
+            cut_off = _in_processes(plans, write, jobs, progress)
         recipe_file = draft / RECIPE_FILE
         recipe_file.write_text(format_recipe(recipe), encoding="utf-8", newline="\n")
-    return plans
+    return Made(tuple(plans), tuple(cut_off))
 
 
 def _one_by_one(
-    plans: Sequence[Conversation], write: Callable[..., None], progress: ProgressCallback
-) -> None:
+    plans: Sequence[Conversation], write: Callable[..., float], progress: ProgressCallback
+) -> list[float]:
     total = sum(plan.seconds for plan in plans)
     before = 0.0
+    found = []
     for plan in plans:
 
         def report(done: float, _: float | None, before: float = before) -> None:
             progress(before + done, total)
 
-        write(plan, progress=report)
+        found.append(write(plan, progress=report))
         before += plan.seconds
+    return found
 
 
 def _in_processes(
     plans: Sequence[Conversation],
-    write: Callable[..., None],
+    write: Callable[..., float],
     jobs: int,
     progress: ProgressCallback,
-) -> None:
+) -> list[float]:
     context = multiprocessing.get_context("spawn")
     done: Any = context.Array("d", len(plans))
     total = sum(plan.seconds for plan in plans)
@@ -122,12 +132,14 @@ def _in_processes(
     pool = ProcessPoolExecutor(jobs, context, _start, (write, done))
     try:
         with deaf_to_interrupts():
-            pending = {pool.submit(_work, index, plan) for index, plan in enumerate(plans)}
+            started = [pool.submit(_work, index, plan) for index, plan in enumerate(plans)]
+        pending = set(started)
         while pending:
             finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
             for future in finished:
                 future.result()
             progress(sum(done), total)
+        return [future.result() for future in started]
     except BrokenProcessPool as error:
         raise HostError(
             "a process that made a conversation was killed", "use fewer --jobs: memory may be short"
@@ -153,7 +165,7 @@ def _start(*given: Any) -> None:
     _given = given
 
 
-def _work(index: int, plan: Conversation) -> None:
+def _work(index: int, plan: Conversation) -> float:
     write, done = _given
     reported = time.monotonic()
 
@@ -163,5 +175,6 @@ def _work(index: int, plan: Conversation) -> None:
             done[index] = seconds
             reported = time.monotonic()
 
-    write(plan, progress=report)
+    cut_off: float = write(plan, progress=report)
     done[index] = plan.seconds
+    return cut_off

@@ -172,11 +172,12 @@ def write_conversation(
     noise_folder: Path | None = None,
     stems: Path | None = None,
     progress: ProgressCallback = no_progress,
-) -> None:
+) -> float:
     """Write URI.wav, URI.rttm, URI.uem and URI.json (levels) into ``folder``.
 
-    ``stems``: a folder that is there, for URI.speech.wav and URI.noise.wav (before the channel,
-    float32). Memory does not grow with length, but for the turns' list. Raises ``OSError``.
+    Returns for how many seconds it is beyond full scale, and cut off there. ``stems``: a folder
+    that is there, for URI.speech.wav and URI.noise.wav (before the channel, float32). Memory
+    does not grow with length, but for the turns' list. Raises ``OSError``.
     """
     renderer = Renderer(conversation, voices, noise_folder)
     scratch = folder / f".{conversation.uri}.f32"
@@ -196,6 +197,7 @@ def write_conversation(
     _write_text(folder / f"{uri}.uem", format_uem(uri, ((0.0, total),)))
     document = json.dumps(levels_document(conversation, levels), indent=1)
     _write_text(folder / f"{uri}.json", document + "\n")
+    return wav.cut_off / SAMPLE_RATE
 
 
 def levels_document(conversation: Conversation, levels: Levels) -> dict[str, Any]:
@@ -274,16 +276,20 @@ def _write_text(path: Path, text: str) -> None:
 
 
 class WavWriter(AbstractContextManager["WavWriter", None]):
-    """16-bit mono at 16 kHz, written as it comes."""
+    """16-bit mono at 16 kHz, written as it comes.
+
+    ``samples``: how many so far; ``cut_off``: how many of them were beyond full scale.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
         self._wav: wave.Wave_write = wave.open(self._file, "wb")  # noqa: SIM115 - closed by __exit__
         self._wav.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "NONE"))
-        self.samples = 0
+        self.samples = self.cut_off = 0
 
     def write(self, samples: Samples) -> None:
         """Write the next ``samples``; what is beyond full scale is cut off."""
+        self.cut_off += int(np.count_nonzero(np.abs(samples) > 1.0))
         pcm = np.round(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
         self._wav.writeframesraw(pcm.tobytes())
         self.samples += samples.size

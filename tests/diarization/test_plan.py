@@ -190,7 +190,8 @@ def test_a_precision_that_is_not_here_is_refused_in_any_key(
     [
         ({"precision": "int4"}, "--precision int4 is not known: use auto, fp32, bf16, fp16"),
         ({"compute_units": "gpu"}, "--compute-units gpu is not known: use all, cpu-only"),
-        ({"threads": 0}, "--threads is 0: give a whole number of at least 1"),
+        ({"threads": 0}, "--threads is 0: give a whole number of 1 to 1024"),
+        ({"threads": 1025}, "--threads is 1025: give a whole number of 1 to 1024"),
         ({"executor": "tensorrt"}, "there is no executor 'tensorrt': use auto, coreml"),
         (
             {"compute_units": "cpu-and-ne"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,11 +22,11 @@ from fluidaudio_cli.cli.simulate import simulate as simulate_command
 from fluidaudio_cli.errors import HostError, InputError, UsageError
 from fluidaudio_cli.resources import datasets_dir
 from fluidaudio_cli.scoring.rttm import read_rttm
-from fluidaudio_cli.simulate.batch import Sources, read_voices, simulate
+from fluidaudio_cli.simulate.batch import Made, Sources, read_voices, simulate
 from fluidaudio_cli.simulate.bundled import bundled_recipe, bundled_voices, made_dataset
 from fluidaudio_cli.simulate.channel import Clip, PacketLoss
 from fluidaudio_cli.simulate.codecs import CODECS, coded, find_codec, narrowed
-from fluidaudio_cli.simulate.plan import Conversation, plan_conversation
+from fluidaudio_cli.simulate.plan import plan_conversation
 from fluidaudio_cli.simulate.recipe import Recipe, format_recipe, parse_recipe, read_recipe
 from fluidaudio_cli.simulate.render import Renderer
 from fluidaudio_cli.simulate.room import draw_room, impulse_response, seat
@@ -186,6 +187,23 @@ def test_the_same_bytes_in_any_number_of_processes(
     again = parse_recipe(read_recipe(tmp_path / "1" / "recipe.yaml"))
     assert again == asked
     assert format_recipe(again) == format_recipe(asked)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_cut_off_at_full_scale_is_told(
+    voices: tuple[Voice, ...], tmp_path: Path, jobs: int
+) -> None:
+    loud = recipe(conversations=2, seconds=10, speakers=1, level=-6)
+    made = simulate(loud, Sources(bundled_voices()), tmp_path / "a", voices=voices, jobs=jobs)
+    assert len(made.cut_off) == len(made.conversations) == 2
+    for plan, seconds in zip(made.conversations, made.cut_off, strict=True):
+        _, pcm = wavfile.read(tmp_path / "a" / f"{plan.uri}.wav")
+        full = np.count_nonzero((pcm == 32767) | (pcm == -32768)) / 16000
+        assert seconds == pytest.approx(full, abs=0.001)
+        assert seconds > 0.05
+    usual = recipe(seconds=10, speakers=1)
+    made = simulate(usual, Sources(bundled_voices()), tmp_path / "b", voices=voices)
+    assert made.cut_off == (0.0,)
 
 
 def test_the_model_talks_as_meetings_do() -> None:
@@ -423,6 +441,12 @@ def test_the_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == f"2 conversations, 0.7 minutes, in {tmp_path / 'a'}\n"
+    loud = run("-o", str(tmp_path / "l"), "--duration", "10s", "--speakers", "1", "--level", "0")
+    assert loud.returncode == 0
+    assert re.fullmatch(
+        r"warning: [1-9]\.\d s are beyond full scale and cut off; give a lower --level\n",
+        loud.stderr,
+    )
     again = run("--recipe", str(tmp_path / "a" / "recipe.yaml"), "-o", str(tmp_path / "b"))
     assert again.returncode == 0
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
@@ -448,9 +472,9 @@ def test_as_many_processes_as_processors_that_may_be_used(
 ) -> None:
     asked: list[int] = []
 
-    def make(*_: object, jobs: int, **__: object) -> list[Conversation]:
+    def make(*_: object, jobs: int, **__: object) -> Made:
         asked.append(jobs)
-        return []
+        return Made((), ())
 
     monkeypatch.setattr("fluidaudio_cli.executors.machine.processors", lambda: 3)
     monkeypatch.setattr("fluidaudio_cli.simulate.batch.simulate", make)
