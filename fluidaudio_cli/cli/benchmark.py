@@ -15,7 +15,7 @@ import typer
 from fluidaudio_cli.cli import benchmark_plan, messages, options
 from fluidaudio_cli.cli.job_options import JobOptions, pool_of, shares
 from fluidaudio_cli.cli.report_output import STDOUT
-from fluidaudio_cli.errors import GateError, InputError, UsageError
+from fluidaudio_cli.errors import GateError, HostError, InputError, UsageError
 
 if TYPE_CHECKING:
     from fluidaudio_cli.benchmark.grid import Grid
@@ -238,7 +238,7 @@ def benchmark(
     from fluidaudio_cli.benchmark.gates import evaluate, read_gates
     from fluidaudio_cli.benchmark.grid import ONCE, Effort
     from fluidaudio_cli.benchmark.identify import conditions_of
-    from fluidaudio_cli.benchmark.kept_result import Settings, unmeasured
+    from fluidaudio_cli.benchmark.kept_result import Settings, plan_record, unmeasured
     from fluidaudio_cli.benchmark.memory_limit import parse_size
     from fluidaudio_cli.benchmark.results import read_result
     from fluidaudio_cli.benchmark.robustness import make_conditions, read_suite
@@ -312,7 +312,9 @@ def benchmark(
                 raise UsageError(
                     "--baseline has none of the cells asked for", "measure the same modes"
                 )
-        result = _measure(grid, settings, formats, resume, roofline, max_slowdown / 100, pool)
+        fingerprints = [each.recordings.fingerprint for each in grid.conditions.values()]
+        journal = benchmark_plan.journal_path(formats, plan_record(grid, settings), fingerprints)
+        result = _measure(grid, settings, journal, resume, roofline, max_slowdown / 100, pool)
     refused = None
     try:
         if base is not None:
@@ -321,9 +323,13 @@ def benchmark(
         base, refused = None, error
     changes = () if base is None else compare(base, result, seed=seed)
     report = BenchmarkReport(result, evaluate(gates, result, base), changes, max_slowdown / 100)
-    for path, name in formats.items():
-        write_text_atomic(path, benchmark_plan.formatted(report, name))
-        messages.say(f"wrote {path}")
+    try:
+        for path, name in formats.items():
+            write_text_atomic(path, benchmark_plan.formatted(report, name))
+            messages.say(f"wrote {path}")
+    except HostError:
+        typer.echo(f"all results are kept in {journal}; go on with --resume", err=True)
+        raise
     on_stdout = STDOUT in (output or ())
     _show(report, output_format, () if on_stdout else formats.values())
     _tell_github(report)
@@ -335,22 +341,20 @@ def benchmark(
 def _measure(
     grid: Grid,
     settings: Settings,
-    formats: dict[Path, str],
+    journal: Path,
     resume: bool,
     roofline: bool,
     max_slowdown: float,
     pool: Callable[[Work], Pool] | None,
 ) -> BenchmarkResult:
     from fluidaudio_cli.benchmark.findings import conclude
-    from fluidaudio_cli.benchmark.kept_result import Hooks, plan_record
+    from fluidaudio_cli.benchmark.kept_result import Hooks
     from fluidaudio_cli.benchmark.results import read_result, write_result
     from fluidaudio_cli.benchmark.resume import locked
     from fluidaudio_cli.benchmark.runner import BenchmarkRun
     from fluidaudio_cli.executors.cache import cache_dir
     from fluidaudio_cli.measure.limits import measure_machine
 
-    fingerprints = [each.recordings.fingerprint for each in grid.conditions.values()]
-    journal = benchmark_plan.journal_path(formats, plan_record(grid, settings), fingerprints)
     with locked(journal, cache_dir() / "benchmark"):
         previous = None
         if resume:

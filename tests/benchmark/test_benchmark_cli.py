@@ -15,7 +15,10 @@ from xml.etree import ElementTree
 import pytest
 from benchmarking import cell, file_record, result, walled
 
+from fluidaudio_cli import files
 from fluidaudio_cli.benchmark.results import FileRecord, ProcessRecord, read_result, write_result
+from fluidaudio_cli.cli.process import main
+from fluidaudio_cli.errors import HostError
 from tests import forked
 
 QUICK = ["--performance-mode", "fast", "--iterations", "1", "--warmup", "0"]
@@ -120,6 +123,33 @@ def test_resuming_a_complete_run_measures_nothing_again(
     done = run("benchmark", *QUICK, *options, folder / "r.json")
     assert done.returncode == 0, done.stderr
     assert read_result(folder / "r.json").cells == before
+
+
+def test_a_report_that_cannot_be_written_loses_no_results(
+    measured: tuple[Path, str, str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = shutil.copy(measured[0] / "r.json", tmp_path / "r.json")
+    write = files.write_text_atomic
+
+    def full(target: Path, text: str) -> None:
+        if target.suffix == ".md":
+            raise HostError(f"cannot write {target}", "free space")
+        write(target, text)
+
+    options = ["--measure-memory", "--measure-power", "--performance-mode", "balanced", "--resume"]
+    options += ["--output", str(result), "--output", str(tmp_path / "r.md")]
+    monkeypatch.setattr(sys, "argv", ["fluidaudio", "benchmark", *QUICK, *options])
+    told = f"all results are kept in {result}; go on with --resume"
+    for writes, code in ((full, 4), (write, 0)):
+        monkeypatch.setattr(files, "write_text_atomic", writes)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert int(ended.value.code or 0) == code
+        assert (told in capsys.readouterr().err.splitlines()) == (code == 4)
+        assert (tmp_path / "r.md").exists() == (code == 0)
 
 
 def test_resuming_other_work_is_refused(measured: tuple[Path, str, str, int]) -> None:
