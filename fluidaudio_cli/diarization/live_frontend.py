@@ -82,12 +82,16 @@ class LiveFrontend:
         self.copied_bytes += opened.window.copied_bytes
         at = window.number * self._step
         heard = [self._known(voice.speaker, at) for voice in opened.voices]
-        unknown = [row for row, each in enumerate(heard) if each is None]
-        unknown = [row for row in unknown if opened.voices[row].speaker.crops]
+        unknown = [
+            row
+            for row, (voice, each) in enumerate(zip(opened.voices, heard, strict=True))
+            if each is None and voice.speaker.crops
+        ]
         stale = sorted((each.at, row) for row, each in enumerate(heard) if each and each.stale)
         anew = unknown[: 2 * self._room]
         anew += [row for _, row in stale[: max(0, self._room - len(anew))]]
-        self._embed(opened.window, [opened.voices[row] for row in anew])
+        crops = self.crops
+        self._embedded = self._embed(opened.window, [opened.voices[row] for row in anew])
         now = [
             _Heard(voice.speaker, voice, at) if each is None or row in anew else each
             for row, (voice, each) in enumerate(zip(opened.voices, heard, strict=True))
@@ -101,7 +105,7 @@ class LiveFrontend:
             for each in now
         )
         found = self._worker.collect(opened._replace(voices=voices))
-        return replace(found, crops=sum(len(opened.voices[row].vectors) for row in anew))
+        return replace(found, crops=self.crops - crops)
 
     def hear_more(self, steps: int = 1) -> WindowEvidence | None:
         """Embed voices of the window that is kept: in so many ``steps``, this one included, all.
@@ -116,7 +120,6 @@ class LiveFrontend:
         due = math.ceil(len(self._unheard) / steps) if len(self._unheard) >= steps else 0
         voices = list(islice(self._unheard, max(room, due)))
         self._embed(self._later.window, voices)
-        self._embedded = 0
         for _ in voices:
             self._unheard.popleft()
         if self._unheard:
@@ -150,14 +153,15 @@ class LiveFrontend:
         stale = grown or (goes_on and at - known.at > _KNOWN_SECONDS * SAMPLE_RATE)
         return known._replace(speaker=speaker, stale=stale)
 
-    def _embed(self, window: Window, voices: Sequence[PendingVoice]) -> None:
+    def _embed(self, window: Window, voices: Sequence[PendingVoice]) -> int:
+        """Embed ``voices`` now; how many there was something to hear of."""
         for voice in voices:
             self._worker.embed(window, voice)
         self._worker.flush(window.clock)
-        self._embedded = sum(bool(voice.vectors) for voice in voices)
         for voice in voices:
             self.crops += len(voice.vectors)
             self.copied_bytes += voice.copied_bytes
+        return sum(bool(voice.vectors) for voice in voices)
 
 
 def _seconds(speaker: LocalSpeaker) -> float:

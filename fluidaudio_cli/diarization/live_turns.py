@@ -124,7 +124,7 @@ class LiveTurns:
         self._end = 0
         self._refining: tuple[int, Future[_Refined]] | None = None
         self._refined_at = 0
-        self._more_kept = False  # since the background began last
+        self._refined_windows = 1  # one alone is not worth it
         self._refined_until = 0.0
         self._looked_back_at = 0
         self._pool = ThreadPoolExecutor(1, "refinement")
@@ -134,11 +134,6 @@ class LiveTurns:
         """Names of those who are taken for somebody now."""
         alive = zip(self._names, self.online.speakers, strict=True)
         return tuple(name for name, speaker in alive if not speaker.withdrawn)
-
-    def keep(self, evidence: WindowEvidence) -> None:
-        """Take in a window, as a file's would be, for the background and the end."""
-        self.online.keep(evidence)
-        self._more_kept = True
 
     def push(self, evidence: WindowEvidence) -> Change:
         """Take in the next window."""
@@ -264,9 +259,9 @@ class LiveTurns:
         covered = min(log.windows, _MOST_WINDOWS) * self._grid / SAMPLE_RATE
         due = max(_REFINE_SECONDS, _REFINE_SHARE * covered)
         waited = (self._end - self._refined_at) / SAMPLE_RATE
-        ready_for = self._refining is None and self._more_kept and log.windows > 1
-        if ready_for and waited >= due and len(log.vectors):
-            self._refined_at, self._more_kept = self._end, False
+        more = self._refining is None and log.windows > self._refined_windows
+        if more and waited >= due and len(log.vectors):
+            self._refined_at, self._refined_windows = self._end, log.windows
             recent, first = log.recent(_MOST_WINDOWS)
             recent.samples = (recent.windows - 1) * self._grid + WINDOW_SAMPLES
             ready = self._end + round(_REFINE_DELAY_SECONDS * SAMPLE_RATE)

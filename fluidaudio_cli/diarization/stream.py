@@ -183,12 +183,12 @@ class LiveDiarizer:
         last = self._heard.copy()
         count = window_count(self._samples, self._grid)
         if (whole := self._frontend.hear_more()) is not None:
-            self.turns.keep(whole)
+            self.turns.online.keep(whole)
         for grid_number in range(self.turns.online.evidence.windows, count):
             padded = self._padded(last, grid_number)
             found = self._pipeline.window_evidence(padded, self._clock)
             self._frontend.count(found)
-            self.turns.keep(found)
+            self.turns.online.keep(found)
         missing, answered = self.wanted, None
         if self._samples > self._steps * self.step_samples:
             self._hear(np.zeros(missing, np.float32), silence=True)
@@ -232,7 +232,7 @@ class LiveDiarizer:
         every = self._grid // self.step_samples
         whole = self._frontend.hear_more(every - number % every)
         if whole is not None:
-            self.turns.keep(whole)
+            self.turns.online.keep(whole)
 
     def _window(self, number: int) -> Window:
         samples, tail = self._heard[:WINDOW_SAMPLES], self._heard[WINDOW_SAMPLES:]

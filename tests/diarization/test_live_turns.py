@@ -71,7 +71,7 @@ def _known(*slots: int) -> KnownPeople:
 def _pushed(live: LiveTurns, evidence: WindowEvidence) -> Change:
     """As a stream: one window in ten is kept, too."""
     if live.online.on_grid(evidence.number):
-        live.keep(evidence)
+        live.online.keep(evidence)
     return live.push(evidence)
 
 

@@ -68,7 +68,7 @@ class LinkCollector:
             self._recent.popleft()
         if not slots:
             return
-        active = presence[:, slots].astype(np.float32) / np.float32(FULL_SCALE)
+        active = present(presence, slots)
         for before, first_row, earlier in self._recent:
             offset = GRID.window_offset(begin) - GRID.window_offset(before)
             self._found.append(linked(earlier, active, offset, first_row, self._voices))
@@ -94,6 +94,11 @@ class LinkCollector:
             np.concatenate(self._purity),
             np.concatenate(self._at_once),
         )
+
+
+def present(presence: Presence, slots: list[int]) -> NDArray[np.float32]:
+    """(frames, n) probability that each voice of ``slots`` speaks, of a window's ``presence``."""
+    return np.asarray(presence[:, slots].astype(np.float32) / np.float32(FULL_SCALE))
 
 
 def purity(active: NDArray[np.float32]) -> Floats:

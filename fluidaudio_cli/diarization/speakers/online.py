@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from fluidaudio_cli.diarization.evidence import (
-    FULL_SCALE,
     EvidenceLog,
-    Presence,
     WindowEvidence,
 )
 from fluidaudio_cli.diarization.frames import (
@@ -35,7 +33,7 @@ from fluidaudio_cli.diarization.speakers.bounds import SpeakerBounds
 from fluidaudio_cli.diarization.speakers.calibration import SHORTEST, Calibration
 from fluidaudio_cli.diarization.speakers.counting import crowding, merge_likely
 from fluidaudio_cli.diarization.speakers.known import Anchors
-from fluidaudio_cli.diarization.speakers.links import Links, at_once, linked, purity
+from fluidaudio_cli.diarization.speakers.links import Links, at_once, linked, present, purity
 from fluidaudio_cli.diarization.speakers.mixture import (
     Groups,
     Labels,
@@ -197,7 +195,7 @@ class OnlineSpeakers:
             self._cache(self.recent[0])
             self.decided.append(self.recent.popleft())
         voices = evidence.voices
-        active = self._active(evidence.presence(), [voice.slot for voice in voices])
+        active = present(evidence.presence(), [voice.slot for voice in voices])
         vectors = np.array([voice.vector for voice in voices], np.float32)
         links = {
             other.begin: self._strength(other, begin, active)
@@ -363,9 +361,6 @@ class OnlineSpeakers:
             np.concatenate([look.purity for look in looks]),
             np.concatenate([look.at_once for look in looks]),
         )
-
-    def _active(self, presence: Presence, slots: Sequence[int]) -> NDArray[np.float32]:
-        return np.asarray(presence[:, list(slots)] / np.float32(FULL_SCALE), np.float32)
 
     def replace(self, speakers: Iterable[tuple[int, Sequence[Exemplar]]]) -> None:
         """Take over what was found to be the exemplars of some speakers, in order of time."""
